@@ -1,0 +1,249 @@
+"""What all image data sets share: splits, loaders, fingerprints, augmentation, normalization."""
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from jaxtyping import Float, Int, Shaped, UInt8
+from lightning import LightningDataModule
+from torch import Tensor
+
+from datamodules.augment import random_crop, random_flip, random_resized_crop
+from datamodules.fileset import FileSet
+from datamodules.integrity import fingerprint
+from datamodules.loading import (
+    BatchLoader,
+    ImageArrays,
+    ImageDataset,
+    ShardBatches,
+    stratified_subset,
+    stream_seed,
+    train_batches,
+)
+
+Augment = Literal["none", "crop", "resized_crop"]
+"""Geometry drawn for every training image: none, a shift within zero padding, or an enlarged part."""
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """A classification data set, whole in memory, with a fixed stratified validation split.
+
+    Batches are pairs (images, labels); ``predict_dataloader`` gives the test set. Images reach the model as
+    normalized floats: they are loaded and moved as uint8, and augmented and normalized as whole batches on
+    the device.
+
+    Args:
+        root: Folder of the data (or an archive of it); None takes the environment variable DATA, else
+        ``data``. batch_size: Training images per step and process.
+        eval_batch_size: Largest evaluation batch per process.
+        val_fraction: Part of the training set held out for validation, between 0 (none) and 1.
+        split_seed: Seed of the validation split and of ``limit_train``; keep it fixed while ``seed`` varies.
+        seed: Seed of shuffling and augmentation.
+        augment: Geometry of the training images: ``none``, ``crop`` (a shift) or ``resized_crop``.
+        crop_padding: Largest shift of ``crop`` in pixels.
+        crop_scale: Smallest and largest area of ``resized_crop`` as fractions of the image.
+        flip: Mirror training images left to right with probability 1/2.
+        limit_train: Train on a stratified subset of this many images, for smoke runs.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    name: str
+    """Name of the data set, as in the commands and the results."""
+    class_names: ClassVar[tuple[str, ...]]
+    """Name of each class, by label."""
+    files: ClassVar[FileSet | None] = None
+    """The published files; None where nothing has to be there."""
+    stand_in: ClassVar[bool] = False
+    """Whether this set only stands in for another one in quick runs; it belongs in no published column."""
+    image_size: ClassVar[int] = 32
+    """Height and width in pixels."""
+    in_channels: int = 3
+    """Colour channels."""
+    mean: tuple[float, ...]
+    """Mean of each channel on the scale 0 to 1."""
+    std: tuple[float, ...]
+    """Standard deviation of each channel on the scale 0 to 1."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        seed: int = 0,
+        augment: Augment = "none",
+        crop_padding: int = 4,
+        crop_scale: tuple[float, float] = (0.08, 1.0),
+        flip: bool = False,
+        limit_train: int | None = None,
+    ) -> None:
+        super().__init__()
+        _require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        _require(eval_batch_size >= 1, "eval_batch_size", eval_batch_size, "at least 1")
+        _require(0 <= split_seed < 2**32, "split_seed", split_seed, "from 0 to 2**32 - 1")
+        _require(0 <= seed < 2**32, "seed", seed, "from 0 to 2**32 - 1")
+        _require(0 <= val_fraction < 1, "val_fraction", val_fraction, "at least 0 and below 1")
+        _require(augment in get_args(Augment), "augment", augment, f"one of {get_args(Augment)}")
+        _require(0 <= crop_padding <= 32, "crop_padding", crop_padding, "from 0 to 32")
+        low, high = crop_scale
+        _require(
+            0 < low <= high <= 1, "crop_scale", crop_scale, "two ascending fractions above 0 and up to 1"
+        )
+        _require(limit_train is None or limit_train >= 1, "limit_train", limit_train, "at least 1, or None")
+        self.root = Path(root or os.environ.get("DATA") or "data").expanduser()
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
+        self.augment, self.crop_padding, self.crop_scale, self.flip = augment, crop_padding, (low, high), flip
+        self.limit_train = limit_train
+        self._arrays: ImageArrays | None = None
+        self._fingerprint: str | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @abstractmethod
+    def load(self) -> ImageArrays:
+        """Read the whole data set into memory.
+
+        Raises:
+            DatasetNotFoundError: If it is not there.
+            DatasetCorruptError: If a file is truncated or altered.
+        """
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Load the data once and split it; further calls do nothing."""
+        if self._arrays is not None:
+            return
+        arrays = self.load()
+        labels = arrays.train_labels
+        held_out = stratified_subset(labels, round(self.val_fraction * len(labels)), self.split_seed)
+        kept = torch.ones(len(labels), dtype=torch.bool)
+        kept[held_out] = False
+        train = kept.nonzero()[:, 0]
+        if self.limit_train is not None:
+            if self.limit_train > len(train):
+                raise ValueError(
+                    f"limit_train is {self.limit_train}, but there are {len(train)} training images"
+                )
+            train = train[stratified_subset(labels[train], self.limit_train, self.split_seed)]
+        self.train_set = ImageDataset(arrays.train_images, labels, train)
+        self.val_set = ImageDataset(arrays.train_images, labels, held_out)
+        self.test_set = ImageDataset(arrays.test_images, arrays.test_labels)
+        self._arrays = arrays
+
+    @property
+    def source(self) -> str:
+        """What the data was read from; with ``unofficial`` in it, other md5s than the published ones."""
+        return self._loaded().source
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits for the content: all training and test images and labels, in order."""
+        if self._fingerprint is None:
+            arrays = self._loaded()
+            self._fingerprint = fingerprint(
+                arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels
+            )
+        return self._fingerprint
+
+    def sizes(self) -> dict[str, int]:
+        """Number of images in train, val and test."""
+        self._loaded()
+        return {"train": len(self.train_set), "val": len(self.val_set), "test": len(self.test_set)}
+
+    def train_dataloader(self) -> BatchLoader:
+        """Full batches of this process, in an order that depends only on (seed, epoch).
+
+        Raises:
+            ValueError: If the training set does not fill one batch.
+        """
+        self._loaded()
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        order = train_batches(self.train_set, self.batch_size, self.seed, *self._rank_and_world(), shuffle)
+        return BatchLoader(self.train_set, order)
+
+    def val_dataloader(self) -> BatchLoader:
+        """The validation images once each, in order.
+
+        Raises:
+            ValueError: If ``val_fraction`` holds none out.
+        """
+        self._loaded()
+        if not len(self.val_set):
+            raise ValueError(
+                f"val_fraction {self.val_fraction} leaves no image; set limit_val_batches=0 as well"
+            )
+        return self._eval_loader(self.val_set)
+
+    def test_dataloader(self) -> BatchLoader:
+        """The test images once each, in order."""
+        self._loaded()
+        return self._eval_loader(self.test_set)
+
+    def predict_dataloader(self) -> BatchLoader:
+        """The same as ``test_dataloader``."""
+        return self.test_dataloader()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
+        """Augment (in training) and normalize a batch of uint8 images; pass anything else through unchanged.
+
+        The draws depend on (seed, epoch, batch, rank) only: a resumed run repeats them, and the global random
+        stream is untouched.
+        """
+        if (
+            not isinstance(batch, tuple | list)
+            or not isinstance(batch[0], Tensor)
+            or batch[0].dtype != torch.uint8
+        ):
+            return batch
+        images, *rest = batch
+        trainer = self.trainer
+        if trainer is not None and trainer.training:
+            batch_idx = trainer.fit_loop.batch_idx + 1  # it still counts the batch before this one
+            words = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+            images = self.augmented(images, torch.Generator(images.device).manual_seed(stream_seed(*words)))
+        return (self.normalized(images), *rest)
+
+    def augmented(
+        self, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
+    ) -> Shaped[Tensor, "batch channels height width"]:
+        """Apply the configured augmentation; values stay on the scale 0 to 255."""
+        if self.flip:
+            images = random_flip(images, generator)
+        if self.augment == "crop":
+            return random_crop(images, generator, self.crop_padding)
+        if self.augment == "resized_crop":
+            return random_resized_crop(images, generator, self.crop_scale)
+        return images
+
+    def normalized(
+        self, images: Shaped[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``."""
+        result = images.to(torch.float32, copy=True)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            result[:, channel].sub_(255 * mean).div_(255 * std)  # scalars: no constant to move to the device
+        return result
+
+    def _eval_loader(self, dataset: ImageDataset) -> BatchLoader:
+        return BatchLoader(dataset, ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world()))
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _loaded(self) -> ImageArrays:
+        if self._arrays is None:
+            raise RuntimeError(f"{type(self).__name__} has no data yet; call setup() first")
+        return self._arrays
+
+
+def _require(condition: bool, argument: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise ValueError(f"{argument} must be {wanted}, not {value!r}")

@@ -1,0 +1,1 @@
+"""Hardware model of binary networks; imports torch and the standard library only."""

@@ -1,0 +1,69 @@
+"""``scaledrop`` and ``python -m lit_scaledrop``: one table from command to function; ``--help`` imports nothing heavy."""
+
+import importlib
+import os
+import sys
+import traceback
+
+COMMANDS = {
+    "fit": ("lit_scaledrop.cli:main", "train, evaluate and record one run (LightningCLI)"),
+    "validate": ("lit_scaledrop.cli:main", "validation accuracy of a checkpoint (LightningCLI)"),
+    "test": ("lit_scaledrop.cli:main", "deterministic test accuracy of a checkpoint (LightningCLI)"),
+    "predict": ("lit_scaledrop.cli:main", "class probabilities of a checkpoint (LightningCLI)"),
+    "evaluate": ("lit_scaledrop.evaluate_command:main", "posterior metrics of a checkpoint on a test set"),
+    "sweep": ("lit_scaledrop.sweep:main", "run a W&B sweep file here, without a server"),
+    "report": ("lit_scaledrop.report.command:main", "render a table from the results"),
+    "data": ("lit_scaledrop.data:main", "list, fetch and check the data sets"),
+}
+LIGHTNING = {"fit", "validate", "test", "predict"}
+
+
+def usage() -> str:
+    """Help text."""
+    lines = ["usage: scaledrop COMMAND [...]", "", "commands:"]
+    lines += [f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items()]
+    lines += [
+        "",
+        "`scaledrop COMMAND --help` says more. Examples:",
+        "  scaledrop fit --profile quick --model.method=proposed",
+        "  scaledrop sweep sweeps/table3.yaml --profile quick",
+        "  scaledrop report table3 --profile quick",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] == "--version":
+        from lit_scaledrop import __version__
+
+        print(__version__)
+        return 0
+    command, rest = argv[0], argv[1:]
+    if command not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        print(f"scaledrop: unknown command {command!r}{hint}\n\n{usage()}", file=sys.stderr)
+        return 2
+    module, function = COMMANDS[command][0].split(":")
+    try:
+        run = getattr(importlib.import_module(module), function)
+        return run(argv if command in LIGHTNING else rest)
+    except KeyboardInterrupt:
+        print("\nscaledrop: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("SCALEDROP_TRACEBACK"):
+            traceback.print_exc()
+        print(f"scaledrop {command}: error: {error}\n(SCALEDROP_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Callbacks of the training: the sign estimator's schedule, the data's gradient on the scales, and progress for logs."""
+
+import sys
+import time
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.layers.binary import EDE
+from lit_scaledrop.layers.scale_dropout import ScaleDropout
+
+
+class EstimatorSchedule(L.Callback):
+    """Set IR-Net's EDE once per epoch to ``epoch / max_epochs`` of its range; networks without EDE are left alone."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Move every estimator on."""
+        progress = trainer.current_epoch / max(trainer.max_epochs or 1, 1)
+        for module in pl_module.modules():
+            if isinstance(module, EDE):
+                module.set_progress(progress)
+
+
+def scale_data_gradients(model: nn.Module, lambda_scale: float) -> list[Tensor]:
+    r"""Gradient of the task loss on every scale, from the gradients of the whole objective after ``backward``.
+
+    The regularization's part, $-2 \lambda_s (1 - \operatorname{mean}\alpha) / C$ on each element, is taken away.
+
+    Args:
+        model: network whose gradients are there.
+        lambda_scale: weight of the scale term in the objective.
+
+    Returns:
+        One tensor ``(C,)`` for each Scale-Dropout layer.
+    """
+    gradients = []
+    for layer in model.modules():
+        if isinstance(layer, ScaleDropout) and layer.scale.grad is not None:
+            term = -2 * lambda_scale * (1 - layer.scale.detach().mean()) / layer.num_features
+            gradients.append(layer.scale.grad - term)
+    return gradients
+
+
+class ScaleGradient(L.Callback):
+    """Log the size of the data's gradient on the scales: ``grad/alpha_data``, L2 norm over all layers, epoch mean.
+
+    Args:
+        every_n_steps: steps between two looks.
+    """
+
+    def __init__(self, every_n_steps: int = 10) -> None:
+        self.every_n_steps = every_n_steps
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Look at the gradients."""
+        if trainer.global_step % self.every_n_steps:
+            return
+        gradients = scale_data_gradients(pl_module, pl_module.hparams["lambda_scale"])
+        if gradients:
+            norm = torch.cat(gradients).norm()
+            pl_module.log("grad/alpha_data", norm, on_step=False, on_epoch=True)
+
+
+class EpochLines(L.Callback):
+    """One line an epoch, for logs and pipes where a progress bar would be noise."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the epoch's numbers."""
+        if not trainer.is_global_zero:
+            return
+        shown = {name: trainer.callback_metrics.get(name) for name in ("loss/task", "val/acc", "val/nll")}
+        numbers = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None)
+        seconds = time.perf_counter() - self._start
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {numbers}  {seconds:.1f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""YAML defaults of the command line and the three profiles."""

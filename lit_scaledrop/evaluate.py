@@ -1,0 +1,145 @@
+"""Evaluation of a trained network: its posterior predictive on a test set, on one device, without padding."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.functional import Interpolation
+from lit_scaledrop.layers.sampling import StochasticLayer
+from lit_scaledrop.metrics import classification_metrics
+from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.posterior import Execution, PosteriorPredictive
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read, or belongs to another network."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a trained network is evaluated."""
+
+    samples: int = 20
+    """passes T of a Bayesian network; a deterministic one makes one"""
+    seed: int = 0
+    """seed of the mask plan"""
+    execution: Execution = "loop"
+    """one pass after the other, or all passes folded into the batch"""
+    quantile: float = 0.1
+    """quantile over the passes in the OOD rule (paper eq. 26)"""
+    threshold: float = 0.95
+    """an input is out of distribution when the rule's confidence is below it"""
+    interpolation: Interpolation = "linear"
+    """between the two passes next to the quantile"""
+    checkpoint: Literal["best", "last"] = "best"
+    """best accuracy on the validation split, or the last epoch"""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"evaluation.samples (T) must be at least 1, got {self.samples}")
+        for name in ("quantile", "threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"evaluation.{name} must lie in [0, 1], got {getattr(self, name)}")
+
+
+def evaluate_network(
+    networks: nn.Module | list[nn.Module],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    evaluation: Evaluation,
+    num_classes: int,
+    device: torch.device | str = "cpu",
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Metrics of the posterior predictive.
+
+    Args:
+        networks: one network or the members of an ensemble.
+        batches: normalized images ``(batch, channels, height, width)`` and labels ``(batch,)``.
+        evaluation: passes, plan and OOD rule.
+        num_classes: classes.
+        device: where it runs.
+
+    Returns:
+        Metrics by their keys (see ``lit_scaledrop.glossary``), and how they were obtained: passes, images, seconds.
+    """
+    members = [networks] if isinstance(networks, nn.Module) else networks
+    for member in members:
+        member.to(device)
+    posterior = PosteriorPredictive(members, evaluation.samples, evaluation.seed, evaluation.execution)
+    metrics = classification_metrics(
+        num_classes, quantile=evaluation.quantile, threshold=evaluation.threshold, interpolation=evaluation.interpolation
+    ).to(device)
+    start, images = time.perf_counter(), 0
+    for x, target in batches:
+        metrics.update(posterior(x.to(device)), target.to(device))
+        images += len(target)
+    if not images:
+        raise ValueError("there are no images to evaluate on")
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    how = {
+        "samples": posterior.num_samples,
+        "seed": evaluation.seed,
+        "execution": evaluation.execution,
+        "checkpoint": evaluation.checkpoint,
+        "images": images,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+    return values, how
+
+
+def normalized_test_set(datamodule: Any) -> Iterable[tuple[Tensor, Tensor]]:
+    """The test set of a data module, normalized as in training."""
+    datamodule.setup("test")
+    for batch in datamodule.test_dataloader():
+        yield datamodule.on_after_batch_transfer(batch, 0)
+
+
+def load_classifier(path: str | Path, **overrides: Any) -> LitClassifier:
+    """Load a :class:`LitClassifier` for evaluation, on the CPU, and uncompiled unless it is asked for.
+
+    Args:
+        path: Lightning checkpoint.
+        overrides: arguments of the module to replace, e.g. ``compile_network=True``.
+
+    Raises:
+        CheckpointError: if the file is missing, unreadable or the weights do not fit the network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; runs keep theirs in runs/<profile>/<study>/<id>/checkpoints")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        hparams = checkpoint["hyper_parameters"]
+        state = checkpoint["state_dict"]
+    except Exception as error:  # torch.load raises whatever the bytes happen to trigger
+        raise CheckpointError(f"{path} is no checkpoint of a run, or it is damaged ({type(error).__name__}): {error}") from error
+    model = LitClassifier(**{**hparams, "compile_network": False, **overrides})
+    fit_weights(model, state, path)
+    return model.eval()
+
+
+def fit_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+    """Load weights, or say which do not fit.
+
+    Raises:
+        CheckpointError: naming the first differences.
+    """
+    own = model.state_dict()
+    odd = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]
+    if odd:
+        raise CheckpointError(
+            f"{path} belongs to another network: {len(odd)} tensors differ, first {', '.join(odd[:3])}. "
+            "Give the --model.network, --model.method and --model.width that it was trained with"
+        )
+    model.load_state_dict(state)
+
+
+def set_drop_probability(network: nn.Module, p: float) -> None:
+    """Give every stochastic layer of a network the drop probability ``p``, for what-if evaluations."""
+    for layer in network.modules():
+        if isinstance(layer, StochasticLayer):
+            layer.get_buffer("p").fill_(p)

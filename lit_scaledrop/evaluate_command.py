@@ -1,0 +1,80 @@
+"""``scaledrop evaluate``: a checkpoint's posterior on a test set, with test-time settings that no checkpoint can override."""
+
+import argparse
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+import datamodules
+from lit_scaledrop.evaluate import (
+    Evaluation,
+    evaluate_network,
+    load_classifier,
+    normalized_test_set,
+    set_drop_probability,
+)
+from lit_scaledrop.functional import Interpolation
+from lit_scaledrop.methods import lookup
+from lit_scaledrop.posterior import Execution
+from lit_scaledrop.report.results import write_atomic
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of ``scaledrop evaluate``."""
+    help_of = {field.name: field for field in fields(Evaluation)}
+    parser = argparse.ArgumentParser("scaledrop evaluate", description=__doc__)
+    parser.add_argument("checkpoints", nargs="+", type=Path, help="Lightning checkpoint; several are an ensemble")
+    parser.add_argument("--data", required=True, help=f"data set: {', '.join(sorted(datamodules.DATAMODULES))}")
+    parser.add_argument("--root", help="folder of the data; default: the environment variable DATA, or ./data")
+    for name, kind, text in (
+        ("samples", int, "passes T"),
+        ("seed", int, "seed of the mask plan"),
+        ("quantile", float, "quantile of the OOD rule"),
+        ("threshold", float, "threshold of the OOD rule"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=help_of[name].default, help=f"{text} (default: %(default)s)")
+    parser.add_argument("--execution", choices=get_args(Execution), default="loop", help="how the passes are run")
+    parser.add_argument("--interpolation", choices=get_args(Interpolation), default="linear", help="of the quantile")
+    parser.add_argument("--p", type=float, help="drop probability at test time, in place of the trained one")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, help="write the metrics to this JSON file as well")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Evaluate one checkpoint, or several as an ensemble, and print the metrics."""
+    arguments = build_parser().parse_args(argv)
+    evaluation = Evaluation(
+        arguments.samples, arguments.seed, arguments.execution, arguments.quantile, arguments.threshold, arguments.interpolation
+    )
+    module = datamodules.DATAMODULES[lookup("data set", arguments.data, datamodules.DATAMODULES)](root=arguments.root)
+    models = [load_classifier(path) for path in arguments.checkpoints]
+    for path, model in zip(arguments.checkpoints, models, strict=True):
+        expected = (model.hparams["in_channels"], model.hparams["num_classes"])
+        if expected != (module.in_channels, module.num_classes):
+            raise ValueError(
+                f"{path} takes {expected[0]} channels and tells {expected[1]} classes apart; "
+                f"{module.name} has {module.in_channels} and {module.num_classes}"
+            )
+        if arguments.p is not None:
+            set_drop_probability(model.network, arguments.p)
+    metrics, how = evaluate_network(
+        [model.network for model in models], normalized_test_set(module), evaluation, module.num_classes, arguments.device
+    )
+    how.pop("checkpoint")
+    record = {
+        "checkpoints": [path.name for path in arguments.checkpoints],
+        "network": [model.hparams["network"] for model in models],
+        "method": [model.hparams["method"] for model in models],
+        "p": arguments.p,
+        "data": {"name": module.name, "fingerprint": module.fingerprint(), "stand_in": module.stand_in},
+        "evaluation": {**how, "quantile": evaluation.quantile, "threshold": evaluation.threshold},
+        "metrics": metrics,
+    }
+    print(json.dumps(record, indent=2))
+    if arguments.out:
+        write_atomic(arguments.out, json.dumps(record, indent=2) + "\n")
+    return 0

@@ -1,0 +1,86 @@
+"""The identity of a run: a hash of everything in its resolved configuration that can change its numbers.
+
+Left out: where files lie, how fast and where it runs, how it is shown. Left out as well: values that equal their default, so
+that an argument added later does not make every finished run look unfinished. Who changes a default, or the meaning of a
+setting, raises :data:`IDENTITY_VERSION`.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+from lit_scaledrop.methods import Method
+
+IDENTITY_VERSION = 1
+
+#: arguments of modules and data modules that cannot change a result
+NOT_SCIENCE = {"compile_network", "channels_last", "root", "num_workers", "eval_batch_size", "seed"}
+#: arguments that only change the method, which is hashed itself: saying the default is the same run
+SCALE_ARGUMENTS = ("p", "drop_value", "mask", "mask_per", "scale_placement")
+#: trainer settings that can
+TRAINER_SCIENCE = {
+    "max_epochs", "max_steps", "min_epochs", "min_steps", "limit_train_batches", "limit_val_batches", "overfit_batches",
+    "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "callbacks", "fast_dev_run",
+    "devices", "num_nodes", "sync_batchnorm",
+}  # fmt: skip
+_TRAINER_DEFAULTS = {"devices": (1, "auto", "1"), "num_nodes": (1,), "accumulate_grad_batches": (1,)}
+
+
+def run_identity(config: dict[str, Any], method: Method | None) -> str:
+    """Twelve hexadecimal digits that name a run.
+
+    Args:
+        config: resolved configuration of ``fit``: ``model`` and ``data`` as ``{class_path, init_args}``, ``trainer``,
+            ``evaluation``, ``seed_everything``.
+        method: the method of the model with its options resolved, if it has one.
+    """
+    text = json.dumps(science(config, method), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
+    """What :func:`run_identity` hashes."""
+    trainer = {
+        name: value
+        for name, value in (config.get("trainer") or {}).items()
+        if name in TRAINER_SCIENCE and value not in (None, [], False, *_TRAINER_DEFAULTS.get(name, ()))
+    }
+    return {
+        "version": IDENTITY_VERSION,
+        "seed": config.get("seed_everything"),
+        "method": None if method is None else _definition(method),
+        "model": _component(config["model"], () if method is None else SCALE_ARGUMENTS),
+        "data": _component(config["data"]),
+        "trainer": trainer,
+        "evaluation": _plain(config.get("evaluation") or {}, "lit_scaledrop.evaluate.Evaluation"),
+    }
+
+
+def _component(component: dict[str, Any], left_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    path = component["class_path"]
+    arguments = {k: v for k, v in (component.get("init_args") or {}).items() if k not in left_out}
+    return {"class": path.rsplit(".", 1)[1], **_plain(arguments, path)}
+
+
+def _plain(arguments: dict[str, Any], class_path: str) -> dict[str, Any]:
+    module, name = class_path.rsplit(".", 1)
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    # through JSON, where a tuple and a list are the same
+    defaults = {key: json.dumps(parameter.default, default=str) for key, parameter in parameters.items()}
+    return {
+        key: value
+        for key, value in arguments.items()
+        if key not in NOT_SCIENCE and value is not None and json.dumps(value, default=str) != defaults.get(key)
+    }
+
+
+def _definition(method: Method) -> dict[str, Any]:
+    """The method without its names for people and without what it leaves unset."""
+    known = {f.name: f.default for f in fields(method) if f.name not in ("label", "reference")}
+    kept = {name: getattr(method, name) for name, default in known.items() if getattr(method, name) != default}
+    if method.scale is not None:
+        kept["scale"] = {name: value for name, value in asdict(method.scale).items() if value is not None}
+    return kept

@@ -1,0 +1,203 @@
+r"""Binary convolutions and linear layers with their sign estimators (paper eq. 2-9 and IR-Net, arXiv:1909.10788).
+
+Forward, every estimator: $\operatorname{sign}(x) = +1$ for $x \ge 0$, else $-1$: two states, as a crossbar cell has
+(``torch.sign`` would give a third one, 0, at 0). The estimators differ in the gradient that they pretend:
+
+=========  =====================================================================================
+``STE``    $g \cdot \mathbf 1[|x| \le 1]$ (BNN, arXiv:1602.02830)
+``EDE``    $g \cdot k\,t\,(1 - \tanh^2(t x))$, $k = \max(1/t, 1)$, $t$ growing over the training (IR-Net)
+=========  =====================================================================================
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WeightScale = Literal["none", "power_of_two"]
+
+
+def binary_sign(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Sign with two values: +1 where ``x >= 0``, -1 elsewhere.
+
+    >>> binary_sign(torch.tensor([-0.3, 0.0, 2.0]))
+    tensor([-1.,  1.,  1.])
+    """
+    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+
+class _StraightThroughSign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return binary_sign(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad[0] * (x.abs() <= 1)
+
+
+class _ErrorDecaySign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, t: Tensor, k: Tensor) -> Tensor:
+        ctx.save_for_backward(x, t, k)
+        return binary_sign(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
+        x, t, k = ctx.saved_tensors
+        slope = k * t * (1 - torch.tanh(t * x).square())
+        return grad[0] * slope.to(grad[0].dtype), None, None
+
+
+class STE(nn.Module):
+    """Sign with the clipped straight-through gradient; shape in, shape out."""
+
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Binarize ``x``."""
+        return _StraightThroughSign.apply(x)
+
+
+class EDE(nn.Module):
+    r"""Sign with IR-Net's error-decay gradient.
+
+    $t = 10^{\lg t_{min} + (\lg t_{max} - \lg t_{min}) \cdot \text{progress}}$ starts near the identity and ends near the
+    sign; :class:`lit_scaledrop.callbacks.EstimatorSchedule` sets it once per epoch.
+
+    Args:
+        t_min: ``t`` at progress 0. IR-Net: 1e-3 for ResNet-20, 1e-1 for VGG-small.
+        t_max: ``t`` at progress 1. IR-Net: 10.
+    """
+
+    t: Tensor
+    k: Tensor
+
+    def __init__(self, t_min: float = 1e-3, t_max: float = 10.0) -> None:
+        super().__init__()
+        if not 0 < t_min <= t_max:
+            raise ValueError(f"EDE needs 0 < t_min <= t_max, got t_min={t_min}, t_max={t_max}")
+        self.t_min, self.t_max = t_min, t_max
+        # Tensors, so that a new epoch's values do not recompile the graph; training state, so not in the weights.
+        self.register_buffer("t", torch.tensor(t_min), persistent=False)
+        self.register_buffer("k", torch.tensor(max(1 / t_min, 1.0)), persistent=False)
+
+    def set_progress(self, progress: float) -> None:
+        """Set ``t`` and ``k`` for a share of the training, 0 (start) to 1 (end)."""
+        low, high = math.log10(self.t_min), math.log10(self.t_max)
+        t = 10 ** (low + (high - low) * progress)
+        self.t.fill_(t)
+        self.k.fill_(max(1 / t, 1.0))
+
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Binarize ``x``."""
+        return _ErrorDecaySign.apply(x, self.t, self.k)
+
+    def extra_repr(self) -> str:
+        """Range of ``t``."""
+        return f"t_min={self.t_min}, t_max={self.t_max}"
+
+
+def normalize_weight(weight: Float[Tensor, "out ..."], eps: float = 1e-12) -> Float[Tensor, "out ..."]:
+    r"""Channel-wise normalized proxy weights (paper section 3).
+
+    $\hat W_c = W_c - \mu_c$, $\tilde W_c = \hat W_c / \sqrt{\operatorname{mean}(\hat W_c^2)}$ with both means over everything
+    but the output channel, so that about half of a channel's signs are +1 and its entropy is largest.
+
+    Args:
+        weight: proxy weights, output channels first.
+        eps: added to the variance; keeps a constant channel finite.
+
+    >>> normalize_weight(torch.tensor([[1.0, 3.0]]))
+    tensor([[-1.,  1.]])
+    """
+    dims = tuple(range(1, weight.dim()))
+    centred = weight - weight.mean(dims, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
+
+
+def power_of_two_scale(weight: Float[Tensor, "out ..."]) -> Float[Tensor, "out ..."]:
+    r"""IR-Net's bit-shift scale $2^{\operatorname{round}(\log_2 \operatorname{mean}|W_c|)}$ per output channel, detached."""
+    dims = tuple(range(1, weight.dim()))
+    return torch.exp2(torch.log2(weight.detach().abs().mean(dims, keepdim=True)).round())
+
+
+class _Binarized:
+    """What the binary convolution and the binary linear layer share: how weights and inputs become +-1."""
+
+    weight: Tensor
+    weight_estimator: nn.Module
+    input_estimator: nn.Module
+    weight_scale: WeightScale
+
+    def binary_weight(self) -> Tensor:
+        """Weights as the layer uses them: +-1, times a power of two where the method asks for it."""
+        normalized = normalize_weight(self.weight)
+        binary = self.weight_estimator(normalized)
+        return binary * power_of_two_scale(normalized) if self.weight_scale == "power_of_two" else binary
+
+
+class BinaryConv2d(_Binarized, nn.Conv2d):
+    """Convolution of a binarized input with binarized weights, without bias (BatchNorm follows).
+
+    The border is padded with zeros, as in IR-Net.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel_size: side of the square kernel.
+        weight_estimator: estimator for the weights, e.g. ``EDE()``.
+        input_estimator: estimator for the input; ``nn.Identity()`` leaves it real.
+        stride: stride.
+        padding: zeros around the input.
+        weight_scale: ``"none"`` or IR-Net's ``"power_of_two"``.
+
+    Shape: ``(batch, in_channels, height, width)`` to ``(batch, out_channels, height', width')``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        weight_estimator: nn.Module,
+        input_estimator: nn.Module,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        weight_scale: WeightScale = "none",
+    ) -> None:
+        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.weight_estimator, self.input_estimator = weight_estimator, input_estimator
+        self.weight_scale = weight_scale
+
+    def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h_out w_out"]:
+        """Convolve."""
+        return F.conv2d(self.input_estimator(input), self.binary_weight(), None, self.stride, self.padding)
+
+
+class BinaryLinear(_Binarized, nn.Linear):
+    """Linear layer with binarized input and weights, without bias; arguments as :class:`BinaryConv2d`.
+
+    Shape: ``(batch, in_features)`` to ``(batch, out_features)``.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        weight_estimator: nn.Module,
+        input_estimator: nn.Module,
+        *,
+        weight_scale: WeightScale = "none",
+    ) -> None:
+        nn.Linear.__init__(self, in_features, out_features, bias=False)
+        self.weight_estimator, self.input_estimator = weight_estimator, input_estimator
+        self.weight_scale = weight_scale
+
+    def forward(self, input: Float[Tensor, "batch c_in"]) -> Float[Tensor, "batch c_out"]:
+        """Multiply."""
+        return F.linear(self.input_estimator(input), self.binary_weight())

@@ -1,0 +1,54 @@
+r"""Stochastic layers of the methods that Scale-Dropout is compared with."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lit_scaledrop.layers.sampling import StochasticLayer
+from lit_scaledrop.layers.scale_dropout import check_probability
+
+
+class MCDropout(StochasticLayer):
+    r"""Dropout of extracted features that stays on at inference (Gal & Ghahramani, arXiv:1506.02142).
+
+    $y_i = x_i m_i / (1 - p)$, $m_i \sim \mathrm{Bernoulli}(1 - p)$. In training every example has its own mask; a planned pass
+    is one network drawn from the posterior, with the same mask for all inputs.
+
+    Args:
+        num_features: features F (dimension 1 of the input).
+        p: probability that a feature is dropped, in [0, 1].
+
+    Shape: ``(batch, F)`` to the same.
+    """
+
+    p: Tensor
+
+    def __init__(self, num_features: int, p: float = 0.5) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.register_buffer("p", torch.tensor(check_probability(p)), persistent=False)
+
+    @property
+    def random_bits(self) -> int:
+        """One bit for each feature."""
+        return self.num_features
+
+    def draw(
+        self, rows: int, generator: torch.Generator | None = None, device: torch.device | None = None
+    ) -> Float[Tensor, "rows features"]:
+        """Keep bits."""
+        return (
+            torch.rand(rows, self.num_features, generator=generator, device=device) >= self.p.to(device or "cpu")
+        ).float()
+
+    def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
+        """Drop features and scale up the rest."""
+        keep = self.active_draws(x)
+        if keep is None:
+            return x
+        # p = 1 drops all: 0, not 0/0
+        return (x * keep / (1 - self.p).clamp_min(torch.finfo(torch.float32).tiny)).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Features and probability."""
+        return f"{self.num_features}, p={float(self.p):g}"

@@ -1,0 +1,131 @@
+r"""Scale-Dropout: drop a layer's whole scale vector with one random bit (paper eq. 2-9).
+
+$$ a = m\,\alpha + (1 - m)\,d, \qquad m \sim \mathrm{Bernoulli}(1 - p), \qquad y = x \cdot a $$
+
+with $\alpha \in \mathbb R^C$ learnable and $d$ the value of a dropped scale: 1 (*unitary*, the paper's), the mean of $\alpha$
+(*average*) or a random draw (*random*). Dropped never means zero.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lit_scaledrop.layers.sampling import StochasticLayer
+
+DropValue = Literal["unitary", "average", "random"]
+Mask = Literal["vector", "element"]
+MaskPer = Literal["sample", "batch"]
+
+
+class ScaleDropout(StochasticLayer):
+    """Learnable per-channel scale that is used or bypassed at random.
+
+    Args:
+        num_features: channels C (dimension 1 of the input).
+        p: probability that the scale is dropped, in [0, 1].
+        drop_value: what a dropped scale becomes: ``"unitary"`` 1, ``"average"`` mean of alpha, ``"random"`` uniform in
+            ``random_range``.
+        mask: one bit for the ``"vector"`` (the paper's) or one for each ``"element"`` of it.
+        mask_per: in training, one draw for each ``"sample"`` of a batch or one for the whole ``"batch"``. With ``"batch"``
+            and BatchNorm right behind, the loss does not see the scale (docs/scale-placement.md).
+        random_range: bounds of the random drop value.
+        num_weights: weights of the layer that is scaled; :func:`set_adaptive_probability` reads it.
+
+    Shape: ``(batch, C, ...)`` to the same.
+
+    Attributes:
+        scale: alpha, shape ``(C,)``, starts at one.
+        p: drop probability, a buffer that is no part of the state dict, so that a checkpoint never overrides the one asked for.
+
+    >>> layer = ScaleDropout(2, p=1.0).train()
+    >>> _ = layer.scale.data.fill_(3.0)
+    >>> layer(torch.ones(1, 2)).tolist(), layer.eval()(torch.ones(1, 2)).tolist()
+    ([[1.0, 1.0]], [[3.0, 3.0]])
+    """
+
+    p: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        p: float = 0.1,
+        drop_value: DropValue = "unitary",
+        mask: Mask = "vector",
+        mask_per: MaskPer = "sample",
+        random_range: tuple[float, float] = (0.5, 1.5),
+        num_weights: int = 0,
+    ) -> None:
+        super().__init__()
+        self.num_features, self.num_weights = num_features, num_weights
+        self.drop_value, self.mask, self.mask_per, self.random_range = drop_value, mask, mask_per, random_range
+        self.scale = nn.Parameter(torch.ones(num_features))
+        self.register_buffer("p", torch.tensor(check_probability(p)), persistent=False)
+
+    @property
+    def random_bits(self) -> int:
+        """Random bits a pass: one for a vector mask, C for an element-wise one (a random drop value is not a bit)."""
+        return 1 if self.mask == "vector" else self.num_features
+
+    def draw(
+        self, rows: int, generator: torch.Generator | None = None, device: torch.device | None = None
+    ) -> Float[Tensor, "rows kinds width"]:
+        """Keep bits, and for ``drop_value="random"`` a second plane with the values; width is 1 or C."""
+        width = self.random_bits
+        keep = (torch.rand(rows, 1, width, generator=generator, device=device) >= self.p.to(device or "cpu")).float()
+        if self.drop_value != "random":
+            return keep
+        low, high = self.random_range
+        value = torch.rand(rows, 1, width, generator=generator, device=device) * (high - low) + low
+        return torch.cat([keep, value], 1)
+
+    def forward(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
+        """Multiply by the scale, or by what stands for it where it is dropped."""
+        draws = self.active_draws(x)
+        factor = self.scale[None]
+        if draws is not None:
+            factor = torch.where(draws[:, 0] > 0, factor, self._dropped(draws))
+        return (x * factor.reshape(*factor.shape, *[1] * (x.dim() - 2))).to(x.dtype)
+
+    def _dropped(self, draws: Tensor) -> Tensor:
+        if self.drop_value == "random":
+            return draws[:, 1]
+        return self.scale.mean() if self.drop_value == "average" else torch.ones_like(self.scale)
+
+    def extra_repr(self) -> str:
+        """What distinguishes one layer from another."""
+        return f"{self.num_features}, p={float(self.p):g}, drop_value={self.drop_value}, mask={self.mask}"
+
+
+def check_probability(p: float, name: str = "p") -> float:
+    """Return ``p``.
+
+    Raises:
+        ValueError: if ``p`` is no probability.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"{name} is a probability and must lie in [0, 1], got {p}")
+    return float(p)
+
+
+def adaptive_probability(num_weights: int, largest: int) -> float:
+    """Layer-adaptive drop probability from the size of a layer relative to the network's largest binary layer.
+
+    The paper gives a small p to layers with few parameters and a large one to those with many; its thresholds are lost in our
+    copy. Ours: .1 up to an eighth of the largest, .2 up to a half, .5 above; a width multiplier leaves it unchanged.
+    For VGG-small: .1 .1 .2 .2 .5.
+
+    >>> [adaptive_probability(n, 16) for n in (1, 2, 4, 8, 16)]
+    [0.1, 0.1, 0.2, 0.2, 0.5]
+    """
+    share = num_weights / largest
+    return 0.1 if share <= 1 / 8 else 0.2 if share <= 1 / 2 else 0.5
+
+
+def set_adaptive_probability(model: nn.Module) -> None:
+    """Give every :class:`ScaleDropout` of ``model`` the probability that :func:`adaptive_probability` finds for it."""
+    layers = [layer for layer in model.modules() if isinstance(layer, ScaleDropout)]
+    largest = max((layer.num_weights for layer in layers), default=0)
+    for layer in layers:
+        layer.p.fill_(adaptive_probability(layer.num_weights, largest))

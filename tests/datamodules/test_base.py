@@ -1,0 +1,271 @@
+"""The shared data module: arguments, splits, and whole runs under Lightning's trainer."""
+
+import inspect
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from datamodules import DATAMODULES, ImageArrays, ImageDataModule, fake_images
+from datamodules.loading import stream_seed
+
+# Lightning 2.6.6 builds torch's deprecated LeafSpec() for every loader (lightning/pytorch/utilities/_pytree.py)
+pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
+
+
+class Toy(ImageDataModule):
+    name = "toy"
+    class_names = tuple("abcdefghij")
+    mean = (0.5, 0.4, 0.3)
+    std = (0.2, 0.3, 0.4)
+
+    def load(self):
+        parts = (torch.from_numpy(part) for size in (100, 40) for part in fake_images(size, 3, 32, seed=size))
+        return ImageArrays(*parts, source="toy")
+
+
+class Recorder(lightning.LightningModule):
+    """Writes down what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 10)
+        self.shown = []
+        self.evaluated = []
+
+    def training_step(self, batch, batch_idx):
+        images, labels = batch
+        self.shown.append(
+            (self.trainer.current_epoch, batch_idx, images.double().sum().item(), labels.tolist())
+        )
+        return torch.nn.functional.cross_entropy(self.layer(images.mean((2, 3))), labels)
+
+    def validation_step(self, batch, batch_idx):
+        self.evaluated.append((batch[0], batch[1].tolist()))
+        return torch.zeros(())
+
+    test_step = predict_step = validation_step
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(folder, **options):
+    return lightning.Trainer(
+        accelerator="cpu",
+        devices=1,
+        default_root_dir=folder,
+        log_every_n_steps=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **{"enable_checkpointing": False, **options},
+    )
+
+
+def toy(**options):
+    return Toy(**{"batch_size": 16, "augment": "crop", "flip": True, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"eval_batch_size": -1}, "eval_batch_size must be at least 1, not -1"),
+        ({"val_fraction": 1.0}, "val_fraction must be at least 0 and below 1, not 1.0"),
+        ({"split_seed": -1}, "split_seed must be from 0"),
+        ({"seed": 2**32}, "seed must be from 0"),
+        ({"crop_padding": -1}, "crop_padding must be from 0 to 32, not -1"),
+        ({"crop_scale": (0.5, 0.1)}, r"crop_scale must be .*, not \(0.5, 0.1\)"),
+        ({"crop_scale": (0.0, 1.0)}, "crop_scale must be"),
+        ({"limit_train": 0}, "limit_train must be at least 1, or None, not 0"),
+    ],
+)
+@pytest.mark.parametrize("module", [Toy, *DATAMODULES.values()], ids=lambda module: module.name)
+def test_bad_arguments_are_refused_at_construction(module, options, message):
+    with pytest.raises(ValueError, match=message):
+        module(**options)
+
+
+def test_unknown_augmentation_is_refused():
+    unchecked = inspect.unwrap(ImageDataModule.__init__)  # the tests' run-time types would refuse it first
+    with pytest.raises(ValueError, match=r"augment must be one of .*resized_crop.*, not 'mixup'"):
+        unchecked(Toy(), augment="mixup")
+
+
+def test_root_comes_from_argument_then_environment_then_default(monkeypatch):
+    monkeypatch.setenv("DATA", "/from/environment")
+    assert str(Toy(root="/given").root) == "/given"
+    assert str(Toy().root) == "/from/environment"
+    monkeypatch.delenv("DATA")
+    assert str(Toy().root) == "data"
+
+
+def test_nothing_works_before_setup_and_setup_loads_once(monkeypatch):
+    data = toy()
+    for use in (
+        data.fingerprint,
+        data.sizes,
+        data.train_dataloader,
+        data.val_dataloader,
+        data.test_dataloader,
+    ):
+        with pytest.raises(RuntimeError, match=r"Toy has no data yet; call setup\(\) first"):
+            use()
+    data.setup()
+    monkeypatch.setattr(Toy, "load", None)
+    data.setup("test")
+    assert data.sizes() == {"train": 90, "val": 10, "test": 40}
+    assert data.source == "toy"
+    assert data.num_classes == 10
+
+
+def test_split_is_stratified_disjoint_and_independent_of_the_run_seed():
+    one, two, other = toy(seed=0), toy(seed=1), toy(split_seed=1)
+    for data in (one, two, other):
+        data.setup()
+    assert torch.bincount(one.val_set.labels).tolist() == [1] * 10
+    assert torch.equal(one.val_set.indices, two.val_set.indices)
+    assert not torch.equal(one.val_set.indices, other.val_set.indices)
+    assert sorted([*one.val_set.indices.tolist(), *one.train_set.indices.tolist()]) == list(range(100))
+
+
+def test_limit_train_is_a_stratified_subset_and_leaves_the_rest_alone():
+    data, whole = toy(limit_train=30), toy()
+    data.setup()
+    whole.setup()
+    assert torch.bincount(data.train_set.labels).tolist() == [3] * 10
+    assert set(data.train_set.indices.tolist()) < set(whole.train_set.indices.tolist())
+    assert data.sizes() == {"train": 30, "val": 10, "test": 40}
+    assert data.fingerprint() == whole.fingerprint()
+    with pytest.raises(ValueError, match="limit_train is 91, but there are 90 training images"):
+        toy(limit_train=91).setup()
+
+
+def test_fingerprint_changes_with_one_pixel_and_with_one_label(monkeypatch):
+    first = toy()
+    first.setup()
+    arrays = first.load()
+    prints = {first.fingerprint()}
+    for tensor in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
+        tensor.view(-1)[5] += 1
+        monkeypatch.setattr(Toy, "load", lambda self: arrays)
+        altered = toy()
+        altered.setup()
+        prints.add(altered.fingerprint())
+    assert len(prints) == 5
+    assert all(len(text) == 16 and int(text, 16) >= 0 for text in prints)
+
+
+def test_small_training_set_says_what_to_do():
+    data = toy(batch_size=91)
+    data.setup()
+    with pytest.raises(ValueError, match=r"90 training images .* batch of 91; lower batch_size, or raise"):
+        data.train_dataloader()
+
+
+def test_normalization_by_hand_and_floats_pass_unchanged():
+    data = toy()
+    images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
+    kept = images.clone()
+    result, labels = data.on_after_batch_transfer((images, torch.tensor([1])), 0)
+    torch.testing.assert_close(result.flatten(), torch.tensor([-0.5 / 0.2, 0.6 / 0.3, -0.1 / 0.4]))
+    assert torch.equal(images, kept)
+    batch = [result, labels]
+    assert data.on_after_batch_transfer(batch, 0) is batch
+    assert data.on_after_batch_transfer(result, 0) is result
+    floats = images.float()
+    torch.testing.assert_close(data.normalized(floats), result)
+    assert torch.equal(floats, kept.float())
+
+
+def test_fit_shows_augmented_normalized_batches_that_depend_on_the_seed_only(tmp_path):
+    runs = []
+    for seed, noise in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(noise)
+        model = Recorder()
+        trainer(tmp_path, max_epochs=2).fit(model, datamodule=toy(seed=seed))
+        runs.append(model)
+    assert len(runs[0].shown) == 10
+    assert runs[0].shown == runs[1].shown
+    assert runs[0].shown != runs[2].shown
+    first, second = runs[0].shown[:5], runs[0].shown[5:]
+    assert [batch for *_, batch in first] != [batch for *_, batch in second]  # a new order every epoch
+    images = torch.cat([images for images, _ in runs[0].evaluated[:1]])
+    data = toy()
+    data.setup()
+    torch.testing.assert_close(images, data.normalized(data.val_set.images))  # never augmented
+
+
+def test_training_augmentation_is_a_function_of_seed_epoch_batch_and_rank(tmp_path):
+    model, data = Recorder(), toy(augment="resized_crop")
+    trainer(tmp_path, max_epochs=2).fit(model, datamodule=data)
+    for epoch, index, total, labels in model.shown:
+        loader = data.train_dataloader()
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        images, expected = list(loader)[index]
+        assert labels == expected.tolist()
+        generator = torch.Generator().manual_seed(stream_seed(0, epoch, index, 0))
+        assert data.normalized(data.augmented(images, generator)).double().sum().item() == total
+
+
+SCHEDULES = {
+    "steps": ({"max_epochs": 3}, {"every_n_train_steps": 1}),
+    "epochs": ({"max_epochs": 3}, {"every_n_epochs": 1, "save_on_train_epoch_end": True}),
+    "validation": ({"max_epochs": 3}, {"every_n_epochs": 1, "save_on_train_epoch_end": False}),
+    "half epochs": ({"max_epochs": 3, "val_check_interval": 0.5}, {"save_on_train_epoch_end": False}),
+    "iterations": ({"max_steps": 12, "max_epochs": -1}, {"every_n_train_steps": 1}),
+    "limited": ({"max_epochs": 3, "limit_train_batches": 3}, {"every_n_train_steps": 1}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # on purpose: every resumed run saves elsewhere
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, name):
+    options, saving = SCHEDULES[name]
+
+    def fit(model, folder, **where):
+        checkpoints = ModelCheckpoint(folder, filename="{step}", save_top_k=-1, **saving)
+        run = trainer(folder, enable_checkpointing=True, callbacks=[checkpoints], **options)
+        run.fit(model, datamodule=toy(), **where)
+
+    whole = Recorder()
+    fit(whole, tmp_path)
+    saved = {int(path.stem.partition("=")[2]): path for path in tmp_path.glob("step=*.ckpt")}
+    saved.pop(max(saved))  # the finished run
+    assert len(saved) >= 2
+    for step, path in saved.items():
+        resumed = Recorder()
+        fit(resumed, tmp_path / str(step), ckpt_path=path, weights_only=True)
+        assert resumed.shown == whole.shown[step:], f"resumed from step {step}"
+        torch.testing.assert_close(resumed.layer.weight, whole.layer.weight, rtol=0, atol=0)
+
+
+def test_overfitting_batches_keeps_their_order(tmp_path):
+    model = Recorder()
+    trainer(tmp_path, max_epochs=2, overfit_batches=2).fit(model, datamodule=toy(augment="none", flip=False))
+    assert model.shown[0][2:] == model.shown[2][2:]
+    assert model.shown[1][2:] == model.shown[3][2:]
+    assert len(model.shown) == 4
+
+
+def test_validate_test_and_predict_see_every_image_once_in_order(tmp_path):
+    for stage, part in (("validate", "val_set"), ("test", "test_set"), ("predict", "test_set")):
+        model, data = Recorder(), toy(eval_batch_size=15)
+        getattr(trainer(tmp_path), stage)(model, datamodule=data)
+        expected = getattr(data, part)
+        images = torch.cat([images for images, _ in model.evaluated])
+        assert [label for _, labels in model.evaluated for label in labels] == expected.labels.tolist()
+        torch.testing.assert_close(images, data.normalized(expected.images))
+
+
+def test_without_validation_images_fit_skips_validation(tmp_path):
+    model, data = Recorder(), toy(val_fraction=0.0)
+    trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(model, datamodule=data)
+    assert data.sizes()["val"] == 0
+    with pytest.raises(ValueError, match=r"val_fraction 0.0 leaves no image; set limit_val_batches=0"):
+        data.val_dataloader()
+    assert len(model.shown) == 6
+    assert model.evaluated == []

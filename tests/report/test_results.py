@@ -1,0 +1,163 @@
+"""The record: round trips, atomic writes, and what happens to files that are no result."""
+
+import json
+import logging
+import math
+import os
+from dataclasses import replace
+
+import pytest
+
+from lit_scaledrop.report import results as record
+from lit_scaledrop.report.results import (
+    InvalidResultError,
+    Result,
+    ResultError,
+    is_finished,
+    load_results,
+    read_result,
+    write_result,
+)
+
+
+def test_round_trip_keeps_everything(make, tmp_path):
+    result = make(1, training={"optimizer": "Adam", "lr": 1e-3}, provenance={"host_load": [1, 2.5, None]})
+    path = write_result(result, tmp_path)
+    assert path == tmp_path / "cpu" / "table3" / "000000000001.json"
+    assert read_result(path) == result
+    assert Result.from_json(result.to_json()) == result
+    assert json.loads(path.read_text())["schema"] == 1
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_load_results_sorts_and_names_problems(make, tmp_path):
+    for number in (3, 1, 2):
+        write_result(make(number, seed=number), tmp_path)
+    folder = tmp_path / "cpu" / "table3"
+    (folder / "000000000002.json").write_text("{")
+    (folder / "00000000000f.json").write_text(make(3).to_json())
+    (folder / ".000000000001.json.77.tmp").write_text("half")
+    loaded, problems = load_results(tmp_path, "cpu", "table3")
+    assert [result.seed for result in loaded] == [1, 3]
+    assert len(problems) == 2
+    assert "000000000002.json" in problems[0]
+    assert "belongs at" in problems[1]
+    assert load_results(tmp_path, "paper", "table3") == ([], [])
+
+
+@pytest.mark.parametrize("text", ["", '{"schema": 1, "id": "00', "[]", '{"schema": 1}', "\udcff"])
+def test_broken_file_names_path_and_remedy(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InvalidResultError, match=r"a\.json is no valid result .*delete it"):
+        read_result(path)
+
+
+def test_broken_file_is_moved_aside_and_nothing_is_lost(make, tmp_path, caplog):
+    path = write_result(make(), tmp_path)
+    whole = path.read_text()
+    for half in (whole[:100], whole[:50]):
+        path.write_text(half)
+        assert not is_finished(path, move_broken=False)
+        assert path.read_text() == half
+        with caplog.at_level(logging.WARNING):
+            assert not is_finished(path)
+        assert not path.exists()
+    assert "000000000001.json.broken" in caplog.text
+    assert path.with_name(path.name + ".broken").read_text() == whole[:100]
+    assert path.with_name(path.name + ".broken2").read_text() == whole[:50]
+    assert not is_finished(path)
+    write_result(make(), tmp_path)
+    assert is_finished(path)
+
+
+def test_a_newer_schema_is_refused_and_left_alone(make, tmp_path):
+    path = write_result(make(), tmp_path)
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
+    for function in (read_result, is_finished):
+        with pytest.raises(ResultError, match="schema 2, this release reads 1") as caught:
+            function(path)
+        assert not isinstance(caught.value, InvalidResultError)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_not_finite_is_refused_everywhere(make, tmp_path, value):
+    with pytest.raises(InvalidResultError, match=r"cls/nll is .*finite"):
+        make(metrics={"cls/nll": value})
+    with pytest.raises(InvalidResultError, match=r"training\.val_acc is .*finite"):
+        make(training={"val_acc": value})
+    sneaky = make()
+    sneaky.metrics["cls/acc"] = value  # after it was checked
+    with pytest.raises(InvalidResultError, match="finite"):
+        write_result(sneaky, tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": {"cls/acc": 86.0}}, "cls/acc is 86.0, but must be a fraction"),
+        ({"training": {"epochs": 3.5}}, "training.epochs must be of type int"),
+        ({"data": {"stand_in": 1}}, "data.stand_in must be of type bool"),
+        ({"seed": True}, "seed must be of type int"),
+        ({"id": "XYZ"}, "12 hexadecimal digits"),
+        ({"profile": "../cpu"}, "plain folder name"),
+        ({"evaluation": {"checkpoint": "first"}}, "'best' or 'last'"),
+    ],
+)
+def test_wrong_content_is_named(make, changes, message):
+    with pytest.raises(InvalidResultError, match=message):
+        make(**changes)
+
+
+def test_missing_and_unknown_fields_are_named(make):
+    whole = json.loads(make().to_json())
+    lacking = {**whole, "data": {k: v for k, v in whole["data"].items() if k != "fingerprint"}}
+    with pytest.raises(InvalidResultError, match=r"data\.fingerprint is missing"):
+        Result.from_json(json.dumps(lacking))
+    with pytest.raises(InvalidResultError, match="surprise"):
+        Result.from_json(json.dumps({**whole, "surprise": 1}))
+    with pytest.raises(InvalidResultError, match="cls/acc must be of type float"):
+        Result.from_json(json.dumps({**whole, "metrics": {"cls/acc": "0.86"}}))
+    with pytest.raises(InvalidResultError, match="metrics is empty"):
+        replace(make(), metrics={})
+
+
+def test_a_finished_result_is_not_overwritten(make, tmp_path):
+    path = write_result(make(), tmp_path)
+    assert write_result(make(), tmp_path) == path
+    other = make(metrics={"cls/acc": 0.5})
+    with pytest.raises(ResultError, match="already holds a finished result"):
+        write_result(other, tmp_path)
+    assert read_result(path) == make()
+    write_result(other, tmp_path, overwrite=True)
+    assert read_result(path) == other
+
+
+def test_a_broken_file_does_not_block_writing(make, tmp_path):
+    path = make().path(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    write_result(make(), tmp_path)
+    assert read_result(path) == make()
+
+
+def test_unwritable_folder_is_a_clear_error(make, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultError, match=r"cannot write .*file.*choose a results folder"):
+        write_result(make(), tmp_path / "file")
+
+
+def test_a_crash_while_writing_leaves_the_old_file(make, tmp_path, monkeypatch):
+    path = write_result(make(), tmp_path)
+
+    def crash(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record.os, "fsync", crash)
+    with pytest.raises(ResultError, match="No space left"):
+        write_result(make(metrics={"cls/acc": 0.1}), tmp_path, overwrite=True)
+    monkeypatch.undo()
+    assert read_result(path) == make()
+    assert os.listdir(path.parent) == [path.name]
