@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from lightning import LightningDataModule
 from torch import Tensor
 
@@ -91,9 +91,7 @@ class ImageDataModule(LightningDataModule, ABC):
         _require(augment in get_args(Augment), "augment", augment, f"one of {get_args(Augment)}")
         _require(0 <= crop_padding <= 32, "crop_padding", crop_padding, "from 0 to 32")
         low, high = crop_scale
-        _require(
-            0 < low <= high <= 1, "crop_scale", crop_scale, "two ascending fractions above 0 and up to 1"
-        )
+        _require(0 < low <= high <= 1, "crop_scale", crop_scale, "two ascending fractions above 0 and up to 1")
         _require(limit_train is None or limit_train >= 1, "limit_train", limit_train, "at least 1, or None")
         self.root = Path(root or os.environ.get("DATA") or "data").expanduser()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -117,7 +115,7 @@ class ImageDataModule(LightningDataModule, ABC):
             DatasetCorruptError: If a file is truncated or altered.
         """
 
-    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
+    def setup(self, stage: str | None = None) -> None:
         """Load the data once and split it; further calls do nothing."""
         if self._arrays is not None:
             return
@@ -129,9 +127,7 @@ class ImageDataModule(LightningDataModule, ABC):
         train = kept.nonzero()[:, 0]
         if self.limit_train is not None:
             if self.limit_train > len(train):
-                raise ValueError(
-                    f"limit_train is {self.limit_train}, but there are {len(train)} training images"
-                )
+                raise ValueError(f"limit_train is {self.limit_train}, but there are {len(train)} training images")
             train = train[stratified_subset(labels[train], self.limit_train, self.split_seed)]
         self.train_set = ImageDataset(arrays.train_images, labels, train)
         self.val_set = ImageDataset(arrays.train_images, labels, held_out)
@@ -176,9 +172,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         self._loaded()
         if not len(self.val_set):
-            raise ValueError(
-                f"val_fraction {self.val_fraction} leaves no image; set limit_val_batches=0 as well"
-            )
+            raise ValueError(f"val_fraction {self.val_fraction} leaves no image; set limit_val_batches=0 as well")
         return self._eval_loader(self.val_set)
 
     def test_dataloader(self) -> BatchLoader:
@@ -190,17 +184,13 @@ class ImageDataModule(LightningDataModule, ABC):
         """The same as ``test_dataloader``."""
         return self.test_dataloader()
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment (in training) and normalize a batch of uint8 images; pass anything else through unchanged.
 
         The draws depend on (seed, epoch, batch, rank) only: a resumed run repeats them, and the global random
         stream is untouched.
         """
-        if (
-            not isinstance(batch, tuple | list)
-            or not isinstance(batch[0], Tensor)
-            or batch[0].dtype != torch.uint8
-        ):
+        if not isinstance(batch, tuple | list) or not isinstance(batch[0], Tensor) or batch[0].dtype != torch.uint8:
             return batch
         images, *rest = batch
         trainer = self.trainer

@@ -108,7 +108,7 @@ class CIFAR10DataModule(PublishedDataModule):
 
     def _png_tree(self, folder: Path) -> tuple[Tensor, Tensor]:
         """Decode ``folder/<class>/*.png`` by class and file name."""
-        from torchvision.io import ImageReadMode, decode_image, read_file  # type: ignore[import-untyped]
+        from PIL import Image  # comes with torchvision, whose own decoders are deprecated
 
         found = {path.name for path in folder.iterdir() if path.is_dir()}
         if found != set(self.class_names):
@@ -120,13 +120,12 @@ class CIFAR10DataModule(PublishedDataModule):
         for label, name in enumerate(self.class_names):
             for path in sorted((folder / name).glob("*.png")):
                 try:
-                    image = decode_image(read_file(str(path)), ImageReadMode.RGB)
-                except RuntimeError as error:
+                    with Image.open(path) as picture:
+                        image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+                except (OSError, SyntaxError) as error:  # Pillow's for a broken PNG
                     raise DatasetCorruptError(f"{path} is no readable PNG file: {error}") from error
                 if image.shape != (3, 32, 32):
-                    raise DatasetCorruptError(
-                        f"{path} is {tuple(image.shape[1:])} pixels instead of (32, 32)"
-                    )
+                    raise DatasetCorruptError(f"{path} is {tuple(image.shape[1:])} pixels instead of (32, 32)")
                 images.append(image)
                 labels.append(label)
         if not images:

@@ -39,9 +39,7 @@ class DigitsDataModule(ImageDataModule):
     mean = (0.3047, 0.3047, 0.3047)
     std = (0.3236, 0.3236, 0.3236)
 
-    def __init__(
-        self, augment: Augment = "crop", crop_padding: int = 2, flip: bool = False, **kwargs: Any
-    ) -> None:
+    def __init__(self, augment: Augment = "crop", crop_padding: int = 2, flip: bool = False, **kwargs: Any) -> None:
         super().__init__(augment=augment, crop_padding=crop_padding, flip=flip, **kwargs)
 
     def load(self) -> ImageArrays:
@@ -50,9 +48,7 @@ class DigitsDataModule(ImageDataModule):
 
         digits = load_digits()
         small = torch.from_numpy(digits.images.astype(np.float32)) * (255 / 16)
-        large = functional.interpolate(
-            small[:, None], size=self.image_size, mode="bilinear", align_corners=False
-        )
+        large = functional.interpolate(small[:, None], size=self.image_size, mode="bilinear", align_corners=False)
         images = large.round().to(torch.uint8).repeat(1, self.in_channels, 1, 1)
         labels = torch.from_numpy(digits.target.astype(np.int64))
         test = stratified_subset(labels, round(0.2 * len(labels)), seed=0)

@@ -17,9 +17,7 @@ from datamodules.integrity import RECORD, format_record, md5_of, write_atomicall
 CLASSES = 10
 
 
-def fake_images(
-    number: int, channels: int, size: int, seed: int = 0
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def fake_images(number: int, channels: int, size: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Make images that show their class, and labels in random order, as balanced as they can be.
 
     Args:

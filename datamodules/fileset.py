@@ -99,9 +99,7 @@ class FileSet:
             raise DatasetNotFoundError(f"data set {self.name!r} not found under {root}.\n{self.remedy(root)}")
         elif missing:
             gone = folder / missing[0]
-            raise DatasetNotFoundError(
-                f"data set {self.name!r} is incomplete: no {gone}.\n{self.remedy(root)}"
-            )
+            raise DatasetNotFoundError(f"data set {self.name!r} is incomplete: no {gone}.\n{self.remedy(root)}")
         return self._from_folder(folder, checksums, self.remedy(root))
 
     def install(self, origin: Path, root: Path) -> Path:

@@ -56,9 +56,7 @@ def verify(where: str, content: bytes, expected: Checksum, remedy: str) -> None:
     """
     if expected.size is not None and len(content) != expected.size:
         kind = "truncated" if len(content) < expected.size else "altered"
-        raise DatasetCorruptError(
-            f"{where} is {kind}: {len(content):,} bytes instead of {expected.size:,}.\n{remedy}"
-        )
+        raise DatasetCorruptError(f"{where} is {kind}: {len(content):,} bytes instead of {expected.size:,}.\n{remedy}")
     found = md5_of(content)
     if found != expected.md5:
         raise DatasetCorruptError(

@@ -132,9 +132,7 @@ class ShardBatches(Sampler[list[int]]):
 
     def __init__(self, images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         if images < world_size:
-            raise ValueError(
-                f"cannot share {images} images among {world_size} processes; use fewer processes"
-            )
+            raise ValueError(f"cannot share {images} images among {world_size} processes; use fewer processes")
         self._mine = np.arange(rank, images, world_size)
         self._batches = min(-(-images // (batch_size * world_size)), images // world_size)
 

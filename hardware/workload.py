@@ -1,7 +1,8 @@
 """Layer shapes of any torch model, traced by one forward pass: what the hardware model sees of a network.
 
-A layer is a convolution or a linear layer; its multiply-accumulates (MAC) are ``positions * rows * columns``, where ``rows`` are
-the weights that one output sums over and ``columns`` the output channels. BatchNorm, activations and skips have no MAC here.
+A layer is a convolution or a linear layer; its multiply-accumulates (MAC) are ``positions * rows * columns``, where
+``rows`` are the weights that one output sums over and ``columns`` the output channels. BatchNorm, activations and
+skips have no MAC here.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""``scaledrop`` and ``python -m lit_scaledrop``: one table from command to function; ``--help`` imports nothing heavy."""
+"""``scaledrop`` and ``python -m lit_scaledrop``: a table from command to function; help imports nothing heavy."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""Callbacks of the training: the sign estimator's schedule, the data's gradient on the scales, and progress for logs."""
+"""Callbacks of the training: the sign estimator's schedule, the data's gradient on scales, progress for logs."""
 
 import sys
 import time
@@ -78,4 +78,8 @@ class EpochLines(L.Callback):
         shown = {name: trainer.callback_metrics.get(name) for name in ("loss/task", "val/acc", "val/nll")}
         numbers = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None)
         seconds = time.perf_counter() - self._start
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {numbers}  {seconds:.1f} s", file=sys.stderr, flush=True)
+        print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {numbers}  {seconds:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,7 +1,7 @@
 """``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with our two additions.
 
-A ``fit`` has an identity, the hash of its resolved configuration. Finished runs are not run again; a killed one goes on in
-its folder; one that ends is evaluated and leaves ``results/<profile>/<study>/<id>.json``.
+A ``fit`` has an identity, the hash of its resolved configuration. Finished runs are not run again; a killed one goes on
+in its folder; one that ends is evaluated and leaves ``results/<profile>/<study>/<id>.json``.
 """
 
 import logging
@@ -140,7 +140,9 @@ class ScaleDropCLI(LightningCLI):
         evaluation = Evaluation(**self.config["fit"]["evaluation"].as_dict())
         path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
         if not path:
-            raise CheckpointError("the training left no checkpoint: is trainer.max_epochs above 0 and val_fraction above 0?")
+            raise CheckpointError(
+                "training left no checkpoint: trainer.max_epochs and val_fraction must be above 0"
+            )
         model = load_classifier(path, compile_network=self.model.hparams["compile_network"])
         metrics, how = evaluate_network(
             model.network, normalized_test_set(self.datamodule), evaluation, self.datamodule.num_classes, device
@@ -181,7 +183,7 @@ class ScaleDropCLI(LightningCLI):
                 "precision": str(self.trainer.precision),
                 "compiled": bool(arguments.get("compile_network")),
                 "best_epoch": best_epoch,
-                "val_acc": float(self.checkpoint.best_model_score),
+                "val_acc": float(self.checkpoint.best_model_score or 0),
                 # last epoch's means: loss terms, validation, and what callbacks log
                 "logged": {name: float(value) for name, value in self.trainer.callback_metrics.items()},
             },
@@ -191,6 +193,8 @@ class ScaleDropCLI(LightningCLI):
             provenance={
                 "commit": commit,
                 "dirty": dirty,
+                # the same for all seeds: a mean over seeds never mixes two settings
+                "setting": run_identity({**self.resolved, "seed_everything": None}, self.method),
                 "command": provenance.command(),
                 "started": self.started.isoformat(timespec="seconds"),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -221,7 +225,7 @@ def _method(config: dict[str, Any]) -> Method | None:
 
 
 def expand_configs(argv: list[str]) -> list[str]:
-    """Let ``--profile NAME`` stand for its YAML file, and find the files that come with the package by their short name.
+    """Let ``--profile NAME`` stand for its YAML file, and find the package's own files by their short name.
 
     Without any ``--config``, a command begins with ``classify.yaml``.
     """
@@ -238,7 +242,7 @@ def expand_configs(argv: list[str]) -> list[str]:
             value = words[position + 1]
             if word == "--profile":
                 if value not in known:
-                    raise ValueError(f"unknown profile {value!r}; known: {', '.join(known)}, or --config FILE for your own")
+                    raise ValueError(f"unknown profile {value!r}; known: {', '.join(known)}; or --config YOUR.yaml")
                 value = f"profile/{value}.yaml"
             found = value if os.path.exists(value) or not (packaged / value).is_file() else str(packaged / value)
             expanded += ["--config", found]

@@ -69,9 +69,7 @@ def inspect(module: type[ImageDataModule], root: Path) -> tuple[str, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("scaledrop data", description=__doc__, allow_abbrev=False)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--root", help="folder of the data; default: the environment variable DATA, else data/"
-    )
+    common.add_argument("--root", help="folder of the data; default: the environment variable DATA, else data/")
     actions = parser.add_subparsers(dest="action", metavar="list | get", parser_class=argparse.ArgumentParser)
     actions.add_parser("list", parents=[common], help="load and verify every data set (the default)")
     get = actions.add_parser("get", parents=[common], help="download or import one data set")

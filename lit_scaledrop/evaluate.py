@@ -71,7 +71,10 @@ def evaluate_network(
         member.to(device)
     posterior = PosteriorPredictive(members, evaluation.samples, evaluation.seed, evaluation.execution)
     metrics = classification_metrics(
-        num_classes, quantile=evaluation.quantile, threshold=evaluation.threshold, interpolation=evaluation.interpolation
+        num_classes,
+        quantile=evaluation.quantile,
+        threshold=evaluation.threshold,
+        interpolation=evaluation.interpolation,
     ).to(device)
     start, images = time.perf_counter(), 0
     for x, target in batches:
@@ -110,13 +113,14 @@ def load_classifier(path: str | Path, **overrides: Any) -> LitClassifier:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; runs keep theirs in runs/<profile>/<study>/<id>/checkpoints")
+        raise CheckpointError(f"no checkpoint {path}; runs keep theirs in runs/<profile>/<study>/<id>/checkpoints")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         hparams = checkpoint["hyper_parameters"]
         state = checkpoint["state_dict"]
     except Exception as error:  # torch.load raises whatever the bytes happen to trigger
-        raise CheckpointError(f"{path} is no checkpoint of a run, or it is damaged ({type(error).__name__}): {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{path} is no checkpoint of a run, or it is damaged ({reason})") from error
     model = LitClassifier(**{**hparams, "compile_network": False, **overrides})
     fit_weights(model, state, path)
     return model.eval()

@@ -1,4 +1,4 @@
-"""``scaledrop evaluate``: a checkpoint's posterior on a test set, with test-time settings that no checkpoint can override."""
+"""``scaledrop evaluate``: a checkpoint's posterior on a test set; no checkpoint overrides a test-time setting."""
 
 import argparse
 import json
@@ -35,7 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
         ("quantile", float, "quantile of the OOD rule"),
         ("threshold", float, "threshold of the OOD rule"),
     ):
-        parser.add_argument(f"--{name}", type=kind, default=help_of[name].default, help=f"{text} (default: %(default)s)")
+        default = help_of[name].default
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default: %(default)s)")
     parser.add_argument("--execution", choices=get_args(Execution), default="loop", help="how the passes are run")
     parser.add_argument("--interpolation", choices=get_args(Interpolation), default="linear", help="of the quantile")
     parser.add_argument("--p", type=float, help="drop probability at test time, in place of the trained one")
@@ -48,7 +49,12 @@ def main(argv: list[str]) -> int:
     """Evaluate one checkpoint, or several as an ensemble, and print the metrics."""
     arguments = build_parser().parse_args(argv)
     evaluation = Evaluation(
-        arguments.samples, arguments.seed, arguments.execution, arguments.quantile, arguments.threshold, arguments.interpolation
+        arguments.samples,
+        arguments.seed,
+        arguments.execution,
+        arguments.quantile,
+        arguments.threshold,
+        arguments.interpolation,
     )
     module = datamodules.DATAMODULES[lookup("data set", arguments.data, datamodules.DATAMODULES)](root=arguments.root)
     models = [load_classifier(path) for path in arguments.checkpoints]
@@ -62,7 +68,11 @@ def main(argv: list[str]) -> int:
         if arguments.p is not None:
             set_drop_probability(model.network, arguments.p)
     metrics, how = evaluate_network(
-        [model.network for model in models], normalized_test_set(module), evaluation, module.num_classes, arguments.device
+        [model.network for model in models],
+        normalized_test_set(module),
+        evaluation,
+        module.num_classes,
+        arguments.device,
     )
     how.pop("checkpoint")
     record = {

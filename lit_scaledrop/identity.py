@@ -1,8 +1,8 @@
 """The identity of a run: a hash of everything in its resolved configuration that can change its numbers.
 
-Left out: where files lie, how fast and where it runs, how it is shown. Left out as well: values that equal their default, so
-that an argument added later does not make every finished run look unfinished. Who changes a default, or the meaning of a
-setting, raises :data:`IDENTITY_VERSION`.
+Left out: where files lie, how fast and where it runs, how it is shown. Left out as well: values that equal their
+default, so that an argument added later does not make every finished run look unfinished. Who changes a default, or
+the meaning of a setting, raises :data:`IDENTITY_VERSION`.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """A row of the paper's Table III is a :class:`Method`; :data:`METHODS` holds them all.
 
-A network is a function of a method: it asks the method for its blocks (convolution, scale, pooling, BatchNorm), activations
-and feature dropout, and never which method it is. A new method is one entry here and at most one layer class.
+A network is a function of a method: it asks the method for its blocks (convolution, scale, pooling, BatchNorm),
+activations and feature dropout, and never which method it is. A new method is one entry here and at most one layer
+class.
 """
 
 import difflib
@@ -134,7 +135,11 @@ class Method:
         linear: nn.Linear
         if self.binary:
             linear = BinaryLinear(
-                in_features, out_features, self._estimator(t_min), self._estimator(t_min), weight_scale=self.weight_scale
+                in_features,
+                out_features,
+                self._estimator(t_min),
+                self._estimator(t_min),
+                weight_scale=self.weight_scale,
             )
         else:
             linear = nn.Linear(in_features, out_features, bias=False)
@@ -186,7 +191,10 @@ METHODS: dict[str, Method] = {
         "IR-Net", "Qin et al., CVPR 2020 (arXiv:1909.10788)", 1, 1, estimator="ede", weight_scale="power_of_two"
     ),
     "mc_dropout_htanh": Method(
-        "MC-Dropout (HTanh)", "Gal & Ghahramani, ICML 2016 (arXiv:1506.02142)", activation="hardtanh", feature_dropout=0.5
+        "MC-Dropout (HTanh)",
+        "Gal & Ghahramani, ICML 2016 (arXiv:1506.02142)",
+        activation="hardtanh",
+        feature_dropout=0.5,
     ),
     "proposed": Method(
         "Proposed", "Ahmed et al., Scale-Dropout (arXiv:2311.15816)", 1, 1, estimator="ede", scale=ScaleOptions()

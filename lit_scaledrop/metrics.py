@@ -24,9 +24,7 @@ class _SumMetric(Metric):
     full_state_update = False
     higher_is_better: bool | None = None
 
-    def __init__(
-        self, *options: object, shape: tuple[int, ...], num_classes: int | None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *options: object, shape: tuple[int, ...], num_classes: int | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
         # A collection's compute groups share one state between metrics whose states have the same name and,

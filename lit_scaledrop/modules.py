@@ -25,8 +25,8 @@ class NonFiniteLossError(RuntimeError):
 class LitClassifier(L.LightningModule):
     """A classification network trained by the paper's objective.
 
-    Test-time settings (passes T, quantile, threshold) are no arguments of this class, so that a checkpoint never overrides
-    the ones asked for; see :class:`lit_scaledrop.evaluate.Evaluation`.
+    Test-time settings (passes T, quantile, threshold) are no arguments of this class, so that a checkpoint never
+    overrides the ones asked for; see :class:`lit_scaledrop.evaluate.Evaluation`.
 
     Args:
         network: topology, a key of ``NETWORKS``.
@@ -144,18 +144,22 @@ class LitClassifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random stream, so that a resumed run goes on with the masks that it would have drawn."""
+        """Keep the random streams, so that a resumed run goes on with the masks that it would have drawn."""
         checkpoint["torch_rng_state"] = torch.get_rng_state()
+        checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hand the random stream to the trainer; set when training starts, since building the network draws from it."""
-        self._rng_state = checkpoint.get("torch_rng_state")
+        """Keep the random streams until training starts: what is built before it draws from them."""
+        self._rng_state = checkpoint.get("torch_rng_state"), checkpoint.get("cuda_rng_state")
 
     def on_train_start(self) -> None:
-        """Go on with the random stream of the checkpoint, if there is one."""
-        state = getattr(self, "_rng_state", None)
-        if state is not None:
-            torch.set_rng_state(state)
+        """Go on with the random streams of the checkpoint, if there is one."""
+        cpu, cuda = getattr(self, "_rng_state", (None, None))
+        if cpu is not None:
+            torch.set_rng_state(cpu.cpu())
+        # a checkpoint of another number of devices has no stream for each of these
+        if cuda and len(cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
 
     def _task_loss(self, logits: Float[Tensor, "batch classes"], target: Int[Tensor, " batch"]) -> Tensor:
         return F.cross_entropy(logits.float(), target, label_smoothing=self.hparams["label_smoothing"])
@@ -171,6 +175,6 @@ class LitClassifier(L.LightningModule):
     def _refuse_non_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
-                f"the loss is {float(loss)} in epoch {self.current_epoch}: training stopped, the last good checkpoint is kept. "
-                "Lower --model.lr, add --trainer.gradient_clip_val=1 or use --trainer.precision=32-true"
+                f"the loss is {float(loss)} in epoch {self.current_epoch}: training stopped, the last good "
+                "checkpoint is kept. Lower --model.lr, or add --trainer.gradient_clip_val=1 or --trainer.precision=32-true"
             )

@@ -16,14 +16,16 @@ Execution = Literal["loop", "folded"]
 class PosteriorPredictive:
     """Predict with the posterior of a network.
 
-    The networks are put into evaluation mode: BatchNorm uses and keeps its running statistics; the masks of the plan, and
-    nothing else, are random. The plan is drawn once, so T sampled networks see all the inputs, whatever the batch size.
+    The networks are put into evaluation mode: BatchNorm uses and keeps its running statistics; the masks of the
+    plan, and nothing else, are random. The plan is drawn once, so T sampled networks see all the inputs, whatever
+    the batch size.
 
     Args:
         networks: one network (T passes), or several (an ensemble; each makes ``samples`` passes of its own).
         samples: passes T a network. A network without stochastic layers makes one.
         seed: seed of the mask plan; network m of an ensemble uses ``seed + m``.
-        execution: ``"loop"`` runs one pass after the other; ``"folded"`` runs them as one batch of ``T * batch`` rows. The
+        execution: ``"loop"`` runs one pass after the other; ``"folded"`` runs them as one batch of ``T * batch``
+        rows. The
             same plan gives the same numbers either way.
 
     Raises:

@@ -46,14 +46,10 @@ class Predictive:
                 f"got {self.logits.dtype} of shape {shape}"
             )
         if shape[0] < 1 or shape[2] < 1:
-            raise ValueError(
-                f"a prediction needs at least one sample and one class, got logits of shape {shape}"
-            )
+            raise ValueError(f"a prediction needs at least one sample and one class, got logits of shape {shape}")
         bad = self.logits.numel() - int(self.logits.isfinite().sum())
         if bad:
-            raise ValueError(
-                f"{bad} of {self.logits.numel()} logits are not finite; the network has diverged"
-            )
+            raise ValueError(f"{bad} of {self.logits.numel()} logits are not finite; the network has diverged")
         if self.weights is not None:
             self._check_weights(self.weights)
 
@@ -189,7 +185,5 @@ class Predictive:
                 part.weights is not None and weights is not None and torch.equal(part.weights, weights)
             )
             if not same:
-                raise ValueError(
-                    "parts weight their samples differently; join predictions of one set of samples"
-                )
+                raise ValueError("parts weight their samples differently; join predictions of one set of samples")
         return Predictive(torch.cat([part.logits for part in parts], dim=1), weights)

@@ -12,7 +12,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
 def commit() -> tuple[str, bool]:
-    """Commit of the source tree and whether it has uncommitted changes to tracked files; ``("unknown", True)`` outside git."""
+    """Commit of the source tree and whether tracked files have changed since; ``("unknown", True)`` outside git."""
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:

@@ -78,7 +78,10 @@ def resume_checkpoint(run_dir: Path) -> Path | None:
     import torch
 
     folder = run_dir / "checkpoints"
-    for path in [folder / "last.ckpt", *sorted(folder.glob("best*.ckpt"), key=lambda p: p.stat().st_mtime, reverse=True)]:
+    for path in [
+        folder / "last.ckpt",
+        *sorted(folder.glob("best*.ckpt"), key=lambda p: p.stat().st_mtime, reverse=True),
+    ]:
         if not path.is_file():
             continue
         try:

@@ -80,9 +80,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         again = f"scaledrop sweep {shlex.join(argv)}"
-        print(
-            f"\nStopped. Finished points are kept; this goes on with the rest:\n    {again}", file=sys.stderr
-        )
+        print(f"\nStopped. Finished points are kept; this goes on with the rest:\n    {again}", file=sys.stderr)
         return 130
 
 
@@ -105,9 +103,7 @@ def load_sweep(path: Path) -> dict[str, Any]:
         raise SweepError(f"{path} is no sweep file: it needs method, parameters and command")
     method, command, parameters = (config.get(key) for key in ("method", "command", "parameters"))
     if method in ("random", "bayes"):
-        raise SweepError(
-            f"{path}: method {method!r} does not run here yet, only grid; use wandb sweep and wandb agent"
-        )
+        raise SweepError(f"{path}: method {method!r} does not run here yet, only grid; use wandb sweep and wandb agent")
     if method != "grid":
         raise SweepError(f"{path}: unknown method {method!r}; write 'method: grid'")
     if not isinstance(command, list) or not {"fit", "${args}"} <= set(map(str, command)):
@@ -138,9 +134,7 @@ def _values(entry: Mapping[str, Any]) -> Any:
     return [entry["value"]] if "value" in entry else entry["values"]
 
 
-def grid(
-    parameters: Mapping[str, Mapping[str, Any]], seeds: Sequence[int] | None = None
-) -> Iterator[dict[str, Any]]:
+def grid(parameters: Mapping[str, Mapping[str, Any]], seeds: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
     """All combinations, the last parameter fastest; `seeds` replaces the values of `seed_everything`.
 
     >>> list(grid({"model.p": {"values": [0.1, 0.2]}, "seed_everything": {"value": 1}}))
@@ -430,9 +424,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, help="sweep file, e.g. sweeps/table3.yaml")
     profile = os.environ.get("PROFILE") or "quick"
-    parser.add_argument(
-        "--profile", default=profile, help="quick, cpu or paper (default: $PROFILE, or quick)"
-    )
+    parser.add_argument("--profile", default=profile, help="quick, cpu or paper (default: $PROFILE, or quick)")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's seed_everything")
     parser.add_argument("--jobs", type=_positive, default=1, help="points at once (default: 1)")
     parser.add_argument("--results", help="folder of results (default: as in the configuration)")

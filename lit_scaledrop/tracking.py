@@ -22,7 +22,9 @@ def wandb_mode(tracking: Tracking) -> str:
     return "online" if _has_key() else "offline"
 
 
-def build_loggers(run_dir: Path, tracking: Tracking, project: str, group: str, name: str, tags: list[str]) -> list[Logger]:
+def build_loggers(
+    run_dir: Path, tracking: Tracking, project: str, group: str, name: str, tags: list[str]
+) -> list[Logger]:
     """CSV logger, and the W&B logger unless tracking is disabled or wandb is not installed.
 
     Args:

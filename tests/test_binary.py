@@ -98,5 +98,3 @@ def test_power_of_two_weights_scale_the_output():
     x = torch.randn(4, 8)
     factor = power_of_two_scale(normalize_weight(plain.weight)).flatten()
     torch.testing.assert_close(scaled(x), plain(x) * factor)
-
-

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from lit_scaledrop import functional as F  # noqa: N812
+from lit_scaledrop import functional as F
 
 METHODS = ("linear", "lower", "higher", "nearest", "midpoint")
 
@@ -28,9 +28,7 @@ def random_target(seed, batch, classes):
 @st.composite
 def predictions(draw):
     samples, batch, classes = draw(st.integers(1, 9)), draw(st.integers(1, 4)), draw(st.integers(1, 6))
-    return random_probs(
-        draw(st.integers(0, 10**6)), samples, batch, classes, draw(st.sampled_from([0.1, 2.0, 60.0]))
-    )
+    return random_probs(draw(st.integers(0, 10**6)), samples, batch, classes, draw(st.sampled_from([0.1, 2.0, 60.0])))
 
 
 @st.composite
@@ -189,9 +187,7 @@ def test_calibration_error_agrees_with_a_loop_and_torchmetrics(num_bins):
     mean, target = random_probs(0, 1, 500, 5)[0], random_target(1, 500, 5)
     ours = F.expected_calibration_error(mean, target, num_bins).item()
     assert ours == pytest.approx(hand_written_ece(mean.numpy(), target.numpy(), num_bins), abs=1e-12)
-    assert ours == pytest.approx(
-        multiclass_calibration_error(mean, target, 5, num_bins, "l1").item(), abs=1e-6
-    )
+    assert ours == pytest.approx(multiclass_calibration_error(mean, target, 5, num_bins, "l1").item(), abs=1e-6)
 
 
 def test_calibration_bins_close_on_the_right():

@@ -72,9 +72,7 @@ def test_logging_by_forward_returns_the_batch_and_keeps_the_sum():
     for part, labels in zip(logits.split([90, 7], dim=1), target.split([90, 7]), strict=True):
         batch = metrics(Predictive(part), labels)
         assert {k: v.item() for k, v in batch.items()} == pytest.approx(formulas(part, labels), rel=1e-5)
-    assert {k: v.item() for k, v in metrics.compute().items()} == pytest.approx(
-        formulas(logits, target), rel=1e-5
-    )
+    assert {k: v.item() for k, v in metrics.compute().items()} == pytest.approx(formulas(logits, target), rel=1e-5)
     metrics.reset()
     metrics.update(Predictive(logits[:, :9]), target[:9])
     expected = formulas(logits[:, :9], target[:9])
@@ -86,9 +84,7 @@ def test_compute_groups_do_not_merge_metrics_that_agree_on_the_first_batch():
     sure = Predictive(torch.tensor([[[200.0, 0.0]]]))
     torn = Predictive(torch.tensor([[[4.0, 0.0]], [[0.0, 3.0]]]))
     metrics = classification_metrics(2, threshold=1.5)
-    own = MetricCollection(
-        {"loose": OODRate(threshold=0.5), "strict": OODRate(threshold=0.9), "acc": Accuracy()}
-    )
+    own = MetricCollection({"loose": OODRate(threshold=0.5), "strict": OODRate(threshold=0.9), "acc": Accuracy()})
     for collection in (metrics, own):
         collection.update(sure, torch.tensor([0]))
         collection.update(torn, torch.tensor([1]))
@@ -128,9 +124,7 @@ def test_weights_reach_every_metric():
     weighted.update(Predictive(logits, counts / 6), target)
     repeated.update(Predictive(logits.repeat_interleave(counts, dim=0)), target)
     expected = {key: value.item() for key, value in repeated.compute().items()}
-    assert {key: value.item() for key, value in weighted.compute().items()} == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert {key: value.item() for key, value in weighted.compute().items()} == pytest.approx(expected, rel=1e-5)
 
 
 def test_nll_is_finite_where_probabilities_underflow():
@@ -190,9 +184,7 @@ def test_uncertainty_metrics_need_no_target():
     metrics = uncertainty_metrics(threshold=THRESHOLD, num_classes=CLASSES)
     metrics.update(Predictive(logits))
     expected = {key: value for key, value in formulas(logits, target).items() if key[:3] in ("unc", "ood")}
-    assert {key: value.item() for key, value in metrics.compute().items()} == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert {key: value.item() for key, value in metrics.compute().items()} == pytest.approx(expected, rel=1e-5)
     with pytest.raises(TypeError, match="target"):
         classification_metrics(CLASSES).update(Predictive(logits))
 

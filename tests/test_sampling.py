@@ -63,7 +63,9 @@ def test_sampling_touches_neither_random_stream_nor_batchnorm_nor_modes(method, 
     net = network_of(method).train()
     before, state = torch.get_rng_state(), {k: v.clone() for k, v in net.state_dict().items()}
     modes = [module.training for module in net.modules()]
-    PosteriorPredictive(net, 3, execution=execution)(torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+    PosteriorPredictive(net, 3, execution=execution)(
+        torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    )
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(state[k], v) for k, v in net.state_dict().items())
     assert modes == [module.training for module in net.modules()]

@@ -15,6 +15,7 @@ from lit_scaledrop import sweep
 from lit_scaledrop.report.results import result_path
 
 ROOT = Path(__file__).parents[1]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and PR_SET_PDEATHSIG are Linux's")
 COMMAND = ["${env}", "${interpreter}", "child.py", "fit", "--profile", "${envvar:PROFILE}", "${args}"]
 
 # Stands in for `fit`: notes its flags and environment, then fails, hangs, or leaves a valid result.
@@ -110,11 +111,7 @@ def run(*arguments: str) -> int:
 
 
 def notes() -> list[dict]:
-    return (
-        [json.loads(line) for line in Path("notes").read_text().splitlines()]
-        if Path("notes").exists()
-        else []
-    )
+    return [json.loads(line) for line in Path("notes").read_text().splitlines()] if Path("notes").exists() else []
 
 
 def values(key: str) -> list[str]:
@@ -134,9 +131,7 @@ def test_order_flags_and_environment(here, capfd):
     write({"a": {"values": [1, 2]}, "b": {"values": [0.5, "x y", True]}, "c": {"value": [1, 2]}})
     assert run() == 0
     assert [note["flags"] for note in notes()] == [
-        ["--profile", "quick", f"--a={a}", f"--b={b}", "--c=[1, 2]"]
-        for a in (1, 2)
-        for b in ("0.5", "x y", "True")
+        ["--profile", "quick", f"--a={a}", f"--b={b}", "--c=[1, 2]"] for a in (1, 2) for b in ("0.5", "x y", "True")
     ]
     first = notes()[0]
     assert (first["PROFILE"], first["WANDB_RUN_GROUP"]) == ("quick", "s")
@@ -213,6 +208,7 @@ def test_goes_on_after_a_failure_and_resumes(here, capfd, jobs):
     assert log.count("hello from") == 2  # the earlier attempt's log is kept
 
 
+@linux
 def test_a_command_that_does_not_start_is_a_failure(here, capfd):
     write({"a": {"value": 1}}, ["no-such-program", "fit", "${args}"])
     assert run() == 1
@@ -389,8 +385,7 @@ def test_argv_is_what_wandb_agent_would_start(tmp_path, monkeypatch, profile):
 def test_table3_is_the_whole_table():
     config = sweep.load_sweep(ROOT / "sweeps" / "table3.yaml")
     argvs = [
-        sweep.build_command(config, point, {"PROFILE": "cpu"})
-        for point in sweep.grid(config["parameters"], [1, 2])
+        sweep.build_command(config, point, {"PROFILE": "cpu"}) for point in sweep.grid(config["parameters"], [1, 2])
     ]
     assert argvs[-1][1:] == [
         "-m", "lit_scaledrop", "fit", "--config", "classify.yaml", "--config", "profile/cpu.yaml",
@@ -421,9 +416,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
     except FileNotFoundError:
         return False
-
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and PR_SET_PDEATHSIG are Linux's")
 
 
 @linux

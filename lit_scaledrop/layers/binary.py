@@ -65,8 +65,8 @@ class STE(nn.Module):
 class EDE(nn.Module):
     r"""Sign with IR-Net's error-decay gradient.
 
-    $t = 10^{\lg t_{min} + (\lg t_{max} - \lg t_{min}) \cdot \text{progress}}$ starts near the identity and ends near the
-    sign; :class:`lit_scaledrop.callbacks.EstimatorSchedule` sets it once per epoch.
+    $t = 10^{\lg t_{min} + (\lg t_{max} - \lg t_{min}) \cdot \text{progress}}$ starts near the identity and ends near
+    the sign; :class:`lit_scaledrop.callbacks.EstimatorSchedule` sets it once per epoch.
 
     Args:
         t_min: ``t`` at progress 0. IR-Net: 1e-3 for ResNet-20, 1e-1 for VGG-small.
@@ -104,8 +104,8 @@ class EDE(nn.Module):
 def normalize_weight(weight: Float[Tensor, "out ..."], eps: float = 1e-12) -> Float[Tensor, "out ..."]:
     r"""Channel-wise normalized proxy weights (paper section 3).
 
-    $\hat W_c = W_c - \mu_c$, $\tilde W_c = \hat W_c / \sqrt{\operatorname{mean}(\hat W_c^2)}$ with both means over everything
-    but the output channel, so that about half of a channel's signs are +1 and its entropy is largest.
+    $\hat W_c = W_c - \mu_c$, $\tilde W_c = \hat W_c / \sqrt{\operatorname{mean}(\hat W_c^2)}$ with both means over
+    everything but the output channel, so that about half of a channel's signs are +1 and its entropy is largest.
 
     Args:
         weight: proxy weights, output channels first.
@@ -120,7 +120,7 @@ def normalize_weight(weight: Float[Tensor, "out ..."], eps: float = 1e-12) -> Fl
 
 
 def power_of_two_scale(weight: Float[Tensor, "out ..."]) -> Float[Tensor, "out ..."]:
-    r"""IR-Net's bit-shift scale $2^{\operatorname{round}(\log_2 \operatorname{mean}|W_c|)}$ per output channel, detached."""
+    r"""IR-Net's bit-shift scale $2^{\operatorname{round}(\log_2 \operatorname{mean}|W_c|)}$ per channel, detached."""
     dims = tuple(range(1, weight.dim()))
     return torch.exp2(torch.log2(weight.detach().abs().mean(dims, keepdim=True)).round())
 

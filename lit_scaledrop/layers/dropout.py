@@ -11,8 +11,8 @@ from lit_scaledrop.layers.scale_dropout import check_probability
 class MCDropout(StochasticLayer):
     r"""Dropout of extracted features that stays on at inference (Gal & Ghahramani, arXiv:1506.02142).
 
-    $y_i = x_i m_i / (1 - p)$, $m_i \sim \mathrm{Bernoulli}(1 - p)$. In training every example has its own mask; a planned pass
-    is one network drawn from the posterior, with the same mask for all inputs.
+    $y_i = x_i m_i / (1 - p)$, $m_i \sim \mathrm{Bernoulli}(1 - p)$. In training every example has its own mask; a
+    planned pass is one network drawn from the posterior, with the same mask for all inputs.
 
     Args:
         num_features: features F (dimension 1 of the input).

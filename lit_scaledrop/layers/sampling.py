@@ -1,8 +1,9 @@
 """The one protocol of everything stochastic: draws are made before the forward pass, as a plan of T passes x L layers.
 
-A stochastic layer does not draw while it samples: a :class:`MaskPlan` made from an explicit generator tells each layer what
-to do in each pass, and :func:`sampling` installs it. So a prediction is a function of (weights, input, plan): it does not
-depend on batch size or device, leaves the global random stream and BatchNorm alone, and does not need ``.train()``.
+A stochastic layer does not draw while it samples: a :class:`MaskPlan` made from an explicit generator tells each
+layer what to do in each pass, and :func:`sampling` installs it. So a prediction is a function of (weights, input,
+plan): it does not depend on batch size or device, leaves the global random stream and BatchNorm alone, and does not
+need ``.train()``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 class StochasticLayer(nn.Module):
     """Base of the layers with random draws.
 
-    A subclass says what one pass draws (:meth:`draw`) and asks :meth:`active_draws` in its ``forward``: the plan's draws
-    while sampling, fresh ones from the global stream in training, ``None`` (no dropout) in evaluation.
+    A subclass says what one pass draws (:meth:`draw`) and asks :meth:`active_draws` in its ``forward``: the plan's
+    draws while sampling, fresh ones from the global stream in training, ``None`` (no dropout) in evaluation.
     """
 
     #: in training: fresh draws for each example ("sample") or one for the whole batch ("batch")
@@ -37,7 +38,7 @@ class StochasticLayer(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not say how many bits it draws")
 
     def active_draws(self, x: Tensor) -> Tensor | None:
-        """Draws that hold for the input ``x``: rows are 1 (all of the batch alike) or ``len(x)``; ``None``: no dropout."""
+        """Draws for the input ``x``: rows are 1 (all of the batch alike) or ``len(x)``; ``None``: no dropout."""
         if self._planned is not None:
             if len(self._planned) not in (1, len(x)):
                 raise ValueError(f"the plan holds {len(self._planned)} rows, the input {len(x)}: fold both alike")
@@ -79,8 +80,8 @@ class MaskPlan:
 def draw_plan(model: nn.Module, samples: int, seed: int | torch.Generator = 0) -> MaskPlan:
     """Draw a plan of ``samples`` passes.
 
-    Drawn on the CPU, pass by pass: the same seed gives the same masks on every device, and the first T of a longer plan are
-    the plan of T passes.
+    Drawn on the CPU, pass by pass: the same seed gives the same masks on every device, and the first T of a longer
+    plan are the plan of T passes.
 
     Args:
         model: network with stochastic layers (a network without any gives passes that are all alike).
@@ -102,7 +103,7 @@ def draw_plan(model: nn.Module, samples: int, seed: int | torch.Generator = 0) -
 
 @contextmanager
 def sampling(model: nn.Module, draws: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the stochastic layers of ``model`` use ``draws`` (from :meth:`MaskPlan.single` or ``folded``) inside the block.
+    """Let the stochastic layers of ``model`` use ``draws`` (of :meth:`MaskPlan.single` or ``folded``) in the block.
 
     Raises:
         ValueError: if the draws belong to a network with other stochastic layers.

@@ -2,8 +2,8 @@ r"""Scale-Dropout: drop a layer's whole scale vector with one random bit (paper 
 
 $$ a = m\,\alpha + (1 - m)\,d, \qquad m \sim \mathrm{Bernoulli}(1 - p), \qquad y = x \cdot a $$
 
-with $\alpha \in \mathbb R^C$ learnable and $d$ the value of a dropped scale: 1 (*unitary*, the paper's), the mean of $\alpha$
-(*average*) or a random draw (*random*). Dropped never means zero.
+with $\alpha \in \mathbb R^C$ learnable and $d$ the value of a dropped scale: 1 (*unitary*, the paper's), the mean of
+$\alpha$ (*average*) or a random draw (*random*). Dropped never means zero.
 """
 
 from typing import Literal
@@ -28,8 +28,8 @@ class ScaleDropout(StochasticLayer):
         drop_value: what a dropped scale becomes: ``"unitary"`` 1, ``"average"`` mean of alpha, ``"random"`` uniform in
             ``random_range``.
         mask: one bit for the ``"vector"`` (the paper's) or one for each ``"element"`` of it.
-        mask_per: in training, one draw for each ``"sample"`` of a batch or one for the whole ``"batch"``. With ``"batch"``
-            and BatchNorm right behind, the loss does not see the scale (docs/scale-placement.md).
+        mask_per: in training, one draw for each ``"sample"`` of a batch or one for the whole ``"batch"``. With
+            ``"batch"`` and BatchNorm right behind, the loss does not see the scale (docs/scale-placement.md).
         random_range: bounds of the random drop value.
         num_weights: weights of the layer that is scaled; :func:`set_adaptive_probability` reads it.
 
@@ -37,7 +37,8 @@ class ScaleDropout(StochasticLayer):
 
     Attributes:
         scale: alpha, shape ``(C,)``, starts at one.
-        p: drop probability, a buffer that is no part of the state dict, so that a checkpoint never overrides the one asked for.
+        p: drop probability, a buffer that is no part of the state dict, so that a checkpoint never overrides the one
+        asked for.
 
     >>> layer = ScaleDropout(2, p=1.0).train()
     >>> _ = layer.scale.data.fill_(3.0)
@@ -112,9 +113,9 @@ def check_probability(p: float, name: str = "p") -> float:
 def adaptive_probability(num_weights: int, largest: int) -> float:
     """Layer-adaptive drop probability from the size of a layer relative to the network's largest binary layer.
 
-    The paper gives a small p to layers with few parameters and a large one to those with many; its thresholds are lost in our
-    copy. Ours: .1 up to an eighth of the largest, .2 up to a half, .5 above; a width multiplier leaves it unchanged.
-    For VGG-small: .1 .1 .2 .2 .5.
+    The paper gives a small p to layers with few parameters and a large one to those with many; its thresholds are
+    lost in our copy. Ours: .1 up to an eighth of the largest, .2 up to a half, .5 above; a width multiplier leaves
+    it unchanged. For VGG-small: .1 .1 .2 .2 .5.
 
     >>> [adaptive_probability(n, 16) for n in (1, 2, 4, 8, 16)]
     [0.1, 0.1, 0.2, 0.2, 0.5]

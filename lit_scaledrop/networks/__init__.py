@@ -1,4 +1,4 @@
-"""Topologies: functions of a :class:`lit_scaledrop.methods.Method`. A new one is a builder and an entry in ``NETWORKS``."""
+"""Topologies: functions of a ``Method``. A new one is a builder and an entry in ``NETWORKS``."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,9 @@ from lit_scaledrop.networks.resnet import resnet20
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet5": lenet5, "resnet20": resnet20}
 
 
-def build_network(name: str, method: Method, num_classes: int = 10, in_channels: int = 3, width: float = 1.0) -> nn.Module:
+def build_network(
+    name: str, method: Method, num_classes: int = 10, in_channels: int = 3, width: float = 1.0
+) -> nn.Module:
     """Build a network.
 
     Args:

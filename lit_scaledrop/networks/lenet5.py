@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al. 1998) for 32x32 images: two convolutions and three linear layers; the middle three are hidden."""
+"""LeNet-5 (LeCun et al. 1998) for 32x32 images: two convolutions, three linear layers; the middle three are hidden."""
 
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -126,9 +126,7 @@ def _cell(name: str, row: dict[Any, Any], sources: dict[str, int] | None) -> str
     if name == "seconds":
         return _duration(value)
     formats = {"difference": "+.2f", "nll": ".3f", "ece": ".3f", "ood_rate": ".3f", "epochs": ".0f"}
-    return (
-        format(value, formats[name]) if name in formats else {True: "yes", False: "no"}.get(value, str(value))
-    )
+    return format(value, formats[name]) if name in formats else {True: "yes", False: "no"}.get(value, str(value))
 
 
 def _duration(seconds: float) -> str:
@@ -179,9 +177,7 @@ def _show(report: Report) -> None:
 
 
 def _nothing(table: str, results: str, profile: str) -> str:
-    others = sorted(
-        path.parent.name for path in Path(results).glob(f"*/{table}/") if any(path.glob("*.json"))
-    )
+    others = sorted(path.parent.name for path in Path(results).glob(f"*/{table}/") if any(path.glob("*.json")))
     hint = f" (there are results of: {', '.join(others)})" if others else ""
     return (
         f"scaledrop report: no results in {Path(results) / profile / table}{hint}; make them with\n"
@@ -194,7 +190,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("table", help=f"which table: {', '.join(sorted(TABLES))}")
     parser.add_argument("--results", default="results", help="folder of results (default: %(default)s)")
     parser.add_argument("--profile", default="quick", help="quick, cpu or paper (default: %(default)s)")
-    parser.add_argument(
-        "--format", choices=("terminal", "markdown", "csv"), default="terminal", help="what to print"
-    )
+    parser.add_argument("--format", choices=("terminal", "markdown", "csv"), default="terminal", help="what to print")
     return parser

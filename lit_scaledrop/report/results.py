@@ -23,8 +23,7 @@ _FRACTIONS = ("cls/acc", "cal/ece", "ood/rate")
 # Keys every group must have; more are welcome and survive reading and writing (forward compatible).
 _REQUIRED = {
     "data": "name:str fingerprint:str stand_in:bool source:str train:int val:int test:int",
-    "training": "epochs:int seconds:float best_epoch:int val_acc:float "
-    "device:str precision:str compiled:bool",
+    "training": "epochs:int seconds:float best_epoch:int val_acc:float device:str precision:str compiled:bool",
     "evaluation": "samples:int seed:int execution:str checkpoint:str seconds:float",
     "provenance": "commit:str dirty:bool command:str started:str finished:str versions:dict",
 }
@@ -134,9 +133,7 @@ class Result:
             _fail("the file holds no JSON object")
         if record.get("schema") != SCHEMA:
             theirs = record.get("schema")
-            raise ResultError(
-                f"written in schema {theirs!r}, this release reads {SCHEMA}: upgrade lit-scaledrop"
-            )
+            raise ResultError(f"written in schema {theirs!r}, this release reads {SCHEMA}: upgrade lit-scaledrop")
         names = {field.name for field in fields(cls)}
         if record.keys() != names:
             _fail(f"fields missing or unknown: {sorted(names ^ record.keys())}")

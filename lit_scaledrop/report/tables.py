@@ -95,9 +95,7 @@ def table3(results: Sequence[Result], paper: pd.DataFrame) -> Report:
     if len(profiles) != 1:
         raise ValueError(f"a table shows one profile and study, got {sorted(profiles)}")
     if unscored := sorted(result.id for result in results if "cls/acc" not in result.metrics):
-        raise ValueError(
-            f"no metric cls/acc in the results {', '.join(unscored)}; evaluate them again or delete them"
-        )
+        raise ValueError(f"no metric cls/acc in the results {', '.join(unscored)}; evaluate them again or delete them")
     groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in sorted(results, key=lambda r: r.id):
         data = result.data
@@ -209,7 +207,6 @@ def _caption(runs: list[Result], name: str) -> list[str]:
         f"{data['train']} training, {data['val']} validation and {data['test']} test images.",
         f"Epochs: {first.training['epochs']}; {checkpoints} checkpoint; T = {samples}; seeds {seeds}. "
         "Ours: mean ± sample standard deviation over n seeds on the test images; the rest are means.",
-        f"Device: {'; '.join(sorted({run.training['device'] for run in runs}))}. "
-        f"Commit: {', '.join(sorted(commits))}.",
+        f"Device: {'; '.join(sorted({run.training['device'] for run in runs}))}. Commit: {', '.join(sorted(commits))}.",
         f"Make it again: `{sweep}`, then `{report}`; the exact command of each run is in its JSON file.",
     ]

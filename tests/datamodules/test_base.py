@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from datamodules import DATAMODULES, ImageArrays, ImageDataModule, fake_images
 from datamodules.loading import stream_seed
 
-# Lightning 2.6.6 builds torch's deprecated LeafSpec() for every loader (lightning/pytorch/utilities/_pytree.py)
+# Lightning 2.6.6 makes torch's deprecated LeafSpec() (lightning/pytorch/utilities/_pytree.py)
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
 
 
@@ -36,9 +36,7 @@ class Recorder(lightning.LightningModule):
 
     def training_step(self, batch, batch_idx):
         images, labels = batch
-        self.shown.append(
-            (self.trainer.current_epoch, batch_idx, images.double().sum().item(), labels.tolist())
-        )
+        self.shown.append((self.trainer.current_epoch, batch_idx, images.double().sum().item(), labels.tolist()))
         return torch.nn.functional.cross_entropy(self.layer(images.mean((2, 3))), labels)
 
     def validation_step(self, batch, batch_idx):

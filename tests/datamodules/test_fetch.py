@@ -102,9 +102,7 @@ def test_broken_connection_is_taken_up_again(server, target):
 
 def test_mirror_that_gives_nothing_more_keeps_the_part_for_the_next_call(server, target):
     server.breaks = [300_000, 0]
-    with pytest.raises(
-        DownloadError, match=r"closed after 300,000 of 1,024,000 bytes(.|\n)*run again to go on"
-    ):
+    with pytest.raises(DownloadError, match=r"closed after 300,000 of 1,024,000 bytes(.|\n)*run again to go on"):
         download([f"{server.url}/data.bin"], target, MD5)
     assert part(target).read_bytes() == CONTENT[:300_000]
     download([f"{server.url}/data.bin"], target, MD5)
@@ -141,9 +139,7 @@ def test_dead_mirrors_are_passed_over(server, target):
 def test_wrong_md5_is_refused_and_the_next_mirror_starts_afresh(server, target):
     server.files["altered.bin"] = CONTENT[:-1] + b"x"
     mirrors = [f"{server.url}/altered.bin", f"{server.url}/data.bin"]
-    with pytest.raises(
-        DownloadError, match=f"md5 {md5_of(server.files['altered.bin'])} instead of {MD5}; refused"
-    ):
+    with pytest.raises(DownloadError, match=f"md5 {md5_of(server.files['altered.bin'])} instead of {MD5}; refused"):
         download(mirrors[:1], target, MD5)
     assert not part(target).exists()
     assert not target.exists()
@@ -173,23 +169,19 @@ def test_only_http_addresses(target):
 
 @pytest.fixture
 def published(server, tmp_path, monkeypatch):
-    """Miniature data, published on the server as the real data is on the net; returns the root of the originals."""
+    """Miniature data, published on the server as the real data is on the net; gives the originals' root."""
     origin = tmp_path / "origin"
     cifar10 = write_fake_cifar10(origin, n_train=50, n_test=20)
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as tar:
         tar.add(cifar10, arcname=cifar10.name)
     server.files["cifar-10-python.tar.gz"] = stream.getvalue()
-    item = Download(
-        "cifar-10-python.tar.gz", md5_of(stream.getvalue()), (f"{server.url}/cifar-10-python.tar.gz",)
-    )
+    item = Download("cifar-10-python.tar.gz", md5_of(stream.getvalue()), (f"{server.url}/cifar-10-python.tar.gz",))
     publish(monkeypatch, CIFAR10DataModule, cifar10, (item,))
     mnist = write_fake_mnist(origin, n_train=50, n_test=20)
-    packed = {path.name: path.read_bytes() for path in mnist.glob("*.gz")}
+    packed = {path.name: path.read_bytes() for path in sorted(mnist.glob("train*.gz")) + sorted(mnist.glob("t10k*.gz"))}
     server.files.update(packed)
-    items = [
-        Download(f"MNIST/raw/{name}", md5_of(data), (f"{DEAD}/{name}",)) for name, data in packed.items()
-    ]
+    items = [Download(f"MNIST/raw/{name}", md5_of(data), (f"{DEAD}/{name}",)) for name, data in packed.items()]
     publish(monkeypatch, MNISTDataModule, mnist, tuple(items))
     return origin
 

@@ -63,9 +63,7 @@ def test_order_depends_on_seed_and_epoch_only(dataset):
 
 
 def test_too_few_images_for_one_batch(dataset):
-    with pytest.raises(
-        ValueError, match=r"50 training images on 2 process\(es\) do not fill one batch of 26"
-    ):
+    with pytest.raises(ValueError, match=r"50 training images on 2 process\(es\) do not fill one batch of 26"):
         train_batches(dataset, 26, seed=0, world_size=2)
     assert len(train_batches(dataset, 25, seed=0, world_size=2)) == 1
 

@@ -87,6 +87,8 @@ def test_not_finite_is_refused_everywhere(make, tmp_path, value):
         make(metrics={"cls/nll": value})
     with pytest.raises(InvalidResultError, match=r"training\.val_acc is .*finite"):
         make(training={"val_acc": value})
+    with pytest.raises(InvalidResultError, match="only finite numbers"):
+        write_result(make(config={"lr": value}), tmp_path)
     sneaky = make()
     sneaky.metrics["cls/acc"] = value  # after it was checked
     with pytest.raises(InvalidResultError, match="finite"):
@@ -149,13 +151,14 @@ def test_unwritable_folder_is_a_clear_error(make, tmp_path):
         write_result(make(), tmp_path / "file")
 
 
-def test_a_crash_while_writing_leaves_the_old_file(make, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_crash_while_writing_leaves_the_old_file(make, tmp_path, monkeypatch, step):
     path = write_result(make(), tmp_path)
 
-    def crash(descriptor: int) -> None:
+    def crash(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(record.os, "fsync", crash)
+    monkeypatch.setattr(record.os, step, crash)
     with pytest.raises(ResultError, match="No space left"):
         write_result(make(metrics={"cls/acc": 0.1}), tmp_path, overwrite=True)
     monkeypatch.undo()

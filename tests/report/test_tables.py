@@ -152,7 +152,15 @@ def test_caption_says_what_a_reader_needs(make):
 
 
 def test_bytes_do_not_depend_on_the_order_of_results(make):
-    results = [*three_seeds(make), make(4, **FP), make(5, seed=5, data=DIGITS), make(6, network="lenet5")]
+    old = [make(n, provenance={"setting": "old", "finished": f"2025-01-0{n}"}) for n in (7, 8)]
+    old += [make(9, provenance={"setting": "old", "finished": "2025"}, **FP)]
+    results = [
+        *three_seeds(make),
+        make(4, **FP),
+        make(5, seed=5, data=DIGITS),
+        make(6, network="lenet5"),
+        *old,
+    ]
     one, two = build("table3", results), build("table3", results[::-1])
     assert markdown(one) == markdown(two)
     assert csv(one) == csv(two)

@@ -1,0 +1,67 @@
+# Every target sets up what it needs and does nothing twice. `make help` lists them.
+PYTHON  ?= python3
+PROFILE ?= quick
+JOBS    ?= 1
+DATA    ?= data
+RESULTS ?= results
+SEEDS   ?= $(if $(filter paper,$(PROFILE)),1 2 3,)
+VENV    := .venv
+BIN     := $(VENV)/bin
+export DATA PROFILE
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev test lint types unit reproduce-table3 report data ablation-placement clean
+
+help:  ## show this list
+	@echo "make TARGET [PROFILE=quick|cpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder]"
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 24
+
+install: $(VENV)/.installed  ## create .venv with all that training and evaluation need
+
+install-dev: $(VENV)/.installed-dev  ## the same with the tools of the tests
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; choose one with make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# installed once, and again when what is to be installed has changed
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+test: lint types unit  ## lint, types, tests and doctests; no network, GPU or data packs needed
+
+lint: install-dev  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install-dev  ## mypy
+	$(BIN)/mypy
+
+unit: install-dev  ## tests and doctests on two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# a failing point does not hide the table of the others
+reproduce-table3: install  ## train what is missing of Table III, then print it
+	@$(BIN)/scaledrop sweep sweeps/table3.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
+	  $(if $(SEEDS),--seeds $(SEEDS)); status=$$?; \
+	$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS) && exit $$status
+
+report: install  ## print Table III from the results that are there
+	@$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS)
+
+ablation-placement: install  ## where the scale stands, how often a mask is drawn (docs/scale-placement.md)
+	@$(BIN)/scaledrop sweep sweeps/ablation-placement.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(filter cpu,$(PROFILE)),-- --trainer.max_epochs=4)
+
+data: install  ## list the data sets that are there
+	@$(BIN)/scaledrop data --root $(DATA)
+
+clean:  ## remove .venv and caches; data, runs and results stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
