@@ -12,9 +12,10 @@ Nothing here loops over images, reads a value back from the device, or touches t
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
+
+from datamodules.shapes import Bool, Float, Int, Shaped
 
 ATTEMPTS = 10
 """Boxes drawn for each image before the whole image is taken, as in torchvision's ``RandomResizedCrop``."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from jaxtyping import Float, Shaped, UInt8
 from lightning import LightningDataModule
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from datamodules.loading import (
     stream_seed,
     train_batches,
 )
+from datamodules.shapes import Float, Shaped, UInt8
 
 Augment = Literal["none", "crop", "resized_crop"]
 """Geometry drawn for every training image: none, a shift within zero padding, or an enlarged part."""

@@ -11,9 +11,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.utils.data import BatchSampler, Dataset, DistributedSampler, Sampler
+
+from datamodules.shapes import Int, UInt8
 
 Pair = tuple[Tensor, Tensor]
 

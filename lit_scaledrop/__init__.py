@@ -1,3 +1,53 @@
-"""Scale-Dropout for binary Bayesian neural networks, on PyTorch Lightning."""
+"""Scale-Dropout for binary Bayesian neural networks, on PyTorch Lightning.
+
+The names below are imported when they are first used, so that ``scaledrop --help`` and the report need no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, draw_plan, sampling
+    from lit_scaledrop.methods import METHODS, Method
+    from lit_scaledrop.modules import LitClassifier
+    from lit_scaledrop.networks import NETWORKS, build_network
+    from lit_scaledrop.posterior import PosteriorPredictive
+    from lit_scaledrop.predictive import Predictive
+
+_HOME = {
+    "BinaryConv2d": "layers",
+    "BinaryLinear": "layers",
+    "ScaleDropout": "layers",
+    "draw_plan": "layers",
+    "sampling": "layers",
+    "METHODS": "methods",
+    "Method": "methods",
+    "LitClassifier": "modules",
+    "NETWORKS": "networks",
+    "build_network": "networks",
+    "PosteriorPredictive": "posterior",
+    "Predictive": "predictive",
+}
+
+__all__ = [
+    "METHODS",
+    "NETWORKS",
+    "BinaryConv2d",
+    "BinaryLinear",
+    "LitClassifier",
+    "Method",
+    "PosteriorPredictive",
+    "Predictive",
+    "ScaleDropout",
+    "build_network",
+    "draw_plan",
+    "sampling",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lit_scaledrop' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"lit_scaledrop.{_HOME[name]}"), name)

@@ -140,9 +140,7 @@ class ScaleDropCLI(LightningCLI):
         evaluation = Evaluation(**self.config["fit"]["evaluation"].as_dict())
         path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
         if not path:
-            raise CheckpointError(
-                "training left no checkpoint: trainer.max_epochs and val_fraction must be above 0"
-            )
+            raise CheckpointError("training left no checkpoint: trainer.max_epochs and val_fraction must be above 0")
         model = load_classifier(path, compile_network=self.model.hparams["compile_network"])
         metrics, how = evaluate_network(
             model.network, normalized_test_set(self.datamodule), evaluation, self.datamodule.num_classes, device

@@ -10,9 +10,10 @@ import math
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from lit_scaledrop.shapes import Bool, Float, Int
 
 Stacked = Float[Tensor, "samples batch classes"]  # probabilities, or logits where a docstring says so
 Weights = Float[Tensor, " samples"] | None

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from lit_scaledrop import functional
 from lit_scaledrop.functional import Interpolation, PerExample, Target
 from lit_scaledrop.predictive import Predictive
+from lit_scaledrop.shapes import Float
 
 
 class _SumMetric(Metric):

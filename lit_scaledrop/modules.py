@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
@@ -14,6 +13,7 @@ from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer
 from lit_scaledrop.methods import Placement, get_method
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.objective import scale_regularization, weight_regularization
+from lit_scaledrop.shapes import Float, Int
 
 Batch = tuple[Tensor, Tensor]
 
@@ -175,6 +175,6 @@ class LitClassifier(L.LightningModule):
     def _refuse_non_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
-                f"the loss is {float(loss)} in epoch {self.current_epoch}: training stopped, the last good "
-                "checkpoint is kept. Lower --model.lr, or add --trainer.gradient_clip_val=1 or --trainer.precision=32-true"
+                f"the loss is {float(loss)} in epoch {self.current_epoch}: training stopped, the last good checkpoint "
+                "is kept. Lower --model.lr, or add --trainer.gradient_clip_val=1 or --trainer.precision=32-true"
             )

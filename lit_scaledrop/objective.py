@@ -7,10 +7,10 @@ real-valued proxy weights, for every convolution and linear layer, so that all m
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.shapes import Float
 
 
 def scale_regularization(model: nn.Module) -> Float[Tensor, ""]:

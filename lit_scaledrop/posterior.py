@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.sampling import MaskPlan, draw_plan, sampling
 from lit_scaledrop.predictive import Predictive
+from lit_scaledrop.shapes import Float
 
 Execution = Literal["loop", "folded"]
 

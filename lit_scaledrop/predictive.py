@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lit_scaledrop import functional
 from lit_scaledrop.functional import Interpolation
+from lit_scaledrop.shapes import Bool, Float, Int
 
 Interval = tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]
 

@@ -10,13 +10,15 @@ from torch import nn
 from hardware.workload import trace_workload
 from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, stochastic_layers
 from lit_scaledrop.methods import METHODS, Method, get_method
-from lit_scaledrop.networks import NETWORKS, build_network
+from lit_scaledrop.networks import NETWORKS, build_network, resnet18
 from lit_scaledrop.objective import scale_regularization, weight_regularization
 
 # (input shape, hidden layers, MAC of the hidden layers, MAC of all)
 LITERATURE = {
     "lenet5": ((1, 32, 32), 3, 240_000 + 48_000 + 10_080, 416_520),
+    "resnet18": ((3, 32, 32), 16, 547_356_672, 547_356_672 + 1_769_472 + 5_120),
     "resnet20": ((3, 32, 32), 18, 40_108_032, 40_551_040),
+    "vgg_small": ((3, 32, 32), 5, 603_979_776, 603_979_776 + 3_538_944 + 81_920),
 }
 
 
@@ -44,9 +46,26 @@ def test_resnet20_parameters():
     assert sum(p.numel() for p in proposed.parameters()) == 269_850 + 6 * (16 + 32 + 64)
 
 
-def test_adaptive_probabilities_of_resnet20():
-    layers = stochastic_layers(build_network("resnet20", METHODS["proposed"], width=0.5))
-    assert [round(float(layer.p), 1) for layer in layers.values()] == [0.1] * 7 + [0.2] * 6 + [0.5] * 5
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ("lenet5", [0.1, 0.5, 0.2]),
+        ("vgg_small", [0.1, 0.1, 0.2, 0.2, 0.5]),
+        ("resnet20", [0.1] * 7 + [0.2] * 6 + [0.5] * 5),
+        ("resnet18", [0.1] * 9 + [0.2] * 4 + [0.5] * 3),
+    ],
+)
+def test_adaptive_probabilities(network, expected):
+    layers = stochastic_layers(build_network(network, METHODS["proposed"], width=0.5))
+    assert [round(float(layer.p), 1) for layer in layers.values()] == expected
+
+
+@pytest.mark.parametrize("shortcut", ["pool", "conv"])
+def test_resnet18_shortcuts(shortcut):
+    net = resnet18(METHODS["proposed"], width=0.25, shortcut=shortcut)
+    weights = [layer for layer in trace_workload(net, (3, 32, 32)) if "shortcut" in layer.name]
+    assert len(weights) == (3 if shortcut == "conv" else 0)
+    assert not any(layer.binary for layer in weights)
 
 
 @pytest.mark.parametrize("method", METHODS)

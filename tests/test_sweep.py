@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_scaledrop import sweep
+from lit_scaledrop import launch, sweep
 from lit_scaledrop.report.results import result_path
 
 ROOT = Path(__file__).parents[1]
@@ -240,10 +240,10 @@ def test_jobs_run_at_once_and_share_cores_and_gpus(here, monkeypatch, capfd):
 
 
 def test_what_the_user_set_wins(monkeypatch):
-    assert sweep.child_environment({"OMP_NUM_THREADS": "7"}, "quick", "s", 4)["OMP_NUM_THREADS"] == "7"
-    monkeypatch.setattr(sweep.os, "sched_getaffinity", lambda _: range(8))
-    assert sweep.child_environment({}, "quick", "s", 3)["OMP_NUM_THREADS"] == "2"
-    assert "OMP_NUM_THREADS" not in sweep.child_environment({}, "quick", "s", 1)
+    assert launch.child_environment({"OMP_NUM_THREADS": "7"}, "quick", "s", 4)["OMP_NUM_THREADS"] == "7"
+    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: range(8))
+    assert launch.child_environment({}, "quick", "s", 3)["OMP_NUM_THREADS"] == "2"
+    assert "OMP_NUM_THREADS" not in launch.child_environment({}, "quick", "s", 1)
 
 
 def test_gpus_are_found_by_nvidia_smi(tmp_path, monkeypatch):
@@ -251,10 +251,10 @@ def test_gpus_are_found_by_nvidia_smi(tmp_path, monkeypatch):
     tool.write_text('#!/bin/sh\n[ "$1" = --query-gpu=index ] && printf "0\\n1\\n2\\n"\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert sweep.visible_gpus({}) == ["0", "1", "2"]
-    assert sweep.visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
+    assert launch.visible_gpus({}) == ["0", "1", "2"]
+    assert launch.visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
     tool.write_text("#!/bin/sh\nexit 9\n")
-    assert sweep.visible_gpus({}) == []
+    assert launch.visible_gpus({}) == []
 
 
 def test_dry_run_starts_nothing(here, capfd):
@@ -467,7 +467,7 @@ def test_no_orphan_trains_on_when_the_sweep_is_killed(here, signum):
 @linux
 def test_the_guard_refuses_to_start_when_its_parent_is_gone(tmp_path):
     other = subprocess.run(
-        [sys.executable, "-ISc", sweep._GUARD, "1", sys.executable, "-c", "print('trains')"],
+        [sys.executable, "-ISc", launch._GUARD, "1", sys.executable, "-c", "print('trains')"],
         capture_output=True, text=True, timeout=20,
     )  # fmt: skip
     assert other.returncode == 1

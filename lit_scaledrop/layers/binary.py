@@ -13,9 +13,10 @@ import math
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lit_scaledrop.shapes import Float
 
 WeightScale = Literal["none", "power_of_two"]
 

@@ -1,11 +1,11 @@
 r"""Stochastic layers of the methods that Scale-Dropout is compared with."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lit_scaledrop.layers.sampling import StochasticLayer
 from lit_scaledrop.layers.scale_dropout import check_probability
+from lit_scaledrop.shapes import Float
 
 
 class MCDropout(StochasticLayer):

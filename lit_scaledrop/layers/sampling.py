@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Shaped
 from torch import Tensor, nn
+
+from lit_scaledrop.shapes import Shaped
 
 
 class StochasticLayer(nn.Module):

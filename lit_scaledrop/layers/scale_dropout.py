@@ -9,10 +9,10 @@ $\alpha$ (*average*) or a random draw (*random*). Dropped never means zero.
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.sampling import StochasticLayer
+from lit_scaledrop.shapes import Float
 
 DropValue = Literal["unitary", "average", "random"]
 Mask = Literal["vector", "element"]

@@ -6,9 +6,15 @@ from torch import nn
 
 from lit_scaledrop.methods import Method, lookup
 from lit_scaledrop.networks.lenet5 import lenet5
-from lit_scaledrop.networks.resnet import resnet20
+from lit_scaledrop.networks.resnet import resnet18, resnet20
+from lit_scaledrop.networks.vgg import vgg_small
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"lenet5": lenet5, "resnet20": resnet20}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "lenet5": lenet5,
+    "resnet18": resnet18,
+    "resnet20": resnet20,
+    "vgg_small": vgg_small,
+}
 
 
 def build_network(
@@ -32,4 +38,4 @@ def build_network(
     return method.finish(builder(method, num_classes, in_channels, width))
 
 
-__all__ = ["NETWORKS", "build_network", "lenet5", "resnet20"]
+__all__ = ["NETWORKS", "build_network", "lenet5", "resnet18", "resnet20", "vgg_small"]

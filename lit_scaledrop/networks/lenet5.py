@@ -1,9 +1,9 @@
 """LeNet-5 (LeCun et al. 1998) for 32x32 images: two convolutions, three linear layers; the middle three are hidden."""
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from lit_scaledrop.methods import Method
+from lit_scaledrop.shapes import Float
 
 
 def lenet5(method: Method, num_classes: int = 10, in_channels: int = 1, width: float = 1.0) -> nn.Module:

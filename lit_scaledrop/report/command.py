@@ -60,7 +60,7 @@ def markdown(report: Report) -> str:
     sources: dict[str, int] = {}
     lines = [f"# {report.title}", ""]
     for section in report.sections:
-        cells = _cells(section, sources)
+        cells = section_cells(section, sources)
         align = ["left" if name in ("topology", "method") else "right" for name in section.columns()]
         lines += [f"## {_heading(section)}", ""]
         lines += [cells.to_markdown(index=False, disable_numparse=True, colalign=align), ""]
@@ -102,7 +102,7 @@ def _heading(section: Section) -> str:
     return f"{section.data}, {epochs} epoch{'s' * (epochs != 1)}"
 
 
-def _cells(section: Section, sources: dict[str, int] | None = None) -> pd.DataFrame:
+def section_cells(section: Section, sources: dict[str, int] | None = None) -> pd.DataFrame:
     """The section as text, headers included; with `sources`, published numbers carry footnote marks."""
     columns = section.columns()
     return pd.DataFrame(
@@ -159,7 +159,7 @@ def _show(report: Report) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(report.title)
     for section in report.sections:
-        cells = _cells(section)
+        cells = section_cells(section)
         console.print(f"\n{_heading(section)}")
         if console.is_terminal and console.width >= _WIDTH:
             table = RichTable(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)

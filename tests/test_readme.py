@@ -1,0 +1,93 @@
+"""Every command of the README is run, its code too, and its generated parts are those of the committed files."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.report.documents import refresh
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(text):
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = sorted({command for document in DOCUMENTS for command in commands(document.read_text())})
+MAKE = [command for command in COMMANDS if command.startswith("make ")]
+SCALEDROP = [command for command in COMMANDS if command.startswith("scaledrop ")]
+
+
+def test_every_command_is_one_that_is_run_here():
+    assert sorted(MAKE + SCALEDROP) == COMMANDS
+    assert {"make reproduce-table3", "make test"} <= set(MAKE)
+    # commands in prose and tables are the same two kinds
+    for inline in re.findall(r"`(make [^`]+)`", README):
+        words = shlex.split(inline.replace("\n", " "))
+        assert subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True).returncode == 0, inline
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_make_command(command):
+    """A dry run: the targets exist and expand. CI runs `make test` itself."""
+    done = subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", SCALEDROP)
+def test_scaledrop_command(command, tmp_path, monkeypatch, capsys):
+    """The real thing in an empty folder; trainings are cut to an epoch on a few images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.delenv("DATA", raising=False)
+    (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
+    words = shlex.split(command)[1:]
+    if words[0] == "fit":
+        words += [
+            "--trainer.max_epochs=1",
+            "--data.limit_train=64",
+            "--run.tracking=disabled",
+            "--evaluation.samples=2",
+        ]
+    if words[0] == "report":
+        (tmp_path / "results").mkdir()
+        for profile in (ROOT / "results").iterdir():
+            if profile.is_dir():
+                subprocess.run(["cp", "-r", str(profile), str(tmp_path / "results")], check=True)
+    if words[0] == "sweep" and "--dry-run" not in words:
+        words.insert(words.index("--") if "--" in words else len(words), "--dry-run")
+    assert main(words) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_python_code_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    torch.manual_seed(0)
+    exec(code, names)
+    assert names["prediction"].mean.shape == (8, 3)
+    assert names["prediction"].mutual_information.shape == names["prediction"].is_ood().shape == (8,)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_generated_parts_are_up_to_date(document):
+    text = document.read_text()
+    assert refresh(text, ROOT / "results") == text, "run `python -m lit_scaledrop.report.documents`"
+
+
+def test_links_lead_somewhere():
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) < 250
