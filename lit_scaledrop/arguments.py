@@ -1,4 +1,4 @@
-"""Command lines of the LightningCLI commands: profiles, packaged YAML, and short messages for what does not fit."""
+"""From words to a configuration: profiles, packaged YAML, every default, and short messages for what does not fit."""
 
 import argparse
 import difflib
@@ -8,9 +8,13 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
 
 import datamodules
-from lit_scaledrop.methods import lookup
+from lit_scaledrop.methods import Method, get_method, lookup
 from lit_scaledrop.modules import LitClassifier
 
 
@@ -42,6 +46,42 @@ def expand_configs(words: list[str]) -> list[str]:
     if expanded and not has_base and not {"-h", "--help"} & set(expanded):
         expanded[1:1] = ["--config", str(packaged / "classify.yaml")]
     return expanded
+
+
+def resolved_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
+    """Configuration of a ``fit`` as plain data, every default filled in, without the folders of this machine."""
+    text = parser.dump(config, skip_none=False, skip_link_targets=False)
+    plain = yaml.safe_load(text)
+    for name in ("config", "ckpt_path", "weights_only", "optimizer", "lr_scheduler"):
+        plain.pop(name, None)
+    for name in ("results", "runs"):
+        plain["run"].pop(name)
+    plain["trainer"]["default_root_dir"] = None
+    (plain["data"].get("init_args") or {}).pop("root", None)
+    return plain
+
+
+def resolved_method(config: dict[str, Any]) -> Method | None:
+    """Method of a resolved configuration with the options it was given; none for a module that has no method."""
+    arguments = config["model"].get("init_args") or {}
+    if "method" not in arguments:
+        return None
+    options = {name: arguments.get(name) for name in ("p", "drop_value", "mask", "mask_per")}
+    return get_method(arguments["method"]).with_scale(**options, placement=arguments.get("scale_placement"))
+
+
+def require_validation(config: dict[str, Any]) -> None:
+    """Refuse a training that could choose no checkpoint, before it begins.
+
+    Raises:
+        ValueError: saying which settings leave no validation.
+    """
+    trainer, data = config["trainer"], config["data"].get("init_args") or {}
+    if trainer["max_epochs"] == 0 or trainer["limit_val_batches"] == 0 or data.get("val_fraction") == 0:
+        raise ValueError(
+            "the validation split chooses the checkpoint: trainer.max_epochs, trainer.limit_val_batches and "
+            "data.val_fraction must be above 0"
+        )
 
 
 def known_flags(parser: argparse.ArgumentParser) -> set[str]:

@@ -100,10 +100,12 @@ class LitClassifier(L.LightningModule):
         scale, weight = scale_regularization(self.network), weight_regularization(self.network)
         loss = task + self.hparams["lambda_scale"] * scale + self.hparams["lambda_weight"] * weight
         terms = {"loss/total": loss, "loss/task": task, "loss/scale": scale, "loss/weight": weight}
-        self.log_dict({name: term.detach() for name, term in terms.items()}, on_step=False, on_epoch=True)
+        self.log_dict(
+            {name: term.detach() for name, term in terms.items()}, on_step=False, on_epoch=True, sync_dist=True
+        )
         # looked at only now and then: a look makes the host wait for the device
         if batch_idx % 50 == 0:
-            self._refuse_non_finite(loss)
+            self._refuse_non_finite(loss.detach())
         self._last_loss = loss.detach()
         return loss
 
