@@ -18,6 +18,7 @@ from lit_scaledrop.layers.scale_dropout import check_probability
 from lit_scaledrop.metrics import classification_metrics
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.posterior import Execution, PosteriorPredictive
+from lit_scaledrop.progress import with_progress
 from lit_scaledrop.report.results import write_atomic
 from lit_scaledrop.shapes import Float, Int
 
@@ -105,7 +106,7 @@ def normalized_test_set(datamodule: Any) -> Iterable[tuple[Tensor, Tensor]]:
     datamodule.setup("test")
     trainer, datamodule.trainer = datamodule.trainer, None  # else each process would get its share
     try:
-        for batch in datamodule.test_dataloader():
+        for batch in with_progress(datamodule.test_dataloader(), "evaluating"):
             yield datamodule.on_after_batch_transfer(batch, 0)
     finally:
         datamodule.trainer = trainer
