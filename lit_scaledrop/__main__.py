@@ -1,5 +1,6 @@
 """``scaledrop`` and ``python -m lit_scaledrop``: a table from command to function; help imports nothing heavy."""
 
+import argparse
 import importlib
 import os
 import sys
@@ -58,11 +59,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nscaledrop: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError) as error:
+    except (argparse.ArgumentError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("SCALEDROP_TRACEBACK"):
             traceback.print_exc()
-        print(f"scaledrop {command}: error: {error}\n(SCALEDROP_TRACEBACK=1 shows where)", file=sys.stderr)
-        return 1
+        misused = isinstance(error, argparse.ArgumentError)
+        hint = "" if misused else "\n(SCALEDROP_TRACEBACK=1 shows where)"
+        print(f"scaledrop {command}: error: {error}{hint}", file=sys.stderr)
+        return 2 if misused else 1
 
 
 if __name__ == "__main__":

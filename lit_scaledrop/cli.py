@@ -4,12 +4,14 @@ A ``fit`` has an identity, the hash of its resolved configuration. Finished runs
 in its folder; one that ends is evaluated and leaves ``results/<profile>/<study>/<id>.json``.
 """
 
+import csv
+import hashlib
+import io
 import logging
-import os
 import sys
 import warnings
+from argparse import ArgumentError
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +20,43 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop import provenance
+from lit_scaledrop.arguments import expand_configs, explain, known_flags
 from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule
-from lit_scaledrop.evaluate import CheckpointError, Evaluation, evaluate_network, load_classifier, normalized_test_set
+from lit_scaledrop.evaluate import (
+    CheckpointError,
+    Evaluation,
+    evaluate_network,
+    fit_weights,
+    load_classifier,
+    normalized_test_set,
+    read_checkpoint,
+)
 from lit_scaledrop.identity import run_identity
 from lit_scaledrop.methods import Method, get_method
 from lit_scaledrop.modules import LitClassifier  # noqa: F401  likewise
-from lit_scaledrop.report.results import Result, is_finished, write_result
+from lit_scaledrop.report.results import Result, is_finished, write_atomic, write_result
 from lit_scaledrop.run import Run, exclusive, require_writable, resume_checkpoint
-from lit_scaledrop.tracking import build_loggers
+from lit_scaledrop.tracking import build_loggers, finish_loggers
 
 
 class ScaleDropCLI(LightningCLI):
     """LightningCLI whose ``fit`` resumes, evaluates and records.
 
     Args:
-        args: command line behind ``scaledrop``.
-        plan_only: parse and find the identity, but build and run nothing.
+        words: command line behind ``scaledrop``.
+        plan_only: check the arguments and find the identity, but run nothing.
     """
 
     run_id: str = ""
 
-    def __init__(self, args: list[str], plan_only: bool = False) -> None:
-        self.plan_only = plan_only
+    def __init__(self, words: list[str], plan_only: bool = False) -> None:
+        self.words, self.plan_only = words, plan_only
+        strict = {"exit_on_error": False}  # errors come as exceptions: see parse_arguments
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -50,9 +64,14 @@ class ScaleDropCLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=1,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"default_config_files": []},
+            parser_kwargs={
+                "prog": "scaledrop",
+                "default_config_files": [],
+                **strict,
+                **dict.fromkeys(self.subcommands(), strict),
+            },
             load_from_checkpoint_support=False,
-            args=args,
+            args=expand_configs(words),
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -63,6 +82,20 @@ class ScaleDropCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         parser.link_arguments("data.in_channels", "model.init_args.in_channels", apply_on="instantiate")
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_argument("--out", default="predictions.csv", help="CSV file of the class probabilities")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and say in one line what does not fit."""
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            command = self.words[0] if self.words[0] in self._subcommand_parsers else "fit"
+            raise ArgumentError(None, explain(error, known_flags(self._parser(command)))) from error
+
     def _parse_ckpt_path(self) -> None:
         """Leave the flags alone: Lightning would let a checkpoint's hyper-parameters override them."""
 
@@ -71,42 +104,53 @@ class ScaleDropCLI(LightningCLI):
             super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        """Find out which run this is, whether it can be written, and where it goes on."""
+        """Find out which run this is and where it goes on."""
         if self.subcommand != "fit":
+            if not self.config[self.subcommand]["ckpt_path"]:
+                raise CheckpointError(f"{self.subcommand} needs the network of a run: add --ckpt_path FILE")
             return
         config = self.config["fit"]
         self.resolved = resolved_config(self._parser("fit"), config)
+        if config["ckpt_path"]:
+            self.resolved["start"] = _digest(Path(config["ckpt_path"]))
         self.method = _method(self.resolved)
         self.run_id = run_identity(self.resolved, self.method)
         self.run = Run(**config["run"].as_dict())
         Evaluation(**config["evaluation"].as_dict())
-        if self.plan_only:
-            return
+        _require_validation(self.resolved)
         self.run_dir = self.run.run_dir(self.run_id)
-        for folder in (self.run.result_path(self.run_id).parent, self.run_dir):
-            require_writable(folder)
-        if not config["ckpt_path"]:
-            last = resume_checkpoint(self.run_dir)
-            config["ckpt_path"] = str(last) if last else None
+        if not self.plan_only:
+            own = resume_checkpoint(self.run_dir, quiet=_rank() > 0)
+            config["ckpt_path"] = str(own) if own else config["ckpt_path"]
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer, unless only the plan was asked for."""
-        if not self.plan_only:
-            super().instantiate_classes()
+        """Build data, model and trainer; for a plan only data and model, which refuse bad arguments."""
+        try:
+            if self.plan_only:
+                self._parser(self.subcommand).instantiate_classes(self.config[self.subcommand])
+            else:
+                super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException = error
+            # jsonargparse wraps what a class says in what it tried itself
+            while str(cause).startswith("Does not validate") and cause.__cause__:
+                cause = cause.__cause__
+            raise ValueError(str(cause)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Trainer with our loggers and callbacks beside the user's."""
         config = self.config_init[self.subcommand]["trainer"]
+        interactive = sys.stderr.isatty() and sys.stdout.isatty()
         if self.subcommand == "fit":
             self.checkpoint = ModelCheckpoint(
                 self.run_dir / "checkpoints", "best-{epoch}", monitor="val/acc", mode="max", save_last=True
             )
             self.timer = Timer()
             ours: list[Callback] = [EstimatorSchedule(), self.checkpoint, self.timer]
-            ours.append(RichProgressBar() if sys.stderr.isatty() and sys.stdout.isatty() else EpochLines())
+            ours.append(RichProgressBar() if interactive else EpochLines())
             kwargs["callbacks"] = [*(config["callbacks"] or []), *ours]
             kwargs["default_root_dir"] = str(self.run_dir)
-            kwargs["enable_progress_bar"] = isinstance(ours[-1], RichProgressBar)
+            kwargs["enable_progress_bar"] = interactive
             if config["logger"] is not False:
                 arguments = self.resolved["model"]["init_args"]
                 name = f"{arguments.get('network')}-{arguments.get('method')}-s{self.resolved['seed_everything']}"
@@ -114,8 +158,11 @@ class ScaleDropCLI(LightningCLI):
                     self.run_dir, self.run.tracking, self.run.project, self.run.study, name,
                     [self.run.profile, self.run.study, self.run_id],
                 )  # fmt: skip
-        elif config["logger"] in (None, True):
-            kwargs["logger"] = False
+        else:
+            if config["logger"] in (None, True):
+                kwargs["logger"] = False
+            if config["enable_progress_bar"] is None:
+                kwargs["enable_progress_bar"] = interactive
         return super().instantiate_trainer(**kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -126,7 +173,34 @@ class ScaleDropCLI(LightningCLI):
             self.started, self.commit = datetime.now(UTC), provenance.commit()
             for logger in self.trainer.loggers:
                 logger.log_hyperparams({"id": self.run_id, **self.resolved})
-        super()._run_subcommand(subcommand)
+        path = self.config_init[subcommand]["ckpt_path"]
+        if path:
+            fit_weights(self.model, read_checkpoint(path)["state_dict"], path)
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as stop:
+            # Lightning turns Ctrl-C into an exit that says nothing
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt from stop
+            raise
+
+    def predict(self, model: L.LightningModule, datamodule: Any, ckpt_path: str | None = None, **_: Any) -> None:
+        """Write the class probabilities of the deterministic network to a CSV file, one row a test image, in order."""
+        if self.trainer.world_size > 1:
+            raise ValueError("predict keeps the order of the images on one device only: --trainer.devices=1")
+        batches = self.trainer.predict(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        rows = torch.cat(batches).tolist()  # type: ignore[arg-type]
+        labels = datamodule.test_set.labels[: len(rows)].tolist()
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["label", "predicted", *(f"p({name})" for name in datamodule.class_names)])
+        predicted = [row.index(max(row)) for row in rows]
+        for label, best, row in zip(labels, predicted, rows, strict=True):
+            table.writerow([label, best, *(f"{p:.6g}" for p in row)])
+        out = self.config_init["predict"]["out"]
+        write_atomic(out, text.getvalue())
+        right = sum(map(int.__eq__, labels, predicted))
+        print(f"{len(rows)} images, accuracy {100 * right / len(rows):.2f} %: {out}", flush=True)
 
     def after_fit(self) -> None:
         """Evaluate the chosen checkpoint on one device and write the result."""
@@ -136,6 +210,9 @@ class ScaleDropCLI(LightningCLI):
             # the other ranks leave; a collective of rank 0 alone would hang
             torch.distributed.destroy_process_group()
         if rank:
+            return
+        if self.config_init["fit"]["trainer"]["fast_dev_run"]:
+            print("fast_dev_run: a trial of the code, nothing is recorded", flush=True)
             return
         evaluation = Evaluation(**self.config["fit"]["evaluation"].as_dict())
         path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
@@ -147,9 +224,8 @@ class ScaleDropCLI(LightningCLI):
         )
         result = self._result(metrics, how, torch.load(path, map_location="cpu", weights_only=True)["epoch"])
         written = write_result(result, self.run.results)
-        for logger in self.trainer.loggers:
-            logger.log_metrics({f"test/{name}": value for name, value in metrics.items()})
-            logger.finalize("success")
+        tested = {f"test/{name}": value for name, value in metrics.items()}
+        finish_loggers(self.trainer.loggers, tested, self.trainer.global_step)
         print(f"accuracy {100 * metrics['cls/acc']:.2f} %, NLL {metrics['cls/nll']:.3f}: {written}", flush=True)
 
     def _result(self, metrics: dict[str, float], how: dict[str, Any], best_epoch: int) -> Result:
@@ -193,7 +269,7 @@ class ScaleDropCLI(LightningCLI):
                 "dirty": dirty,
                 # the same for all seeds: a mean over seeds never mixes two settings
                 "setting": run_identity({**self.resolved, "seed_everything": None}, self.method),
-                "command": provenance.command(),
+                "command": provenance.command(self.words),
                 "started": self.started.isoformat(timespec="seconds"),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "versions": provenance.versions(),
@@ -222,60 +298,66 @@ def _method(config: dict[str, Any]) -> Method | None:
     return get_method(arguments["method"]).with_scale(**options, placement=arguments.get("scale_placement"))
 
 
-def expand_configs(argv: list[str]) -> list[str]:
-    """Let ``--profile NAME`` stand for its YAML file, and find the package's own files by their short name.
+def _digest(path: Path) -> str:
+    """Content of the checkpoint that a run starts from, as part of its identity."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; a killed run goes on by itself, without --ckpt_path")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
-    Without any ``--config``, a command begins with ``classify.yaml``.
-    """
-    packaged = Path(str(resources.files("lit_scaledrop.configs")))
-    known = sorted(path.stem for path in (packaged / "profile").glob("*.yaml"))
-    words: list[str] = []
-    for word in argv:
-        words += word.split("=", 1) if word.startswith(("--config=", "--profile=")) else [word]
-    expanded: list[str] = []
-    position = 0
-    while position < len(words):
-        word = words[position]
-        if word in ("--config", "--profile") and position + 1 < len(words):
-            value = words[position + 1]
-            if word == "--profile":
-                if value not in known:
-                    raise ValueError(f"unknown profile {value!r}; known: {', '.join(known)}; or --config YOUR.yaml")
-                value = f"profile/{value}.yaml"
-            found = value if os.path.exists(value) or not (packaged / value).is_file() else str(packaged / value)
-            expanded += ["--config", found]
-            position += 2
-        else:
-            expanded.append(word)
-            position += 1
-    has_base = any(Path(word).name in ("classify.yaml", "config.yaml") for word in expanded)
-    if expanded and not has_base and not {"-h", "--help"} & set(expanded):
-        expanded[1:1] = ["--config", str(packaged / "classify.yaml")]
-    return expanded
+
+def _rank() -> int:
+    """Number of this process among those that train one network; the first has 0."""
+    return getattr(rank_zero_only, "rank", 0)
+
+
+def _require_validation(config: dict[str, Any]) -> None:
+    """Refuse a training that could choose no checkpoint, before it begins."""
+    trainer, data = config["trainer"], config["data"].get("init_args") or {}
+    if trainer["max_epochs"] == 0 or trainer["limit_val_batches"] == 0 or data.get("val_fraction") == 0:
+        raise ValueError(
+            "the validation split chooses the checkpoint: trainer.max_epochs, trainer.limit_val_batches and "
+            "data.val_fraction must be above 0"
+        )
 
 
 def planned_result(argv: list[str]) -> Path:
     """Path of the result that ``scaledrop fit`` with ``argv`` behind it will write; nothing is built or run."""
     quiet()
-    cli = ScaleDropCLI(expand_configs(["fit", *argv]), plan_only=True)
+    cli = ScaleDropCLI(["fit", *argv], plan_only=True)
     return cli.run.result_path(cli.run_id)
 
 
 def main(argv: list[str]) -> int:
     """Run ``fit``, ``validate``, ``test`` or ``predict``."""
     quiet()
-    argv = expand_configs(argv)
-    if argv[0] != "fit" or {"-h", "--help"} & set(argv) or any(word.startswith("--print_config") for word in argv):
-        ScaleDropCLI(argv)
-        return 0
+    try:
+        if argv[0] == "fit" and not any(word.startswith(("-h", "--help", "--print_config")) for word in argv):
+            _fit(argv)
+        else:
+            ScaleDropCLI(argv)
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+    return 0
+
+
+def _fit(argv: list[str]) -> None:
     plan = ScaleDropCLI(argv, plan_only=True)
-    with exclusive(plan.run.run_dir(plan.run_id)):
-        path = plan.run.result_path(plan.run_id)
+    path = plan.run.result_path(plan.run_id)
+    if is_finished(path, move_broken=False):
+        if _rank() == 0:
+            print(f"finished already: {path}")
+        return
+    if _rank() > 0:
+        # the first process holds the lock for all
+        ScaleDropCLI(argv)
+        return
+    for folder in (path.parent, plan.run_dir):
+        require_writable(folder)
+    with exclusive(plan.run_dir):
         if is_finished(path):
             print(f"finished already: {path}")
-            return 0
-        ScaleDropCLI(argv)
-    return 0
+        else:
+            ScaleDropCLI(argv)
 
 
 def quiet() -> None:
@@ -286,3 +368,5 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*deprecated.*")  # Lightning's own, with torch 2.14
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    # test and validate need a checkpoint's weights, not the callbacks that its training had
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided.*")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lit_scaledrop.functional import Interpolation
 from lit_scaledrop.layers.sampling import StochasticLayer
+from lit_scaledrop.layers.scale_dropout import check_probability
 from lit_scaledrop.metrics import classification_metrics
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.posterior import Execution, PosteriorPredictive
@@ -111,19 +112,28 @@ def load_classifier(path: str | Path, **overrides: Any) -> LitClassifier:
     Raises:
         CheckpointError: if the file is missing, unreadable or the weights do not fit the network.
     """
+    checkpoint = read_checkpoint(path)
+    model = LitClassifier(**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
+    fit_weights(model, checkpoint["state_dict"], path)
+    return model.eval()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a Lightning checkpoint to the CPU.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, or no checkpoint of a run.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}; runs keep theirs in runs/<profile>/<study>/<id>/checkpoints")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        hparams = checkpoint["hyper_parameters"]
-        state = checkpoint["state_dict"]
     except Exception as error:  # torch.load raises whatever the bytes happen to trigger
-        reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"{path} is no checkpoint of a run, or it is damaged ({reason})") from error
-    model = LitClassifier(**{**hparams, "compile_network": False, **overrides})
-    fit_weights(model, state, path)
-    return model.eval()
+        raise CheckpointError(f"{path} is no checkpoint, or it is damaged ({type(error).__name__})") from error
+    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict", "epoch"} <= checkpoint.keys():
+        raise CheckpointError(f"{path} is no checkpoint of a run: its weights or hyper-parameters are missing")
+    return checkpoint
 
 
 def fit_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
@@ -143,7 +153,13 @@ def fit_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) ->
 
 
 def set_drop_probability(network: nn.Module, p: float) -> None:
-    """Give every stochastic layer of a network the drop probability ``p``, for what-if evaluations."""
-    for layer in network.modules():
-        if isinstance(layer, StochasticLayer):
-            layer.get_buffer("p").fill_(p)
+    """Give every stochastic layer of a network the drop probability ``p``, for what-if evaluations.
+
+    Raises:
+        ValueError: if ``p`` is no probability or nothing in the network is random.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, StochasticLayer)]
+    if not layers:
+        raise ValueError("the network is deterministic: there is no drop probability to change")
+    for layer in layers:
+        layer.get_buffer("p").fill_(check_probability(p))

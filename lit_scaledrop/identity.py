@@ -26,7 +26,9 @@ TRAINER_SCIENCE = {
     "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "callbacks", "fast_dev_run",
     "devices", "num_nodes", "sync_batchnorm",
 }  # fmt: skip
-_TRAINER_DEFAULTS = {"devices": (1, "auto", "1"), "num_nodes": (1,), "accumulate_grad_batches": (1,)}
+_TRAINER_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "devices": (1, "auto", "1"), "num_nodes": (1,), "accumulate_grad_batches": (1,), "overfit_batches": (0,),
+}  # fmt: skip
 
 
 def run_identity(config: dict[str, Any], method: Method | None) -> str:
@@ -34,7 +36,7 @@ def run_identity(config: dict[str, Any], method: Method | None) -> str:
 
     Args:
         config: resolved configuration of ``fit``: ``model`` and ``data`` as ``{class_path, init_args}``, ``trainer``,
-            ``evaluation``, ``seed_everything``.
+            ``evaluation``, ``seed_everything``, and ``start`` where it does not begin with fresh weights.
         method: the method of the model with its options resolved, if it has one.
     """
     text = json.dumps(science(config, method), sort_keys=True, default=str)
@@ -46,9 +48,13 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
     trainer = {
         name: value
         for name, value in (config.get("trainer") or {}).items()
-        if name in TRAINER_SCIENCE and value not in (None, [], False, *_TRAINER_DEFAULTS.get(name, ()))
+        # "is": 0 batches are not the same as no limit, though 0 == False
+        if name in TRAINER_SCIENCE and not (value is None or value is False or value == [])
+        if value not in _TRAINER_DEFAULTS.get(name, ())
     }
+    start = {"start": config["start"]} if config.get("start") else {}
     return {
+        **start,
         "version": IDENTITY_VERSION,
         "seed": config.get("seed_everything"),
         "method": None if method is None else _definition(method),

@@ -133,7 +133,9 @@ class LitClassifier(L.LightningModule):
             )
         else:
             optimizer = torch.optim.Adam(self.parameters(), h["lr"])
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ValueError("the learning rate schedule needs an end: set trainer.max_epochs or trainer.max_steps")
         warmup = h["warmup_epochs"] * steps / max(self.trainer.max_epochs or 1, 1)
 
         def factor(step: int) -> float:

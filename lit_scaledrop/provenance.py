@@ -3,8 +3,9 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,20 @@ def device_name(device: Any) -> str:
     return f"cpu: {model}, {torch.get_num_threads()} threads"
 
 
-def command() -> str:
-    """The command line as a user would type it, without the path of the interpreter or of a checkout."""
-    words = ["scaledrop", *sys.argv[1:]]
-    root = str(Path(__file__).resolve().parent.parent) + os.sep
-    return " ".join(word.replace(root, "") for word in words)
+def command(words: Sequence[str]) -> str:
+    """The command line as a user would type it, without this machine's folders.
+
+    Absolute paths become relative to the current folder, or their last part where they lie outside.
+
+    >>> command(["fit", "--config", "/home/me/own.yaml", "--data.root=/mnt/data", "--model.p=0.1"])
+    'scaledrop fit --config own.yaml --data.root=data --model.p=0.1'
+    """
+    return shlex.join(["scaledrop", *(_portable(word) for word in words)])
+
+
+def _portable(word: str) -> str:
+    flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    if os.path.isabs(value):
+        here = Path.cwd()
+        value = str(Path(value).relative_to(here)) if Path(value).is_relative_to(here) else os.path.basename(value)
+    return flag + equals + value

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lit_scaledrop.evaluate import CheckpointError, read_checkpoint
 from lit_scaledrop.tracking import Tracking
 
 
@@ -73,22 +74,24 @@ def exclusive(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def resume_checkpoint(run_dir: Path) -> Path | None:
-    """Checkpoint to go on from: the last epoch's, or the best one where a kill left the last one damaged."""
-    import torch
+def resume_checkpoint(run_dir: Path, quiet: bool = False) -> Path | None:
+    """Checkpoint to go on from: the last epoch's, or the best one where the last one is damaged.
 
+    Args:
+        run_dir: folder of the run.
+        quiet: say nothing, as every process but the first should.
+    """
     folder = run_dir / "checkpoints"
-    for path in [
-        folder / "last.ckpt",
-        *sorted(folder.glob("best*.ckpt"), key=lambda p: p.stat().st_mtime, reverse=True),
-    ]:
+    best = sorted(folder.glob("best*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (folder / "last.ckpt", *best):
         if not path.is_file():
             continue
         try:
-            epoch = torch.load(path, map_location="cpu", weights_only=True)["epoch"]
-        except Exception as error:  # torch.load raises whatever the bytes happen to trigger
-            print(f"{path} is damaged ({type(error).__name__}) and is not used", file=sys.stderr)
-            continue
-        print(f"going on after epoch {epoch} of {path}", file=sys.stderr, flush=True)
-        return path
+            text, usable = f"going on after epoch {read_checkpoint(path)['epoch'] + 1} of {path}", True
+        except CheckpointError as error:
+            text, usable = f"{error}: it is not used", False
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+        if usable:
+            return path
     return None

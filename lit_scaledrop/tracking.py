@@ -13,13 +13,15 @@ Tracking = Literal["auto", "online", "offline", "disabled"]
 def wandb_mode(tracking: Tracking) -> str:
     """Mode for ``wandb``: as asked; ``"auto"`` obeys WANDB_MODE, is online with a key and offline without one.
 
-    Never asks: without a key, ``"auto"`` is offline.
+    Raises:
+        ValueError: online without a key, where wandb would ask for one.
     """
-    if tracking != "auto":
-        return tracking
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
-    return "online" if _has_key() else "offline"
+    mode = os.environ.get("WANDB_MODE") or "auto" if tracking == "auto" else tracking
+    if mode == "auto":
+        return "online" if _has_key() else "offline"
+    if mode == "online" and not _has_key():
+        raise ValueError("online tracking needs a W&B key: set WANDB_API_KEY, or take --run.tracking=offline")
+    return mode
 
 
 def build_loggers(
@@ -54,8 +56,19 @@ def build_loggers(
     return loggers
 
 
+def finish_loggers(loggers: list[Logger], metrics: dict[str, float], step: int) -> None:
+    """Log a run's last metrics at ``step`` and close what is open."""
+    for logger in loggers:
+        logger.log_metrics(metrics, step)
+        logger.finalize("success")
+        # W&B's run, which the next one in this process would join otherwise
+        finish = getattr(getattr(logger, "experiment", None), "finish", None)
+        if finish is not None:
+            finish()
+
+
 def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    netrc = Path.home() / ".netrc"
+    netrc = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     return netrc.is_file() and "wandb" in netrc.read_text(errors="ignore")

@@ -1,0 +1,111 @@
+"""Command lines of the LightningCLI commands: profiles, packaged YAML, and short messages for what does not fit."""
+
+import argparse
+import difflib
+import inspect
+import os
+import re
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+import datamodules
+from lit_scaledrop.methods import lookup
+from lit_scaledrop.modules import LitClassifier
+
+
+def expand_configs(words: list[str]) -> list[str]:
+    """Let ``--profile NAME`` stand for its YAML file, and find the package's own files by their short name.
+
+    Without any ``--config``, a command begins with ``classify.yaml``.
+
+    Raises:
+        ValueError: for an unknown profile, with the nearest match.
+    """
+    packaged = Path(str(resources.files("lit_scaledrop.configs")))
+    profiles = {path.stem for path in (packaged / "profile").glob("*.yaml")}
+    split: list[str] = []
+    for word in words:
+        split += word.split("=", 1) if word.startswith(("--config=", "--profile=")) else [word]
+    expanded: list[str] = []
+    rest = iter(split)
+    for word in rest:
+        value = next(rest, None) if word in ("--config", "--profile") else None
+        if value is None:
+            expanded.append(word)
+            continue
+        if word == "--profile":
+            value = f"profile/{lookup('profile', value, profiles)}.yaml"
+        use_packaged = (packaged / value).is_file() and not os.path.exists(value)
+        expanded += ["--config", str(packaged / value) if use_packaged else value]
+    has_base = any(Path(word).name in ("classify.yaml", "config.yaml") for word in expanded)
+    if expanded and not has_base and not {"-h", "--help"} & set(expanded):
+        expanded[1:1] = ["--config", str(packaged / "classify.yaml")]
+    return expanded
+
+
+def known_flags(parser: argparse.ArgumentParser) -> set[str]:
+    """Flags of a command, those of the model and the data included."""
+    flags = {flag for flag in parser._option_string_actions if flag.startswith("--")}
+    classes: dict[str, list[type]] = {"model": [LitClassifier], "data": list(datamodules.DATAMODULES.values())}
+    for group, members in classes.items():
+        for member in members:
+            for base in member.__mro__[:3]:
+                flags |= {f"--{group}.{name}" for name in inspect.signature(base).parameters}
+    return flags
+
+
+def explain(error: BaseException, flags: Iterable[str]) -> str:
+    """One line for what jsonargparse says in ten.
+
+    Args:
+        error: an ``ArgumentError`` with its causes.
+        flags: what the nearest match is sought in.
+
+    >>> explain(argparse.ArgumentError(None, "unrecognized arguments: --modle.method=fp"), ["--model.method"])
+    "unknown flag '--modle.method'; did you mean '--model.method'?"
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    texts = [str(link) for link in chain]
+    # from the outside in, each key as often as jsonargparse wrapped the error
+    keys = list(dict.fromkeys(match[1] for text in texts if (match := re.match(r'Parser key "([^"]+)"', text))))
+    key, reason = ".".join(keys), texts[-1].strip()
+    if "Problems parsing config" in texts[0]:
+        return f"a --config file is no valid YAML: {' '.join(reason.split())}"
+    if match := re.match(r"unrecognized arguments: ([^\s=]+)", reason):
+        return _unknown_flag(match[1], flags)
+    if match := re.search(r"(?:Option|accept option) '([^']+)'", reason):
+        name = match[1].replace("init_args.", "")
+        return _unknown_flag("--" + (f"{key}.{name}" if reason.startswith("Option") else name), flags)
+    given = re.search(r"Expected a dot import path string: (\S+)|Problem with given class_path '([^']+)'", texts[0])
+    if given and not reason.startswith("Expected a <class") and not reason.startswith("Expected a typing"):
+        return _unknown_class(key, given[1] or given[2], reason)
+    if value := re.search(r"Got value: (.*)$", reason, re.DOTALL):
+        kinds = re.findall(r"Expected (?:a )?(?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])", _last_union(texts))
+        wanted = dict.fromkeys(name or choices for name, choices in kinds)
+        wanted.pop("NoneType", None)
+        return f"--{key} takes {' or '.join(wanted)}, not {value[1]!r}"
+    return f"--{key}: {reason}" if key and key not in reason else reason
+
+
+def _last_union(texts: list[str]) -> str:
+    """The innermost text that names all the types a value may have."""
+    return next((text for text in reversed(texts) if "Union subtypes" in text and "Lightning" not in text), texts[-1])
+
+
+def _unknown_flag(flag: str, flags: Iterable[str]) -> str:
+    near = difflib.get_close_matches(flag, flags, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "; `scaledrop fit --help` lists them"
+    return f"unknown flag {flag!r}{hint}"
+
+
+def _unknown_class(key: str, given: str, reason: str) -> str:
+    if key != "data":
+        return f"--{key}: {given!r} is no class that can be imported: {reason}"
+    modules = {module.__name__: name for name, module in datamodules.DATAMODULES.items()}
+    name = given.rsplit(".", 1)[-1]
+    near = [known for known, short in modules.items() if short == name] or difflib.get_close_matches(name, modules, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown data {given!r}{hint} Known: {', '.join(sorted(modules))}, or the import path of your own"

@@ -1,0 +1,81 @@
+"""What the tests of running share: miniature CIFAR-10, a tiny training, and one finished run of it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = """
+run: {profile: quick, study: tiny, tracking: disabled}
+data:
+  class_path: CIFAR10DataModule
+  init_args: {batch_size: 32, checksums: recorded, augment: crop, flip: true}
+model:
+  class_path: lit_scaledrop.modules.LitClassifier
+  init_args: {network: lenet5, width: 0.5, lr: 0.01}
+trainer: {max_epochs: 2, accelerator: cpu}
+evaluation: {samples: 3}
+"""
+FIT = ("fit", "--config", "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def fake_cifar(tmp_path_factory) -> Path:
+    from datamodules import write_fake_cifar10
+
+    root = tmp_path_factory.mktemp("data")
+    write_fake_cifar10(root, n_train=200, n_test=60)
+    return root
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, fake_cifar) -> Path:
+    """An empty current folder with ``tiny.yaml``; DATA is the miniature CIFAR-10, and nobody has a W&B key."""
+    prepare(tmp_path, monkeypatch, fake_cifar)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, fake_cifar) -> Path:
+    """Folder in which the tiny training has been run once; only for reading."""
+    from lit_scaledrop.__main__ import main
+
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        prepare(folder, patch, fake_cifar)
+        assert main([*FIT]) == 0
+    return folder
+
+
+def prepare(folder: Path, patch: pytest.MonkeyPatch, data: Path) -> None:
+    patch.chdir(folder)
+    patch.setenv("DATA", str(data))
+    patch.setenv("HOME", str(folder))
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "NETRC", "SCALEDROP_TRACEBACK", "PROFILE"):
+        patch.delenv(name, raising=False)
+    (folder / "tiny.yaml").write_text(TINY)
+
+
+@pytest.fixture
+def run_program():
+    """Run ``python ARGS`` in the current folder, for what must die, hang or be seen from the outside."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", *arguments],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

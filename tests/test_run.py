@@ -1,0 +1,307 @@
+"""A run from its start to its record: what is written, what is repeated, and what survives an interruption."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_scaledrop import cli
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.evaluate import load_classifier
+from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.report.results import read_result
+from lit_scaledrop.run import Run, exclusive, require_writable, resume_checkpoint
+
+FIT = ("fit", "--config", "tiny.yaml")
+
+# `fit` in a process that gets a signal in the middle of its second epoch.
+INTERRUPTED = """
+import os, sys
+from lit_scaledrop import modules
+from lit_scaledrop.__main__ import main
+
+step = modules.LitClassifier.training_step
+
+def stepped(self, batch, batch_idx):
+    if self.current_epoch == 1 and batch_idx == 2:
+        os.kill(os.getpid(), int(sys.argv[1]))
+    return step(self, batch, batch_idx)
+
+modules.LitClassifier.training_step = stepped
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def only(pattern: str, folder: Path = Path()) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
+
+
+def state(folder: Path) -> dict:
+    return torch.load(only("runs/quick/tiny/*/checkpoints/last.ckpt", folder), weights_only=True)
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """The same weights, optimizer and numbers, bit for bit."""
+    a, b = state(one), state(other)
+    assert (a["epoch"], a["global_step"]) == (b["epoch"], b["global_step"])
+    assert a["state_dict"].keys() == b["state_dict"].keys()
+    assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"])
+    (moments_a,), (moments_b,) = a["optimizer_states"], b["optimizer_states"]
+    for index, moments in moments_a["state"].items():
+        assert all(torch.equal(value, moments_b["state"][index][name]) for name, value in moments.items())
+    assert a["lr_schedulers"][0]["last_epoch"] == b["lr_schedulers"][0]["last_epoch"]
+    results = [read_result(only("results/quick/tiny/*.json", folder)) for folder in (one, other)]
+    assert results[0].metrics == results[1].metrics
+    assert results[0].id == results[1].id
+    for name in ("epochs", "best_epoch", "val_acc"):
+        assert results[0].training[name] == results[1].training[name]
+
+
+# --- the record ---
+
+
+def test_record_of_a_run(finished, fake_cifar):
+    path = only("results/quick/tiny/*.json", finished)
+    result = read_result(path)
+    assert path.stem == result.id
+    assert (result.study, result.profile, result.network, result.method) == ("tiny", "quick", "lenet5", "proposed")
+    assert (result.label, result.bits_w, result.bits_a, result.bayesian, result.seed) == ("Proposed", 1, 1, True, 1)
+    assert {name: result.data[name] for name in ("name", "stand_in", "source", "train", "val", "test")} == {
+        "name": "cifar10", "stand_in": False, "source": "batches (unofficial)", "train": 180, "val": 20, "test": 60,
+    }  # fmt: skip
+    assert re.fullmatch("[0-9a-f]{16}", result.data["fingerprint"])
+    assert result.training["epochs"] == 2
+    assert result.training["world_size"] == 1
+    assert result.training["precision"] == "32-true"
+    assert result.training["best_epoch"] in (0, 1)
+    assert {"loss/task", "loss/scale", "loss/weight", "val/acc"} <= result.training["logged"].keys()
+    assert result.evaluation["samples"] == 3
+    assert result.evaluation["images"] == 60
+    assert result.metrics["cls/acc"] * 60 == pytest.approx(round(result.metrics["cls/acc"] * 60))
+    assert result.config["model"]["init_args"]["lr"] == 0.01
+    assert result.config["data"]["init_args"]["seed"] == 1
+    assert result.provenance["command"] == "scaledrop fit --config tiny.yaml"
+    assert result.provenance["versions"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert result.provenance["started"] <= result.provenance["finished"]
+
+
+def test_record_names_no_folder_of_this_machine(place, fake_cifar):
+    folders = [f"--data.root={fake_cifar}", f"--run.runs={place / 'r'}", f"--run.results={place / 'out'}"]
+    assert main(["fit", "--config", str(place / "tiny.yaml"), *folders, "--trainer.max_epochs=1"]) == 0
+    text = only("out/quick/tiny/*.json").read_text()
+    strings = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
+    assert not [string for string in strings if re.search(r"(^|[\s=:'\[])/\w", string)]
+    command = json.loads(text)["provenance"]["command"]
+    root = fake_cifar.name
+    assert command == (
+        f"scaledrop fit --config tiny.yaml --data.root={root} --run.runs=r --run.results=out --trainer.max_epochs=1"
+    )
+
+
+def test_csv_log_has_training_and_test_metrics(finished):
+    log = only("runs/quick/tiny/*/logs/version_0/metrics.csv", finished).read_text().splitlines()
+    columns = log[0].split(",")
+    assert {"loss/total", "loss/task", "loss/scale", "loss/weight", "val/acc", "val/nll", "test/cls/acc"} <= {*columns}
+    tested = dict(zip(columns, log[-1].split(","), strict=True))
+    result = read_result(only("results/quick/tiny/*.json", finished))
+    assert float(tested["test/cls/acc"]) == result.metrics["cls/acc"]
+    assert int(tested["step"]) == 2 * (180 // 32)
+
+
+def test_a_finished_run_is_not_repeated(place, finished, capsys):
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    assert main([*FIT]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == f"finished already: {only('results/quick/tiny/*.json')}"
+    assert "epoch" not in err
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()} == before
+
+
+def test_half_written_result_is_moved_aside_and_the_run_completed(place, finished, capsys):
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    path = only("results/quick/tiny/*.json")
+    whole = path.read_text()
+    path.write_text(whole[:700])
+    assert main([*FIT]) == 0
+    assert path.with_name(path.name + ".broken").read_text() == whole[:700]
+    assert read_result(path).metrics == json.loads(whole)["metrics"]
+    assert "epoch 1/2" not in capsys.readouterr().err  # its checkpoints were whole: nothing is trained again
+
+
+def test_a_trial_leaves_no_record(place, capsys):
+    assert main([*FIT, "--trainer.fast_dev_run=1"]) == 0
+    assert "nothing is recorded" in capsys.readouterr().out
+    assert not list(place.glob("results/**/*.json"))
+
+
+def test_planned_result_is_the_one_that_fit_writes(place, finished):
+    path = only("results/quick/tiny/*.json", finished).relative_to(finished)
+    state_before = torch.get_rng_state()
+    assert cli.planned_result(["--config", "tiny.yaml"]) == path
+    assert not (place / "results").exists()
+    assert not (place / "runs").exists()
+    assert torch.equal(torch.get_rng_state(), state_before)
+
+
+# --- interruptions ---
+
+
+def test_non_finite_loss(place, finished, capsys, monkeypatch):
+    """Weights that break in the second epoch: the first epoch's checkpoint stays, nothing is recorded."""
+
+    def poison(self, *arguments):
+        if self.current_epoch == 1:
+            next(self.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(LitClassifier, "on_train_batch_start", poison)
+    assert main([*FIT]) == 1
+    err = capsys.readouterr().err
+    assert "the loss is nan in epoch 1: training stopped, the last good checkpoint is kept. Lower --model.lr" in err
+    assert "Traceback" not in err
+    assert not list(place.glob("results/**/*.json"))
+    assert state(place)["epoch"] == 0
+    assert all(torch.isfinite(tensor).all() for tensor in state(place)["state_dict"].values())
+    # with the cause gone, it goes on from there
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("DATA", str(state and os.environ.get("DATA", "")) or "")
+
+
+def test_learning_rate_that_diverges(place, capsys):
+    assert main([*FIT, "--model.lr=1e30"]) == 1
+    assert "the loss is nan in epoch 0" in capsys.readouterr().err
+    assert not list(place.glob("**/*.ckpt"))
+    assert not list(place.glob("results/**/*.json"))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(place, finished, capsys, run_program, signum):
+    process = run_program("-c", INTERRUPTED, str(int(signum)), *FIT)
+    begun = time.monotonic()
+    _, err = process.communicate(timeout=120)
+    if signum == signal.SIGINT:
+        assert process.returncode == 130
+        assert err.strip().endswith("interrupted; the same command goes on where this one stopped")
+        assert "Traceback" not in err
+    else:
+        assert process.returncode == -signal.SIGKILL
+    assert time.monotonic() - begun < 100
+    assert state(place)["epoch"] == 0
+    assert not list(place.glob("results/**/*.json"))
+    assert not [path for path in place.rglob("*") if path.name.endswith(".tmp")]
+
+    assert main([*FIT]) == 0
+    err = capsys.readouterr().err
+    assert "going on after epoch 1 of runs/quick/tiny/" in err
+    assert "epoch 1/2" not in err
+    assert "epoch 2/2" in err
+    assert_same_training(place, finished)
+
+
+def test_killed_between_training_and_record(place, finished, capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "write_result", full)
+        assert main([*FIT]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert not list(place.glob("results/**/*.json"))
+    assert main([*FIT]) == 0
+    assert "epoch 2/2" not in capsys.readouterr().err
+    assert_same_training(place, finished)
+
+
+def test_damaged_checkpoints(place, finished, capsys):
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    only("results/quick/tiny/*.json").unlink()
+    folder = only("runs/quick/tiny/*/checkpoints")
+    os.truncate(folder / "last.ckpt", 1000)
+    assert resume_checkpoint(folder.parent) == only("best*.ckpt", folder)
+    err = capsys.readouterr().err
+    assert "last.ckpt is no checkpoint, or it is damaged" in err
+    assert "it is not used" in err
+    assert "going on after epoch " in err
+    os.truncate(only("best*.ckpt", folder), 1000)
+    assert resume_checkpoint(folder.parent, quiet=True) is None
+    assert capsys.readouterr().err == ""
+    assert main([*FIT]) == 0
+    assert "epoch 1/2" in capsys.readouterr().err
+    assert_same_training(place, finished)
+
+
+def test_another_start_is_another_run(place, finished, capsys):
+    """``--ckpt_path`` of the user changes the numbers, and so the identity; its own checkpoint still goes first."""
+    shutil.copy(only("runs/quick/tiny/*/checkpoints/best*.ckpt", finished), "start.ckpt")
+    more = ["--trainer.max_epochs=3", "--ckpt_path=start.ckpt"]
+    assert cli.planned_result(["--config", "tiny.yaml", more[0]]) != cli.planned_result(["--config", "tiny.yaml", *more])
+    assert main([*FIT, *more]) == 0
+    result = read_result(only("results/quick/tiny/*.json"))
+    assert result.training["epochs"] == 3
+    assert re.fullmatch("[0-9a-f]{16}", result.config["start"])
+
+
+# --- one at a time ---
+
+
+def test_a_second_process_waits_and_finds_the_run_finished(place, finished, run_program):
+    result = only("results/quick/tiny/*.json", finished).relative_to(finished)
+    run_dir = Run(profile="quick", study="tiny").run_dir(result.stem)
+    with exclusive(run_dir):
+        process = run_program("-m", "lit_scaledrop", *FIT)
+        assert process.stderr.readline() == f"another process trains {run_dir}: waiting for it\n"
+        time.sleep(0.2)
+        assert process.poll() is None
+        result.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(finished / result, result)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.strip() == f"finished already: {result}"
+    assert "epoch" not in err
+    assert not list(place.glob("**/*.ckpt"))
+
+
+def test_lock_ends_with_the_block(tmp_path, capsys):
+    for _ in range(2):
+        with exclusive(tmp_path / "run"):
+            assert (tmp_path / "run" / "lock").exists()
+    assert capsys.readouterr().err == ""
+
+
+# --- folders ---
+
+
+def test_run_folders():
+    run = Run(profile="cpu", study="s", results="a", runs="b")
+    assert run.result_path("0123").as_posix() == "a/cpu/s/0123.json"
+    assert run.run_dir("0123").as_posix() == "b/cpu/s/0123"
+    for value in ("", "a/b", "/a", ".."[:0]):
+        with pytest.raises(ValueError, match="is a folder name"):
+            Run(study=value)
+
+
+def test_require_writable(tmp_path, monkeypatch):
+    require_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+    def refuse(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(OSError, match=r"cannot write to .*\(Read-only file system\): choose other folders with --run"):
+        require_writable(tmp_path / "a")
+
+
+def test_the_checkpoint_that_was_evaluated_is_the_best(finished):
+    result = read_result(only("results/quick/tiny/*.json", finished))
+    best = only("runs/quick/tiny/*/checkpoints/best*.ckpt", finished)
+    assert best.name == f"best-epoch={result.training['best_epoch']}.ckpt"
+    assert isinstance(load_classifier(best), LitClassifier)
