@@ -30,7 +30,7 @@ class Evaluation:
     seed: int = 0
     """seed of the mask plan"""
     execution: Execution = "loop"
-    """one pass after the other, or all passes folded into the batch"""
+    """how the passes are run: loop, folded and shared give the same numbers, exact takes all masks; auto chooses"""
     quantile: float = 0.1
     """quantile over the passes in the OOD rule (paper eq. 26)"""
     threshold: float = 0.95
@@ -87,7 +87,7 @@ def evaluate_network(
     how = {
         "samples": posterior.num_samples,
         "seed": evaluation.seed,
-        "execution": evaluation.execution,
+        "execution": posterior.choice,
         "checkpoint": evaluation.checkpoint,
         "images": images,
         "seconds": round(time.perf_counter() - start, 2),

@@ -37,7 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         default = help_of[name].default
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default: %(default)s)")
-    parser.add_argument("--execution", choices=get_args(Execution), default="loop", help="how the passes are run")
+    parser.add_argument(
+        "--execution", choices=get_args(Execution), default="loop", help="how the passes are run (default: %(default)s)"
+    )
     parser.add_argument("--interpolation", choices=get_args(Interpolation), default="linear", help="of the quantile")
     parser.add_argument("--p", type=float, help="drop probability at test time, in place of the trained one")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

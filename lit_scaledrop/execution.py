@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,18 +35,17 @@ def trace(network: nn.Module, example: Float[Tensor, "1 ..."]) -> list[Segment]:
         network: in evaluation mode.
         example: one input.
     """
-    segments: list[Segment] = []
-    widths = [example.numel()]
     counter = FlopCounterMode(display=False)
     starts: list[tuple[str | None, int]] = [(None, 0)]
+    widths = [example.numel()]
 
-    def begin(name: str, module: nn.Module, inputs: Any) -> None:
+    def begin(name: str, *_: object) -> None:
         starts.append((name, counter.get_total_flops()))
         widths.append(0)
 
-    def end(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            widths[-1] = max(widths[-1], output.numel())
+    def end(*arguments: object) -> None:
+        if isinstance(arguments[-1], Tensor):
+            widths[-1] = max(widths[-1], arguments[-1].numel())
 
     layers = stochastic_layers(network)
     hooks = [layer.register_forward_pre_hook(partial(begin, name)) for name, layer in layers.items()]
@@ -58,13 +57,14 @@ def trace(network: nn.Module, example: Float[Tensor, "1 ..."]) -> list[Segment]:
         for hook in hooks:
             hook.remove()
     ends = [flops for _, flops in starts[1:]] + [counter.get_total_flops()]
-    for (name, start), stop, width in zip(starts, ends, widths, strict=True):
-        segments.append(Segment(name, stop - start, width))
-    return segments
+    return [Segment(name, stop - start, width) for (name, start), stop, width in zip(starts, ends, widths, strict=True)]
 
 
 def shared_passes(segments: Sequence[Segment], tree: PrefixTree) -> float:
-    """Work of all samples under prefix sharing, in passes: groups in each segment, weighted by its operations."""
+    """Work of all samples under prefix sharing, in passes: groups in each segment, weighted by its operations.
+
+    Operations on a skip connection count as if they ran in the groups of the layer in front; they run in fewer.
+    """
     groups = _groups(segments, tree)
     work = sum(count * segment.flops for count, segment in zip(groups, segments, strict=True))
     total = sum(segment.flops for segment in segments)
@@ -72,7 +72,7 @@ def shared_passes(segments: Sequence[Segment], tree: PrefixTree) -> float:
 
 
 def shared_rows(segments: Sequence[Segment], tree: PrefixTree) -> float:
-    """Memory of prefix sharing: largest activation of one input over all its groups, in widest activations of a pass."""
+    """Memory of prefix sharing: largest activation of one input in all its groups, in largest ones of one pass."""
     groups = _groups(segments, tree)
     widest = max(segment.width for segment in segments)
     return max(count * segment.width for count, segment in zip(groups, segments, strict=True)) / widest

@@ -98,7 +98,7 @@ class PosteriorPredictive:
     @plans.setter
     def plans(self, plans: list[MaskPlan]) -> None:
         self._plans = plans
-        self._trees = [PrefixTree(network, plan) for network, plan in zip(self.networks, plans, strict=True)]
+        self._trees: dict[int, PrefixTree] = {}
 
     @property
     def num_samples(self) -> int:
@@ -122,7 +122,7 @@ class PosteriorPredictive:
     def passes(self, x: Float[Tensor, "batch ..."]) -> float:
         """Work of ``shared`` (or ``exact``) execution in passes of the network, all members together."""
         with _evaluating(self.networks):
-            return sum(shared_passes(self._trace(m, x), tree) for m, tree in enumerate(self._trees))
+            return sum(shared_passes(self._trace(m, x), self._tree(m)) for m in range(len(self.networks)))
 
     def _loop(self, member: int, x: Tensor) -> Tensor:
         network, plan, outputs = self.networks[member], self.plans[member], []
@@ -142,9 +142,9 @@ class PosteriorPredictive:
         return _in_parts(run, x, self.row_budget / plan.samples)
 
     def _shared(self, member: int, x: Tensor) -> Tensor:
-        network, tree = self.networks[member], self._trees[member]
         if not len(x):
             return self._loop(member, x)
+        network, tree = self.networks[member], self._tree(member)
 
         def run(part: Tensor) -> Tensor:
             with sharing(network, tree, len(part)) as state:
@@ -154,6 +154,11 @@ class PosteriorPredictive:
             return leaves[state.partition.group_of]
 
         return _in_parts(run, x, self.row_budget / shared_rows(self._trace(member, x), tree))
+
+    def _tree(self, member: int) -> PrefixTree:
+        if member not in self._trees:
+            self._trees[member] = PrefixTree(self.networks[member], self.plans[member])
+        return self._trees[member]
 
     def _trace(self, member: int, x: Tensor) -> list[Segment]:
         key = (member, x.shape[1:])
@@ -192,9 +197,9 @@ class PosteriorPredictive:
         """Why prefix sharing does not work for these networks; empty if it does."""
         # two inputs: the rows of a single one would broadcast where align() is missing
         pair = x[:1].repeat(2, *[1] * (x.dim() - 1))
-        for network, tree in zip(self.networks, self._trees, strict=True):
+        for member, network in enumerate(self.networks):
             try:
-                with sharing(network, tree, 2) as state:
+                with sharing(network, self._tree(member), 2) as state:
                     state.expand(network(pair))
             except (RuntimeError, ValueError) as error:
                 return f"the network cannot share prefixes ({str(error).splitlines()[0]})"

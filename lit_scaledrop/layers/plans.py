@@ -110,9 +110,7 @@ def enumerate_plan(model: nn.Module, mass: float = 1.0, max_leaves: int = 1024) 
             f"the {max_leaves} most probable of {total} masks cover {covered:.3g} of the probability, not {mass:g}: "
             "raise max_leaves, lower mass, or use execution='shared'"
         )
-    draws = {
-        name: draw[[mask[index] for mask in masks]] for index, (name, (draw, _)) in enumerate(outcomes.items())
-    }
+    draws = {name: draw[[mask[index] for mask in masks]] for index, (name, (draw, _)) in enumerate(outcomes.items())}
     weight = torch.tensor(weights, dtype=torch.float64) / covered
     uncovered = 0.0 if len(masks) == total else max(0.0, 1 - covered)
     return MaskPlan(_on_device_of(model, draws), len(masks), weight, uncovered)
@@ -123,7 +121,7 @@ def _most_probable_first(layers: list[list[float]]) -> Iterator[tuple[tuple[int,
     ranked = [sorted(range(len(p)), key=lambda i, p=p: -p[i]) for p in layers]  # type: ignore[misc]
 
     def probability(ranks: tuple[int, ...]) -> float:
-        return math.prod(p[order[rank]] for p, order, rank in zip(layers, ranked, ranks, strict=True))
+        return math.prod((p[order[rank]] for p, order, rank in zip(layers, ranked, ranks, strict=True)), start=1.0)
 
     start = (0,) * len(layers)
     heap = [(-probability(start), start)]
