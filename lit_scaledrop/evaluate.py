@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.functional import Interpolation
+from lit_scaledrop.layers.plans import Scheme
 from lit_scaledrop.layers.sampling import StochasticLayer
 from lit_scaledrop.layers.scale_dropout import check_probability
 from lit_scaledrop.metrics import classification_metrics
@@ -39,6 +40,8 @@ class Evaluation:
     """between the two passes next to the quantile"""
     checkpoint: Literal["best", "last"] = "best"
     """best accuracy on the validation split, or the last epoch"""
+    scheme: Scheme = "iid"
+    """how the T passes are drawn: independent, stratified or systematic"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -70,7 +73,9 @@ def evaluate_network(
     members = [networks] if isinstance(networks, nn.Module) else networks
     for member in members:
         member.to(device)
-    posterior = PosteriorPredictive(members, evaluation.samples, evaluation.seed, evaluation.execution)
+    posterior = PosteriorPredictive(
+        members, evaluation.samples, evaluation.seed, evaluation.execution, scheme=evaluation.scheme
+    )
     metrics = classification_metrics(
         num_classes,
         quantile=evaluation.quantile,
@@ -88,6 +93,8 @@ def evaluate_network(
         "samples": posterior.num_samples,
         "seed": evaluation.seed,
         "execution": posterior.choice,
+        "scheme": evaluation.scheme,
+        "uncovered": posterior.uncovered,
         "checkpoint": evaluation.checkpoint,
         "images": images,
         "seconds": round(time.perf_counter() - start, 2),
