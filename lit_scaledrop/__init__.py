@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lit_scaledrop.conversion import Conversion, convert
     from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, draw_plan, sampling
     from lit_scaledrop.methods import METHODS, Method
     from lit_scaledrop.modules import LitClassifier
@@ -22,6 +23,8 @@ _HOME = {
     "ScaleDropout": "layers",
     "draw_plan": "layers",
     "sampling": "layers",
+    "Conversion": "conversion",
+    "convert": "conversion",
     "METHODS": "methods",
     "Method": "methods",
     "LitClassifier": "modules",
@@ -36,12 +39,14 @@ __all__ = [
     "NETWORKS",
     "BinaryConv2d",
     "BinaryLinear",
+    "Conversion",
     "LitClassifier",
     "Method",
     "PosteriorPredictive",
     "Predictive",
     "ScaleDropout",
     "build_network",
+    "convert",
     "draw_plan",
     "sampling",
 ]

@@ -12,6 +12,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop import provenance
 from lit_scaledrop.arguments import expand_configs, explain, known_flags
 from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule
+from lit_scaledrop.ensemble import fit_ensemble
 from lit_scaledrop.evaluate import (
     CheckpointError,
     Evaluation,
@@ -136,6 +138,10 @@ class ScaleDropCLI(LightningCLI):
             while str(cause).startswith("Does not validate") and cause.__cause__:
                 cause = cause.__cause__
             raise ValueError(str(cause)) from error
+
+    def build(self) -> Any:
+        """Model and data of a planned fit, as a namespace; the plan itself keeps none."""
+        return self._parser("fit").instantiate_classes(self.config["fit"])
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Trainer with our loggers and callbacks beside the user's."""
@@ -356,6 +362,8 @@ def _fit(argv: list[str]) -> None:
     with exclusive(plan.run_dir):
         if is_finished(path):
             print(f"finished already: {path}")
+        elif plan.method is not None and plan.method.members > 1:
+            fit_ensemble(plan, _fit, partial(ScaleDropCLI, plan_only=True))
         else:
             ScaleDropCLI(argv)
 
