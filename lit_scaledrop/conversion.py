@@ -76,9 +76,9 @@ def convert(
     """Copy of a model whose convolutions and linear layers are those of a method, with Scale-Dropout behind each.
 
     Weights are taken over as proxy weights; BatchNorm stays as it is. ReLU and ReLU6 up to the last binary layer become
-    the method's nonlinearity, since ``sign(relu(x))`` is constant. The posterior of the result is sampled as that of any
-    other network (``PosteriorPredictive``, loop or folded); fine-tune it first, with ``EstimatorSchedule`` if it is a
-    Lightning module and with ``follow_optimizer`` for BNN, RAD and LAB.
+    the method's nonlinearity, since ``sign(relu(x))`` is constant. The posterior of the result is sampled as that of
+    any other network (``PosteriorPredictive``, loop or folded); fine-tune it first, with ``EstimatorSchedule`` if it is
+    a Lightning module and with ``follow_optimizer`` for BNN, RAD and LAB.
 
     Args:
         model: torchvision, timm, or your own; its forward must take one batch of images. It is not changed.
@@ -95,8 +95,8 @@ def convert(
         ValueError: for a name in ``keep`` that fits no layer, no layer to convert, or a binary layer whose inputs have
             one sign only, e.g. behind a functional ReLU, which cannot be replaced.
 
-    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
-    >>> print(convert(net, input_shape=(1, 8, 8)))
+    >>> hidden = (nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten())
+    >>> print(convert(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), *hidden, nn.Linear(64, 2)), input_shape=(1, 8, 8)))
     layer  before  after                                      why
     0      Conv2d  Conv2d                                     first layer
     1      ReLU    Hardtanh                                   a sign needs both signs
@@ -112,12 +112,14 @@ def convert(
     left = {name: _obstacle(*order[name]) for name in layers} | _kept(layers, keep)
     hidden = [name for name in layers if not left[name]] if chosen.binary or chosen.weight_dropout else []
     if not hidden and not chosen.feature_dropout:
-        why = "every layer that the model runs is kept or left" if chosen.stochastic or chosen.binary else "it is real-valued"
+        converts = chosen.binary or chosen.weight_dropout
+        why = "every layer that the model runs is kept or left" if converts else "its layers are ordinary ones"
         raise ValueError(f"{chosen.label} has nothing to convert: {why}")
     binary_until = max([place for place, name in enumerate(order) if name in hidden and chosen.binary], default=-1)
     changes = []
     for place, (name, (module, _)) in enumerate(order.items()):
-        new, why = None, left.get(name) or f"as {chosen.label} has it"
+        new: nn.Module | None = None
+        why = left.get(name) or f"as {chosen.label} has it"
         if name in hidden:
             new, why = _hidden(module, chosen), "1-bit weights and inputs" if chosen.binary else "random weights"
         elif isinstance(module, _RECTIFIERS) and place < binary_until:
@@ -210,8 +212,10 @@ def _hidden(module: nn.Module, method: Method) -> nn.Sequential:
         layer = parts["linear"] = method.linear_layer(module.in_features, module.out_features)
     with torch.no_grad():
         layer.weight.copy_(module.weight)
-    if isinstance(layer, BinaryConv2d | BinaryLinear):
+    if isinstance(layer, BinaryConv2d):
         method.set_estimators(layer)  # again: they may depend on the weights
+    elif isinstance(layer, BinaryLinear):
+        method.set_estimators(layer)
     if (scale := method.scale_layer(layer)) is not None:
         parts["scale"] = scale
     if module.bias is not None:
@@ -243,6 +247,6 @@ def _require_both_signs(network: nn.Module, input_shape: tuple[int, ...]) -> Non
             hook.remove()
     if constant:
         raise ValueError(
-            f"the binary inputs of {', '.join(constant[:3])} are all alike: a ReLU or another function without negative "
-            "values that is no module stands in front. Make it a module, or name the layers in keep"
+            f"the binary inputs of {', '.join(constant[:3])} are all alike: a ReLU or another function without "
+            "negative values that is no module stands in front. Make it a module, or name the layers in keep"
         )

@@ -1,9 +1,9 @@
 """Deep ensembles (Lakshminarayanan et al., arXiv:1612.01474) as results of ``scaledrop fit``.
 
-The M members are ordinary runs of the method ``Method.member`` with seeds of their own: those of the deterministic rows,
-so each is trained once, wherever it is needed first. ``fit --model.method=deep_ensemble`` trains those that are missing,
-evaluates their checkpoints as M networks in one ``Predictive``, and writes a result like any other run. With the members'
-checkpoints at hand, ``scaledrop evaluate CHECKPOINT...`` finds the same metrics.
+The M members are ordinary runs of the method ``Method.member`` with seeds of their own: those of the deterministic
+rows, so each is trained once, wherever it is needed first. ``fit --model.method=deep_ensemble`` trains those that are
+missing, evaluates their checkpoints as M networks in one ``Predictive``, and writes a result like any other run. With
+the members' checkpoints at hand, ``scaledrop evaluate CHECKPOINT...`` finds the same metrics.
 """
 
 from collections.abc import Callable
@@ -85,8 +85,8 @@ def fit_ensemble(
         raise ValueError(f"fast_dev_run leaves no networks to evaluate: try it with --model.method={method.member}")
     if str(config["trainer"]["devices"]) not in ("1", "auto", "[0]"):
         raise ValueError(
-            f"the members of an ensemble are trained on one device each: train them with --model.method={method.member} "
-            "on several devices first, or leave --trainer.devices out"
+            "the members of an ensemble are trained on one device each: train them with "
+            f"--model.method={method.member} on several devices first, or leave --trainer.devices out"
         )
     started, commit = datetime.now(UTC), provenance.commit()
     evaluation = Evaluation(**plan.config["fit"]["evaluation"].as_dict())

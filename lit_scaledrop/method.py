@@ -13,46 +13,15 @@ from torch import nn
 from lit_scaledrop.layers.binarization import BINARIZATIONS
 from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear, WeightScale
 from lit_scaledrop.layers.distribution_loss import DistributionLoss
+from lit_scaledrop.layers.dropconnect import DropConnectConv2d, DropConnectLinear
 from lit_scaledrop.layers.dropout import MCDropout
-from lit_scaledrop.layers.scale_dropout import (
-    DropValue,
-    Mask,
-    MaskPer,
-    ScaleDropout,
-    check_probability,
-    set_adaptive_probability,
-)
+from lit_scaledrop.layers.scale_dropout import ScaleDropout, check_probability, set_adaptive_probability
+from lit_scaledrop.layers.scale_options import Placement, ScaleOptions
+from lit_scaledrop.layers.spinbayes import SpinBayesConv2d, SpinBayesLinear
 from lit_scaledrop.layers.spindrop import SpinDrop, fix_shapes
-from lit_scaledrop.layers.weight_sampling import (
-    DropConnectConv2d,
-    DropConnectLinear,
-    SpinBayesConv2d,
-    SpinBayesLinear,
-)
 
-Placement = Literal["before_norm", "after_norm"]
 BinaryLayer = TypeVar("BinaryLayer", BinaryConv2d, BinaryLinear)
 Estimator = Literal["none", "ste", "ede", "bnn", "xnor", "dorefa", "dsq", "lab", "recu"]
-
-
-@dataclass(frozen=True)
-class ScaleOptions:
-    """How Scale-Dropout is used in a network."""
-
-    p: float | Literal["adaptive"] = "adaptive"
-    """drop probability of every layer, or "adaptive": from the layer's size"""
-    drop_value: DropValue = "unitary"
-    """what a dropped scale becomes"""
-    mask: Mask = "vector"
-    """one bit a layer, or one a channel"""
-    mask_per: MaskPer = "sample"
-    """one draw for each example of a training batch, or one for the batch"""
-    placement: Placement = "before_norm"
-    """the scale before or after BatchNorm"""
-
-    def __post_init__(self) -> None:
-        if self.p != "adaptive":
-            check_probability(self.p, "p (drop probability)")
 
 
 @dataclass(frozen=True)
@@ -275,3 +244,6 @@ class Method:
         if scale is not None and not before:
             parts["scale"] = scale
         return nn.Sequential(parts)
+
+
+__all__ = ["Estimator", "Method", "Placement", "ScaleOptions"]

@@ -61,9 +61,7 @@ METHODS: dict[str, Method] = {
         estimator="recu", scale=ScaleOptions(),
     ),
 }  # fmt: skip
-METHODS["deep_ensemble"] = replace(
-    METHODS["fp"], label="Deep Ensemble", reference=_ENSEMBLE, members=5, member="fp"
-)
+METHODS["deep_ensemble"] = replace(METHODS["fp"], label="Deep Ensemble", reference=_ENSEMBLE, members=5, member="fp")
 METHODS["deep_ensemble_irnet"] = replace(
     METHODS["irnet"], label="Deep Ensemble (IR-Net)", reference=_ENSEMBLE, members=5, member="irnet"
 )

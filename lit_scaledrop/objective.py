@@ -3,8 +3,8 @@ r"""The training objective (paper eq. 10-17).
 $$ L = L_{task} + \lambda_s \sum_l (1 - \operatorname{mean}\alpha_l)^2 + \lambda_w \sum_l \|W_l\|^2 $$
 
 The scale term pulls each scale vector towards one, which is what a dropped scale equals. The weight term acts on the
-real-valued proxy weights, for every convolution and linear layer, so that all methods are regularized alike. Some methods
-add a term of their own (:func:`method_terms`).
+real-valued proxy weights, for every convolution and linear layer, so that all methods are regularized alike. Some
+methods add a term of their own (:func:`method_terms`).
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lit_scaledrop.layers.distribution_loss import DistributionLoss
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.layers.weight_sampling import SpinBayesConv2d, SpinBayesLinear
+from lit_scaledrop.layers.spinbayes import SpinBayesConv2d, SpinBayesLinear
 from lit_scaledrop.method import Method
 from lit_scaledrop.shapes import Float
 

@@ -1,9 +1,9 @@
-"""``scaledrop summary NETWORK METHOD``: weights, memory, operations and random bits of every layer, as larq prints them.
+"""``scaledrop summary NETWORK METHOD``: weights, memory, operations and random bits of every layer, as larq does.
 
-A weight or a multiply-accumulate (MAC) is 1-bit where weights *and* inputs are binary. Memory counts the weights that an
-inference needs: 1 bit each, times the arrays that SpinBayes stores, or 32; BatchNorm's running statistics are weights of
-an inference as well. Analytic scales of binary weights (XNOR-Net, DoReFa-Net, LAB, DSQ) are not counted: they are
-constants in front of a BatchNorm and go into it. Random bits are those of one stochastic pass.
+A weight or a multiply-accumulate (MAC) is 1-bit where weights *and* inputs are binary. Memory counts the weights that
+an inference needs: 1 bit each, times the arrays that SpinBayes stores, or 32; BatchNorm's running statistics are
+weights of an inference as well. Analytic scales of binary weights (XNOR-Net, DoReFa-Net, LAB, DSQ) are not counted:
+they are constants in front of a BatchNorm and go into it. Random bits are those of one stochastic pass.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def summarize(model: nn.Module, input_shape: tuple[int, ...]) -> list[LayerSumma
     for name, layer in model.named_modules():
         binary = isinstance(layer, BinaryConv2d | BinaryLinear)
         real = 0 if binary or "_estimator." in f"{name}." else _real_weights(layer)
-        ones = layer.weight.numel() * getattr(layer, "arrays", 1) if binary else 0  # type: ignore[union-attr, operator]
+        ones = layer.weight.numel() * getattr(layer, "arrays", 1) if binary else 0
         bits = layer.random_bits if isinstance(layer, StochasticLayer) else 0
         if real or ones or bits:
             mac = (macs[name], 0) if binary else (0, macs[name])
@@ -96,10 +96,8 @@ def render(rows: Sequence[LayerSummary]) -> str:
         lines.append([name, kind, *cells])
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    text = [
-        "  ".join(cell.ljust(w) if column < 2 else cell.rjust(w) for column, (cell, w) in enumerate(zip(line, widths)))
-        for line in lines
-    ]
+    aligned = [str.ljust, str.ljust, *[str.rjust] * (len(widths) - 2)]
+    text = ["  ".join(align(c, w) for align, c, w in zip(aligned, line, widths, strict=True)) for line in lines]
     return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
 
 

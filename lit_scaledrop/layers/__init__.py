@@ -3,16 +3,12 @@
 from lit_scaledrop.layers.binarization import BINARIZATIONS, Binarization, follow_optimizer
 from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear, binary_sign, normalize_weight
 from lit_scaledrop.layers.distribution_loss import DistributionLoss, distribution_loss
+from lit_scaledrop.layers.dropconnect import DropConnectConv2d, DropConnectLinear
 from lit_scaledrop.layers.dropout import MCDropout
 from lit_scaledrop.layers.sampling import MaskPlan, StochasticLayer, draw_plan, sampling, stochastic_layers
 from lit_scaledrop.layers.scale_dropout import ScaleDropout, adaptive_probability, set_adaptive_probability
+from lit_scaledrop.layers.spinbayes import SpinBayesConv2d, SpinBayesLinear
 from lit_scaledrop.layers.spindrop import SpinDrop
-from lit_scaledrop.layers.weight_sampling import (
-    DropConnectConv2d,
-    DropConnectLinear,
-    SpinBayesConv2d,
-    SpinBayesLinear,
-)
 
 __all__ = [
     "BINARIZATIONS", "EDE", "STE", "Binarization", "BinaryConv2d", "BinaryLinear", "DistributionLoss",

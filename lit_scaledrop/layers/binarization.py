@@ -56,11 +56,11 @@ def follow_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer) -> An
     Returns:
         A handle, whose ``remove()`` ends it; ``None`` where there is nothing to do.
     """
-    layers = [
-        (layer.weight_estimator.after_step, layer.weight)
-        for layer in network.modules()
-        if isinstance(layer, BinaryConv2d | BinaryLinear) and hasattr(layer.weight_estimator, "after_step")
-    ]
+    layers: list[tuple[Callable[[Tensor], None], Tensor]] = []
+    for layer in network.modules():
+        after_step: Any = getattr(getattr(layer, "weight_estimator", None), "after_step", None)
+        if after_step is not None and isinstance(layer, BinaryConv2d | BinaryLinear):
+            layers.append((after_step, layer.weight))
     if not layers:
         return None
 

@@ -184,9 +184,7 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
         weight_scale: WeightScale = "none",
         normalize: bool = True,
     ) -> None:
-        nn.Conv2d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False
-        )
+        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
         self.weight_estimator, self.input_estimator = weight_estimator, input_estimator
         self.weight_scale, self.normalize = weight_scale, normalize
 

@@ -10,7 +10,6 @@ gradient is zero. Mismatch: where all values are inside, the straight-through gr
 though the function is the sign. Constants and the mean over channels are those of the authors' code.
 """
 
-import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.shapes import Float
@@ -19,6 +18,7 @@ from lit_scaledrop.shapes import Float
 def distribution_loss(x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, ""]:
     """Sum of the three terms, mean over channels.
 
+    >>> import torch
     >>> distribution_loss(torch.tensor([[-3.0], [3.0]])).item()  # spread over both signs
     0.0
     >>> distribution_loss(torch.tensor([[2.0], [2.0]])).item()  # all of one sign: 4 + 0 + 0

@@ -29,7 +29,7 @@ from lit_scaledrop.shapes import Float
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor, slope: Tensor | None) -> Tensor:
+    def forward(ctx: Any, _: Tensor, value: Tensor, slope: Tensor | None) -> Tensor:
         ctx.save_for_backward(*(() if slope is None else (slope,)))
         return value.clone()
 
@@ -173,11 +173,11 @@ class DSQ(nn.Module):
 
 
 class ReCUWeight(nn.Module):
-    r"""Rectified clamp unit (Xu et al., ICCV 2021, arXiv:2103.12369): proxy weights between two quantiles, then the sign.
+    r"""Rectified clamp unit (Xu et al., ICCV 2021, arXiv:2103.12369): weights between two quantiles, then the sign.
 
     Standardized weights follow nearly a Laplace distribution, whose $\tau$-quantile is
-    $Q_\tau = -\operatorname{mean}|W| \ln(2 - 2\tau)$. Weights beyond $\pm Q_\tau$ hardly ever change their sign; clamped
-    they do. $\tau = A e^{\text{progress}} + B$ grows from ``tau_min`` to ``tau_max``, set once per epoch by
+    $Q_\tau = -\operatorname{mean}|W| \ln(2 - 2\tau)$. Weights beyond $\pm Q_\tau$ hardly ever change their sign;
+    clamped they do. $\tau = A e^{\text{progress}} + B$ grows from ``tau_min`` to ``tau_max``, set once per epoch by
     :class:`lit_scaledrop.callbacks.EstimatorSchedule`. The clamp changes gradients only, not the sign.
 
     Simpler than the authors' code: no learned scale behind the convolution, since BatchNorm follows and removes it, and

@@ -48,7 +48,7 @@ def build_network(
     options = {} if shortcut is None else {"shortcut": shortcut}
     if options and not _has_shortcuts(builder):
         choice = ", ".join(sorted(known for known, other in NETWORKS.items() if _has_shortcuts(other)))
-        raise ValueError(f"network {name!r} has no shortcuts to choose: leave shortcut out; those with a choice: {choice}")
+        raise ValueError(f"network {name!r} has no shortcuts to choose: leave shortcut out; these have: {choice}")
     network = builder(method, num_classes, in_channels, width, **options)
     return method.finish(network, (in_channels, image_size, image_size))
 
