@@ -1,19 +1,22 @@
-"""Command lines of the LightningCLI commands: profiles, packaged YAML, and short messages for what does not fit."""
+"""From words to a configuration: profiles, packaged YAML, every default, and short messages for what does not fit."""
 
 import argparse
 import difflib
 import inspect
-import itertools
 import os
 import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
 
 import datamodules
-from lit_scaledrop.methods import METHODS, lookup
+from lit_scaledrop.methods import Method, get_method, lookup
 from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.networks import NETWORKS
+from lit_scaledrop.rows import expand_rows, last_value
 
 
 def expand_configs(words: list[str]) -> list[str]:
@@ -31,8 +34,8 @@ def expand_configs(words: list[str]) -> list[str]:
     split: list[str] = []
     for word in words:
         split += word.split("=", 1) if word.startswith(("--config=", "--profile=", "--row=")) else [word]
-    split = _expand_rows(split)
-    network = _last_value(split, "--model.network")
+    split = expand_rows(split)
+    network = last_value(split, "--model.network")
     expanded: list[str] = []
     rest = iter(split)
     for word in rest:
@@ -53,35 +56,40 @@ def expand_configs(words: list[str]) -> list[str]:
     return expanded
 
 
-def _expand_rows(words: list[str]) -> list[str]:
-    expanded: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        value = next(rest, None) if word == "--row" else None
-        if value is None:
-            expanded.append(word)
-            continue
-        network, slash, method = value.partition("/")
-        if not slash:
-            raise ValueError(f"--row takes NETWORK/METHOD, e.g. resnet20/proposed, not {value!r}")
-        expanded.append(f"--model.network={lookup('network', network, NETWORKS)}")
-        expanded.append(f"--model.method={lookup('method', method, METHODS)}")
-    return expanded
+def resolved_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
+    """Configuration of a ``fit`` as plain data, every default filled in, without the folders of this machine."""
+    text = parser.dump(config, skip_none=False, skip_link_targets=False)
+    plain = yaml.safe_load(text)
+    for name in ("config", "ckpt_path", "weights_only", "optimizer", "lr_scheduler"):
+        plain.pop(name, None)
+    for name in ("results", "runs"):
+        plain["run"].pop(name)
+    plain["trainer"]["default_root_dir"] = None
+    (plain["data"].get("init_args") or {}).pop("root", None)
+    return plain
 
 
-def _last_value(words: list[str], flag: str) -> str | None:
-    """Value of the last ``flag=value`` or ``flag value``.
+def resolved_method(config: dict[str, Any]) -> Method | None:
+    """Method of a resolved configuration with the options it was given; none for a module that has no method."""
+    arguments = config["model"].get("init_args") or {}
+    if "method" not in arguments:
+        return None
+    options = {name: arguments.get(name) for name in ("p", "drop_value", "mask", "mask_per")}
+    return get_method(arguments["method"]).with_scale(**options, placement=arguments.get("scale_placement"))
 
-    >>> _last_value(["--a=1", "--b", "2", "--a", "3"], "--a")
-    '3'
+
+def require_validation(config: dict[str, Any]) -> None:
+    """Refuse a training that could choose no checkpoint, before it begins.
+
+    Raises:
+        ValueError: saying which settings leave no validation.
     """
-    found = None
-    for word, after in itertools.zip_longest(words, words[1:]):
-        if word == flag:
-            found = after
-        elif word.startswith(f"{flag}="):
-            found = word.partition("=")[2]
-    return found
+    trainer, data = config["trainer"], config["data"].get("init_args") or {}
+    if trainer["max_epochs"] == 0 or trainer["limit_val_batches"] == 0 or data.get("val_fraction") == 0:
+        raise ValueError(
+            "the validation split chooses the checkpoint: trainer.max_epochs, trainer.limit_val_batches and "
+            "data.val_fraction must be above 0"
+        )
 
 
 def known_flags(parser: argparse.ArgumentParser) -> set[str]:

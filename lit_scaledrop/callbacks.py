@@ -2,9 +2,12 @@
 
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.binary import EDE
@@ -63,6 +66,28 @@ class ScaleGradient(L.Callback):
         if gradients:
             norm = torch.cat(gradients).norm()
             pl_module.log("grad/alpha_data", norm, on_step=False, on_epoch=True)
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's ``ModelCheckpoint`` for a run whose folder may move, or that begins with another run's checkpoint."""
+
+    @property
+    def state_key(self) -> str:
+        """The key that the checkpoints of a plain ``ModelCheckpoint`` have."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over which checkpoint is the best, in the folder as it is called now; not that of another run."""
+        folder = Path(str(self.dirpath))
+        if Path(state_dict["dirpath"]).parent.name != folder.parent.name:
+            return
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else ""
+
+        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
 class EpochLines(L.Callback):

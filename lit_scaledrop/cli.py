@@ -4,30 +4,34 @@ A ``fit`` has an identity, the hash of its resolved configuration. Finished runs
 in its folder; one that ends is evaluated and leaves ``results/<profile>/<study>/<id>.json``.
 """
 
-import csv
-import hashlib
-import io
 import logging
 import sys
 import warnings
 from argparse import ArgumentError
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-import yaml
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, Timer
+from lightning.pytorch.callbacks import Callback, RichProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop import provenance
-from lit_scaledrop.arguments import expand_configs, explain, known_flags
-from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule
+from lit_scaledrop.arguments import (
+    expand_configs,
+    explain,
+    known_flags,
+    require_validation,
+    resolved_config,
+    resolved_method,
+)
+from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule, RunCheckpoint
 from lit_scaledrop.ensemble import fit_ensemble
 from lit_scaledrop.evaluate import (
     CheckpointError,
@@ -37,11 +41,13 @@ from lit_scaledrop.evaluate import (
     load_classifier,
     normalized_test_set,
     read_checkpoint,
+    start_digest,
+    write_predictions,
 )
 from lit_scaledrop.identity import run_identity
-from lit_scaledrop.methods import Method, get_method
 from lit_scaledrop.modules import LitClassifier  # noqa: F401  likewise
-from lit_scaledrop.report.results import Result, is_finished, write_atomic, write_result
+from lit_scaledrop.record import RunRecord, training_record
+from lit_scaledrop.report.results import is_finished, write_result
 from lit_scaledrop.run import Run, exclusive, require_writable, resume_checkpoint
 from lit_scaledrop.tracking import build_loggers, finish_loggers
 
@@ -114,22 +120,23 @@ class ScaleDropCLI(LightningCLI):
         config = self.config["fit"]
         self.resolved = resolved_config(self._parser("fit"), config)
         if config["ckpt_path"]:
-            self.resolved["start"] = _digest(Path(config["ckpt_path"]))
-        self.method = _method(self.resolved)
+            self.resolved["start"] = start_digest(Path(config["ckpt_path"]))
+        self.method = resolved_method(self.resolved)
         self.run_id = run_identity(self.resolved, self.method)
         self.run = Run(**config["run"].as_dict())
         Evaluation(**config["evaluation"].as_dict())
-        _require_validation(self.resolved)
+        require_validation(self.resolved)
         self.run_dir = self.run.run_dir(self.run_id)
         if not self.plan_only:
-            own = resume_checkpoint(self.run_dir, quiet=_rank() > 0)
+            own = resume_checkpoint(self.run_dir, first=_rank() == 0)
             config["ckpt_path"] = str(own) if own else config["ckpt_path"]
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; for a plan only data and model, which refuse bad arguments."""
         try:
             if self.plan_only:
-                self._parser(self.subcommand).instantiate_classes(self.config[self.subcommand])
+                with torch.random.fork_rng(devices=[]):
+                    self._parser(self.subcommand).instantiate_classes(self.config[self.subcommand])
             else:
                 super().instantiate_classes()
         except ValueError as error:
@@ -148,15 +155,15 @@ class ScaleDropCLI(LightningCLI):
         config = self.config_init[self.subcommand]["trainer"]
         interactive = sys.stderr.isatty() and sys.stdout.isatty()
         if self.subcommand == "fit":
-            self.checkpoint = ModelCheckpoint(
+            self.checkpoint = RunCheckpoint(
                 self.run_dir / "checkpoints", "best-{epoch}", monitor="val/acc", mode="max", save_last=True
             )
             self.timer = Timer()
             ours: list[Callback] = [EstimatorSchedule(), self.checkpoint, self.timer]
-            ours.append(RichProgressBar() if interactive else EpochLines())
+            ours.append(RichProgressBar() if interactive and find_spec("rich") else EpochLines())
             kwargs["callbacks"] = [*(config["callbacks"] or []), *ours]
             kwargs["default_root_dir"] = str(self.run_dir)
-            kwargs["enable_progress_bar"] = interactive
+            kwargs["enable_progress_bar"] = isinstance(ours[-1], RichProgressBar)
             if config["logger"] is not False:
                 arguments = self.resolved["model"]["init_args"]
                 name = f"{arguments.get('network')}-{arguments.get('method')}-s{self.resolved['seed_everything']}"
@@ -195,18 +202,11 @@ class ScaleDropCLI(LightningCLI):
         if self.trainer.world_size > 1:
             raise ValueError("predict keeps the order of the images on one device only: --trainer.devices=1")
         batches = self.trainer.predict(model, datamodule=datamodule, ckpt_path=ckpt_path)
-        rows = torch.cat(batches).tolist()  # type: ignore[arg-type]
-        labels = datamodule.test_set.labels[: len(rows)].tolist()
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["label", "predicted", *(f"p({name})" for name in datamodule.class_names)])
-        predicted = [row.index(max(row)) for row in rows]
-        for label, best, row in zip(labels, predicted, rows, strict=True):
-            table.writerow([label, best, *(f"{p:.6g}" for p in row)])
+        probabilities = torch.cat(batches)  # type: ignore[arg-type]
+        labels = datamodule.test_set.labels[: len(probabilities)]
         out = self.config_init["predict"]["out"]
-        write_atomic(out, text.getvalue())
-        right = sum(map(int.__eq__, labels, predicted))
-        print(f"{len(rows)} images, accuracy {100 * right / len(rows):.2f} %: {out}", flush=True)
+        accuracy = write_predictions(out, probabilities, labels, datamodule.class_names)
+        print(f"{len(labels)} images, accuracy {100 * accuracy:.2f} %: {out}", flush=True)
 
     def after_fit(self) -> None:
         """Evaluate the chosen checkpoint on one device and write the result."""
@@ -228,102 +228,19 @@ class ScaleDropCLI(LightningCLI):
         metrics, how = evaluate_network(
             model.network, normalized_test_set(self.datamodule), evaluation, self.datamodule.num_classes, device
         )
-        result = self._result(metrics, how, torch.load(path, map_location="cpu", weights_only=True)["epoch"])
-        written = write_result(result, self.run.results)
+        epoch, compiled = read_checkpoint(path)["epoch"], self.model.hparams["compile_network"]
+        training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
+        method = self.model.method
+        record = RunRecord(self.run_id, self.run, self.resolved, method, self.words, self.started, self.commit)
+        written = write_result(record.result(self.datamodule, training, how, metrics), self.run.results)
         tested = {f"test/{name}": value for name, value in metrics.items()}
         finish_loggers(self.trainer.loggers, tested, self.trainer.global_step)
         print(f"accuracy {100 * metrics['cls/acc']:.2f} %, NLL {metrics['cls/nll']:.3f}: {written}", flush=True)
-
-    def _result(self, metrics: dict[str, float], how: dict[str, Any], best_epoch: int) -> Result:
-        data, arguments = self.datamodule, self.resolved["model"]["init_args"]
-        commit, dirty = self.commit
-        return Result(
-            id=self.run_id,
-            study=self.run.study,
-            profile=self.run.profile,
-            network=arguments["network"],
-            method=arguments["method"],
-            label=self.model.method.label,
-            bits_w=self.model.method.bits_w,
-            bits_a=self.model.method.bits_a,
-            bayesian=self.model.method.bayesian,
-            seed=self.resolved["seed_everything"],
-            data={
-                "name": data.name,
-                "fingerprint": data.fingerprint(),
-                "stand_in": data.stand_in,
-                "source": data.source,
-                **data.sizes(),
-            },
-            training={
-                "epochs": self.trainer.current_epoch,
-                "seconds": round(self.timer.time_elapsed("train"), 1),
-                "device": provenance.device_name(self.trainer.strategy.root_device),
-                "world_size": self.trainer.world_size,
-                "precision": str(self.trainer.precision),
-                "compiled": bool(arguments.get("compile_network")),
-                "best_epoch": best_epoch,
-                "val_acc": float(self.checkpoint.best_model_score or 0),
-                # last epoch's means: loss terms, validation, and what callbacks log
-                "logged": {name: float(value) for name, value in self.trainer.callback_metrics.items()},
-            },
-            evaluation=how,
-            metrics=metrics,
-            config=self.resolved,
-            provenance={
-                "commit": commit,
-                "dirty": dirty,
-                # the same for all seeds: a mean over seeds never mixes two settings
-                "setting": run_identity({**self.resolved, "seed_everything": None}, self.method),
-                "command": provenance.command(self.words),
-                "started": self.started.isoformat(timespec="seconds"),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "versions": provenance.versions(),
-            },
-        )
-
-
-def resolved_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
-    """Configuration as plain data, every default filled in."""
-    text = parser.dump(config, skip_none=False, skip_link_targets=False)
-    plain = yaml.safe_load(text)
-    for name in ("config", "ckpt_path", "weights_only", "optimizer", "lr_scheduler"):
-        plain.pop(name, None)
-    # folders of this machine say nothing about the run
-    for name in ("results", "runs"):
-        plain["run"].pop(name)
-    (plain["data"].get("init_args") or {}).pop("root", None)
-    return plain
-
-
-def _method(config: dict[str, Any]) -> Method | None:
-    arguments = config["model"].get("init_args") or {}
-    if "method" not in arguments:
-        return None
-    options = {name: arguments.get(name) for name in ("p", "drop_value", "mask", "mask_per")}
-    return get_method(arguments["method"]).with_scale(**options, placement=arguments.get("scale_placement"))
-
-
-def _digest(path: Path) -> str:
-    """Content of the checkpoint that a run starts from, as part of its identity."""
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; a killed run goes on by itself, without --ckpt_path")
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _rank() -> int:
     """Number of this process among those that train one network; the first has 0."""
     return getattr(rank_zero_only, "rank", 0)
-
-
-def _require_validation(config: dict[str, Any]) -> None:
-    """Refuse a training that could choose no checkpoint, before it begins."""
-    trainer, data = config["trainer"], config["data"].get("init_args") or {}
-    if trainer["max_epochs"] == 0 or trainer["limit_val_batches"] == 0 or data.get("val_fraction") == 0:
-        raise ValueError(
-            "the validation split chooses the checkpoint: trainer.max_epochs, trainer.limit_val_batches and "
-            "data.val_fraction must be above 0"
-        )
 
 
 def planned_result(argv: list[str]) -> Path:

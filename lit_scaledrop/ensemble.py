@@ -21,7 +21,7 @@ from lit_scaledrop.evaluate import (
     load_classifier,
     normalized_test_set,
 )
-from lit_scaledrop.identity import run_identity
+from lit_scaledrop.record import RunRecord
 from lit_scaledrop.report.results import Result, read_result, write_result
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def fit_ensemble(
             "the members of an ensemble are trained on one device each: train them with "
             f"--model.method={method.member} on several devices first, or leave --trainer.devices out"
         )
-    started, commit = datetime.now(UTC), provenance.commit()
+    record = RunRecord(plan.run_id, plan.run, config, method, plan.words, datetime.now(UTC), provenance.commit())
     evaluation = Evaluation(**plan.config["fit"]["evaluation"].as_dict())
     seeds = member_seeds(config["seed_everything"], method.members)
     checkpoints, results = [], []
@@ -101,16 +101,15 @@ def fit_ensemble(
         checkpoints.append(chosen_checkpoint(member.run_dir / "checkpoints", evaluation.checkpoint, path))
         results.append(read_result(path))
     models = [load_classifier(path) for path in checkpoints]
-    device = _device(config["trainer"].get("accelerator"))
+    data = plan.build().data
     metrics, how = evaluate_network(
         [model.network for model in models],
-        normalized_test_set(plan.build().data),
+        normalized_test_set(data),
         evaluation,
-        models[0].hparams["num_classes"],
-        device,
+        data.num_classes,
+        _device(config["trainer"].get("accelerator")),
     )
-    result = _result(plan, results, metrics, how, started, commit)
-    written = write_result(result, plan.run.results)
+    written = write_result(record.result(data, _training(results), how, metrics), plan.run.results)
     print(f"accuracy {100 * metrics['cls/acc']:.2f} %, NLL {metrics['cls/nll']:.3f}: {written}", flush=True)
     return written
 
@@ -140,48 +139,14 @@ def _device(accelerator: Any) -> torch.device:
     return torch.device("cuda" if wanted and torch.cuda.is_available() else "cpu")
 
 
-def _result(
-    plan: "ScaleDropCLI",
-    members: list[Result],
-    metrics: dict[str, float],
-    how: dict[str, Any],
-    started: datetime,
-    commit: tuple[str, bool],
-) -> Result:
-    method, config = plan.method, plan.resolved
-    assert method is not None
-    first = members[0]
-    training = [member.training for member in members]
-    return Result(
-        id=plan.run_id,
-        study=plan.run.study,
-        profile=plan.run.profile,
-        network=first.network,
-        method=config["model"]["init_args"]["method"],
-        label=method.label,
-        bits_w=method.bits_w,
-        bits_a=method.bits_a,
-        bayesian=method.bayesian,
-        seed=config["seed_everything"],
-        data=first.data,
-        training={
-            **{key: first.training[key] for key in ("epochs", "precision", "compiled")},
-            "seconds": round(sum(t["seconds"] for t in training), 1),
-            "device": "; ".join(sorted({t["device"] for t in training})),
-            "best_epoch": max(t["best_epoch"] for t in training),
-            "val_acc": sum(t["val_acc"] for t in training) / len(training),
-            "members": [{"id": m.id, "seed": m.seed, "val_acc": m.training["val_acc"]} for m in members],
-        },
-        evaluation=how,
-        metrics=metrics,
-        config=config,
-        provenance={
-            "commit": commit[0],
-            "dirty": commit[1],
-            "setting": run_identity({**config, "seed_everything": None}, method),
-            "command": provenance.command(plan.words),
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": provenance.versions(),
-        },
-    )
+def _training(members: list[Result]) -> dict[str, Any]:
+    """What the result says of the trainings: sums, means, and who the members are."""
+    first, all_of_them = members[0].training, [member.training for member in members]
+    return {
+        **{key: first[key] for key in ("epochs", "precision", "compiled")},
+        "seconds": round(sum(training["seconds"] for training in all_of_them), 1),
+        "device": "; ".join(sorted({training["device"] for training in all_of_them})),
+        "best_epoch": max(training["best_epoch"] for training in all_of_them),
+        "val_acc": sum(training["val_acc"] for training in all_of_them) / len(members),
+        "members": [{"id": m.id, "seed": m.seed, "val_acc": m.training["val_acc"]} for m in members],
+    }

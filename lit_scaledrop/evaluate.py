@@ -1,7 +1,10 @@
 """Evaluation of a trained network: its posterior predictive on a test set, on one device, without padding."""
 
+import csv
+import hashlib
+import io
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +18,9 @@ from lit_scaledrop.layers.scale_dropout import check_probability
 from lit_scaledrop.metrics import classification_metrics
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.posterior import Execution, PosteriorPredictive
+from lit_scaledrop.progress import with_progress
+from lit_scaledrop.report.results import write_atomic
+from lit_scaledrop.shapes import Float, Int
 
 
 class CheckpointError(RuntimeError):
@@ -96,10 +102,41 @@ def evaluate_network(
 
 
 def normalized_test_set(datamodule: Any) -> Iterable[tuple[Tensor, Tensor]]:
-    """The test set of a data module, normalized as in training."""
+    """The whole test set of a data module, normalized as in training, whatever processes its trainer has."""
     datamodule.setup("test")
-    for batch in datamodule.test_dataloader():
-        yield datamodule.on_after_batch_transfer(batch, 0)
+    trainer, datamodule.trainer = datamodule.trainer, None  # else each process would get its share
+    try:
+        for batch in with_progress(datamodule.test_dataloader(), "evaluating"):
+            yield datamodule.on_after_batch_transfer(batch, 0)
+    finally:
+        datamodule.trainer = trainer
+
+
+def write_predictions(
+    path: str | Path,
+    probabilities: Float[Tensor, "images classes"],
+    labels: Int[Tensor, " images"],
+    names: Sequence[str],
+) -> float:
+    """Write class probabilities to a CSV file: a row an image, in order, with label, predicted class and all classes.
+
+    Args:
+        path: file to write.
+        probabilities: one distribution an image.
+        labels: the true classes.
+        names: of the classes, in order.
+
+    Returns:
+        Accuracy of the predicted classes.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["label", "predicted", *(f"p({name})" for name in names)])
+    predicted = probabilities.argmax(-1)
+    for label, best, row in zip(labels.tolist(), predicted.tolist(), probabilities.tolist(), strict=True):
+        table.writerow([label, best, *(f"{p:.6g}" for p in row)])
+    write_atomic(path, text.getvalue())
+    return float((predicted == labels).float().mean())
 
 
 def load_classifier(path: str | Path, **overrides: Any) -> LitClassifier:
@@ -134,6 +171,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict", "epoch"} <= checkpoint.keys():
         raise CheckpointError(f"{path} is no checkpoint of a run: its weights or hyper-parameters are missing")
     return checkpoint
+
+
+def start_digest(path: Path) -> str:
+    """Content of the checkpoint that a run starts from, as part of its identity.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; a killed run goes on by itself, without --ckpt_path")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def fit_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

@@ -20,6 +20,9 @@ IDENTITY_VERSION = 1
 NOT_SCIENCE = {"compile_network", "channels_last", "root", "num_workers", "eval_batch_size", "seed"}
 #: arguments that only change the method, which is hashed itself: saying the default is the same run
 SCALE_ARGUMENTS = ("p", "drop_value", "mask", "mask_per", "scale_placement")
+#: arguments that data modules pass on to their base and whose default is hashed all the same, as it was from the start;
+#: later ones are not
+BASE_ARGUMENTS = {"batch_size", "val_fraction", "split_seed", "crop_padding", "crop_scale", "checksums"}
 #: trainer settings that can
 TRAINER_SCIENCE = {
     "max_epochs", "max_steps", "min_epochs", "min_steps", "limit_train_batches", "limit_val_batches", "overfit_batches",
@@ -73,14 +76,24 @@ def _component(component: dict[str, Any], left_out: tuple[str, ...] = ()) -> dic
 
 def _plain(arguments: dict[str, Any], class_path: str) -> dict[str, Any]:
     module, name = class_path.rsplit(".", 1)
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    # through JSON, where a tuple and a list are the same
-    defaults = {key: json.dumps(parameter.default, default=str) for key, parameter in parameters.items()}
+    defaults = _defaults(getattr(importlib.import_module(module), name))
     return {
         key: value
         for key, value in arguments.items()
         if key not in NOT_SCIENCE and value is not None and json.dumps(value, default=str) != defaults.get(key)
     }
+
+
+def _defaults(component: type) -> dict[str, str]:
+    """Defaults of a class and of its bases, which may take its ``**kwargs``; in JSON, where a tuple is a list."""
+    defaults: dict[str, str] = {}
+    for member in inspect.getmro(component):
+        if "__init__" in vars(member):
+            left_out = BASE_ARGUMENTS if defaults else ()
+            for key, parameter in inspect.signature(member).parameters.items():
+                if key not in left_out:
+                    defaults.setdefault(key, json.dumps(parameter.default, default=str))
+    return defaults
 
 
 def _definition(method: Method) -> dict[str, Any]:

@@ -108,10 +108,12 @@ class LitClassifier(L.LightningModule):
             loss = loss + factor * term
             terms[f"loss/{name}"] = term
         terms["loss/total"] = loss
-        self.log_dict({name: term.detach() for name, term in terms.items()}, on_step=False, on_epoch=True)
+        self.log_dict(
+            {name: term.detach() for name, term in terms.items()}, on_step=False, on_epoch=True, sync_dist=True
+        )
         # looked at only now and then: a look makes the host wait for the device
         if batch_idx % 50 == 0:
-            self._refuse_non_finite(loss)
+            self._refuse_non_finite(loss.detach())
         self._last_loss = loss.detach()
         return loss
 

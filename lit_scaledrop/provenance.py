@@ -52,7 +52,8 @@ def device_name(device: Any) -> str:
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return f"cpu: {model}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"cpu: {model}, {threads} thread{'s' * (threads != 1)}"
 
 
 def command(words: Sequence[str]) -> str:

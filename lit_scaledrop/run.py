@@ -74,12 +74,14 @@ def exclusive(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def resume_checkpoint(run_dir: Path, quiet: bool = False) -> Path | None:
+def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
     """Checkpoint to go on from: the last epoch's, or the best one where the last one is damaged.
+
+    A damaged file is moved aside, since Lightning would write the next one under another name beside it.
 
     Args:
         run_dir: folder of the run.
-        quiet: say nothing, as every process but the first should.
+        first: whether this is the process that speaks and moves files for all that train the network.
     """
     folder = run_dir / "checkpoints"
     best = sorted(folder.glob("best*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -87,11 +89,13 @@ def resume_checkpoint(run_dir: Path, quiet: bool = False) -> Path | None:
         if not path.is_file():
             continue
         try:
-            text, usable = f"going on after epoch {read_checkpoint(path)['epoch'] + 1} of {path}", True
+            epochs = read_checkpoint(path)["epoch"] + 1
         except CheckpointError as error:
-            text, usable = f"{error}: it is not used", False
-        if not quiet:
-            print(text, file=sys.stderr, flush=True)
-        if usable:
-            return path
+            if first:
+                os.replace(path, aside := path.with_name(f"{path.name}.damaged"))
+                print(f"{error}: moved aside to {aside.name}", file=sys.stderr, flush=True)
+            continue
+        if first:
+            print(f"going on after epoch {epochs} of {path}", file=sys.stderr, flush=True)
+        return path
     return None

@@ -1,5 +1,6 @@
 """A run from its start to its record: what is written, what is repeated, and what survives an interruption."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -88,7 +89,7 @@ def test_record_of_a_run(finished, fake_cifar):
     assert result.config["model"]["init_args"]["lr"] == 0.01
     assert result.config["data"]["init_args"]["seed"] == 1
     assert result.provenance["command"] == "scaledrop fit --config tiny.yaml"
-    assert result.provenance["versions"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert result.provenance["versions"]["torch"] == importlib.metadata.version("torch")
     assert result.provenance["started"] <= result.provenance["finished"]
 
 
@@ -169,10 +170,6 @@ def test_non_finite_loss(place, finished, capsys, monkeypatch):
     assert not list(place.glob("results/**/*.json"))
     assert state(place)["epoch"] == 0
     assert all(torch.isfinite(tensor).all() for tensor in state(place)["state_dict"].values())
-    # with the cause gone, it goes on from there
-    monkeypatch.undo()
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("DATA", str(state and os.environ.get("DATA", "")) or "")
 
 
 def test_learning_rate_that_diverges(place, capsys):
@@ -225,14 +222,16 @@ def test_damaged_checkpoints(place, finished, capsys):
     only("results/quick/tiny/*.json").unlink()
     folder = only("runs/quick/tiny/*/checkpoints")
     os.truncate(folder / "last.ckpt", 1000)
+    assert resume_checkpoint(folder.parent, first=False) == only("best*.ckpt", folder)
     assert resume_checkpoint(folder.parent) == only("best*.ckpt", folder)
     err = capsys.readouterr().err
     assert "last.ckpt is no checkpoint, or it is damaged" in err
-    assert "it is not used" in err
+    assert "moved aside to last.ckpt.damaged" in err
     assert "going on after epoch " in err
     os.truncate(only("best*.ckpt", folder), 1000)
-    assert resume_checkpoint(folder.parent, quiet=True) is None
+    assert resume_checkpoint(folder.parent, first=False) is None
     assert capsys.readouterr().err == ""
+    assert {path.name for path in folder.iterdir()} == {"last.ckpt.damaged", only("best*.ckpt", folder).name}
     assert main([*FIT]) == 0
     assert "epoch 1/2" in capsys.readouterr().err
     assert_same_training(place, finished)
@@ -242,7 +241,9 @@ def test_another_start_is_another_run(place, finished, capsys):
     """``--ckpt_path`` of the user changes the numbers, and so the identity; its own checkpoint still goes first."""
     shutil.copy(only("runs/quick/tiny/*/checkpoints/best*.ckpt", finished), "start.ckpt")
     more = ["--trainer.max_epochs=3", "--ckpt_path=start.ckpt"]
-    assert cli.planned_result(["--config", "tiny.yaml", more[0]]) != cli.planned_result(["--config", "tiny.yaml", *more])
+    assert cli.planned_result(["--config", "tiny.yaml", more[0]]) != cli.planned_result(
+        ["--config", "tiny.yaml", *more]
+    )
     assert main([*FIT, *more]) == 0
     result = read_result(only("results/quick/tiny/*.json"))
     assert result.training["epochs"] == 3
@@ -283,7 +284,7 @@ def test_run_folders():
     run = Run(profile="cpu", study="s", results="a", runs="b")
     assert run.result_path("0123").as_posix() == "a/cpu/s/0123.json"
     assert run.run_dir("0123").as_posix() == "b/cpu/s/0123"
-    for value in ("", "a/b", "/a", ".."[:0]):
+    for value in ("", "a/b", "/a"):
         with pytest.raises(ValueError, match="is a folder name"):
             Run(study=value)
 

@@ -72,7 +72,7 @@ class Result:
     data: dict[str, Any]
     """name, fingerprint, stand_in, source, and the sizes train, val, test (images)."""
     training: dict[str, Any]
-    """epochs, seconds, device, precision, compiled, best_epoch, val_acc (fraction), optimizer ..."""
+    """epochs, best_epoch (counted from 0), seconds, device, precision, compiled, val_acc (fraction) ..."""
     evaluation: dict[str, Any]
     """samples (passes T), seed (of the masks), execution, checkpoint (`best` or `last`), seconds."""
     metrics: dict[str, Any]

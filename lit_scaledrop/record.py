@@ -1,0 +1,106 @@
+"""From a trained and evaluated run to its result: what was run, on what, for how long, by which code."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+
+from lit_scaledrop import provenance
+from lit_scaledrop.identity import run_identity
+from lit_scaledrop.methods import Method
+from lit_scaledrop.report.results import Result
+from lit_scaledrop.run import Run
+
+
+def training_record(
+    trainer: L.Trainer, timer: Timer, checkpoint: ModelCheckpoint, best_epoch: int, compiled: bool
+) -> dict[str, Any]:
+    """What a result says of the training.
+
+    Args:
+        trainer: after ``fit``.
+        timer: its training time, over all the attempts of a run that was killed and resumed.
+        checkpoint: the callback that chose by validation accuracy.
+        best_epoch: epoch of the evaluated checkpoint, counted from 0.
+        compiled: whether the network ran through ``torch.compile``.
+    """
+    score = checkpoint.best_model_score
+    if score is None:
+        raise ValueError("no validation accuracy was recorded; data.val_fraction must be above 0")
+    return {
+        "epochs": trainer.current_epoch,
+        "seconds": round(timer.time_elapsed("train"), 1),
+        "device": provenance.device_name(trainer.strategy.root_device),
+        "world_size": trainer.world_size,
+        "precision": str(trainer.precision),
+        "compiled": compiled,
+        "best_epoch": best_epoch,
+        "val_acc": float(score),
+        # last epoch's means: loss terms, validation, and what callbacks log
+        "logged": {name: float(value) for name, value in trainer.callback_metrics.items()},
+    }
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run before its numbers are."""
+
+    id: str
+    run: Run
+    config: dict[str, Any]
+    """resolved configuration"""
+    method: Method
+    words: list[str]
+    """command line behind ``scaledrop``"""
+    started: datetime
+    commit: tuple[str, bool]
+    """commit at the start, and whether the tree had changes"""
+
+    def result(
+        self, data: Any, training: dict[str, Any], evaluation: dict[str, Any], metrics: dict[str, float]
+    ) -> Result:
+        """The result of the run.
+
+        Args:
+            data: data module, set up.
+            training: see :func:`training_record`.
+            evaluation: how the metrics were obtained.
+            metrics: finite numbers by their keys.
+        """
+        arguments = self.config["model"]["init_args"]
+        commit, dirty = self.commit
+        return Result(
+            id=self.id,
+            study=self.run.study,
+            profile=self.run.profile,
+            network=arguments["network"],
+            method=arguments["method"],
+            label=self.method.label,
+            bits_w=self.method.bits_w,
+            bits_a=self.method.bits_a,
+            bayesian=self.method.bayesian,
+            seed=self.config["seed_everything"],
+            data={
+                "name": data.name,
+                "fingerprint": data.fingerprint(),
+                "stand_in": data.stand_in,
+                "source": data.source,
+                **data.sizes(),
+            },
+            training=training,
+            evaluation=evaluation,
+            metrics=metrics,
+            config=self.config,
+            provenance={
+                "commit": commit,
+                "dirty": dirty,
+                # the same for all seeds: a mean over seeds never mixes two settings
+                "setting": run_identity({**self.config, "seed_everything": None}, self.method),
+                "command": provenance.command(self.words),
+                "started": self.started.isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "versions": provenance.versions(),
+            },
+        )

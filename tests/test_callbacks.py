@@ -1,0 +1,161 @@
+"""Callbacks: the estimator's schedule, the data's gradient on the scales, progress lines, checkpoints that move."""
+
+import re
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule, RunCheckpoint, ScaleGradient, scale_data_gradients
+from lit_scaledrop.layers.binary import EDE
+from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.modules import LitClassifier
+
+
+class Spy(L.Callback):
+    """Notes what the training sees at its steps."""
+
+    def __init__(self) -> None:
+        self.t: list[list[float]] = []
+        self.norms: list[float] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.t.append([float(module.t) for module in pl_module.modules() if isinstance(module, EDE)])
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.norms.append(float(torch.cat(scale_data_gradients(pl_module, pl_module.hparams["lambda_scale"])).norm()))
+
+
+@pytest.fixture
+def train():
+    def run(model: LitClassifier, *callbacks: L.Callback, epochs: int = 3) -> L.Trainer:
+        torch.manual_seed(0)
+        data = TensorDataset(torch.randn(32, 3, 32, 32), torch.arange(32) % 10)
+        trainer = L.Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+            enable_progress_bar=False, enable_model_summary=False, callbacks=[*callbacks],
+        )  # fmt: skip
+        # batches come whole: Lightning has no worker to ask for
+        trainer.fit(model, _Batches(data), _Batches(data))
+        return trainer
+
+    return run
+
+
+class _Batches:
+    """Two batches of 16, without a DataLoader's advice on workers."""
+
+    def __init__(self, data: TensorDataset) -> None:
+        self.batches = [tuple(batch) for batch in DataLoader(data, 16)]
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def test_estimator_schedule_sets_t_once_an_epoch(train):
+    spy = Spy()
+    train(LitClassifier("lenet5", "proposed", width=0.25), EstimatorSchedule(), spy, epochs=4)
+    assert len(spy.t) == 8
+    assert all(len(values) == 6 for values in spy.t)  # activations and weights of three layers
+    # from 0.1 (IR-Net's for shallow networks) towards 10, by tens of decades
+    for step, values in enumerate(spy.t):
+        assert values == pytest.approx([10 ** (-1 + 2 * (step // 2) / 4)] * 6, rel=1e-5)
+
+
+def test_estimator_schedule_without_estimators(train):
+    model = LitClassifier("lenet5", "fp", width=0.25)
+    spy = Spy()
+    spy.on_before_optimizer_step = lambda *_: None  # type: ignore[method-assign]
+    train(model, EstimatorSchedule(), spy, epochs=1)
+    assert spy.t == [[], []]
+
+
+@pytest.mark.parametrize("lambda_scale", [0.0, 0.5])
+@pytest.mark.parametrize("mask_per", ["sample", "batch"])
+def test_data_gradient_is_that_of_the_task_loss_alone(lambda_scale, mask_per):
+    torch.manual_seed(0)
+    model = LitClassifier("lenet5", width=0.5, p=0.3, mask_per=mask_per, lambda_scale=lambda_scale).train()
+    layers = [layer for layer in model.modules() if isinstance(layer, ScaleDropout)]
+    for layer in layers:
+        layer.scale.data.uniform_(0.5, 2)
+    images, target = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    torch.manual_seed(3)
+    task = F.cross_entropy(model(images), target)
+    expected = torch.autograd.grad(task, [layer.scale for layer in layers])
+
+    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    torch.manual_seed(3)
+    model.training_step((images, target), 0).backward()
+    found = scale_data_gradients(model, lambda_scale)
+    assert len(found) == 3
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    # a scale before BatchNorm that is the same for the whole batch is undone by it: the data cannot move it
+    assert (max(float(gradient.norm()) for gradient in found) > 1e-4) == (mask_per == "sample")
+
+
+def test_no_gradients_without_scales_or_backward():
+    assert scale_data_gradients(LitClassifier("lenet5", "fp", width=0.25), 0.1) == []
+    assert scale_data_gradients(LitClassifier("lenet5", width=0.25), 0.1) == []
+
+
+def test_scale_gradient_logs_the_mean_norm_of_the_epoch(train):
+    spy = Spy()
+    trainer = train(LitClassifier("lenet5", width=0.25), ScaleGradient(every_n_steps=1), spy, epochs=2)
+    logged = float(trainer.callback_metrics["grad/alpha_data"])
+    assert logged == pytest.approx(sum(spy.norms[2:]) / 2, rel=1e-5)
+    assert logged > 0
+
+
+def test_one_line_an_epoch(train, capsys):
+    train(LitClassifier("lenet5", width=0.25), EpochLines(), epochs=3)
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.startswith("epoch")]
+    number = r"\d+\.\d{4}"
+    for epoch, line in enumerate(lines, 1):
+        assert re.fullmatch(
+            rf"epoch {epoch}/3  loss/task {number}  val/acc {number}  val/nll {number}  \d+\.\d s", line
+        )
+    assert len(lines) == 3
+    assert out == ""
+
+
+# --- checkpoints of a folder that moves ---
+
+
+def saved(folder: Path) -> dict:
+    names = {name: str(folder / f"{name}.ckpt") for name in ("best", "last")}
+    return {
+        "monitor": "val/acc", "best_model_score": torch.tensor(0.5), "best_model_path": names["best"],
+        "current_score": torch.tensor(0.5), "dirpath": str(folder), "best_k_models": {names["best"]: torch.tensor(0.5)},
+        "kth_best_model_path": names["best"], "kth_value": torch.tensor(0.5), "last_model_path": names["last"],
+    }  # fmt: skip
+
+
+def test_best_checkpoint_moves_with_its_folder(tmp_path):
+    checkpoint = RunCheckpoint(tmp_path / "new" / "0123" / "checkpoints", monitor="val/acc", mode="max", save_last=True)
+    checkpoint.load_state_dict(saved(Path("/gone/0123/checkpoints")))
+    folder = tmp_path / "new" / "0123" / "checkpoints"
+    assert checkpoint.best_model_path == str(folder / "best.ckpt")
+    assert checkpoint.last_model_path == str(folder / "last.ckpt")
+    assert checkpoint.best_k_models == {str(folder / "best.ckpt"): torch.tensor(0.5)}
+    assert checkpoint.best_model_score == 0.5
+
+
+def test_best_checkpoint_of_another_run_is_not_ours(tmp_path):
+    checkpoint = RunCheckpoint(tmp_path / "0123" / "checkpoints", monitor="val/acc", mode="max", save_last=True)
+    checkpoint.load_state_dict(saved(tmp_path / "4567" / "checkpoints"))
+    assert checkpoint.best_model_path == checkpoint.last_model_path == ""
+    assert checkpoint.best_model_score is None
+
+
+def test_checkpoints_of_lightnings_class_are_read(tmp_path):
+    arguments = {"dirpath": tmp_path, "monitor": "val/acc", "mode": "max"}
+    assert RunCheckpoint(**arguments).state_key == ModelCheckpoint(**arguments).state_key

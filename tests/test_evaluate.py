@@ -1,0 +1,187 @@
+"""Evaluation of checkpoints: the numbers of the record again, and test-time settings that take effect."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import datamodules
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.evaluate import (
+    CheckpointError,
+    Evaluation,
+    evaluate_network,
+    fit_weights,
+    load_classifier,
+    normalized_test_set,
+    read_checkpoint,
+    set_drop_probability,
+)
+from lit_scaledrop.layers.sampling import StochasticLayer
+from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.report.results import read_result
+
+
+class RecordedCIFAR10(datamodules.CIFAR10DataModule):
+    def __init__(self, root=None):
+        super().__init__(root=root, checksums="recorded")
+
+
+@pytest.fixture
+def run(place, finished, monkeypatch, capsys):
+    """``scaledrop evaluate`` on copies of the finished run's checkpoint."""
+    monkeypatch.setitem(datamodules.DATAMODULES, "cifar10", RecordedCIFAR10)
+    (best,) = finished.glob("runs/quick/tiny/*/checkpoints/best*.ckpt")
+    shutil.copy(best, "a.ckpt")
+
+    def evaluate(*words: str) -> dict:
+        assert main(["evaluate", *words]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return evaluate
+
+
+@pytest.fixture
+def refused(run, capsys):
+    def evaluate(*words: str) -> str:
+        assert main(["evaluate", *words]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "Traceback" not in err
+        return err
+
+    return evaluate
+
+
+def test_same_numbers_as_the_record(run, finished):
+    (path,) = finished.glob("results/quick/tiny/*.json")
+    result = read_result(path)
+    record = run("a.ckpt", "--data=cifar10", "--samples=3", "--out=out.json")
+    assert record["metrics"] == result.metrics
+    assert record["data"]["fingerprint"] == result.data["fingerprint"]
+    assert record["evaluation"]["samples"] == 3
+    assert record["evaluation"]["images"] == 60
+    assert json.loads(Path("out.json").read_text()) == record
+    folded = run("a.ckpt", "--data=cifar10", "--samples=3", "--execution=folded")
+    assert folded["metrics"] == pytest.approx(result.metrics, abs=1e-6)
+
+
+def test_settings_take_effect(run):
+    base = run("a.ckpt", "--data=cifar10", "--samples=8")["metrics"]
+    one = run("a.ckpt", "--data=cifar10", "--samples=1")
+    assert one["evaluation"]["samples"] == 1
+    assert one["metrics"]["unc/mutual_information"] == pytest.approx(0, abs=1e-7)
+    assert base["unc/mutual_information"] > 0
+    assert run("a.ckpt", "--data=cifar10", "--samples=8", "--seed=1")["metrics"] != base
+    # an input is foreign where its confidence is below the threshold
+    assert run("a.ckpt", "--data=cifar10", "--samples=8", "--threshold=0")["metrics"]["ood/rate"] == 0
+    assert run("a.ckpt", "--data=cifar10", "--samples=8", "--threshold=1")["metrics"]["ood/rate"] == 1
+    rates = [
+        run("a.ckpt", "--data=cifar10", "--samples=8", f"--quantile={q}", "--threshold=0.3")["metrics"]["ood/rate"]
+        for q in (0.0, 1.0)
+    ]
+    assert rates[0] >= rates[1]
+
+
+def test_drop_probability_is_the_one_asked_for(run):
+    """Every pass with p = 0 keeps, with p = 1 drops, every scale: no randomness, but different networks."""
+    kept, dropped = (run("a.ckpt", "--data=cifar10", "--samples=4", f"--p={p}") for p in (0, 1))
+    for record, p in ((kept, 0.0), (dropped, 1.0)):
+        assert record["p"] == p
+        assert record["metrics"]["unc/mutual_information"] == pytest.approx(0, abs=1e-7)
+    assert kept["metrics"]["cls/nll"] != dropped["metrics"]["cls/nll"]
+    data = RecordedCIFAR10()
+    network = load_classifier("a.ckpt").network
+    with torch.no_grad():
+        logits, labels = zip(*((network(x), y) for x, y in normalized_test_set(data)), strict=True)
+    expected = torch.nn.functional.cross_entropy(torch.cat(logits), torch.cat(labels))
+    assert kept["metrics"]["cls/nll"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_two_checkpoints_are_an_ensemble(run):
+    other = LitClassifier(**{**load_classifier("a.ckpt").hparams, "p": 0.5})
+    checkpoint = read_checkpoint("a.ckpt")
+    torch.save({**checkpoint, "state_dict": other.state_dict()}, "b.ckpt")
+    record = run("a.ckpt", "b.ckpt", "--data=cifar10", "--samples=3")
+    assert record["evaluation"]["samples"] == 6
+    assert record["checkpoints"] == ["a.ckpt", "b.ckpt"]
+    assert record["network"] == ["lenet5", "lenet5"]
+    members = [load_classifier(path).network for path in ("a.ckpt", "b.ckpt")]
+    data = RecordedCIFAR10()
+    direct, _ = evaluate_network(members, normalized_test_set(data), Evaluation(samples=3), 10)
+    assert record["metrics"] == direct
+
+
+def test_bad_input(refused, tmp_path_factory, monkeypatch):
+    assert "unknown data set 'cifar'; did you mean 'cifar10'?" in refused("a.ckpt", "--data=cifar")
+    root = tmp_path_factory.mktemp("mnist")
+    message = refused("a.ckpt", "--data=mnist", f"--root={root}")
+    assert "a.ckpt takes 3 channels and tells 10 classes apart; mnist has 1 and 10" in message
+    assert "no checkpoint b.ckpt" in refused("b.ckpt", "--data=cifar10")
+    assert "samples (T) must be at least 1, got 0" in refused("a.ckpt", "--data=cifar10", "--samples=0")
+    assert "must lie in [0, 1], got 1.5" in refused("a.ckpt", "--data=cifar10", "--p=1.5")
+    assert "must lie in [0, 1], got nan" in refused("a.ckpt", "--data=cifar10", "--p=nan")
+    assert "quantile must lie in [0, 1]" in refused("a.ckpt", "--data=cifar10", "--quantile=1.1")
+    assert "not found under nowhere" in refused("a.ckpt", "--data=cifar10", "--root=nowhere")
+    os.truncate("a.ckpt", 3000)
+    assert "a.ckpt is no checkpoint, or it is damaged" in refused("a.ckpt", "--data=cifar10")
+    Path("a.ckpt").write_bytes(b"")
+    assert "a.ckpt is no checkpoint, or it is damaged" in refused("a.ckpt", "--data=cifar10")
+    torch.save({"weights": torch.ones(2)}, "c.ckpt")
+    assert "c.ckpt is no checkpoint of a run" in refused("c.ckpt", "--data=cifar10")
+
+
+def test_misspelt_flag(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "a.ckpt", "--data=cifar10", "--sampels=3"])
+    assert stop.value.code == 2
+    assert "--sampels=3" in capsys.readouterr().err
+
+
+def test_weights_that_do_not_fit():
+    small, large = (LitClassifier("lenet5", width=width) for width in (0.25, 0.5))
+    with pytest.raises(CheckpointError, match=r"x\.ckpt belongs to another network: \d+ tensors differ, first network"):
+        fit_weights(small, large.state_dict(), "x.ckpt")
+    fit_weights(large, LitClassifier("lenet5", width=0.5, p=0.9).state_dict(), "x.ckpt")
+
+
+def test_set_drop_probability():
+    network = LitClassifier("lenet5", width=0.25).network
+    set_drop_probability(network, 0.75)
+    layers = [layer for layer in network.modules() if isinstance(layer, StochasticLayer)]
+    assert [float(layer.get_buffer("p")) for layer in layers] == [0.75] * 3
+    with pytest.raises(ValueError, match="deterministic: there is no drop probability"):
+        set_drop_probability(LitClassifier("lenet5", "fp").network, 0.5)
+
+
+def test_metrics_do_not_depend_on_how_the_images_are_batched():
+    torch.manual_seed(0)
+    network = LitClassifier("lenet5", width=0.25, p=0.5).network
+    images, labels = torch.randn(30, 3, 32, 32), torch.arange(30) % 10
+    state = torch.get_rng_state()
+    results = [
+        evaluate_network(network, zip(images.split(n), labels.split(n), strict=True), Evaluation(samples=5), 10)
+        for n in (30, 7, 1)
+    ]
+    for metrics, how in results[1:]:
+        assert metrics == pytest.approx(results[0][0], abs=1e-5)
+        assert how["images"] == 30
+    prediction = PosteriorPredictive(network, 5)(images)
+    accuracy = (prediction.mean.argmax(-1) == labels).float().mean()
+    assert results[0][0]["cls/acc"] == pytest.approx(float(accuracy))
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ValueError, match="no images"):
+        evaluate_network(network, [], Evaluation(), 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"samples": 0}, "at least 1"), ({"quantile": -0.1}, "quantile"), ({"threshold": 1.1}, "threshold")],
+)
+def test_evaluation_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Evaluation(**arguments)

@@ -1,0 +1,141 @@
+"""A run's identity: what changes it, what must not, and the pinned ids of trainings that take hours."""
+
+from pathlib import Path
+
+import pytest
+
+from lit_scaledrop.cli import planned_result
+from lit_scaledrop.identity import run_identity, science
+from lit_scaledrop.methods import METHODS, get_method
+from lit_scaledrop.provenance import command
+from lit_scaledrop.sweep import load_sweep, plan_points
+
+ROOT = Path(__file__).parents[1]
+
+# Long trainings are recorded under these. A change here repeats them: raise IDENTITY_VERSION knowingly, or find out
+# what changed a hash that should have stayed.
+PINNED = {
+    "fp": "adcfa8b123ca",
+    "irnet": "af3e8d0c6455",
+    "mc_dropout_htanh": "aeb70d6d367c",
+    "proposed": "edae152b533b",
+}
+
+
+def plan(*flags: str) -> str:
+    return planned_result(["--config", "tiny.yaml", *flags]).stem
+
+
+def test_pinned_ids_of_table3(place):
+    sweep = load_sweep(ROOT / "sweeps" / "table3.yaml")
+    points = plan_points(sweep, "table3", {"PROFILE": "cpu"}, None, [], planned_result)
+    ids = {point.name: point.result.stem for point in points}
+    assert len(set(ids.values())) == len(ids) == 26
+    assert {method: ids[f"resnet20-{method}-seed1"] for method in PINNED} == PINNED
+    assert points[0].result.parent.as_posix() == "results/cpu/table3"
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--seed_everything=2",
+        "--model.method=irnet",
+        "--model.network=resnet20",
+        "--model.lr=0.02",
+        "--model.p=0.3",
+        "--model.mask=element",
+        "--model.drop_value=average",
+        "--model.mask_per=batch",
+        "--model.scale_placement=after_norm",
+        "--trainer.max_epochs=3",
+        "--trainer.limit_train_batches=3",
+        "--trainer.precision=bf16-mixed",
+        "--trainer.gradient_clip_val=1",
+        "--trainer.accumulate_grad_batches=2",
+        "--trainer.devices=2",
+        "--trainer.callbacks+=lit_scaledrop.callbacks.ScaleGradient",
+        "--data.batch_size=16",
+        "--data.augment=none",
+        "--data.split_seed=1",
+        "--data=MNISTDataModule",
+        "--evaluation.samples=4",
+        "--evaluation.checkpoint=last",
+    ],
+)
+def test_what_can_change_a_number_changes_the_id(place, flag):
+    assert plan(flag) != plan()
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--run.study=other",
+        "--run.profile=mine",
+        "--run.results=elsewhere",
+        "--run.runs=elsewhere",
+        "--run.tracking=offline",
+        "--data.root=elsewhere",
+        "--data.eval_batch_size=10",
+        "--model.compile_network=true",
+        "--model.channels_last=true",
+        "--model.momentum=0.9",  # the default, said aloud
+        "--model.drop_value=unitary",  # what the method says already
+        "--trainer.enable_progress_bar=false",
+        "--trainer.accelerator=auto",
+        "--trainer.devices=auto",
+        "--trainer.log_every_n_steps=5",
+    ],
+)
+def test_what_cannot_change_a_number_does_not(place, flag):
+    assert plan(flag) == plan()
+
+
+def test_every_method_and_every_zero_has_its_own(place):
+    assert len({plan(f"--model.method={method}") for method in METHODS}) == len(METHODS)
+    base = {
+        "model": {"class_path": "lit_scaledrop.modules.LitClassifier"},
+        "data": {"class_path": "datamodules.DigitsDataModule"},
+    }
+    # 0 is equal to False in Python, and is no "off"
+    settings = [{}, {"limit_val_batches": 0}, {"max_epochs": 0}, {"limit_train_batches": 0}]
+    assert len({run_identity({**base, "trainer": trainer}, None) for trainer in settings}) == 4
+    off = {"overfit_batches": 0.0, "fast_dev_run": False, "sync_batchnorm": False, "callbacks": [], "num_nodes": 1}
+    assert run_identity({**base, "trainer": off}, None) == run_identity(base, None)
+
+
+class OldData:
+    def __init__(self, batch_size: int = 128, flip: bool = False, crop_scale: tuple[float, float] = (0.08, 1.0)): ...
+
+
+class NewData(OldData):
+    def __init__(self, flip: bool = True, **kwargs): ...
+
+
+class NewerBase(OldData):
+    def __init__(self, cutout: int = 0, **kwargs): ...
+
+
+class NewerData(NewerBase):
+    def __init__(self, flip: bool = True, mix: float = 0.0, **kwargs): ...
+
+
+def test_a_new_argument_with_a_default_leaves_finished_runs_alone():
+    """Wherever it is added: to the module, to the data, or to a base class of the data."""
+    given = {"batch_size": 128, "flip": True, "crop_scale": [0.08, 1.0], "seed": 7}
+    model = {"class_path": "lit_scaledrop.modules.LitClassifier", "init_args": {"lr": 0.5, "width": 1.0, "p": None}}
+    config = {"model": model, "data": {"class_path": f"{__name__}.NewData", "init_args": given}}
+    newer = {"class_path": f"{__name__}.NewerData", "init_args": {**given, "cutout": 0, "mix": 0.0}}
+    hashed, later = (science({**config, "data": data}, get_method("fp")) for data in (config["data"], newer))
+    assert hashed["model"] == {"class": "LitClassifier", "lr": 0.5}
+    assert hashed["data"] == {"class": "NewData", "batch_size": 128, "crop_scale": [0.08, 1.0]}
+    assert later["data"] == {**hashed["data"], "class": "NewerData"}
+    assert science({**config, "data": {**newer, "init_args": {"cutout": 4}}}, None)["data"]["cutout"] == 4
+    assert hashed["method"] == {"activation": "relu"}  # neither label nor reference, nor any default
+    assert "start" not in hashed
+    assert science({**config, "start": "f00d"}, None)["start"] == "f00d"
+
+
+def test_command_names_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["fit", f"--config={tmp_path}/a b.yaml", "--root", "/mnt/secret/data", "-c", "relative/x.yaml"]
+    assert command(words) == "scaledrop fit '--config=a b.yaml' --root data -c relative/x.yaml"
