@@ -141,7 +141,7 @@ class LABWeight(nn.Module):
 
 
 class _SoftQuantizer(torch.autograd.Function):
-    """Values of the hard quantizer, derivatives of the soft one; by hand, since autograd's chain takes twice as long."""
+    """Values of the hard quantizer, derivatives of the soft one; autograd's chain would take twice the time."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, c: Tensor, a: Tensor) -> Tensor:
