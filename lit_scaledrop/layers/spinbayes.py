@@ -36,8 +36,10 @@ class _SpinBayes(WeightSampling):
 
     def weight_of(self, draw: Bool[Tensor, " bits"]) -> Float[Tensor, "out ..."]:
         """Binary weights of the array that the bits choose."""
-        index = sum(bit.long() << place for place, bit in enumerate(draw))
-        proxy = self.proxy_weight() + self.log_sigma.exp() * self.noise[index]
+        places = 2 ** torch.arange(len(draw), device=draw.device)
+        # index_select: a plain index would make the host wait for the device, and torch.compile fail
+        noise = self.noise.index_select(0, (draw * places).sum()[None])[0]
+        proxy = self.proxy_weight() + self.log_sigma.exp() * noise
         return self.weight_estimator(proxy)
 
     def divergence(self) -> Float[Tensor, ""]:
