@@ -11,7 +11,7 @@ export DATA PROFILE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev test lint types unit reproduce-table3 report data ablation-placement clean
+.PHONY: help install install-dev test lint types unit reproduce-table3 report data ablation-placement bench clean
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder]"
@@ -63,6 +63,10 @@ ablation-placement: install  ## where the scale stands, how often a mask is draw
 
 data: install  ## list the data sets that are there
 	@$(BIN)/scaledrop data --root $(DATA)
+
+bench: install-dev  ## measure speed and memory anew into benchmarks/results (an idle machine, about an hour)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m benchmarks
 
 clean:  ## remove .venv and caches; data, runs and results stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

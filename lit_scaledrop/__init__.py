@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lit_scaledrop.conversion import Conversion, convert
-    from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, draw_plan, sampling
+    from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, align, draw_plan, sampling
     from lit_scaledrop.methods import METHODS, Method
     from lit_scaledrop.modules import LitClassifier
     from lit_scaledrop.networks import NETWORKS, build_network
@@ -21,6 +21,7 @@ _HOME = {
     "BinaryConv2d": "layers",
     "BinaryLinear": "layers",
     "ScaleDropout": "layers",
+    "align": "layers",
     "draw_plan": "layers",
     "sampling": "layers",
     "Conversion": "conversion",
@@ -45,6 +46,7 @@ __all__ = [
     "PosteriorPredictive",
     "Predictive",
     "ScaleDropout",
+    "align",
     "build_network",
     "convert",
     "draw_plan",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.functional import Interpolation
+from lit_scaledrop.layers.plans import Scheme
 from lit_scaledrop.layers.sampling import StochasticLayer
 from lit_scaledrop.layers.scale_dropout import check_probability
 from lit_scaledrop.metrics import classification_metrics
@@ -36,7 +37,7 @@ class Evaluation:
     seed: int = 0
     """seed of the mask plan"""
     execution: Execution = "loop"
-    """one pass after the other, or all passes folded into the batch"""
+    """how the passes are run: loop, folded and shared give the same numbers, exact takes all masks; auto chooses"""
     quantile: float = 0.1
     """quantile over the passes in the OOD rule (paper eq. 26)"""
     threshold: float = 0.95
@@ -45,6 +46,8 @@ class Evaluation:
     """between the two passes next to the quantile"""
     checkpoint: Literal["best", "last"] = "best"
     """best accuracy on the validation split, or the last epoch"""
+    scheme: Scheme = "iid"
+    """how the T passes are drawn: independent, stratified or systematic"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -76,7 +79,9 @@ def evaluate_network(
     members = [networks] if isinstance(networks, nn.Module) else networks
     for member in members:
         member.to(device)
-    posterior = PosteriorPredictive(members, evaluation.samples, evaluation.seed, evaluation.execution)
+    posterior = PosteriorPredictive(
+        members, evaluation.samples, evaluation.seed, evaluation.execution, scheme=evaluation.scheme
+    )
     metrics = classification_metrics(
         num_classes,
         quantile=evaluation.quantile,
@@ -93,7 +98,9 @@ def evaluate_network(
     how = {
         "samples": posterior.num_samples,
         "seed": evaluation.seed,
-        "execution": evaluation.execution,
+        "execution": posterior.choice,
+        "scheme": evaluation.scheme,
+        "uncovered": posterior.uncovered,
         "checkpoint": evaluation.checkpoint,
         "images": images,
         "seconds": round(time.perf_counter() - start, 2),

@@ -17,6 +17,7 @@ from lit_scaledrop.evaluate import (
     set_drop_probability,
 )
 from lit_scaledrop.functional import Interpolation
+from lit_scaledrop.layers.plans import Scheme
 from lit_scaledrop.methods import lookup
 from lit_scaledrop.posterior import Execution
 from lit_scaledrop.report.results import write_atomic
@@ -37,7 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         default = help_of[name].default
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default: %(default)s)")
-    parser.add_argument("--execution", choices=get_args(Execution), default="loop", help="how the passes are run")
+    parser.add_argument(
+        "--execution", choices=get_args(Execution), default="loop", help="how the passes are run (default: %(default)s)"
+    )
+    parser.add_argument("--scheme", choices=get_args(Scheme), default="iid", help="how they are drawn")
     parser.add_argument("--interpolation", choices=get_args(Interpolation), default="linear", help="of the quantile")
     parser.add_argument("--p", type=float, help="drop probability at test time, in place of the trained one")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -55,6 +59,7 @@ def main(argv: list[str]) -> int:
         arguments.quantile,
         arguments.threshold,
         arguments.interpolation,
+        scheme=arguments.scheme,
     )
     module = datamodules.DATAMODULES[lookup("data set", arguments.data, datamodules.DATAMODULES)](root=arguments.root)
     models = [load_classifier(path) for path in arguments.checkpoints]

@@ -23,6 +23,8 @@ SCALE_ARGUMENTS = ("p", "drop_value", "mask", "mask_per", "scale_placement")
 #: arguments that data modules pass on to their base and whose default is hashed all the same, as it was from the start;
 #: later ones are not
 BASE_ARGUMENTS = {"batch_size", "val_fraction", "split_seed", "crop_padding", "crop_scale", "checksums"}
+#: executions of the posterior that give the numbers of the default one
+SAME_NUMBERS = ("loop", "folded", "shared")
 #: trainer settings that can
 TRAINER_SCIENCE = {
     "max_epochs", "max_steps", "min_epochs", "min_steps", "limit_train_batches", "limit_val_batches", "overfit_batches",
@@ -48,6 +50,9 @@ def run_identity(config: dict[str, Any], method: Method | None) -> str:
 
 def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
     """What :func:`run_identity` hashes."""
+    evaluation = dict(config.get("evaluation") or {})
+    if evaluation.get("execution") in SAME_NUMBERS:
+        del evaluation["execution"]
     trainer = {
         name: value
         for name, value in (config.get("trainer") or {}).items()
@@ -64,7 +69,7 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
         "model": _component(config["model"], () if method is None else SCALE_ARGUMENTS),
         "data": _component(config["data"]),
         "trainer": trainer,
-        "evaluation": _plain(config.get("evaluation") or {}, "lit_scaledrop.evaluate.Evaluation"),
+        "evaluation": _plain(evaluation, "lit_scaledrop.evaluate.Evaluation"),
     }
 
 

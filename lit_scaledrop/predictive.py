@@ -37,6 +37,8 @@ class Predictive:
     """Unnormalized log probabilities of each sample."""
     weights: Float[Tensor, " samples"] | None = None
     """Probability of each sample; ``None`` means that all count alike."""
+    uncovered: float = 0.0
+    """Probability that an enumeration left out: a bound on the error of each mean class probability."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.logits.shape)
@@ -165,7 +167,7 @@ class Predictive:
 
     def cpu(self) -> "Predictive":
         """The same prediction in host memory."""
-        return Predictive(self.logits.cpu(), None if self.weights is None else self.weights.cpu())
+        return Predictive(self.logits.cpu(), None if self.weights is None else self.weights.cpu(), self.uncovered)
 
     @staticmethod
     def cat(parts: Sequence["Predictive"]) -> "Predictive":
@@ -186,4 +188,5 @@ class Predictive:
             )
             if not same:
                 raise ValueError("parts weight their samples differently; join predictions of one set of samples")
-        return Predictive(torch.cat([part.logits for part in parts], dim=1), weights)
+        uncovered = max(part.uncovered for part in parts)
+        return Predictive(torch.cat([part.logits for part in parts], dim=1), weights, uncovered)

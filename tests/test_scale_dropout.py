@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lit_scaledrop.layers.sampling import draw_plan, sampling
+from lit_scaledrop.layers import draw_plan, sampling
 from lit_scaledrop.layers.scale_dropout import ScaleDropout, adaptive_probability, set_adaptive_probability
 
 ALPHA = torch.tensor([0.5, 2.0, 3.5])

@@ -5,14 +5,17 @@ from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear, bi
 from lit_scaledrop.layers.distribution_loss import DistributionLoss, distribution_loss
 from lit_scaledrop.layers.dropconnect import DropConnectConv2d, DropConnectLinear
 from lit_scaledrop.layers.dropout import MCDropout
-from lit_scaledrop.layers.sampling import MaskPlan, StochasticLayer, draw_plan, sampling, stochastic_layers
+from lit_scaledrop.layers.plans import draw_plan, enumerate_plan
+from lit_scaledrop.layers.sampling import MaskPlan, StochasticLayer, sampling, stochastic_layers
 from lit_scaledrop.layers.scale_dropout import ScaleDropout, adaptive_probability, set_adaptive_probability
+from lit_scaledrop.layers.sharing import align
 from lit_scaledrop.layers.spinbayes import SpinBayesConv2d, SpinBayesLinear
 from lit_scaledrop.layers.spindrop import SpinDrop
 
 __all__ = [
     "BINARIZATIONS", "EDE", "STE", "Binarization", "BinaryConv2d", "BinaryLinear", "DistributionLoss",
     "DropConnectConv2d", "DropConnectLinear", "MCDropout", "MaskPlan", "ScaleDropout", "SpinBayesConv2d",
-    "SpinBayesLinear", "SpinDrop", "StochasticLayer", "adaptive_probability", "binary_sign", "distribution_loss",
-    "draw_plan", "follow_optimizer", "normalize_weight", "sampling", "set_adaptive_probability", "stochastic_layers",
+    "SpinBayesLinear", "SpinDrop", "StochasticLayer", "adaptive_probability", "align", "binary_sign",
+    "distribution_loss", "draw_plan", "enumerate_plan", "follow_optimizer", "normalize_weight", "sampling",
+    "set_adaptive_probability", "stochastic_layers",
 ]  # fmt: skip

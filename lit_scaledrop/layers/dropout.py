@@ -33,13 +33,14 @@ class MCDropout(StochasticLayer):
         """One bit for each feature."""
         return self.num_features
 
-    def draw(
-        self, rows: int, generator: torch.Generator | None = None, device: torch.device | None = None
-    ) -> Float[Tensor, "rows features"]:
+    @property
+    def uniform_shape(self) -> tuple[int]:
+        """One number for each feature."""
+        return (self.num_features,)
+
+    def from_uniform(self, uniform: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
         """Keep bits."""
-        return (
-            torch.rand(rows, self.num_features, generator=generator, device=device) >= self.p.to(device or "cpu")
-        ).float()
+        return (uniform >= self.p.to(uniform.device)).float()
 
     def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
         """Drop features and scale up the rest."""

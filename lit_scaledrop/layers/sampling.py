@@ -13,25 +13,47 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.shapes import Shaped
+from lit_scaledrop.shapes import Float, Shaped
 
 
 class StochasticLayer(nn.Module):
     """Base of the layers with random draws.
 
-    A subclass says what one pass draws (:meth:`draw`) and asks :meth:`active_draws` in its ``forward``: the plan's
-    draws while sampling, fresh ones from the global stream in training, ``None`` (no dropout) in evaluation.
+    A subclass says what a pass makes of uniform random numbers (:attr:`uniform_shape`, :meth:`from_uniform`) and asks
+    :meth:`active_draws` in its ``forward``: the plan's draws while sampling, fresh ones from the global stream in
+    training, ``None`` (no dropout) in evaluation.
     """
 
     #: in training: fresh draws for each example ("sample") or one for the whole batch ("batch")
     mask_per: str = "sample"
     _planned: Tensor | None = None
 
+    @property
+    def uniform_shape(self) -> tuple[int, ...]:
+        """Shape of the uniform random numbers that one pass takes."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how many numbers it draws")
+
+    def from_uniform(self, uniform: Float[Tensor, "rows ..."]) -> Shaped[Tensor, "rows ..."]:
+        """Draws of ``rows`` passes from uniform numbers in [0, 1), independent in the rows."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it draws")
+
     def draw(
         self, rows: int, generator: torch.Generator | None = None, device: torch.device | None = None
     ) -> Shaped[Tensor, "rows ..."]:
         """Draws for ``rows`` independent passes, one row each."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what it draws")
+        return self.from_uniform(torch.rand(rows, *self.uniform_shape, generator=generator, device=device))
+
+    def effective(self, draws: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "rows ..."]:
+        """Draws without what has no effect: rows that are equal here do the same to an input."""
+        return draws
+
+    def outcomes(self) -> tuple[Shaped[Tensor, "outcomes ..."], list[float]]:
+        """All possible draws of one pass with their probabilities, none of them zero.
+
+        Raises:
+            ValueError: if there are too many to be enumerated.
+        """
+        raise ValueError(f"the draws of {type(self).__name__} cannot be enumerated")
 
     @property
     def random_bits(self) -> int:
@@ -61,10 +83,14 @@ class MaskPlan:
     Attributes:
         draws: layer name to a tensor ``(samples, ...)``.
         samples: number of passes T.
+        weights: probability of each pass, ``(samples,)`` in float64; ``None`` means that all count alike.
+        uncovered: probability of the masks that an enumeration left out.
     """
 
     draws: Mapping[str, Tensor]
     samples: int
+    weights: Tensor | None = None
+    uncovered: float = 0.0
 
     def single(self, index: int) -> dict[str, Tensor]:
         """Draws of one pass, valid for a batch of any size."""
@@ -78,28 +104,17 @@ class MaskPlan:
         return {name: draws.repeat_interleave(batch, 0) for name, draws in self.draws.items()}
 
 
-def draw_plan(model: nn.Module, samples: int, seed: int | torch.Generator = 0) -> MaskPlan:
-    """Draw a plan of ``samples`` passes.
-
-    Drawn on the CPU, pass by pass: the same seed gives the same masks on every device, and the first T of a longer
-    plan are the plan of T passes.
-
-    Args:
-        model: network with stochastic layers (a network without any gives passes that are all alike).
-        samples: passes T, at least 1.
-        seed: seed, or a CPU generator to go on from.
+def check_plan(model: nn.Module, draws: Mapping[str, Tensor]) -> dict[str, StochasticLayer]:
+    """The stochastic layers of ``model``, which the draws must be for.
 
     Raises:
-        ValueError: if ``samples < 1``.
+        ValueError: if the draws belong to a network with other stochastic layers.
     """
-    if samples < 1:
-        raise ValueError(f"samples (T) must be at least 1, got {samples}")
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
     layers = stochastic_layers(model)
-    passes = [{name: layer.draw(1, generator) for name, layer in layers.items()} for _ in range(samples)]
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    return MaskPlan({name: torch.cat([p[name] for p in passes]).to(device) for name in layers}, samples)
+    if layers.keys() != draws.keys():
+        odd = sorted(layers.keys() ^ draws.keys())
+        raise ValueError(f"the plan was drawn for another network: they disagree on {', '.join(odd[:3])}")
+    return layers
 
 
 @contextmanager
@@ -109,10 +124,7 @@ def sampling(model: nn.Module, draws: Mapping[str, Tensor]) -> Iterator[None]:
     Raises:
         ValueError: if the draws belong to a network with other stochastic layers.
     """
-    layers = stochastic_layers(model)
-    if layers.keys() != draws.keys():
-        odd = sorted(layers.keys() ^ draws.keys())
-        raise ValueError(f"the plan was drawn for another network: they disagree on {', '.join(odd[:3])}")
+    layers = check_plan(model, draws)
     before = {name: layer._planned for name, layer in layers.items()}
     try:
         for name, layer in layers.items():

@@ -69,17 +69,36 @@ class ScaleDropout(StochasticLayer):
         """Random bits a pass: one for a vector mask, C for an element-wise one (a random drop value is not a bit)."""
         return 1 if self.mask == "vector" else self.num_features
 
-    def draw(
-        self, rows: int, generator: torch.Generator | None = None, device: torch.device | None = None
-    ) -> Float[Tensor, "rows kinds width"]:
-        """Keep bits, and for ``drop_value="random"`` a second plane with the values; width is 1 or C."""
-        width = self.random_bits
-        keep = (torch.rand(rows, 1, width, generator=generator, device=device) >= self.p.to(device or "cpu")).float()
+    @property
+    def uniform_shape(self) -> tuple[int, int]:
+        """A plane for the keep bits and, for ``drop_value="random"``, one for the values; width is 1 or C."""
+        return (2 if self.drop_value == "random" else 1, self.random_bits)
+
+    def from_uniform(self, uniform: Float[Tensor, "rows kinds width"]) -> Float[Tensor, "rows kinds width"]:
+        """Keep bits, and for ``drop_value="random"`` a second plane with the values."""
+        keep = (uniform[:, :1] >= self.p.to(uniform.device)).float()
         if self.drop_value != "random":
             return keep
         low, high = self.random_range
-        value = torch.rand(rows, 1, width, generator=generator, device=device) * (high - low) + low
-        return torch.cat([keep, value], 1)
+        return torch.cat([keep, (uniform[:, 1:] * (high - low) + low).float()], 1)
+
+    def effective(self, draws: Float[Tensor, "rows kinds width"]) -> Float[Tensor, "rows kinds width"]:
+        """The value of a scale that is kept has no effect."""
+        return torch.cat([draws[:, :1], draws[:, 1:] * (1 - draws[:, :1])], 1)
+
+    def outcomes(self) -> tuple[Float[Tensor, "outcomes kinds width"], list[float]]:
+        """Kept and dropped, without what is impossible.
+
+        Raises:
+            ValueError: for element-wise masks and random drop values.
+        """
+        p = float(self.p)
+        if (self.mask == "element" and 0 < p < 1) or (self.drop_value == "random" and p > 0):
+            what = "random drop values" if self.drop_value == "random" else "element-wise masks"
+            raise ValueError(f"{what} cannot be enumerated")
+        likely = [(keep, q) for keep, q in ((1.0, 1 - p), (0.0, p)) if q > 0]
+        draws = torch.tensor([keep for keep, _ in likely])[:, None, None].expand(-1, *self.uniform_shape)
+        return draws.contiguous(), [q for _, q in likely]
 
     def forward(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
         """Multiply by the scale, or by what stands for it where it is dropped."""

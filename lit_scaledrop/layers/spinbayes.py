@@ -34,6 +34,12 @@ class _SpinBayes(WeightSampling):
         """Bits of the array's index, the lowest first."""
         return uniform >= 0.5
 
+    def outcomes(self) -> tuple[Bool[Tensor, "arrays bits"], list[float]]:
+        """The bits of every array."""
+        index = torch.arange(self.arrays)[:, None]
+        places = 2 ** torch.arange(self.random_bits)
+        return index // places % 2 == 1, [1 / self.arrays] * self.arrays
+
     def weight_of(self, draw: Bool[Tensor, " bits"]) -> Float[Tensor, "out ..."]:
         """Binary weights of the array that the bits choose."""
         places = 2 ** torch.arange(len(draw), device=draw.device)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lit_scaledrop.layers.sampling import StochasticLayer
 from lit_scaledrop.layers.scale_dropout import check_probability
-from lit_scaledrop.shapes import Bool, Float, Shaped
+from lit_scaledrop.shapes import Bool, Float
 
 
 class SpinDrop(StochasticLayer):
@@ -63,12 +63,6 @@ class SpinDrop(StochasticLayer):
     def from_uniform(self, uniform: Float[Tensor, "rows ..."]) -> Bool[Tensor, "rows ..."]:
         """Keep bits."""
         return uniform >= self.p.to(uniform.device)
-
-    def draw(
-        self, rows: int, generator: torch.Generator | None = None, device: torch.device | None = None
-    ) -> Shaped[Tensor, "rows ..."]:
-        """Keep bits of ``rows`` passes."""
-        return self.from_uniform(torch.rand(rows, *self.uniform_shape, generator=generator, device=device))
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Drop, and scale up the rest."""

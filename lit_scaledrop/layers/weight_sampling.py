@@ -19,15 +19,6 @@ class WeightSampling(StochasticLayer):
     mask_per = "batch"
     weight: Tensor
 
-    @property
-    def uniform_shape(self) -> tuple[int, ...]:
-        """Shape of the random numbers that one pass takes."""
-        raise NotImplementedError
-
-    def from_uniform(self, uniform: Float[Tensor, "rows ..."]) -> Shaped[Tensor, "rows ..."]:
-        """Draws from uniform random numbers."""
-        raise NotImplementedError
-
     def weight_of(self, draw: Shaped[Tensor, "..."]) -> Float[Tensor, "out ..."]:
         """Weights of one pass from its draw."""
         raise NotImplementedError
@@ -40,12 +31,6 @@ class WeightSampling(StochasticLayer):
     def random_bits(self) -> int:
         """Random bits a pass."""
         return math.prod(self.uniform_shape)
-
-    def draw(
-        self, rows: int, generator: torch.Generator | None = None, device: torch.device | None = None
-    ) -> Shaped[Tensor, "rows ..."]:
-        """Bits of ``rows`` passes."""
-        return self.from_uniform(torch.rand(rows, *self.uniform_shape, generator=generator, device=device))
 
     def sampled(
         self, input: Float[Tensor, "batch ..."], mean_weight: Float[Tensor, "out ..."]

@@ -42,6 +42,6 @@ class LeNet5(nn.Module):
         self.features = method.feature_layer(f2)
         self.classifier = nn.Linear(f2, num_classes)
 
-    def forward(self, x: Float[Tensor, "batch channels 32 32"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, x: Float[Tensor, "batch channels 32 32"]) -> Float[Tensor, "rows classes"]:
         """Logits."""
         return self.classifier(self.features(self.hidden(self.stem(x))))

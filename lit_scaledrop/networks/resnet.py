@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_scaledrop.layers.sharing import align
 from lit_scaledrop.methods import Method
 from lit_scaledrop.shapes import Float
 
@@ -52,9 +53,9 @@ class Unit(nn.Module):
         self.shortcut = nn.Identity() if same else PadShortcut(out_channels - in_channels, stride)
         self.activation = method.activation_layer()
 
-    def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h_out w_out"]:
+    def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
         """Convolve, add the skip, activate."""
-        return self.activation(self.block(x) + self.shortcut(x))
+        return self.activation(torch.add(*align(self.block(x), self.shortcut(x))))
 
 
 class ResNet20(nn.Module):
@@ -87,7 +88,7 @@ class ResNet20(nn.Module):
         self.features = nn.Sequential(nn.BatchNorm1d(previous), method.feature_layer(previous))
         self.classifier = nn.Linear(previous, num_classes)
 
-    def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "rows classes"]:
         """Logits."""
         pooled = torch.mean(self.units(self.stem(x)), (2, 3))
         return self.classifier(self.features(pooled))
@@ -122,9 +123,9 @@ class Block(nn.Module):
                 )
         self.activation = method.activation_layer()
 
-    def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h_out w_out"]:
+    def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
         """Convolve twice, add the skip, activate."""
-        return self.activation(self.second(self.first(x)) + self.shortcut(x))
+        return self.activation(torch.add(*align(self.second(self.first(x)), self.shortcut(x))))
 
 
 class ResNet18(nn.Module):
@@ -166,7 +167,7 @@ class ResNet18(nn.Module):
         self.features = method.feature_layer(previous)
         self.classifier = nn.Linear(previous, num_classes)
 
-    def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "rows classes"]:
         """Logits."""
         return self.classifier(self.features(torch.mean(self.blocks(self.stem(x)), (2, 3))))
 

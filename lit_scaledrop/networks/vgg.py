@@ -35,7 +35,7 @@ class VGGSmall(nn.Module):
         self.features = method.feature_layer(16 * c3)
         self.classifier = nn.Linear(16 * c3, num_classes)
 
-    def forward(self, x: Float[Tensor, "batch channels 32 32"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, x: Float[Tensor, "batch channels 32 32"]) -> Float[Tensor, "rows classes"]:
         """Logits."""
         return self.classifier(self.features(self.hidden(self.stem(x))))
 

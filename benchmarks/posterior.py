@@ -1,0 +1,62 @@
+"""T passes as a loop, folded into the batch, with shared prefixes, and all masks exactly: time, work and memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.measure import interleaved, peak_megabytes, table
+from lit_scaledrop.execution import Execution
+from lit_scaledrop.methods import get_method
+from lit_scaledrop.networks import build_network
+from lit_scaledrop.posterior import PosteriorPredictive
+
+
+def posterior_of(network: str, width: float, samples: int, execution: Execution, seed: int = 0) -> PosteriorPredictive:
+    """Scale-Dropout with layer-adaptive probabilities; what the weights are does not matter for the time."""
+    torch.manual_seed(0)
+    return PosteriorPredictive(build_network(network, get_method("proposed"), width=width), samples, seed, execution)
+
+
+def prepare(network: str, width: float, samples: int, execution: Execution, batch: int) -> Callable[[], object]:
+    """A prediction ready to run: the network is built, the plan drawn, libraries are initialized."""
+    posterior = posterior_of(network, width, samples, execution)
+    x = torch.randn(batch, 3, 32, 32)
+    posterior(x[:1])
+    return lambda: posterior(x)
+
+
+def run(options: Any) -> str:
+    """Markdown with one row for each network, T and execution."""
+    rows: list[list[object]] = []
+    for network in ("vgg_small", "resnet18", "resnet20"):
+        for samples in (2, 3) if options.small else (10, 20, 50):
+            kinds: list[Execution] = ["loop", "folded", "shared"] + (["exact"] if network == "vgg_small" else [])
+            cases = {kind: prepare(network, options.width, samples, kind, options.batch) for kind in kinds}
+            seconds = interleaved(cases, options.repeats, warm=False)
+            memory = {
+                kind: peak_megabytes(prepare, network, options.width, samples, kind, options.batch) for kind in kinds
+            }
+            for kind in kinds:
+                own, base = memory[kind], memory["loop"]
+                rows.append([
+                    network, samples, kind, _work(network, options.width, samples, kind),
+                    1000 * seconds[kind] / options.batch, seconds["loop"] / seconds[kind],
+                    own, own / base if own and base else None,
+                ])  # fmt: skip
+    header = ["network", "T", "execution", "work in passes", "ms/image", "times faster than loop", "peak MB",
+              "of the loop's"]  # fmt: skip
+    return (
+        f"Batch of {options.batch}, width {options.width:g}, fp32, p layer-adaptive, plan of seed 0 (in brackets: mean "
+        f"work of 20 seeds); median of {options.repeats} interleaved rounds.\n\n{table(header, rows)}"
+    )
+
+
+def _work(network: str, width: float, samples: int, execution: Execution) -> str:
+    x = torch.zeros(1, 3, 32, 32)
+    if execution in ("loop", "folded"):
+        return str(samples)
+    if execution == "exact":
+        return f"{posterior_of(network, width, samples, execution).passes(x):.1f}"
+    work = [posterior_of(network, width, samples, execution, seed).passes(x) for seed in range(20)]
+    return f"{work[0]:.1f} ({sum(work) / len(work):.1f})"
