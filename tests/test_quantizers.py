@@ -37,6 +37,7 @@ from lit_scaledrop.layers.spindrop import fix_shapes
 from lit_scaledrop.methods import METHODS
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.networks import build_network, vgg_small
+from lit_scaledrop.posterior import PosteriorPredictive
 
 
 def layer_of(method, n_in=6, n_out=4):
@@ -311,3 +312,18 @@ def test_binary_layers_take_groups_and_dilation():
     torch.testing.assert_close(conv(x), torch.conv2d(x, conv.weight, padding=2, dilation=2, groups=2))
     linear = BinaryLinear(4, 3, nn.Identity(), nn.Identity(), normalize=False)
     torch.testing.assert_close(linear(torch.ones(1, 4)), linear.weight.sum(1)[None])
+
+
+def test_all_arrays_of_spinbayes_can_be_enumerated():
+    torch.manual_seed(0)
+    net = build_network("lenet5", METHODS["spinbayes"], width=0.25).eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_var.fill_(50)
+    x = torch.randn(3, 3, 32, 32)
+    exact = PosteriorPredictive(net, execution="exact")(x)
+    assert exact.num_samples == 4**3
+    sampled = PosteriorPredictive(net, 600, seed=1, execution="shared")(x)
+    error = sampled.variance.amax().sqrt().item() / 600**0.5
+    torch.testing.assert_close(exact.mean, sampled.mean, atol=6 * error, rtol=0)
+    assert exact.variance.max() > 0
