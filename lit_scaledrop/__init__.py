@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lit_scaledrop.conversion import Conversion, convert
     from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, align, draw_plan, sampling
     from lit_scaledrop.methods import METHODS, Method
     from lit_scaledrop.modules import LitClassifier
@@ -23,6 +24,8 @@ _HOME = {
     "align": "layers",
     "draw_plan": "layers",
     "sampling": "layers",
+    "Conversion": "conversion",
+    "convert": "conversion",
     "METHODS": "methods",
     "Method": "methods",
     "LitClassifier": "modules",
@@ -37,6 +40,7 @@ __all__ = [
     "NETWORKS",
     "BinaryConv2d",
     "BinaryLinear",
+    "Conversion",
     "LitClassifier",
     "Method",
     "PosteriorPredictive",
@@ -44,6 +48,7 @@ __all__ = [
     "ScaleDropout",
     "align",
     "build_network",
+    "convert",
     "draw_plan",
     "sampling",
 ]

@@ -12,6 +12,7 @@ COMMANDS = {
     "test": ("lit_scaledrop.cli:main", "deterministic test accuracy of a checkpoint (LightningCLI)"),
     "predict": ("lit_scaledrop.cli:main", "class probabilities of a checkpoint (LightningCLI)"),
     "evaluate": ("lit_scaledrop.evaluate_command:main", "posterior metrics of a checkpoint on a test set"),
+    "summary": ("lit_scaledrop.summary:main", "weights, memory, operations and random bits of a network by layer"),
     "sweep": ("lit_scaledrop.sweep:main", "run a W&B sweep file here, without a server"),
     "report": ("lit_scaledrop.report.command:main", "render a table from the results"),
     "data": ("lit_scaledrop.data:main", "list, fetch and check the data sets"),

@@ -16,21 +16,26 @@ from lightning.pytorch.cli import LightningArgumentParser
 import datamodules
 from lit_scaledrop.methods import Method, get_method, lookup
 from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.rows import expand_rows, last_value
 
 
 def expand_configs(words: list[str]) -> list[str]:
     """Let ``--profile NAME`` stand for its YAML file, and find the package's own files by their short name.
 
-    Without any ``--config``, a command begins with ``classify.yaml``.
+    Without any ``--config``, a command begins with ``classify.yaml``. ``--row NETWORK/METHOD``, a row of Table III,
+    stands for both flags, since a sweep's grid is a product and the table is not. A profile may have an addition for a
+    network, ``profile/NAME.NETWORK.yaml``, which comes right behind it where flags name that network.
 
     Raises:
-        ValueError: for an unknown profile, with the nearest match.
+        ValueError: for an unknown profile, network or method, with the nearest match.
     """
     packaged = Path(str(resources.files("lit_scaledrop.configs")))
-    profiles = {path.stem for path in (packaged / "profile").glob("*.yaml")}
+    profiles = {path.stem for path in (packaged / "profile").glob("*.yaml") if "." not in path.stem}
     split: list[str] = []
     for word in words:
-        split += word.split("=", 1) if word.startswith(("--config=", "--profile=")) else [word]
+        split += word.split("=", 1) if word.startswith(("--config=", "--profile=", "--row=")) else [word]
+    split = expand_rows(split)
+    network = last_value(split, "--model.network")
     expanded: list[str] = []
     rest = iter(split)
     for word in rest:
@@ -40,8 +45,11 @@ def expand_configs(words: list[str]) -> list[str]:
             continue
         if word == "--profile":
             value = f"profile/{lookup('profile', value, profiles)}.yaml"
+        addition = packaged / f"{value.removesuffix('.yaml')}.{network}.yaml"
         use_packaged = (packaged / value).is_file() and not os.path.exists(value)
         expanded += ["--config", str(packaged / value) if use_packaged else value]
+        if use_packaged and addition.is_file():
+            expanded += ["--config", str(addition)]
     has_base = any(Path(word).name in ("classify.yaml", "config.yaml") for word in expanded)
     if expanded and not has_base and not {"-h", "--help"} & set(expanded):
         expanded[1:1] = ["--config", str(packaged / "classify.yaml")]
@@ -86,7 +94,7 @@ def require_validation(config: dict[str, Any]) -> None:
 
 def known_flags(parser: argparse.ArgumentParser) -> set[str]:
     """Flags of a command, those of the model and the data included."""
-    flags = {flag for flag in parser._option_string_actions if flag.startswith("--")}
+    flags = {flag for flag in parser._option_string_actions if flag.startswith("--")} | {"--profile", "--row"}
     classes: dict[str, list[type]] = {"model": [LitClassifier], "data": list(datamodules.DATAMODULES.values())}
     for group, members in classes.items():
         for member in members:

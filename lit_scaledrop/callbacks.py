@@ -11,17 +11,18 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.binary import EDE
+from lit_scaledrop.layers.quantizers import ReCUWeight
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 
 
 class EstimatorSchedule(L.Callback):
-    """Set IR-Net's EDE once per epoch to ``epoch / max_epochs`` of its range; networks without EDE are left alone."""
+    """Set IR-Net's EDE and ReCU's quantile once per epoch to ``epoch / max_epochs`` of their range."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move every estimator on."""
         progress = trainer.current_epoch / max(trainer.max_epochs or 1, 1)
         for module in pl_module.modules():
-            if isinstance(module, EDE):
+            if isinstance(module, EDE | ReCUWeight):
                 module.set_progress(progress)
 
 

@@ -9,6 +9,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from lit_scaledrop.arguments import (
     resolved_method,
 )
 from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule, RunCheckpoint
+from lit_scaledrop.ensemble import fit_ensemble
 from lit_scaledrop.evaluate import (
     CheckpointError,
     Evaluation,
@@ -143,6 +145,10 @@ class ScaleDropCLI(LightningCLI):
             while str(cause).startswith("Does not validate") and cause.__cause__:
                 cause = cause.__cause__
             raise ValueError(str(cause)) from error
+
+    def build(self) -> Any:
+        """Model and data of a planned fit, as a namespace; the plan itself keeps none."""
+        return self._parser("fit").instantiate_classes(self.config["fit"])
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Trainer with our loggers and callbacks beside the user's."""
@@ -273,6 +279,8 @@ def _fit(argv: list[str]) -> None:
     with exclusive(plan.run_dir):
         if is_finished(path):
             print(f"finished already: {path}")
+        elif plan.method is not None and plan.method.members > 1:
+            fit_ensemble(plan, _fit, partial(ScaleDropCLI, plan_only=True))
         else:
             ScaleDropCLI(argv)
 

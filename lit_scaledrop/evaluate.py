@@ -213,8 +213,10 @@ def set_drop_probability(network: nn.Module, p: float) -> None:
     Raises:
         ValueError: if ``p`` is no probability or nothing in the network is random.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, StochasticLayer)]
+    stochastic = [layer for layer in network.modules() if isinstance(layer, StochasticLayer)]
+    layers = [layer for layer in stochastic if hasattr(layer, "p")]
     if not layers:
-        raise ValueError("the network is deterministic: there is no drop probability to change")
+        what = "drops nothing" if stochastic else "is deterministic"
+        raise ValueError(f"the network {what}: there is no drop probability to change")
     for layer in layers:
         layer.get_buffer("p").fill_(check_probability(p))

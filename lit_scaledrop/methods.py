@@ -1,205 +1,70 @@
-"""A row of the paper's Table III is a :class:`Method`; :data:`METHODS` holds them all.
+"""The rows of the paper's Table III and what goes beyond it: :data:`METHODS`, from a name to a :class:`Method`.
 
-A network is a function of a method: it asks the method for its blocks (convolution, scale, pooling, BatchNorm),
-activations and feature dropout, and never which method it is. A new method is one entry here and at most one layer
-class.
+A new method is one entry here and at most one layer class. What each one does, and where it is simpler than its paper,
+is said where its layer is defined; what holds for all of them:
+
+- First and last layer are in full precision; convolution, (scale), (pooling), BatchNorm, activation is the order of a
+  block, in which BatchNorm removes a constant scale. So what XNOR-Net, DoReFa-Net, LAB and DSQ differ in is how signs
+  come about in training. XNOR-Net's own order (BatchNorm, sign, convolution, pooling) is the same sequence from sign to
+  sign, except for the first block.
+- XNOR-Net's map K, the mean magnitude of the inputs under each kernel, is left out, as its authors do for speed and as
+  CIFAR-10 networks commonly do: it would be a real-valued scale for each output pixel, which no crossbar computes.
+- DoReFa-Net keeps 32-bit gradients (1W/1A/32G); its two activation states are 0 and 1, so its nonlinearity is a clip
+  to [0, 1].
+- RAD is BNN with the distribution loss at weight 2 throughout the training (the authors end it a tenth before the
+  end). The values in front of the classifier, which no sign binarizes, are included.
+- SpinDrop, Spatial-SpinDrop and SpinBayes stand on IR-Net's binarization, as Proposed does.
+- Members of a deep ensemble are ordinary runs of ``member`` with seeds of their own; see ``lit_scaledrop.ensemble``.
 """
 
 import difflib
-from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-from torch import nn
+from lit_scaledrop.method import Estimator, Method, Placement, ScaleOptions
 
-from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear, WeightScale
-from lit_scaledrop.layers.dropout import MCDropout
-from lit_scaledrop.layers.scale_dropout import (
-    DropValue,
-    Mask,
-    MaskPer,
-    ScaleDropout,
-    check_probability,
-    set_adaptive_probability,
-)
-
-Placement = Literal["before_norm", "after_norm"]
-
-
-@dataclass(frozen=True)
-class ScaleOptions:
-    """How Scale-Dropout is used in a network."""
-
-    p: float | Literal["adaptive"] = "adaptive"
-    """drop probability of every layer, or "adaptive": from the layer's size"""
-    drop_value: DropValue = "unitary"
-    """what a dropped scale becomes"""
-    mask: Mask = "vector"
-    """one bit a layer, or one a channel"""
-    mask_per: MaskPer = "sample"
-    """one draw for each example of a training batch, or one for the batch"""
-    placement: Placement = "before_norm"
-    """the scale before or after BatchNorm"""
-
-    def __post_init__(self) -> None:
-        if self.p != "adaptive":
-            check_probability(self.p, "p (drop probability)")
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a network's layers compute, and what is random in them."""
-
-    label: str
-    """name in the paper's tables"""
-    reference: str
-    """where the method is defined"""
-    bits_w: int = 32
-    """bits a weight"""
-    bits_a: int = 32
-    """bits an activation"""
-    estimator: Literal["none", "ste", "ede"] = "none"
-    """gradient of the sign; "none": full precision"""
-    weight_scale: WeightScale = "none"
-    """analytic scale of the binary weights"""
-    activation: Literal["relu", "hardtanh"] = "hardtanh"
-    """nonlinearity; a sign needs a signed one, since sign(relu(x)) is constant"""
-    scale: ScaleOptions | None = None
-    """Scale-Dropout, or none"""
-    feature_dropout: float = 0.0
-    """MC-Dropout probability on the features before the classifier"""
-
-    def __post_init__(self) -> None:
-        if self.binary and self.activation == "relu":
-            raise ValueError("a binary method needs activation='hardtanh': sign(relu(x)) is constant")
-        check_probability(self.feature_dropout, "feature_dropout")
-
-    @property
-    def binary(self) -> bool:
-        """Whether hidden layers have 1-bit weights and activations."""
-        return self.estimator != "none"
-
-    @property
-    def bayesian(self) -> bool:
-        """Whether passes over one input differ."""
-        return self.scale is not None or self.feature_dropout > 0
-
-    def with_scale(self, **options: object) -> "Method":
-        """Copy with some of the :class:`ScaleOptions` replaced; ``None`` leaves an option as the method says.
-
-        Raises:
-            ValueError: if the method has no Scale-Dropout and an option is given.
-        """
-        given = {name: value for name, value in options.items() if value is not None}
-        if not given:
-            return self
-        if self.scale is None:
-            raise ValueError(f"method {self.label!r} has no Scale-Dropout: drop the option {', '.join(given)}")
-        return replace(self, scale=replace(self.scale, **given))  # type: ignore[arg-type]
-
-    def conv_block(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        t_min: float = 1e-3,
-        pool: nn.Module | None = None,
-    ) -> nn.Sequential:
-        """Hidden convolution with what stands between it and the activation: scale, pooling, BatchNorm.
-
-        Args:
-            in_channels: channels in.
-            out_channels: channels out.
-            kernel_size: side of the square kernel.
-            stride: stride.
-            padding: zeros around the input.
-            t_min: where EDE begins; IR-Net's depends on the topology.
-            pool: pooling in front of BatchNorm.
-        """
-        conv: nn.Conv2d
-        if self.binary:
-            conv = BinaryConv2d(
-                in_channels, out_channels, kernel_size, self._estimator(t_min), self._estimator(t_min),
-                stride=stride, padding=padding, weight_scale=self.weight_scale,
-            )  # fmt: skip
-        else:
-            conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-        return self._block("conv", conv, pool, nn.BatchNorm2d(out_channels))
-
-    def linear_block(self, in_features: int, out_features: int, *, t_min: float = 1e-3) -> nn.Sequential:
-        """Hidden linear layer with scale and BatchNorm; arguments as :meth:`conv_block`."""
-        linear: nn.Linear
-        if self.binary:
-            linear = BinaryLinear(
-                in_features,
-                out_features,
-                self._estimator(t_min),
-                self._estimator(t_min),
-                weight_scale=self.weight_scale,
-            )
-        else:
-            linear = nn.Linear(in_features, out_features, bias=False)
-        return self._block("linear", linear, None, nn.BatchNorm1d(out_features))
-
-    def activation_layer(self) -> nn.Module:
-        """Nonlinearity behind a block."""
-        return nn.ReLU() if self.activation == "relu" else nn.Hardtanh()
-
-    def feature_layer(self, num_features: int) -> nn.Module:
-        """What stands between the extracted features and the classifier."""
-        return MCDropout(num_features, self.feature_dropout) if self.feature_dropout else nn.Identity()
-
-    def finish(self, network: nn.Module) -> nn.Module:
-        """Set what needs the whole network: the layer-adaptive drop probabilities."""
-        if self.scale is not None and self.scale.p == "adaptive":
-            set_adaptive_probability(network)
-        return network
-
-    def _estimator(self, t_min: float) -> nn.Module:
-        return EDE(t_min) if self.estimator == "ede" else STE()
-
-    def _block(self, name: str, layer: nn.Conv2d | nn.Linear, pool: nn.Module | None, norm: nn.Module) -> nn.Sequential:
-        parts: OrderedDict[str, nn.Module] = OrderedDict({name: layer})
-        scale = None
-        if self.scale is not None:
-            scale = ScaleDropout(
-                layer.weight.shape[0],
-                p=0.0 if self.scale.p == "adaptive" else self.scale.p,
-                drop_value=self.scale.drop_value,
-                mask=self.scale.mask,
-                mask_per=self.scale.mask_per,
-                num_weights=layer.weight.numel(),
-            )
-        before = self.scale is not None and self.scale.placement == "before_norm"
-        if scale is not None and before:
-            parts["scale"] = scale
-        if pool is not None:
-            parts["pool"] = pool
-        parts["norm"] = norm
-        if scale is not None and not before:
-            parts["scale"] = scale
-        return nn.Sequential(parts)
-
+_IRNET = "Qin et al., CVPR 2020 (arXiv:1909.10788)"
+_GAL = "Gal & Ghahramani, ICML 2016 (arXiv:1506.02142)"
+_ENSEMBLE = "Lakshminarayanan et al., NeurIPS 2017 (arXiv:1612.01474)"
 
 METHODS: dict[str, Method] = {
     "fp": Method("FP", "full-precision reference of the IR-Net paper (arXiv:1909.10788)", activation="relu"),
-    "irnet": Method(
-        "IR-Net", "Qin et al., CVPR 2020 (arXiv:1909.10788)", 1, 1, estimator="ede", weight_scale="power_of_two"
+    "bnn": Method("BNN", "Courbariaux, Hubara et al., NeurIPS 2016 (arXiv:1602.02830)", 1, 1, estimator="bnn"),
+    "xnor": Method("XNOR", "Rastegari et al., ECCV 2016 (arXiv:1603.05279)", 1, 1, estimator="xnor"),
+    "dorefa": Method("DoReFa", "Zhou et al., 2016 (arXiv:1606.06160)", 1, 1, estimator="dorefa", activation="unit"),
+    "lab": Method("LAB", "Hou, Yao & Kwok, ICLR 2017 (arXiv:1611.01600)", 1, 1, estimator="lab"),
+    "dsq": Method("DSQ", "Gong et al., ICCV 2019 (arXiv:1908.05033)", 1, 1, estimator="dsq"),
+    "rad": Method("RAD", "Ding et al., CVPR 2019 (arXiv:1904.02823)", 1, 1, estimator="bnn", distribution_loss=2.0),
+    "irnet": Method("IR-Net", _IRNET, 1, 1, estimator="ede", weight_scale="power_of_two"),
+    "recu": Method("ReCU", "Xu et al., ICCV 2021 (arXiv:2103.12369)", 1, 1, estimator="recu"),
+    "mc_dropout_htanh": Method("MC-Dropout (HTanh)", _GAL, activation="hardtanh", feature_dropout=0.5),
+    "mc_dropout_relu": Method("MC-Dropout (ReLU)", _GAL, activation="relu", feature_dropout=0.5),
+    "mc_dropconnect": Method(
+        "MC-DropConnect", "Mobiny et al., 2019 (arXiv:1906.04569)", activation="relu", weight_dropout=0.5
     ),
-    "mc_dropout_htanh": Method(
-        "MC-Dropout (HTanh)",
-        "Gal & Ghahramani, ICML 2016 (arXiv:1506.02142)",
-        activation="hardtanh",
-        feature_dropout=0.5,
+    "spindrop": Method(
+        "SpinDrop", "Ahmed et al., IEEE JETCAS 13(1), 2023", 1, 1,
+        estimator="ede", weight_scale="power_of_two", input_dropout=0.1, input_dropout_per="neuron",
+    ),
+    "spatial_spindrop": Method(
+        "Spatial-SpinDrop", "Ahmed et al., 2023 (arXiv:2306.10185)", 1, 1,
+        estimator="ede", weight_scale="power_of_two", input_dropout=0.1, input_dropout_per="feature_map",
+    ),
+    "spinbayes": Method(
+        "SpinBayes", "Ahmed et al., ACM TECS, 2023", 1, 1, estimator="ede", arrays=4, divergence=1e-2
     ),
     "proposed": Method(
         "Proposed", "Ahmed et al., Scale-Dropout (arXiv:2311.15816)", 1, 1, estimator="ede", scale=ScaleOptions()
     ),
-}
+    "proposed_recu": Method(
+        "Proposed + ReCU", "Scale-Dropout (arXiv:2311.15816) on ReCU (arXiv:2103.12369)", 1, 1,
+        estimator="recu", scale=ScaleOptions(),
+    ),
+}  # fmt: skip
+METHODS["deep_ensemble"] = replace(METHODS["fp"], label="Deep Ensemble", reference=_ENSEMBLE, members=5, member="fp")
+METHODS["deep_ensemble_irnet"] = replace(
+    METHODS["irnet"], label="Deep Ensemble (IR-Net)", reference=_ENSEMBLE, members=5, member="irnet"
+)
 
 
 def lookup(kind: str, name: str, known: Iterable[str]) -> str:
@@ -227,3 +92,6 @@ def get_method(name: str) -> Method:
         ValueError: for an unknown name, with the nearest match.
     """
     return METHODS[lookup("method", name, METHODS)]
+
+
+__all__ = ["METHODS", "Estimator", "Method", "Placement", "ScaleOptions", "get_method", "lookup"]

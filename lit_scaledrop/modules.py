@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
+from lit_scaledrop.layers.binarization import follow_optimizer
 from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer
 from lit_scaledrop.methods import Placement, get_method
-from lit_scaledrop.networks import build_network
-from lit_scaledrop.objective import scale_regularization, weight_regularization
+from lit_scaledrop.networks import Shortcut, build_network
+from lit_scaledrop.objective import method_terms, scale_regularization, weight_regularization
 from lit_scaledrop.shapes import Float, Int
 
 Batch = tuple[Tensor, Tensor]
@@ -34,6 +35,8 @@ class LitClassifier(L.LightningModule):
         num_classes: classes of the data.
         in_channels: channels of the images.
         width: multiplier of all hidden channel counts.
+        shortcut: ResNet-18's skip at a change of shape: weight-free pooling or a 1x1 convolution; by default as the
+            network says (pooling).
         p: drop probability of every Scale-Dropout layer; by default as the method says (layer-adaptive).
         drop_value: what a dropped scale becomes; by default as the method says.
         mask: one bit a layer or one a channel; by default as the method says.
@@ -58,6 +61,7 @@ class LitClassifier(L.LightningModule):
         num_classes: int = 10,
         in_channels: int = 3,
         width: float = 1.0,
+        shortcut: Shortcut | None = None,
         p: float | None = None,
         drop_value: DropValue | None = None,
         mask: Mask | None = None,
@@ -79,7 +83,7 @@ class LitClassifier(L.LightningModule):
         self.method = get_method(method).with_scale(
             p=p, drop_value=drop_value, mask=mask, mask_per=mask_per, placement=scale_placement
         )
-        self.network = build_network(network, self.method, num_classes, in_channels, width)
+        self.network = build_network(network, self.method, num_classes, in_channels, width, shortcut)
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
         if compile_network:
@@ -94,12 +98,16 @@ class LitClassifier(L.LightningModule):
         return self.network(images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Task loss and both regularization terms, each logged on its own."""
+        """Task loss, both regularization terms and what the method adds, each logged on its own."""
         images, target = batch
         task = self._task_loss(self(images), target)
         scale, weight = scale_regularization(self.network), weight_regularization(self.network)
         loss = task + self.hparams["lambda_scale"] * scale + self.hparams["lambda_weight"] * weight
-        terms = {"loss/total": loss, "loss/task": task, "loss/scale": scale, "loss/weight": weight}
+        terms = {"loss/task": task, "loss/scale": scale, "loss/weight": weight}
+        for name, (factor, term) in method_terms(self.network, self.method).items():
+            loss = loss + factor * term
+            terms[f"loss/{name}"] = term
+        terms["loss/total"] = loss
         self.log_dict(
             {name: term.detach() for name, term in terms.items()}, on_step=False, on_epoch=True, sync_dist=True
         )
@@ -128,6 +136,11 @@ class LitClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, with a learning rate that changes every step."""
+        if self.method.members > 1:
+            raise ValueError(
+                f"an ensemble has no training of its own: train {self.method.members} networks of method "
+                f"{self.method.member!r}, as `scaledrop fit` does"
+            )
         h = self.hparams
         if h["optimizer"] == "sgd":
             optimizer: torch.optim.Optimizer = torch.optim.SGD(
@@ -135,6 +148,7 @@ class LitClassifier(L.LightningModule):
             )
         else:
             optimizer = torch.optim.Adam(self.parameters(), h["lr"])
+        follow_optimizer(self.network, optimizer)
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise ValueError("the learning rate schedule needs an end: set trainer.max_epochs or trainer.max_steps")

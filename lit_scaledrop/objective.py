@@ -3,13 +3,17 @@ r"""The training objective (paper eq. 10-17).
 $$ L = L_{task} + \lambda_s \sum_l (1 - \operatorname{mean}\alpha_l)^2 + \lambda_w \sum_l \|W_l\|^2 $$
 
 The scale term pulls each scale vector towards one, which is what a dropped scale equals. The weight term acts on the
-real-valued proxy weights, for every convolution and linear layer, so that all methods are regularized alike.
+real-valued proxy weights, for every convolution and linear layer, so that all methods are regularized alike. Some
+methods add a term of their own (:func:`method_terms`).
 """
 
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.layers.distribution_loss import DistributionLoss
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.layers.spinbayes import SpinBayesConv2d, SpinBayesLinear
+from lit_scaledrop.method import Method
 from lit_scaledrop.shapes import Float
 
 
@@ -23,3 +27,27 @@ def weight_regularization(model: nn.Module) -> Float[Tensor, ""]:
     r"""Sum over convolutions and linear layers of $\|W_l\|^2$, biases left out."""
     weights = [layer.weight for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     return nn.utils.get_total_norm(weights).square() if weights else torch.zeros(())
+
+
+def method_terms(model: nn.Module, method: Method) -> dict[str, tuple[float, Float[Tensor, ""]]]:
+    """Terms that only some methods have, each a mean over layers, by name with their weights in the objective.
+
+    ``distribution``: RAD's loss on what is binarized, of the last forward pass in training. ``divergence``: SpinBayes'
+    KL divergence of the weights' posterior.
+
+    Args:
+        model: network after its forward pass on a training batch.
+        method: what it is made of.
+    """
+    terms: dict[str, tuple[float, Tensor]] = {}
+    if method.distribution_loss:
+        losses = []
+        for layer in model.modules():
+            if isinstance(layer, DistributionLoss) and layer.loss is not None:
+                losses.append(layer.loss)
+                layer.loss = None  # taken once: the graph of the batch must not outlive it
+        terms["distribution"] = (method.distribution_loss, torch.stack(losses).mean())
+    if method.divergence:
+        layers = [layer for layer in model.modules() if isinstance(layer, SpinBayesConv2d | SpinBayesLinear)]
+        terms["divergence"] = (method.divergence, torch.stack([layer.divergence() for layer in layers]).mean())
+    return terms

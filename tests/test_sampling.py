@@ -8,7 +8,7 @@ from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior import PosteriorPredictive
 
-BAYESIAN = [name for name, method in METHODS.items() if method.bayesian]
+BAYESIAN = [name for name, method in METHODS.items() if method.stochastic]
 
 
 def network_of(method, network="lenet5"):

@@ -19,7 +19,7 @@ from lit_scaledrop.networks import NETWORKS, build_network
 from lit_scaledrop.posterior import PosteriorPredictive
 
 SCALE = [name for name, method in METHODS.items() if method.scale]
-BAYESIAN = [name for name, method in METHODS.items() if method.bayesian]
+BAYESIAN = [name for name, method in METHODS.items() if method.stochastic]
 
 
 def trained(net, seed=0):
@@ -147,13 +147,14 @@ def test_work_is_the_prefix_trees(network, method):
     posterior(x)
     rows = rows_of_layers(net, lambda: posterior(x))
     # an independent count: the distinct prefixes of what each sample has drawn in front of a layer
-    prefixes, expected = [()] * 20, {}
+    prefixes, expected, waiting = [()] * 20, {}, dict(posterior.plans[0].draws)
     for name, _ in net.named_modules():
+        # a convolution may draw itself, its weights or its inputs: then it works on what has been drawn
+        for layer in [layer for layer in waiting if layer == name or (name in rows and layer.startswith(f"{name}."))]:
+            draws = waiting.pop(layer).flatten(1).tolist()
+            prefixes = [(*prefix, tuple(draw)) for prefix, draw in zip(prefixes, draws, strict=True)]
         if name in rows:
             expected[name] = 3 * len(set(prefixes))
-        elif name in posterior.plans[0].draws:
-            draws = posterior.plans[0].draws[name].flatten(1).tolist()
-            prefixes = [(*prefix, tuple(draw)) for prefix, draw in zip(prefixes, draws, strict=True)]
     assert rows == expected
     mac = {layer.name: layer.mac for layer in trace_workload(net, (3, 32, 32))}
     work = sum(rows[name] / 3 * mac[name] for name in rows) / sum(mac.values())

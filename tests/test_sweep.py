@@ -375,7 +375,7 @@ def test_argv_is_what_wandb_agent_would_start(tmp_path, monkeypatch, profile):
             "${args}",
         ],
     }
-    for config in (sweep.load_sweep(ROOT / "sweeps" / "table3.yaml"), odd):
+    for config in (*map(sweep.load_sweep, (ROOT / "sweeps").glob("*.yaml")), odd):
         for point in sweep.grid(config["parameters"]):
             theirs = wandb_argv(config, point, tmp_path, monkeypatch)
             assert theirs[:2] == ["/usr/bin/env", "python"]
@@ -389,9 +389,9 @@ def test_table3_is_the_whole_table():
     ]
     assert argvs[-1][1:] == [
         "-m", "lit_scaledrop", "fit", "--config", "classify.yaml", "--config", "profile/cpu.yaml",
-        "--run.study=table3", "--model.network=resnet20", "--model.method=proposed", "--seed_everything=2",
+        "--run.study=table3", "--row=vgg_small/proposed", "--seed_everything=2",
     ]  # fmt: skip
-    assert len(argvs) == 8
+    assert len(argvs) == 2 * 26
 
 
 # --- signals ---

@@ -7,6 +7,8 @@ Forward, every estimator: $\operatorname{sign}(x) = +1$ for $x \ge 0$, else $-1$
 ``STE``    $g \cdot \mathbf 1[|x| \le 1]$ (BNN, arXiv:1602.02830)
 ``EDE``    $g \cdot k\,t\,(1 - \tanh^2(t x))$, $k = \max(1/t, 1)$, $t$ growing over the training (IR-Net)
 =========  =====================================================================================
+
+Those of the other methods are in ``quantizers.py``; ``binarization.py`` says who uses what.
 """
 
 import math
@@ -133,12 +135,17 @@ class _Binarized:
     weight_estimator: nn.Module
     input_estimator: nn.Module
     weight_scale: WeightScale
+    normalize: bool
+
+    def proxy_weight(self) -> Tensor:
+        """Real-valued weights as the estimator gets them."""
+        return normalize_weight(self.weight) if self.normalize else self.weight
 
     def binary_weight(self) -> Tensor:
-        """Weights as the layer uses them: +-1, times a power of two where the method asks for it."""
-        normalized = normalize_weight(self.weight)
-        binary = self.weight_estimator(normalized)
-        return binary * power_of_two_scale(normalized) if self.weight_scale == "power_of_two" else binary
+        """Weights as the layer uses them: +-1, times a scale where the method asks for it."""
+        proxy = self.proxy_weight()
+        binary = self.weight_estimator(proxy)
+        return binary * power_of_two_scale(proxy) if self.weight_scale == "power_of_two" else binary
 
 
 class BinaryConv2d(_Binarized, nn.Conv2d):
@@ -154,7 +161,10 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
         input_estimator: estimator for the input; ``nn.Identity()`` leaves it real.
         stride: stride.
         padding: zeros around the input.
+        dilation: distance of the kernel's elements.
+        groups: blocks of channels that see nothing of each other.
         weight_scale: ``"none"`` or IR-Net's ``"power_of_two"``.
+        normalize: channel-wise normalization in front of ``weight_estimator``.
 
     Shape: ``(batch, in_channels, height, width)`` to ``(batch, out_channels, height', width')``.
     """
@@ -163,21 +173,30 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int],
         weight_estimator: nn.Module,
         input_estimator: nn.Module,
         *,
-        stride: int = 1,
-        padding: int = 0,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
         weight_scale: WeightScale = "none",
+        normalize: bool = True,
     ) -> None:
-        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
         self.weight_estimator, self.input_estimator = weight_estimator, input_estimator
-        self.weight_scale = weight_scale
+        self.weight_scale, self.normalize = weight_scale, normalize
 
-    def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h_out w_out"]:
+    def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
         """Convolve."""
-        return F.conv2d(self.input_estimator(input), self.binary_weight(), None, self.stride, self.padding)
+        return self.multiply(self.input_estimator(input), self.binary_weight())
+
+    def multiply(
+        self, input: Float[Tensor, "rows c_in h w"], weight: Float[Tensor, "c_out ..."]
+    ) -> Float[Tensor, "rows c_out h_out w_out"]:
+        """Convolve with given weights."""
+        return F.conv2d(input, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
 
 class BinaryLinear(_Binarized, nn.Linear):
@@ -194,11 +213,18 @@ class BinaryLinear(_Binarized, nn.Linear):
         input_estimator: nn.Module,
         *,
         weight_scale: WeightScale = "none",
+        normalize: bool = True,
     ) -> None:
         nn.Linear.__init__(self, in_features, out_features, bias=False)
         self.weight_estimator, self.input_estimator = weight_estimator, input_estimator
-        self.weight_scale = weight_scale
+        self.weight_scale, self.normalize = weight_scale, normalize
 
-    def forward(self, input: Float[Tensor, "batch c_in"]) -> Float[Tensor, "batch c_out"]:
+    def forward(self, input: Float[Tensor, "batch *tokens c_in"]) -> Float[Tensor, "rows *tokens c_out"]:
         """Multiply."""
-        return F.linear(self.input_estimator(input), self.binary_weight())
+        return self.multiply(self.input_estimator(input), self.binary_weight())
+
+    def multiply(
+        self, input: Float[Tensor, "rows *tokens c_in"], weight: Float[Tensor, "c_out c_in"]
+    ) -> Float[Tensor, "rows *tokens c_out"]:
+        """Multiply by given weights."""
+        return F.linear(input, weight)

@@ -1,12 +1,13 @@
 """Topologies: functions of a ``Method``. A new one is a builder and an entry in ``NETWORKS``."""
 
+import inspect
 from collections.abc import Callable
 
 from torch import nn
 
 from lit_scaledrop.methods import Method, lookup
 from lit_scaledrop.networks.lenet5 import lenet5
-from lit_scaledrop.networks.resnet import resnet18, resnet20
+from lit_scaledrop.networks.resnet import Shortcut, resnet18, resnet20
 from lit_scaledrop.networks.vgg import vgg_small
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -18,7 +19,13 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_network(
-    name: str, method: Method, num_classes: int = 10, in_channels: int = 3, width: float = 1.0
+    name: str,
+    method: Method,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    width: float = 1.0,
+    shortcut: Shortcut | None = None,
+    image_size: int = 32,
 ) -> nn.Module:
     """Build a network.
 
@@ -28,14 +35,26 @@ def build_network(
         num_classes: outputs.
         in_channels: channels of the images.
         width: multiplier of all hidden channel counts, above 0.
+        shortcut: what a skip is where the shape changes; by default as the network says.
+        image_size: side of the images; masks for single neurons depend on it.
 
     Raises:
-        ValueError: for an unknown name (with the nearest match) or a width that is not positive.
+        ValueError: for an unknown name (with the nearest match), a width that is not positive, or a shortcut for a
+            network that has none to choose.
     """
     if width <= 0:
         raise ValueError(f"width must be above 0, got {width}")
     builder = NETWORKS[lookup("network", name, NETWORKS)]
-    return method.finish(builder(method, num_classes, in_channels, width))
+    options = {} if shortcut is None else {"shortcut": shortcut}
+    if options and not _has_shortcuts(builder):
+        choice = ", ".join(sorted(known for known, other in NETWORKS.items() if _has_shortcuts(other)))
+        raise ValueError(f"network {name!r} has no shortcuts to choose: leave shortcut out; these have: {choice}")
+    network = builder(method, num_classes, in_channels, width, **options)
+    return method.finish(network, (in_channels, image_size, image_size))
 
 
-__all__ = ["NETWORKS", "build_network", "lenet5", "resnet18", "resnet20", "vgg_small"]
+def _has_shortcuts(builder: Callable[..., nn.Module]) -> bool:
+    return "shortcut" in inspect.signature(builder).parameters
+
+
+__all__ = ["NETWORKS", "Shortcut", "build_network", "lenet5", "resnet18", "resnet20", "vgg_small"]

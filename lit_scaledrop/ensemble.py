@@ -1,0 +1,152 @@
+"""Deep ensembles (Lakshminarayanan et al., arXiv:1612.01474) as results of ``scaledrop fit``.
+
+The M members are ordinary runs of the method ``Method.member`` with seeds of their own: those of the deterministic
+rows, so each is trained once, wherever it is needed first. ``fit --model.method=deep_ensemble`` trains those that are
+missing, evaluates their checkpoints as M networks in one ``Predictive``, and writes a result like any other run. With
+the members' checkpoints at hand, ``scaledrop evaluate CHECKPOINT...`` finds the same metrics.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lit_scaledrop import provenance
+from lit_scaledrop.evaluate import (
+    CheckpointError,
+    Evaluation,
+    evaluate_network,
+    load_classifier,
+    normalized_test_set,
+)
+from lit_scaledrop.record import RunRecord
+from lit_scaledrop.report.results import Result, read_result, write_result
+
+if TYPE_CHECKING:
+    from lit_scaledrop.cli import ScaleDropCLI
+
+
+def member_seeds(seed: int, members: int) -> list[int]:
+    """Seeds of an ensemble's members; ensembles of different seeds share none.
+
+    Raises:
+        ValueError: for a seed below 1.
+
+    >>> member_seeds(1, 5), member_seeds(2, 5)
+    ([1, 2, 3, 4, 5], [6, 7, 8, 9, 10])
+    """
+    if seed < 1:
+        raise ValueError(f"an ensemble of {members} has the seeds (seed - 1) * {members} + 1 ...: seed must be above 0")
+    return [(seed - 1) * members + index + 1 for index in range(members)]
+
+
+def member_words(words: list[str], method: str, seed: int) -> list[str]:
+    """Command line of a member from that of the ensemble.
+
+    >>> member_words(["fit", "--model.method=deep_ensemble", "--seed_everything", "2", "--model.lr=0.1"], "fp", 7)
+    ['fit', '--model.lr=0.1', '--model.method=fp', '--seed_everything=7']
+    """
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        flag, equals, _ = word.partition("=")
+        if flag in ("--model.method", "--seed_everything"):
+            if not equals:
+                next(rest, None)
+        elif flag == "--row":
+            row = word.partition("=")[2] if equals else next(rest)
+            kept.append(f"--model.network={row.partition('/')[0]}")
+        else:
+            kept.append(word)
+    return [*kept, f"--model.method={method}", f"--seed_everything={seed}"]
+
+
+def fit_ensemble(
+    plan: "ScaleDropCLI", fit: Callable[[list[str]], None], replan: Callable[[list[str]], "ScaleDropCLI"]
+) -> Path:
+    """Train the missing members of an ensemble, evaluate it, and write its result.
+
+    Args:
+        plan: what ``fit`` would run, with a method of several members.
+        fit: trains one run from its command line, or finds it finished.
+        replan: plans one run from its command line.
+
+    Raises:
+        ValueError: for a start checkpoint, several devices, or a seed below 1.
+        CheckpointError: if a member's result is there and its checkpoint is not.
+    """
+    method, config = plan.method, plan.resolved
+    assert method is not None
+    if config.get("start"):
+        raise ValueError("the members of an ensemble begin with their own fresh weights: leave --ckpt_path out")
+    if config["trainer"]["fast_dev_run"]:
+        raise ValueError(f"fast_dev_run leaves no networks to evaluate: try it with --model.method={method.member}")
+    if str(config["trainer"]["devices"]) not in ("1", "auto", "[0]"):
+        raise ValueError(
+            "the members of an ensemble are trained on one device each: train them with "
+            f"--model.method={method.member} on several devices first, or leave --trainer.devices out"
+        )
+    record = RunRecord(plan.run_id, plan.run, config, method, plan.words, datetime.now(UTC), provenance.commit())
+    evaluation = Evaluation(**plan.config["fit"]["evaluation"].as_dict())
+    seeds = member_seeds(config["seed_everything"], method.members)
+    checkpoints, results = [], []
+    for index, seed in enumerate(seeds):
+        words = member_words(plan.words, method.member, seed)
+        print(f"ensemble member {index + 1} of {method.members}: {method.member}, seed {seed}", flush=True)
+        fit(words)
+        member = replan(words)
+        path = member.run.result_path(member.run_id)
+        checkpoints.append(chosen_checkpoint(member.run_dir / "checkpoints", evaluation.checkpoint, path))
+        results.append(read_result(path))
+    models = [load_classifier(path) for path in checkpoints]
+    data = plan.build().data
+    metrics, how = evaluate_network(
+        [model.network for model in models],
+        normalized_test_set(data),
+        evaluation,
+        data.num_classes,
+        _device(config["trainer"].get("accelerator")),
+    )
+    written = write_result(record.result(data, _training(results), how, metrics), plan.run.results)
+    print(f"accuracy {100 * metrics['cls/acc']:.2f} %, NLL {metrics['cls/nll']:.3f}: {written}", flush=True)
+    return written
+
+
+def chosen_checkpoint(folder: Path, which: str, result: Path) -> Path:
+    """The checkpoint of a finished run that was evaluated.
+
+    Args:
+        folder: its checkpoints.
+        which: ``"best"`` or ``"last"``.
+        result: its result, for the message.
+
+    Raises:
+        CheckpointError: if it is gone.
+    """
+    found = sorted(folder.glob("best*.ckpt" if which == "best" else "last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise CheckpointError(
+            f"an ensemble needs the networks of its members, but {folder} has no {which} checkpoint: "
+            f"delete {result} and run this again to train that member anew"
+        )
+    return found[-1]
+
+
+def _device(accelerator: Any) -> torch.device:
+    wanted = accelerator in (None, "auto", "gpu", "cuda")
+    return torch.device("cuda" if wanted and torch.cuda.is_available() else "cpu")
+
+
+def _training(members: list[Result]) -> dict[str, Any]:
+    """What the result says of the trainings: sums, means, and who the members are."""
+    first, all_of_them = members[0].training, [member.training for member in members]
+    return {
+        **{key: first[key] for key in ("epochs", "precision", "compiled")},
+        "seconds": round(sum(training["seconds"] for training in all_of_them), 1),
+        "device": "; ".join(sorted({training["device"] for training in all_of_them})),
+        "best_epoch": max(training["best_epoch"] for training in all_of_them),
+        "val_acc": sum(training["val_acc"] for training in all_of_them) / len(members),
+        "members": [{"id": m.id, "seed": m.seed, "val_acc": m.training["val_acc"]} for m in members],
+    }
