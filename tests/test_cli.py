@@ -100,7 +100,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--model.method=proposd"], "unknown method 'proposd'; did you mean 'proposed'? Known: fp, "),
+        (["--model.method=proposd"], "unknown method 'proposd'; did you mean 'proposed'? Known: bnn, "),
         (["--model.network=lenet"], "unknown network 'lenet'; did you mean 'lenet5'? Known: lenet5, "),
         (["--data=CIFAR10DataModul"], "unknown data 'CIFAR10DataModul'; did you mean 'CIFAR10DataModule'? Known: "),
         (["--data=datamodules.CIFARDataModule"], "did you mean 'CIFAR10DataModule'?"),

@@ -23,7 +23,8 @@ FIT = ("fit", "--config", "tiny.yaml")
 
 # `fit` in a process that gets a signal in the middle of its second epoch.
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
 from lit_scaledrop import modules
 from lit_scaledrop.__main__ import main
 
