@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lit_scaledrop.layers import MCDropout, ScaleDropout, draw_plan, enumerate_plan
+from lit_scaledrop.layers import STE, MCDropout, ScaleDropout, draw_plan, enumerate_plan
 from lit_scaledrop.layers.plans import Scheme
+from lit_scaledrop.layers.spinbayes import SpinBayesLinear
 
 SCHEMES = ("iid", "stratified", "systematic")
 
@@ -185,3 +186,13 @@ def test_schemes_are_checked_and_reproducible():
         assert torch.equal(kept(draw_plan(net, 9, 4, scheme)), kept(draw_plan(net, 9, 4, scheme)))
         assert torch.equal(state, torch.get_rng_state())
     assert Scheme.__args__ == SCHEMES
+
+
+def test_a_single_bit_without_a_probability_is_drawn_by_every_scheme():
+    """SpinBayes with two arrays: one fair bit and no drop probability."""
+    torch.manual_seed(0)
+    layer = SpinBayesLinear(6, 4, STE(), STE(), arrays=2)
+    for scheme in ("iid", "stratified", "systematic"):
+        bits = draw_plan(layer, 40, 1, scheme).draws[""].float()
+        assert bits.shape == (40, 1)
+        assert abs(bits.mean() - 0.5) < (0.4 if scheme == "iid" else 0.01)

@@ -60,8 +60,10 @@ def _spread(model: nn.Module, samples: int, generator: torch.Generator, scheme: 
         numbers = torch.rand(samples, *layer.uniform_shape, generator=generator, dtype=torch.float64)
         stratum = torch.rand(numbers.shape, generator=generator).argsort(0)
         uniform = (stratum + numbers) / samples
-        if scheme == "systematic" and layer.random_bits == 1:
-            p = float(layer.get_buffer("p"))
+        # a single bit without a probability of its own (SpinBayes with two arrays) stays stratified
+        p_dropped = dict(layer.named_buffers(recurse=False)).get("p")
+        if scheme == "systematic" and layer.random_bits == 1 and p_dropped is not None:
+            p = float(p_dropped)
             order = sorted(range(samples), key=prefixes.__getitem__)
             start = torch.rand((), generator=generator, dtype=torch.float64)
             steps = torch.floor(start + p * torch.arange(samples + 1)).diff()
