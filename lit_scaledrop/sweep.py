@@ -5,6 +5,7 @@ whose result file exists is skipped, so the same command goes on after a failure
 """
 
 import argparse
+import fnmatch
 import itertools
 import os
 import re
@@ -43,7 +44,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         extra = [*extra, f"--run.results={args.results}"]
     try:
         env = child_environment(os.environ, args.profile, args.file.stem, args.jobs)
-        points = plan_points(load_sweep(args.file), args.file.stem, env, args.seeds, extra, plan or _plan)
+        points = plan_points(load_sweep(args.file), args.file.stem, env, args.seeds, extra, plan or _plan, args.only)
         if args.dry_run:
             return _dry_run(points)
         return Runner(points, args.jobs, env, visible_gpus(env) if args.jobs > 1 else []).run()
@@ -150,6 +151,7 @@ def plan_points(
     seeds: Sequence[int] | None,
     extra: Sequence[str],
     plan: Plan,
+    only: Sequence[str] = ("*",),
 ) -> list[Point]:
     """The points of a sweep in order, all of them checked before the first is run.
 
@@ -160,9 +162,10 @@ def plan_points(
         seeds: instead of the values of `seed_everything`.
         extra: flags for every point.
         plan: finds the result file, and refuses bad flags.
+        only: shell patterns of names; points that fit none of them are left out.
 
     Raises:
-        SweepError: `fit` would refuse a point's flags, or two points are the same run.
+        SweepError: `fit` would refuse a point's flags, two points are the same run, or a pattern fits no point.
     """
     points: dict[Path, Point] = {}
     names: set[str] = set()
@@ -175,6 +178,8 @@ def plan_points(
                 break
             name = f"{base}-{n}"
         names.add(name)
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
+            continue
         try:
             result = Path(plan(flags))
         except (Exception, SystemExit) as error:  # jsonargparse exits on a bad flag
@@ -184,6 +189,9 @@ def plan_points(
         given = dict(flag.split("=", 1) for flag in flags if flag.startswith("--run.") and "=" in flag)
         folder = Path(given.get("--run.runs", "runs"), env["PROFILE"], given.get("--run.study", stem), "logs")
         points[result] = Point(name, argv, result, folder / f"{name}.log")
+    for pattern in only:
+        if not fnmatch.filter(names, pattern):
+            raise SweepError(f"--only {pattern} fits no point; there are {', '.join(sorted(names))}")
     return list(points.values())
 
 
@@ -223,6 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's seed_everything")
     parser.add_argument("--jobs", type=_positive, default=1, help="points at once (default: 1)")
     parser.add_argument("--results", help="folder of results (default: as in the configuration)")
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="PATTERN", help="points by name, e.g. 'resnet20-*' (default: all)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only show the commands and what is skipped")
     return parser
 

@@ -32,14 +32,14 @@ def test_every_published_row_is_one_point():
     paper = published("table3.csv")[["topology", "method", "bits_w", "bits_a", "bayesian"]]
     table = [tuple(row) for row in paper.itertuples(index=False, name=None)]
     assert len(table) == 26
-    assert Counter(keys("table3.yaml") + keys("table3-large.yaml")) == Counter(table)
+    assert Counter(keys("table3.yaml")) == Counter(table)
 
 
 def test_rows_beyond_the_paper_are_not_in_it_and_name_what_exists():
     beyond = keys("table3-beyond.yaml")
     assert len(set(beyond)) == len(beyond)
-    assert not set(beyond) & set(keys("table3.yaml") + keys("table3-large.yaml"))
-    every = rows("table3.yaml") + rows("table3-large.yaml") + rows("table3-beyond.yaml")
+    assert not set(beyond) & set(keys("table3.yaml"))
+    every = rows("table3.yaml") + rows("table3-beyond.yaml")
     for network, method in every:
         assert network in NETWORKS
         assert method in METHODS
@@ -68,7 +68,7 @@ def test_a_profile_has_additions_for_networks():
     assert files("--profile=quick", "--model.network", "resnet18") == [*base, "quick.resnet18.yaml"]
     assert files("--row=resnet18/fp", "--profile", "quick") == [*base, "quick.resnet18.yaml"]
     assert files("--profile", "quick", "--model.network=resnet18", "--row=vgg_small/fp")[2] == "quick.vgg_small.yaml"
-    assert files("--profile", "cpu", "--model.network=resnet18") == ["classify.yaml", "cpu.yaml"]
+    assert files("--profile", "paper", "--model.network=resnet18") == ["classify.yaml", "paper.yaml"]
     # flags still go before
     words = ["--profile", "quick", "--row=vgg_small/fp"]
     assert planned_result(words) != planned_result([*words, "--model.width=1"])

@@ -382,7 +382,7 @@ def test_argv_is_what_wandb_agent_would_start(tmp_path, monkeypatch, profile):
             assert sweep.build_command(config, point, os.environ) == [sys.executable, *theirs[2:]]
 
 
-def test_table3_is_that_of_resnet20():
+def test_table3_has_all_rows_and_seeds():
     config = sweep.load_sweep(ROOT / "sweeps" / "table3.yaml")
     argvs = [
         sweep.build_command(config, point, {"PROFILE": "cpu"}) for point in sweep.grid(config["parameters"], [1, 2])
@@ -391,7 +391,20 @@ def test_table3_is_that_of_resnet20():
         "-m", "lit_scaledrop", "fit", "--config", "classify.yaml", "--config", "profile/cpu.yaml",
         "--run.study=table3", "--row=resnet20/proposed", "--seed_everything=2",
     ]  # fmt: skip
-    assert len(argvs) == 2 * 7
+    assert len(argvs) == 2 * 26
+
+
+def test_only_takes_points_by_name():
+    config = sweep.load_sweep(ROOT / "sweeps" / "table3.yaml")
+
+    def names(*only):
+        points = sweep.plan_points(config, "table3", {"PROFILE": "cpu"}, None, [], lambda flags: flags[-2], only)
+        return [point.name for point in points]
+
+    assert len(names("resnet20-*")) == 7
+    assert names("*-rad-*", "resnet20-fp-seed1") == ["resnet18-rad-seed1", "vgg_small-rad-seed1", "resnet20-fp-seed1"]
+    with pytest.raises(sweep.SweepError, match=r"--only resnet50-\* fits no point; there are resnet18-fp-seed1"):
+        names("resnet20-*", "resnet50-*")
 
 
 # --- signals ---
