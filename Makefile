@@ -69,7 +69,7 @@ data: install  ## list the data sets that are there
 
 bench: install-dev  ## measure speed and memory anew into benchmarks/results (an idle machine, about an hour)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m pytest benchmarks
 
 clean:  ## remove .venv and caches; data, runs and results stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

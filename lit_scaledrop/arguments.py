@@ -27,9 +27,10 @@ def expand_configs(words: list[str]) -> list[str]:
 
     Without any ``--config``, a command begins with ``classify.yaml``. ``--row NETWORK/METHOD``, a row of Table III,
     stands for both flags, since a sweep's grid is a product and the table is not. A profile may have an addition for a
-    network, ``profile/NAME.NETWORK.yaml``, which comes right behind it where flags name that network. ``--fast`` and
-    ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the profile (without
-    one, behind the last ``--config``), so that every flag has a later word.
+    network, ``profile/NAME.NETWORK.yaml``, which comes right behind it where flags name that network.
+
+    ``--fast`` and ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the
+    profile (without one, behind the last ``--config``), so that every flag has a later word.
 
     Raises:
         ValueError: for an unknown profile, network or method, with the nearest match, and a value of ``--fast``.

@@ -52,7 +52,6 @@ from lit_scaledrop.report.results import is_finished, write_result
 from lit_scaledrop.run import Run, exclusive, require_writable, resume_checkpoint
 from lit_scaledrop.tracking import build_loggers, finish_loggers
 
-
 WORDS = (
     "Beside these: --profile NAME, the settings of a profile (quick, cpu, paper); --row NETWORK/METHOD, a row of Table "
     "III; --fast, torch.compile and bf16 in any profile; --no-fast, eager fp32. Flags override all of them."
@@ -84,7 +83,7 @@ class ScaleDropCLI(LightningCLI):
                 "prog": "scaledrop",
                 "default_config_files": [],
                 **strict,
-                **dict.fromkeys(self.subcommands(), {**strict, "epilog": WORDS}),
+                **{command: {**strict, "epilog": WORDS} for command in self.subcommands()},
             },
             load_from_checkpoint_support=False,
             args=expand_configs(words),

@@ -24,9 +24,9 @@ def require_compiler(device: torch.device) -> None:
         default = "clang++"
     compiler = os.environ.get(variable, default)
     missing = []
-    # Triton tries clang as well
-    if not (shutil.which(compiler) or (device.type == "cuda" and variable not in os.environ and shutil.which("clang"))):
-        missing.append(f"the compiler {compiler!r} (install one, or name another in the environment variable {variable})")
+    others = ["clang"] if device.type == "cuda" and variable not in os.environ else []  # Triton looks for both
+    if not any(map(shutil.which, [compiler, *others])):
+        missing.append(f"the compiler {compiler!r} (install one, or name yours in the environment variable {variable})")
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         missing.append("Python.h (install the development package of this Python)")
     if device.type == "cuda" and find_spec("triton") is None:

@@ -70,7 +70,7 @@ def test_a_missing_compiler_is_refused_before_training(place, capsys, monkeypatc
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert main(["fit", "--config=tiny.yaml", "--fast"]) == 1
     error = capsys.readouterr().err
-    assert "torch.compile on cpu needs the compiler 'no-such-compiler' (install one, or name another" in error
+    assert "torch.compile on cpu needs the compiler 'no-such-compiler' (install one, or name yours" in error
     assert "--no-fast" in error
     assert not list(place.rglob("*.ckpt"))
 
@@ -105,7 +105,7 @@ for method in {METHODS}:
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=300)
 
 
-class HostWaits(RuntimeError):
+class HostWaitError(RuntimeError):
     """An operation whose result the host, or the shape of what follows, depends on."""
 
 
@@ -116,7 +116,7 @@ class NoHostWait(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func.overloadpacket.__name__ in self.WAITS:
-            raise HostWaits(str(func))
+            raise HostWaitError(str(func))
         return func(*args, **(kwargs or {}))
 
 
@@ -135,7 +135,7 @@ def test_a_training_step_never_waits_for_the_device(network, method):
         step(model, "cpu", batch_idx=1)
         optimizer.step()
         # the look at the loss, once in 50 steps, is such a wait
-        with pytest.raises(HostWaits):
+        with pytest.raises(HostWaitError):
             step(model, "cpu", batch_idx=50)
 
 
