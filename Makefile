@@ -6,6 +6,8 @@ DATA    ?= data
 RESULTS ?= results
 SEEDS   ?= $(if $(filter paper,$(PROFILE)),1 2 3,)
 ONLY    ?=
+FAST    ?=
+SPEED   := $(if $(FAST),-- $(if $(filter 0 no false,$(FAST)),--no-fast,--fast))
 VENV    := .venv
 BIN     := $(VENV)/bin
 export DATA PROFILE
@@ -15,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: help install install-dev test lint types unit reproduce-table3 report data ablation-placement bench clean
 
 help:  ## show this list
-	@echo "make TARGET [PROFILE=quick|cpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*']"
+	@echo "make TARGET [PROFILE=quick|cpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 24
 
 install: $(VENV)/.installed  ## create .venv with all that training and evaluation need
@@ -52,7 +54,7 @@ unit: install-dev  ## tests and doctests on two processes
 # a failing point does not hide the table of the others
 reproduce-table3: install  ## train what is missing of Table III, then print it
 	@$(BIN)/scaledrop sweep sweeps/table3.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
-	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(patsubst %,'%',$(ONLY))); status=$$?; \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(patsubst %,'%',$(ONLY))) $(SPEED); status=$$?; \
 	$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS) && exit $$status
 
 report: install  ## print Table III from the results that are there
@@ -67,7 +69,7 @@ data: install  ## list the data sets that are there
 
 bench: install-dev  ## measure speed and memory anew into benchmarks/results (an idle machine, about an hour)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m pytest benchmarks
 
 clean:  ## remove .venv and caches; data, runs and results stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,1 +1,1 @@
-"""Measurements behind the README's numbers: ratios of two things measured in one run (``python -m benchmarks``)."""
+"""Measurements behind the README's numbers, ratios within one run: ``python -m pytest benchmarks``."""

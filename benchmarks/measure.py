@@ -1,35 +1,60 @@
 """Interleaved timing, peak memory, the machine's description, Markdown."""
 
+import copy
 import multiprocessing
 import os
-import statistics
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lit_scaledrop.provenance import commit, device_name
 
 
-def interleaved(cases: dict[str, Callable[[], object]], repeats: int, warm: bool = True) -> dict[str, float]:
-    """Median seconds of each case; in every round all cases run once, so that a slow minute slows all of them.
+def take_turns(
+    benchmark: Any, rounds: int, cases: dict[str, Callable[[], object]], warm: bool = True
+) -> dict[str, Any]:
+    """Time cases with pytest-benchmark, each once in every round, so that a slow minute slows all of them.
+
+    pytest-benchmark itself runs all rounds of one case and then those of the next: a busy machine would change the
+    ratio of their medians.
 
     Args:
-        cases: what to time, by name.
-        repeats: rounds.
+        benchmark: the fixture of pytest-benchmark.
+        rounds: how often each case is timed.
+        cases: what to time, by name; they make a group in the report.
         warm: run each case once before, untimed.
+
+    Returns:
+        The fixture of each case, whose ``extra_info`` takes what belongs to it beside the time.
     """
+    # a record for each case; pytest-benchmark wants its own fixture to be used
+    fixtures = dict(zip(cases, [benchmark, *(copy.copy(benchmark) for _ in range(len(cases) - 1))], strict=True))
+    group, node = benchmark.name, benchmark.fullname
+    for name, fixture in fixtures.items():
+        fixture.name, fixture.fullname, fixture.group, fixture.extra_info = name, f"{node}::{name}", group, {}
     if warm:
         for run in cases.values():
             run()
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(repeats):
+    for name, run in cases.items():
+        fixtures[name].pedantic(run)  # the first round makes the record
+    for _ in range(rounds - 1 if benchmark.enabled else 0):
         for name, run in cases.items():
             start = time.perf_counter()
             run()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+            fixtures[name].stats.update(time.perf_counter() - start)
+    return fixtures
+
+
+def by_group(results: Iterable[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
+    """Records of pytest-benchmark, those of one group, measured in turns, as a dictionary by case."""
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(result["group"], {})[result["name"]] = result
+    return list(groups.values())
 
 
 def peak_megabytes(prepare: Callable[..., Callable[[], object]], *arguments: object) -> float | None:
@@ -70,8 +95,14 @@ def machine(words: Sequence[str]) -> str:
     return (
         f"{device_name(torch.device('cpu'))}; torch {torch.__version__}; commit {sha[:10]}"
         f"{' (changed)' if dirty else ''}; load average {load} at the start. "
-        f"Command: `python -m benchmarks {' '.join(words)}`"
+        f"Command: `python -m pytest {shlex.join(_without_out(words))}`"
     )
+
+
+def _without_out(words: Sequence[str]) -> list[str]:
+    """The words without the folder of the tables, which changes no number."""
+    kept = [word for word, before in zip(words, ["", *words], strict=False) if "--out" not in (word, before)]
+    return [word for word in kept if not word.startswith("--out=")]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

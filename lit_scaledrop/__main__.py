@@ -28,6 +28,7 @@ def usage() -> str:
         "",
         "`scaledrop COMMAND --help` says more. Examples:",
         "  scaledrop fit --profile quick --model.method=proposed",
+        "  scaledrop fit --profile paper --fast                   torch.compile and bf16; --no-fast: neither",
         "  scaledrop sweep sweeps/table3.yaml --profile quick",
         "  scaledrop report table3 --profile quick",
     ]

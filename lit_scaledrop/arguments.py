@@ -18,6 +18,9 @@ from lit_scaledrop.methods import Method, get_method, lookup
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.rows import expand_rows, last_value
 
+#: one switch for ``torch.compile`` and bf16, in every profile
+SPEEDS = {"--fast": "fast.yaml", "--no-fast": "slow.yaml"}
+
 
 def expand_configs(words: list[str]) -> list[str]:
     """Let ``--profile NAME`` stand for its YAML file, and find the package's own files by their short name.
@@ -26,9 +29,13 @@ def expand_configs(words: list[str]) -> list[str]:
     stands for both flags, since a sweep's grid is a product and the table is not. A profile may have an addition for a
     network, ``profile/NAME.NETWORK.yaml``, which comes right behind it where flags name that network.
 
+    ``--fast`` and ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the
+    profile (without one, behind the last ``--config``), so that every flag has a later word.
+
     Raises:
-        ValueError: for an unknown profile, network or method, with the nearest match.
+        ValueError: for an unknown profile, network or method, with the nearest match, and a value of ``--fast``.
     """
+    words, speed = _take_speed(words)
     packaged = Path(str(resources.files("lit_scaledrop.configs")))
     profiles = {path.stem for path in (packaged / "profile").glob("*.yaml") if "." not in path.stem}
     split: list[str] = []
@@ -53,7 +60,20 @@ def expand_configs(words: list[str]) -> list[str]:
     has_base = any(Path(word).name in ("classify.yaml", "config.yaml") for word in expanded)
     if expanded and not has_base and not {"-h", "--help"} & set(expanded):
         expanded[1:1] = ["--config", str(packaged / "classify.yaml")]
+    if speed:
+        behind = [index for index, word in enumerate(expanded) if Path(word).parent == packaged / "profile"]
+        behind = behind or [index + 1 for index, word in enumerate(expanded) if word == "--config"] or [0]
+        expanded[behind[-1] + 1 : behind[-1] + 1] = ["--config", str(packaged / speed)]
     return expanded
+
+
+def _take_speed(words: list[str]) -> tuple[list[str], str | None]:
+    """The words without ``--fast`` and ``--no-fast``, and the file that the last of them stands for."""
+    for word in words:
+        if word.startswith(("--fast=", "--no-fast=")):
+            raise ValueError(f"--fast and --no-fast take no value, got {word!r}")
+    chosen = [word for word in words if word in SPEEDS]
+    return [word for word in words if word not in SPEEDS], SPEEDS[chosen[-1]] if chosen else None
 
 
 def resolved_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
@@ -94,7 +114,8 @@ def require_validation(config: dict[str, Any]) -> None:
 
 def known_flags(parser: argparse.ArgumentParser) -> set[str]:
     """Flags of a command, those of the model and the data included."""
-    flags = {flag for flag in parser._option_string_actions if flag.startswith("--")} | {"--profile", "--row"}
+    flags = {flag for flag in parser._option_string_actions if flag.startswith("--")}
+    flags |= {"--profile", "--row", *SPEEDS}
     classes: dict[str, list[type]] = {"model": [LitClassifier], "data": list(datamodules.DATAMODULES.values())}
     for group, members in classes.items():
         for member in members:

@@ -32,6 +32,7 @@ from lit_scaledrop.arguments import (
     resolved_method,
 )
 from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule, RunCheckpoint
+from lit_scaledrop.compilation import require_compiler
 from lit_scaledrop.ensemble import fit_ensemble
 from lit_scaledrop.evaluate import (
     CheckpointError,
@@ -50,6 +51,12 @@ from lit_scaledrop.record import RunRecord, training_record
 from lit_scaledrop.report.results import is_finished, write_result
 from lit_scaledrop.run import Run, exclusive, require_writable, resume_checkpoint
 from lit_scaledrop.tracking import build_loggers, finish_loggers
+
+WORDS = (
+    "Beside these: --profile NAME, the settings of a profile (quick, cpu, paper); --row NETWORK/METHOD, a row of Table "
+    "III; --fast, torch.compile and bf16 in any profile; --no-fast, eager fp32. Flags override all of them."
+)
+"""Words that stand for configuration files; `expand_configs` knows them, the parser does not."""
 
 
 class ScaleDropCLI(LightningCLI):
@@ -76,7 +83,7 @@ class ScaleDropCLI(LightningCLI):
                 "prog": "scaledrop",
                 "default_config_files": [],
                 **strict,
-                **dict.fromkeys(self.subcommands(), strict),
+                **{command: {**strict, "epilog": WORDS} for command in self.subcommands()},
             },
             load_from_checkpoint_support=False,
             args=expand_configs(words),
@@ -139,6 +146,8 @@ class ScaleDropCLI(LightningCLI):
                     self._parser(self.subcommand).instantiate_classes(self.config[self.subcommand])
             else:
                 super().instantiate_classes()
+                if self.model.hparams.get("compile_network"):
+                    require_compiler(self.trainer.strategy.root_device)
         except ValueError as error:
             cause: BaseException = error
             # jsonargparse wraps what a class says in what it tried itself

@@ -1,16 +1,23 @@
 """The benchmarks compare like with like."""
 
+import os
+import subprocess
+import sys
 import time
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.measure import interleaved, peak_megabytes, table
-from benchmarks.schemes import errors
-from benchmarks.training import our_loss, plain_like
+from benchmarks.bench_schemes import errors
+from benchmarks.bench_training import our_loss, plain_like
+from benchmarks.measure import peak_megabytes, table, take_turns
 from lit_scaledrop.layers import ScaleDropout
 from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import build_network
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
@@ -40,9 +47,80 @@ def test_the_plain_network_trains_as_ours(network, p):
     assert plain.eval()(x).shape == (4, 10)
 
 
-def test_interleaved_medians():
-    seconds = interleaved({"short": lambda: time.sleep(0.001), "long": lambda: time.sleep(0.02)}, repeats=3)
-    assert 0.001 <= seconds["short"] < 0.02 <= seconds["long"]
+class Benchmark:
+    """What `take_turns` uses of pytest-benchmark's fixture."""
+
+    name, fullname, enabled = "bench_it[1]", "bench_x.py::bench_it[1]", True
+
+    def pedantic(self, run):
+        self.stats = Seconds()
+        start = time.perf_counter()
+        run()
+        self.stats.update(time.perf_counter() - start)
+
+
+class Seconds(list):
+    update = list.append
+
+
+def test_cases_take_turns():
+    order = []
+
+    def wait(name, seconds):
+        order.append(name)
+        time.sleep(seconds)
+
+    cases = {"short": lambda: wait("s", 0.001), "long": lambda: wait("l", 0.03)}
+    fixture = Benchmark()
+    timed = take_turns(fixture, 3, cases)
+    assert order == list("slslslsl")  # once to warm up, then three rounds
+    assert timed["short"] is fixture
+    assert timed["long"] is not fixture
+    assert [case.group for case in timed.values()] == ["bench_it[1]"] * 2
+    assert [case.fullname for case in timed.values()] == [f"bench_x.py::bench_it[1]::{name}" for name in cases]
+    assert [len(case.stats) for case in timed.values()] == [3, 3]
+    assert 0.001 <= min(timed["short"].stats) < 0.03 <= min(timed["long"].stats)
+    assert timed["short"].extra_info is not timed["long"].extra_info
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """The benchmarks in a process of their own: they have their own settings of pytest."""
+    pytest.importorskip("pytest_benchmark", reason="pip install pytest-benchmark")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):  # pytest-benchmark is off in a worker
+        environment.pop(name, None)
+    words = ("-m", "pytest", "benchmarks", "-q", "--small", "--threads=1", *words)
+    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def cells(path: Path) -> list[list[str]]:
+    """Cells of the Markdown tables of a file, headers first."""
+    lines = [line for line in path.read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_small_benchmarks_run_and_write_their_tables(tmp_path):
+    done = run("--out", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = {path.stem for path in tmp_path.glob("*.md")}
+    assert written | {"peers"} == {"posterior", "training", "scaling", "schemes", "peers"}
+    assert ("peers" in written) == (find_spec("torch_uncertainty") is not None)
+    for name in written:
+        text = (tmp_path / f"{name}.md").read_text()
+        assert "Command: `python -m pytest benchmarks -q --small --threads=1`" in text
+    assert [row[0] for row in cells(tmp_path / "scaling.md")[1:]] == ["T = 2", "T = 4", "L = 1", "L = 2"]
+    header, *rows = cells(tmp_path / "posterior.md")
+    assert [row[header.index("execution")] for row in rows] == ["loop", "folded", "shared", "exact"]
+    loop, shared = (float(rows[index][header.index("ms/image")]) for index in (0, 2))
+    assert float(rows[2][header.index("times faster than loop")]) == pytest.approx(loop / shared, rel=0.02)
+    assert (tmp_path / "schemes.svg").stat().st_size > 1000
+
+
+def test_options_of_the_benchmarks_are_checked(tmp_path):
+    done = run("--out", str(tmp_path), "--repeats=0")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--repeats must be above 0, got 0" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def allocate(megabytes):

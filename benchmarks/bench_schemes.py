@@ -21,6 +21,8 @@ from lit_scaledrop.networks import build_network
 from lit_scaledrop.objective import scale_regularization
 from lit_scaledrop.posterior import PosteriorPredictive
 
+TITLE = "Error against the exact distribution"
+
 
 def train(epochs: int, limit: int) -> tuple[nn.Module, Tensor]:
     """A VGG-small of an eighth of the width and test images that it has not seen."""
@@ -93,20 +95,26 @@ def draw(rows: list[list[Any]], work: float, path: Path) -> None:
     plt.close(figure)
 
 
-def run(options: Any) -> str:
-    """Markdown, and the figure beside it where matplotlib is installed."""
+def bench_schemes(benchmark: Any, options: Any) -> None:
+    """Errors of all schemes. The time says nothing about a scheme: the plans are evaluated without forward passes."""
     network, x = train(1 if options.small else 4, 32 if options.small else 360)
     passes, seeds = ([5, 20], 3) if options.small else ([2, 5, 10, 20, 50, 100], 200)
-    rows, work, leaves = errors(network, x, passes, seeds)
+    rows, work, leaves = benchmark.pedantic(errors, (network, x, passes, seeds))
+    benchmark.extra_info.update(rows=rows, work=work, leaves=leaves, images=len(x), plans=seeds)
+
+
+def markdown(results: list[dict[str, Any]], options: Any) -> str:
+    """The table, and the figure beside it."""
+    info = results[0]["extra_info"]
+    rows, work = info["rows"], info["work"]
     base = {samples: error for scheme, samples, error, _ in rows if scheme == "iid"}
     text = table(
         ["scheme", "T", "RMS error", "passes of work", "variance of iid's"],
-        [[*row, (row[2] / base[row[1]]) ** 2] for row in rows] + [["exact", leaves, 0.0, work, 0.0]],
+        [[*row, (row[2] / base[row[1]]) ** 2] for row in rows] + [["exact", info["leaves"], 0.0, work, 0.0]],
     )
     path = options.out / "schemes.svg"
-    try:
-        draw(rows, work, path)
-        figure = f"![Error against the exact distribution over cost]({path.name})"
-    except ImportError as error:
-        figure = f"No figure: {error}. `pip install -e '.[bench]'` adds it."
-    return f"Predictive mean of {len(x)} test digits, {seeds} plans each.\n\n{text}\n\n{figure}"
+    draw(rows, work, path)
+    return (
+        f"Predictive mean of {info['images']} test digits, {info['plans']} plans each.\n\n{text}\n\n"
+        f"![Error against the exact distribution over cost]({path.name})"
+    )

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
-from benchmarks.measure import interleaved, peak_megabytes, table
+from benchmarks.measure import by_group, peak_megabytes, table
 from lit_scaledrop.execution import Execution
 from lit_scaledrop.methods import get_method
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior import PosteriorPredictive
+
+TITLE = "T passes: loop, folded, shared, exact"
 
 
 def posterior_of(network: str, width: float, samples: int, execution: Execution, seed: int = 0) -> PosteriorPredictive:
@@ -26,24 +29,34 @@ def prepare(network: str, width: float, samples: int, execution: Execution, batc
     return lambda: posterior(x)
 
 
-def run(options: Any) -> str:
-    """Markdown with one row for each network, T and execution."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Networks and T."""
+    small = metafunc.config.getoption("small")
+    metafunc.parametrize("samples", (2,) if small else (10, 20, 50))
+    metafunc.parametrize("network", ("vgg_small",) if small else ("vgg_small", "resnet18", "resnet20"))
+
+
+def bench_posterior(interleaved: Any, options: Any, network: str, samples: int) -> None:
+    """One network and T: every execution in turns, then the peak memory of each in a process of its own."""
+    kinds: list[Execution] = ["loop", "folded", "shared"] + (["exact"] if network == "vgg_small" else [])
+    cases = {kind: prepare(network, options.width, samples, kind, options.batch) for kind in kinds}
+    for kind, fixture in interleaved(cases, warm=False).items():
+        memory = peak_megabytes(prepare, network, options.width, samples, kind, options.batch)
+        fixture.extra_info.update(work=_work(network, options.width, samples, kind), peak_megabytes=memory)
+
+
+def markdown(results: list[dict[str, Any]], options: Any) -> str:
+    """One row for each network, T and execution."""
     rows: list[list[object]] = []
-    for network in ("vgg_small", "resnet18", "resnet20"):
-        for samples in (2, 3) if options.small else (10, 20, 50):
-            kinds: list[Execution] = ["loop", "folded", "shared"] + (["exact"] if network == "vgg_small" else [])
-            cases = {kind: prepare(network, options.width, samples, kind, options.batch) for kind in kinds}
-            seconds = interleaved(cases, options.repeats, warm=False)
-            memory = {
-                kind: peak_megabytes(prepare, network, options.width, samples, kind, options.batch) for kind in kinds
-            }
-            for kind in kinds:
-                own, base = memory[kind], memory["loop"]
-                rows.append([
-                    network, samples, kind, _work(network, options.width, samples, kind),
-                    1000 * seconds[kind] / options.batch, seconds["loop"] / seconds[kind],
-                    own, own / base if own and base else None,
-                ])  # fmt: skip
+    for cases in by_group(results):
+        base = cases["loop"]
+        for kind, case in cases.items():
+            own, loop = case["extra_info"]["peak_megabytes"], base["extra_info"]["peak_megabytes"]
+            rows.append([
+                case["params"]["network"], case["params"]["samples"], kind, case["extra_info"]["work"],
+                1000 * case["median"] / options.batch, base["median"] / case["median"],
+                own, own / loop if own and loop else None,
+            ])  # fmt: skip
     header = ["network", "T", "execution", "work in passes", "ms/image", "times faster than loop", "peak MB",
               "of the loop's"]  # fmt: skip
     return (

@@ -1,0 +1,85 @@
+"""The same posterior with torch-uncertainty's ``mc_dropout`` wrapper, side by side on one VGG-small."""
+
+import copy
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from benchmarks.measure import by_group, table
+from lit_scaledrop.layers import ScaleDropout
+from lit_scaledrop.methods import get_method
+from lit_scaledrop.networks import build_network
+from lit_scaledrop.posterior import PosteriorPredictive
+
+TITLE = "The same posterior with torch-uncertainty"
+
+
+class ScaleDrop(_DropoutNd):
+    """Scale-Dropout as the wrapper needs it: a dropout module that draws in training mode, one bit a forward."""
+
+    def __init__(self, layer: ScaleDropout) -> None:
+        super().__init__(float(layer.p))
+        self.scale = layer.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply by the scale or not at all."""
+        if self.training and bool(torch.rand(()) < self.p):
+            return x
+        return x * self.scale.view(1, -1, *[1] * (x.dim() - 2))
+
+
+METHODS = {
+    "mc_dropout_htanh": "MC-Dropout on the features, full precision",
+    "proposed": "Scale-Dropout, binary",
+}
+THEIRS = "torch-uncertainty, on_batch={}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def bench_peers(interleaved: Any, options: Any, method: str) -> None:
+    """The wrapper's loop and its folding into the batch, our loop, and what ``auto`` chooses; weights are the same."""
+    # 0.13; in 0.8 it was in models
+    library = pytest.importorskip("torch_uncertainty.methods", reason="pip install torch-uncertainty")
+    samples = 3 if options.small else 20
+    torch.manual_seed(0)
+    ours = build_network("vgg_small", get_method(method), width=options.width).eval()
+    theirs = copy.deepcopy(ours)
+    for name, layer in list(theirs.named_modules()):
+        if isinstance(layer, ScaleDropout):
+            theirs.set_submodule(name, ScaleDrop(layer))
+    if method != "proposed":
+        theirs.set_submodule("features", nn.Dropout(float(theirs.features.p)))
+    x = torch.randn(options.batch, 3, 32, 32)
+    torch.testing.assert_close(theirs.eval()(x), ours(x))
+    # a scalar mask folded into the batch would be the same in all passes
+    foldings = (False,) if method == "proposed" else (False, True)
+    cases: dict[str, Any] = {
+        THEIRS.format(on_batch): library.mc_dropout(theirs, samples, False, on_batch).eval() for on_batch in foldings
+    }
+    cases |= {f"ours, {how}": PosteriorPredictive(ours, samples, execution=how) for how in ("loop", "auto")}
+    with torch.no_grad():
+        fixtures = interleaved({name: partial(run, x) for name, run in cases.items()})
+    auto = cases["ours, auto"]
+    fixtures["ours, auto"].extra_info.update(samples=samples, choice=auto.choice, reason=auto.reason)
+
+
+def markdown(results: list[dict[str, Any]], options: Any) -> str:
+    """A table for each method."""
+    parts = []
+    for cases in by_group(results):
+        base, auto = cases[THEIRS.format(False)], cases["ours, auto"]
+        info = auto["extra_info"]
+        rows = [
+            [name, 1000 * case["median"] / options.batch, base["median"] / case["median"]]
+            for name, case in cases.items()
+        ]
+        parts.append(
+            f"{METHODS[auto['params']['method']]}: the same weights, T = {info['samples']}, batch of {options.batch}, "
+            f"width {options.width:g}; auto is {info['choice']}: {info['reason']}.\n\n"
+            + table(["implementation", "ms/image", "times faster than torch-uncertainty's loop"], rows)
+        )
+    return "\n\n".join(parts)
