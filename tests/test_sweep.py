@@ -398,7 +398,7 @@ def test_only_takes_points_by_name():
     config = sweep.load_sweep(ROOT / "sweeps" / "table3.yaml")
 
     def names(*only):
-        points = sweep.plan_points(config, "table3", {"PROFILE": "cpu"}, None, [], lambda flags: flags[-2], only)
+        points = sweep.plan_points(config, {"PROFILE": "cpu"}, None, [], lambda flags: f"r/p/s/{flags[-2]}", only)
         return [point.name for point in points]
 
     assert len(names("resnet20-*")) == 7
@@ -525,4 +525,4 @@ def test_help_says_where_the_flags_of_fit_go(capsys):
     with pytest.raises(SystemExit) as caught:
         sweep.main(["--help"])
     assert caught.value.code == 0
-    assert "FLAGS OF fit FOR EVERY POINT" in capsys.readouterr().out
+    assert "FLAGS OF fit (OR assess) FOR EVERY POINT" in capsys.readouterr().out
