@@ -76,7 +76,11 @@ def load_sweep(path: Path) -> dict[str, Any]:
         raise SweepError(f"{path}: method {method!r} does not run here yet, only grid; use wandb sweep and wandb agent")
     if method != "grid":
         raise SweepError(f"{path}: unknown method {method!r}; write 'method: grid'")
-    if not isinstance(command, list) or not {"${args}"} <= set(map(str, command)) or not set(PLANS) & {*map(str, command)}:
+    if (
+        not isinstance(command, list)
+        or not {"${args}"} <= set(map(str, command))
+        or not set(PLANS) & {*map(str, command)}
+    ):
         raise SweepError(f"{path}: needs 'command:', a list with the elements {' or '.join(PLANS)}, and ${{args}}")
     if not isinstance(parameters, dict) or not parameters:
         raise SweepError(f"{path}: needs 'parameters:' with at least one name")
@@ -212,7 +216,7 @@ def _plan_fit(flags: list[str]) -> Path:
 
 
 def _plan_assess(flags: list[str]) -> Path:
-    from lit_scaledrop.assess import planned_assessment
+    from lit_scaledrop.assessment import planned_assessment
 
     return planned_assessment(flags)
 

@@ -13,7 +13,7 @@ import torch
 from datamodules import DatasetNotFoundError
 from lit_scaledrop import assess, probes
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.assess import plan_assessment, planned_assessment
+from lit_scaledrop.assessment import plan_assessment, planned_assessment
 from lit_scaledrop.cli import fit, planned_result
 from lit_scaledrop.evaluate import Evaluation, load_classifier
 from lit_scaledrop.modules import LitClassifier

@@ -17,7 +17,7 @@ class Probe:
     parts: Callable[[Subject], Sequence[str]]
     """Names of what is measured, in order; it may look at the subject's data and settings, not at its networks."""
     measure: Callable[[Subject, str], dict[str, float]]
-    """One part -> its metrics, with keys as in the glossary. Raises ``DatasetNotFoundError`` where its data is absent."""
+    """One part -> its metrics, with keys as in the glossary. Raises ``DatasetNotFoundError`` where data is absent."""
 
 
 PROBES: dict[str, Probe] = {

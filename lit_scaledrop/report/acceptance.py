@@ -51,10 +51,10 @@ def table9(results: Sequence[Result], paper: pd.DataFrame) -> Report:
     notes: list[str] = []
     sections = [_section(group, paper, notes) for group in by_data(results)]
     notes += [
-        "The paper's words: accepted is what the rule does not call out-of-distribution; TPR, TNR and AR as in the rows.",
-        "The paper's row of ResNet-20 contradicts its accuracy of 86 %: accepted times AR is the share of images that are "
-        "accepted and right, and divided by TPR the share that is right, 41.00 % x 99.12 % / 59.24 % = 68.6 %. It is "
-        "shown as it is printed.",
+        "The paper's words: accepted is what the rule does not call out-of-distribution; TPR, TNR, AR as in the rows.",
+        "The paper's row of ResNet-20 contradicts its accuracy of 86 %: accepted times AR is the share of images that "
+        "are accepted and right, and divided by TPR the share that is right, 41.00 % x 99.12 % / 59.24 % = 68.6 %. It "
+        "is shown as it is printed.",
     ]
     data = pd.concat([section.frame for section in sections], ignore_index=True)
     names = [*identity(results[0]), *KEY, "n", "seeds", "epochs", "quantity", "ours", "ours_std", "paper", "difference"]

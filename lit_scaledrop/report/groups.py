@@ -125,7 +125,9 @@ def probe_arguments(runs: Sequence[Result]) -> str:
     """Further words of the sweep that measured with a probe: how many images, which parts."""
     asked = runs[0].config.get("assess", {})
     words = [f"--limit={asked['limit']}"] if asked.get("limit") else []
-    patterns = sorted({",".join(run.config["assess"]["parts"]) for run in runs if run.config.get("assess", {}).get("parts")})
+    patterns = sorted(
+        {",".join(run.config["assess"]["parts"]) for run in runs if run.config.get("assess", {}).get("parts")}
+    )
     words += [f"'--parts={pattern}'" for pattern in patterns[:1]]
     return f" -- {' '.join(words)}" if words else ""
 

@@ -1,4 +1,4 @@
-"""What a table is before it is rendered: a report of sections, each a frame of numbers and how its columns are shown."""
+"""What a table is before it is rendered: sections, each a frame of numbers and how its columns are shown."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ _TITLES = {
 _SHOWN = {
     "ood/rate": "detection rate (%) by the OOD rule",
     "ood/auroc/predictive_entropy": "AUROC (%) of the predictive entropy against the test images",
-    "ood/fpr95/predictive_entropy": "FPR95 (%) of the predictive entropy: test images flagged where 95 % of the suite are",
+    "ood/fpr95/predictive_entropy": "FPR95 (%) of the predictive entropy: test images flagged with 95 % of the suite",
 }
 _Runs = dict[tuple[Any, ...], list[Result]]
 
@@ -65,9 +65,8 @@ def table6(results: Sequence[Result], paper: pd.DataFrame) -> Report:
         notes += _absent(used)
     notes += [
         "The paper's numbers of this table are lost in our copy, so none stand beside ours; its rows are listed.",
-        "The paper's six suites are " + ", ".join(_TITLES[name] for name in PAPER_SUITES) + "; the others are OpenOOD's for "
-        "CIFAR-10, near (" + ", ".join(_TITLES[name] for name in NEAR) + ") and far (" + ", ".join(_TITLES[n] for n in FAR) + "). "
-        "OOD inputs are the positive class.",
+        f"The paper's six suites are {_named(PAPER_SUITES)}; the others are OpenOOD's for CIFAR-10, near "
+        f"({_named(NEAR)}) and far ({_named(FAR)}). OOD inputs are the positive class.",
         "A detection rate means little without the rate on the test images, the false alarms, in the first column.",
     ]  # fmt: skip
     return Report("Table VI: out-of-distribution detection", sections, notes, pd.concat(exports, ignore_index=True))
@@ -88,9 +87,12 @@ def _part(name: str, metric: str) -> Callable[[dict[str, Any]], float]:
     return lambda metrics: 100 * metrics[f"{name}/{metric}"]
 
 
+def _named(suites: Sequence[str]) -> str:
+    return ", ".join(_TITLES.get(name, name) for name in suites)
+
+
 def _by_score(runs: Sequence[Result]) -> str:
-    names = ", ".join(_TITLES.get(name, name) for name in _present(runs))
-    return f"AUROC (%) by score, mean over {names or 'no suite'}"
+    return f"AUROC (%) by score, mean over {_named(_present(runs)) or 'no suite'}"
 
 
 def _scores(suites: list[str]) -> dict[str, Callable[[dict[str, Any]], float]]:
@@ -135,8 +137,9 @@ def _export(key: tuple[Any, ...], runs: list[Result]) -> pd.DataFrame:
         mean, std = mean_and_std(runs, lambda metrics, name=name: metrics[name])  # type: ignore[misc]
         suite, _, metric = name.partition("/")
         about = runs[0].evaluation["suites"].get(suite, {})
+        what = {"suite": suite, "source": about.get("source", ""), "metric": metric}
         images = about.get("images", runs[0].evaluation["images"])
-        lines.append(head | {"suite": suite, "source": about.get("source", ""), "images": images, "metric": metric, "mean": mean, "std": std})  # noqa: E501  # fmt: skip
+        lines.append(head | what | {"images": images, "mean": mean, "std": std})
     return pd.DataFrame(lines)
 
 

@@ -74,7 +74,9 @@ def _section(
 ) -> Section:
     used = [run for runs in shown.values() for run in runs]
     first, (prefix, what) = used[0], _VARIANTS[variant]
-    measured = [s for s in SEVERITIES if any(f"{prefix}/{c}/{s}/cls/error" in r.metrics for r in used for c in corruptions)]
+    measured = [
+        s for s in SEVERITIES if any(f"{prefix}/{c}/{s}/cls/error" in r.metrics for r in used for c in corruptions)
+    ]
     lines = []
     for key, runs in shown.items():
         for corruption in (*corruptions, MEAN):

@@ -59,14 +59,20 @@ def test_table6(make):
     # the paper's nine rows are there, without numbers
     assert len(rates) == 9
     assert row(rates, topology="VGG-small", method="SpinBayes")["Gaussian"] == ""
-    fpr = rows(text, "95 % of the suite are")
+    fpr = rows(text, "95 % of the suite")
     assert row(fpr, topology="ResNet-20", method="Proposed")["Gaussian"] == "15.00 ± 7.07"
     assert "test images" not in fpr[0]
     scores = rows(text, "mean over Gaussian, CIFAR-100")
     assert row(scores, topology="ResNet-20", method="Proposed")["variance"] == "63.75 ± 5.30"
     assert "- Absent, and replaced by nothing: SVHN: data set 'svhn' not found under the data folder." in text
     assert "lost in our copy" in text
-    for part in ("Profile cpu", "fingerprint f00d", "T = 20 (Proposed)", "generated, seed 0, 500 images", "0.1-quantile"):
+    for part in (
+        "Profile cpu",
+        "fingerprint f00d",
+        "T = 20 (Proposed)",
+        "generated, seed 0, 500 images",
+        "0.1-quantile",
+    ):
         assert part in text
 
 
