@@ -50,7 +50,7 @@ from lit_scaledrop.identity import run_identity
 from lit_scaledrop.modules import LitClassifier  # noqa: F401  likewise
 from lit_scaledrop.record import RunRecord, keep_or_write, training_record
 from lit_scaledrop.report.results import is_finished
-from lit_scaledrop.run import UNFINISHED, Run, exclusive, find_network, require_writable, resume_checkpoint
+from lit_scaledrop.run import Run, begin_anew, exclusive, find_network, require_writable, resume_checkpoint
 from lit_scaledrop.tracking import build_loggers, finish_loggers
 
 
@@ -310,7 +310,7 @@ def _fit(argv: list[str], need_network: bool) -> None:
             fit_ensemble(plan, partial(fit, need_network=True), plan_fit)
         else:
             if path.exists():
-                (plan.run_dir / UNFINISHED).touch()
+                begin_anew(plan.run_dir)
             ScaleDropCLI(argv)
 
 

@@ -1,6 +1,7 @@
 """The folder of one run: who works in it, which checkpoint to go on from, and whether its network is there."""
 
 import fcntl
+import itertools
 import os
 import sys
 import tempfile
@@ -84,6 +85,17 @@ def find_network(run: Run, run_id: str, which: Literal["best", "last"]) -> Train
     if (run.run_dir(run_id) / UNFINISHED).exists() or _epochs(checkpoint) != epochs:
         return None
     return TrainedNetwork(record, checkpoint)
+
+
+def begin_anew(run_dir: Path) -> None:
+    """Mark that a network with a result is trained anew; checkpoints that do not belong to it are laid aside."""
+    mark, folder = run_dir / UNFINISHED, run_dir / "checkpoints"
+    if mark.exists():
+        return  # a training anew that was killed goes on
+    if folder.is_dir():
+        names = (folder.with_name(f"checkpoints.stale{n}") for n in itertools.count(1))
+        os.replace(folder, next(name for name in names if not name.exists()))
+    mark.touch()
 
 
 def _is_sound(path: Path) -> bool:
