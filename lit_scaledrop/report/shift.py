@@ -128,7 +128,7 @@ def _with_means(paper: pd.DataFrame) -> pd.DataFrame:
     frame = paper.drop(columns="source").rename(columns=columns)
     parts = []
     for _, rows in frame.groupby(KEY, sort=False):
-        means = rows.iloc[:1].assign(corruption=MEAN, **rows[list(columns.values())].mean().to_dict())
+        means = rows.iloc[:1].assign(corruption=MEAN, **{name: rows[name].mean() for name in columns.values()})
         parts += [rows, means]
     return pd.concat(parts, ignore_index=True)
 
