@@ -279,6 +279,7 @@ def fit(argv: list[str], need_network: bool = False) -> bool:
     Returns:
         Whether this is the first of the processes that train the network, the one that goes on when it is trained.
     """
+    quiet()
     with _our_errors():
         _fit(["fit", *argv], need_network)
     return _rank() == 0
