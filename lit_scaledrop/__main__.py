@@ -12,6 +12,7 @@ COMMANDS = {
     "test": ("lit_scaledrop.cli:main", "deterministic test accuracy of a checkpoint (LightningCLI)"),
     "predict": ("lit_scaledrop.cli:main", "class probabilities of a checkpoint (LightningCLI)"),
     "evaluate": ("lit_scaledrop.evaluate_command:main", "posterior metrics of a checkpoint on a test set"),
+    "assess": ("lit_scaledrop.assess:main", "uncertainty, shift and calibration of a run of Table III"),
     "summary": ("lit_scaledrop.summary:main", "weights, memory, operations and random bits of a network by layer"),
     "sweep": ("lit_scaledrop.sweep:main", "run a W&B sweep file here, without a server"),
     "report": ("lit_scaledrop.report.command:main", "render a table from the results"),
@@ -31,6 +32,7 @@ def usage() -> str:
         "  scaledrop fit --profile paper --fast                   torch.compile and bf16; --no-fast: neither",
         "  scaledrop sweep sweeps/table3.yaml --profile quick",
         "  scaledrop report table3 --profile quick",
+        "  scaledrop assess --probe table6 --profile quick --row resnet20/proposed",
     ]
     return "\n".join(lines)
 

@@ -69,7 +69,17 @@ class ScaleGradient(L.Callback):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ``ModelCheckpoint`` for a run whose folder may move, or that begins with another run's checkpoint."""
+    """Lightning's ``ModelCheckpoint`` for a run whose folder may move, or that begins with another run's checkpoint.
+
+    With ``save_last``, ``last.ckpt`` is the last epoch. Lightning 2.6 writes it only together with a new best one, so a
+    killed run would go back to its best epoch and an evaluation of the last epoch would be one of the best.
+    """
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the epoch if it is the best, and as the last one in any case."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.save_last and not self._should_skip_saving_checkpoint(trainer):  # it skips a step that is saved
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     @property
     def state_key(self) -> str:

@@ -8,6 +8,8 @@ import logging
 import sys
 import warnings
 from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
@@ -47,9 +49,9 @@ from lit_scaledrop.evaluate import (
 )
 from lit_scaledrop.identity import run_identity
 from lit_scaledrop.modules import LitClassifier  # noqa: F401  likewise
-from lit_scaledrop.record import RunRecord, training_record
-from lit_scaledrop.report.results import is_finished, write_result
-from lit_scaledrop.run import Run, exclusive, require_writable, resume_checkpoint
+from lit_scaledrop.record import RunRecord, keep_or_write, training_record
+from lit_scaledrop.report.results import is_finished
+from lit_scaledrop.run import Run, begin_anew, exclusive, find_network, require_writable, resume_checkpoint
 from lit_scaledrop.tracking import build_loggers, finish_loggers
 
 WORDS = (
@@ -241,10 +243,10 @@ class ScaleDropCLI(LightningCLI):
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
         method = self.model.method
         record = RunRecord(self.run_id, self.run, self.resolved, method, self.words, self.started, self.commit)
-        written = write_result(record.result(self.datamodule, training, how, metrics), self.run.results)
+        result = record.result(self.datamodule, training, how, metrics)
         tested = {f"test/{name}": value for name, value in metrics.items()}
+        keep_or_write(result, self.run)
         finish_loggers(self.trainer.loggers, tested, self.trainer.global_step)
-        print(f"accuracy {100 * metrics['cls/acc']:.2f} %, NLL {metrics['cls/nll']:.3f}: {written}", flush=True)
 
 
 def _rank() -> int:
@@ -252,30 +254,56 @@ def _rank() -> int:
     return getattr(rank_zero_only, "rank", 0)
 
 
+def plan_fit(argv: list[str]) -> ScaleDropCLI:
+    """What ``scaledrop fit`` with ``argv`` behind it would run: its arguments checked, its identity found."""
+    quiet()
+    return ScaleDropCLI(["fit", *argv], plan_only=True)
+
+
 def planned_result(argv: list[str]) -> Path:
     """Path of the result that ``scaledrop fit`` with ``argv`` behind it will write; nothing is built or run."""
-    quiet()
-    cli = ScaleDropCLI(["fit", *argv], plan_only=True)
+    cli = plan_fit(argv)
     return cli.run.result_path(cli.run_id)
 
 
 def main(argv: list[str]) -> int:
     """Run ``fit``, ``validate``, ``test`` or ``predict``."""
     quiet()
-    try:
-        if argv[0] == "fit" and not any(word.startswith(("-h", "--help", "--print_config")) for word in argv):
-            _fit(argv)
-        else:
+    if argv[0] == "fit" and not any(word.startswith(("-h", "--help", "--print_config")) for word in argv):
+        fit(argv[1:])
+    else:
+        with _our_errors():
             ScaleDropCLI(argv)
-    except MisconfigurationException as error:
-        raise ValueError(str(error)) from error
     return 0
 
 
-def _fit(argv: list[str]) -> None:
+def fit(argv: list[str], need_network: bool = False) -> bool:
+    """Train, evaluate and record one run, unless that is done.
+
+    Args:
+        argv: what follows ``scaledrop fit``.
+        need_network: whether a result is not enough: where its checkpoint is gone, the network is trained anew and the
+            result is kept.
+
+    Returns:
+        Whether this is the first of the processes that train the network, the one that goes on when it is trained.
+    """
+    quiet()
+    with _our_errors():
+        _fit(["fit", *argv], need_network)
+    return _rank() == 0
+
+
+def _fit(argv: list[str], need_network: bool) -> None:
     plan = ScaleDropCLI(argv, plan_only=True)
     path = plan.run.result_path(plan.run_id)
-    if is_finished(path, move_broken=False):
+
+    def done(move_broken: bool) -> bool:
+        which = plan.config["fit"]["evaluation"]["checkpoint"]
+        finished = is_finished(path, move_broken=move_broken)
+        return finished and (not need_network or find_network(plan.run, plan.run_id, which) is not None)
+
+    if done(move_broken=False):
         if _rank() == 0:
             print(f"finished already: {path}")
         return
@@ -286,12 +314,22 @@ def _fit(argv: list[str]) -> None:
     for folder in (path.parent, plan.run_dir):
         require_writable(folder)
     with exclusive(plan.run_dir):
-        if is_finished(path):
+        if done(move_broken=True):
             print(f"finished already: {path}")
         elif plan.method is not None and plan.method.members > 1:
-            fit_ensemble(plan, _fit, partial(ScaleDropCLI, plan_only=True))
+            fit_ensemble(plan, partial(fit, need_network=True), plan_fit)
         else:
+            if path.exists():
+                begin_anew(plan.run_dir)
             ScaleDropCLI(argv)
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
 
 
 def quiet() -> None:

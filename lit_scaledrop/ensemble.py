@@ -11,18 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from lit_scaledrop import provenance
 from lit_scaledrop.evaluate import (
     CheckpointError,
     Evaluation,
     evaluate_network,
+    evaluation_device,
     load_classifier,
     normalized_test_set,
 )
-from lit_scaledrop.record import RunRecord
-from lit_scaledrop.report.results import Result, read_result, write_result
+from lit_scaledrop.record import RunRecord, keep_or_write
+from lit_scaledrop.report.results import Result
+from lit_scaledrop.run import TrainedNetwork, find_network
 
 if TYPE_CHECKING:
     from lit_scaledrop.cli import ScaleDropCLI
@@ -45,8 +45,8 @@ def member_seeds(seed: int, members: int) -> list[int]:
 def member_words(words: list[str], method: str, seed: int) -> list[str]:
     """Command line of a member from that of the ensemble.
 
-    >>> member_words(["fit", "--model.method=deep_ensemble", "--seed_everything", "2", "--model.lr=0.1"], "fp", 7)
-    ['fit', '--model.lr=0.1', '--model.method=fp', '--seed_everything=7']
+    >>> member_words(["--model.method=deep_ensemble", "--seed_everything", "2", "--model.lr=0.1"], "fp", 7)
+    ['--model.lr=0.1', '--model.method=fp', '--seed_everything=7']
     """
     kept: list[str] = []
     rest = iter(words)
@@ -64,18 +64,43 @@ def member_words(words: list[str], method: str, seed: int) -> list[str]:
 
 
 def fit_ensemble(
-    plan: "ScaleDropCLI", fit: Callable[[list[str]], None], replan: Callable[[list[str]], "ScaleDropCLI"]
+    plan: "ScaleDropCLI", fit: Callable[[list[str]], object], replan: Callable[[list[str]], "ScaleDropCLI"]
 ) -> Path:
     """Train the missing members of an ensemble, evaluate it, and write its result.
 
     Args:
         plan: what ``fit`` would run, with a method of several members.
-        fit: trains one run from its command line, or finds it finished.
+        fit: trains one run from its command line, or finds it finished with its network.
         replan: plans one run from its command line.
 
     Raises:
         ValueError: for a start checkpoint, several devices, or a seed below 1.
-        CheckpointError: if a member's result is there and its checkpoint is not.
+    """
+    method, config = plan.method, plan.resolved
+    assert method is not None
+    record = RunRecord(plan.run_id, plan.run, config, method, plan.words, datetime.now(UTC), provenance.commit())
+    evaluation = Evaluation(**plan.config["fit"]["evaluation"].as_dict())
+    members = train_members(plan, fit, replan)
+    models = [load_classifier(member.checkpoint) for member in members]
+    data = plan.build().data
+    metrics, how = evaluate_network(
+        [model.network for model in models],
+        normalized_test_set(data),
+        evaluation,
+        data.num_classes,
+        evaluation_device(config["trainer"].get("accelerator")),
+    )
+    training = members_training([member.record for member in members])
+    return keep_or_write(record.result(data, training, how, metrics), plan.run)
+
+
+def train_members(
+    plan: "ScaleDropCLI", fit: Callable[[list[str]], object], replan: Callable[[list[str]], "ScaleDropCLI"]
+) -> list[TrainedNetwork]:
+    """Networks of an ensemble, those that are missing trained first; the arguments are those of `fit_ensemble`.
+
+    Raises:
+        ValueError: for a start checkpoint, several devices, or a seed below 1.
     """
     method, config = plan.method, plan.resolved
     assert method is not None
@@ -88,59 +113,23 @@ def fit_ensemble(
             "the members of an ensemble are trained on one device each: train them with "
             f"--model.method={method.member} on several devices first, or leave --trainer.devices out"
         )
-    record = RunRecord(plan.run_id, plan.run, config, method, plan.words, datetime.now(UTC), provenance.commit())
-    evaluation = Evaluation(**plan.config["fit"]["evaluation"].as_dict())
-    seeds = member_seeds(config["seed_everything"], method.members)
-    checkpoints, results = [], []
-    for index, seed in enumerate(seeds):
-        words = member_words(plan.words, method.member, seed)
+    which = plan.config["fit"]["evaluation"]["checkpoint"]
+    networks = []
+    for index, seed in enumerate(member_seeds(config["seed_everything"], method.members)):
+        words = member_words(plan.words[1:], method.member, seed)
         print(f"ensemble member {index + 1} of {method.members}: {method.member}, seed {seed}", flush=True)
         fit(words)
         member = replan(words)
-        path = member.run.result_path(member.run_id)
-        checkpoints.append(chosen_checkpoint(member.run_dir / "checkpoints", evaluation.checkpoint, path))
-        results.append(read_result(path))
-    models = [load_classifier(path) for path in checkpoints]
-    data = plan.build().data
-    metrics, how = evaluate_network(
-        [model.network for model in models],
-        normalized_test_set(data),
-        evaluation,
-        data.num_classes,
-        _device(config["trainer"].get("accelerator")),
-    )
-    written = write_result(record.result(data, _training(results), how, metrics), plan.run.results)
-    print(f"accuracy {100 * metrics['cls/acc']:.2f} %, NLL {metrics['cls/nll']:.3f}: {written}", flush=True)
-    return written
+        network = find_network(member.run, member.run_id, which)
+        if network is None:
+            folder = member.run_dir / "checkpoints"
+            raise CheckpointError(f"the training of a member left no {which} checkpoint in {folder}")
+        networks.append(network)
+    return networks
 
 
-def chosen_checkpoint(folder: Path, which: str, result: Path) -> Path:
-    """The checkpoint of a finished run that was evaluated.
-
-    Args:
-        folder: its checkpoints.
-        which: ``"best"`` or ``"last"``.
-        result: its result, for the message.
-
-    Raises:
-        CheckpointError: if it is gone.
-    """
-    found = sorted(folder.glob("best*.ckpt" if which == "best" else "last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise CheckpointError(
-            f"an ensemble needs the networks of its members, but {folder} has no {which} checkpoint: "
-            f"delete {result} and run this again to train that member anew"
-        )
-    return found[-1]
-
-
-def _device(accelerator: Any) -> torch.device:
-    wanted = accelerator in (None, "auto", "gpu", "cuda")
-    return torch.device("cuda" if wanted and torch.cuda.is_available() else "cpu")
-
-
-def _training(members: list[Result]) -> dict[str, Any]:
-    """What the result says of the trainings: sums, means, and who the members are."""
+def members_training(members: list[Result]) -> dict[str, Any]:
+    """What the result of an ensemble says of its members' trainings: sums, means, and who they are."""
     first, all_of_them = members[0].training, [member.training for member in members]
     return {
         **{key: first[key] for key in ("epochs", "precision", "compiled")},

@@ -108,6 +108,12 @@ def evaluate_network(
     return values, how
 
 
+def evaluation_device(accelerator: Any) -> torch.device:
+    """The one device that an evaluation without a trainer runs on, given the trainer's ``accelerator``."""
+    wanted = accelerator in (None, "auto", "gpu", "cuda")
+    return torch.device("cuda" if wanted and torch.cuda.is_available() else "cpu")
+
+
 def normalized_test_set(datamodule: Any) -> Iterable[tuple[Tensor, Tensor]]:
     """The whole test set of a data module, normalized as in training, whatever processes its trainer has."""
     datamodule.setup("test")

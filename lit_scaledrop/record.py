@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,8 +11,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lit_scaledrop import provenance
 from lit_scaledrop.identity import run_identity
 from lit_scaledrop.methods import Method
-from lit_scaledrop.report.results import Result
-from lit_scaledrop.run import Run
+from lit_scaledrop.report.results import Result, is_finished, read_result, write_atomic, write_result
+from lit_scaledrop.run import UNFINISHED, Run
 
 
 def training_record(
@@ -104,3 +105,29 @@ class RunRecord:
                 "versions": provenance.versions(),
             },
         )
+
+
+def keep_or_write(result: Result, run: Run) -> Path:
+    """Write the result of a run, unless one is there; then keep that and lay this one beside the checkpoints.
+
+    A repository has results without checkpoints. Who needs the network trains it anew, maybe on another machine with
+    other rounding; the record of the first training stays what it is, and the second says how it differs.
+
+    Returns:
+        The file that was written.
+    """
+    path = run.result_path(result.id)
+    accuracy, nll = result.metrics["cls/acc"], result.metrics["cls/nll"]
+    if not is_finished(path):
+        written = write_result(result, run.results)
+        print(f"accuracy {100 * accuracy:.2f} %, NLL {nll:.3f}: {written}", flush=True)
+        return written
+    recorded = read_result(path).metrics
+    write_atomic(beside := run.retrained_path(result.id), result.to_json())
+    (run.run_dir(result.id) / UNFINISHED).unlink(missing_ok=True)
+    print(
+        f"trained anew: accuracy {100 * accuracy:.2f} %, NLL {nll:.3f}: {beside}; {path} is kept, it has "
+        f"{100 * recorded['cls/acc']:.2f} %, {recorded['cls/nll']:.3f}",
+        flush=True,
+    )
+    return beside

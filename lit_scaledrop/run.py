@@ -1,6 +1,7 @@
-"""The folder of one run: who works in it, which checkpoint to go on from, and whether it can be written at all."""
+"""The folder of one run: who works in it, which checkpoint to go on from, and whether its network is there."""
 
 import fcntl
+import itertools
 import os
 import sys
 import tempfile
@@ -8,9 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lit_scaledrop.evaluate import CheckpointError, read_checkpoint
+from lit_scaledrop.report.results import Result, is_finished, read_result
 from lit_scaledrop.tracking import Tracking
+
+UNFINISHED = "unfinished"
+"""Mark in the folder of a run with a result whose network is being trained anew."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,65 @@ class Run:
         """Folder of checkpoints and logs."""
         return Path(self.runs) / self.profile / self.study / run_id
 
+    def retrained_path(self, run_id: str) -> Path:
+        """Record of a network that was trained anew beside a result whose checkpoints were gone."""
+        return self.run_dir(run_id) / "retrained.json"
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A training that ended, with what it left."""
+
+    record: Result
+    """of this very network: the run's result, or that of the training anew"""
+    checkpoint: Path
+
+
+def find_network(run: Run, run_id: str, which: Literal["best", "last"]) -> TrainedNetwork | None:
+    """The network of a finished run, or ``None`` where it has to be trained (on).
+
+    A result comes with a repository, its checkpoints do not. Those that are there count only if they belong to the
+    record: a training anew that was killed on its way has left some as well (and the mark :data:`UNFINISHED`).
+
+    Args:
+        run: where the run belongs.
+        run_id: its identity.
+        which: the checkpoint with the best validation accuracy, or that of the last epoch.
+    """
+    records = [path for path in (run.retrained_path(run_id), run.result_path(run_id)) if _is_sound(path)]
+    if not records:
+        return None
+    record, folder = read_result(records[0]), run.run_dir(run_id) / "checkpoints"
+    best = record.training["best_epoch"]
+    name, epochs = (f"best-epoch={best}", best + 1) if which == "best" else ("last", record.training["epochs"])
+    checkpoint = folder / f"{name}.ckpt"
+    if (run.run_dir(run_id) / UNFINISHED).exists() or _epochs(checkpoint) != epochs:
+        return None
+    return TrainedNetwork(record, checkpoint)
+
+
+def begin_anew(run_dir: Path) -> None:
+    """Mark that a network with a result is trained anew; checkpoints that do not belong to it are laid aside."""
+    mark, folder = run_dir / UNFINISHED, run_dir / "checkpoints"
+    if mark.exists():
+        return  # a training anew that was killed goes on
+    if folder.is_dir():
+        names = (folder.with_name(f"checkpoints.stale{n}") for n in itertools.count(1))
+        os.replace(folder, next(name for name in names if not name.exists()))
+    mark.touch()
+
+
+def _is_sound(path: Path) -> bool:
+    return is_finished(path, move_broken=False)
+
+
+def _epochs(checkpoint: Path) -> int:
+    """Epochs behind a checkpoint; 0 if it is missing or damaged."""
+    try:
+        return int(read_checkpoint(checkpoint)["epoch"]) + 1
+    except CheckpointError:
+        return 0
+
 
 def require_writable(folder: Path) -> None:
     """Make a folder and write to it, so that hours of training do not end at a full or read-only disk.
@@ -62,14 +127,14 @@ def require_writable(folder: Path) -> None:
 
 
 @contextmanager
-def exclusive(run_dir: Path) -> Iterator[None]:
+def exclusive(folder: Path, doing: str = "trains") -> Iterator[None]:
     """Hold a run's folder; a second process waits. The lock ends with its process, however that ends."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / "lock").open("w") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another process trains {run_dir}: waiting for it", file=sys.stderr, flush=True)
+            print(f"another process {doing} {folder}: waiting for it", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -1,7 +1,7 @@
 """`scaledrop sweep FILE`: run a Weights & Biases sweep file here, without a server.
 
-Every point of the grid becomes one `fit` process with the argv that `wandb agent` would give it. A point
-whose result file exists is skipped, so the same command goes on after a failure, Ctrl-C or a power cut.
+Every point of the grid becomes one process, `fit` or `assess`, with the argv that `wandb agent` would give it. A
+point whose result file exists is skipped, so the same command goes on after a failure, Ctrl-C or a power cut.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from lit_scaledrop.launch import Point, Runner, child_environment, visible_gpus
 from lit_scaledrop.report.results import ResultError, is_finished
 
 Plan = Callable[[list[str]], Path]
-"""From the arguments of a `fit` to the file of its result."""
+"""From the arguments of a command to the file of its result."""
 
 _ENVVAR = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 
@@ -33,7 +33,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
 
     Args:
         argv: arguments.
-        plan: `lit_scaledrop.cli.planned_result` by default.
+        plan: that of the file's command by default, see `PLANS`.
 
     Returns:
         0: all points finished; 1: some failed; 2: cannot be run as asked; 130: stopped by Ctrl-C.
@@ -44,7 +44,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         extra = [*extra, f"--run.results={args.results}"]
     try:
         env = child_environment(os.environ, args.profile, args.file.stem, args.jobs)
-        points = plan_points(load_sweep(args.file), args.file.stem, env, args.seeds, extra, plan or _plan, args.only)
+        points = plan_points(load_sweep(args.file), env, args.seeds, extra, plan, args.only)
         if args.dry_run:
             return _dry_run(points)
         return Runner(points, args.jobs, env, visible_gpus(env) if args.jobs > 1 else []).run()
@@ -76,8 +76,12 @@ def load_sweep(path: Path) -> dict[str, Any]:
         raise SweepError(f"{path}: method {method!r} does not run here yet, only grid; use wandb sweep and wandb agent")
     if method != "grid":
         raise SweepError(f"{path}: unknown method {method!r}; write 'method: grid'")
-    if not isinstance(command, list) or not {"fit", "${args}"} <= set(map(str, command)):
-        raise SweepError(f"{path}: needs 'command:', a list with the elements fit and ${{args}}")
+    if (
+        not isinstance(command, list)
+        or not {"${args}"} <= set(map(str, command))
+        or not set(PLANS) & {*map(str, command)}
+    ):
+        raise SweepError(f"{path}: needs 'command:', a list with the elements {' or '.join(PLANS)}, and ${{args}}")
     if not isinstance(parameters, dict) or not parameters:
         raise SweepError(f"{path}: needs 'parameters:' with at least one name")
     for name, entry in parameters.items():
@@ -146,32 +150,31 @@ def build_command(config: Mapping[str, Any], values: Mapping[str, Any], env: Map
 
 def plan_points(
     config: Mapping[str, Any],
-    stem: str,
     env: Mapping[str, str],
     seeds: Sequence[int] | None,
     extra: Sequence[str],
-    plan: Plan,
+    plan: Plan | None = None,
     only: Sequence[str] = ("*",),
 ) -> list[Point]:
     """The points of a sweep in order, all of them checked before the first is run.
 
     Args:
         config: the sweep file.
-        stem: its name, the study unless the command says another.
-        env: environment of the points; `PROFILE` must be there.
+        env: environment of the points.
         seeds: instead of the values of `seed_everything`.
         extra: flags for every point.
-        plan: finds the result file, and refuses bad flags.
+        plan: finds the result file, and refuses bad flags; that of the command by default, see `PLANS`.
         only: shell patterns of names; points that fit none of them are left out.
 
     Raises:
-        SweepError: `fit` would refuse a point's flags, two points are the same run, or a pattern fits no point.
+        SweepError: the command would refuse a point's flags, two points are the same run, or a pattern fits no point.
     """
     points: dict[Path, Point] = {}
     names: set[str] = set()
     for values in grid(config["parameters"], seeds):
         argv = build_command(config, values, env) + list(extra)
-        flags = argv[argv.index("fit") + 1 :]
+        command = next(word for word in argv if word in PLANS)
+        flags = argv[argv.index(command) + 1 :]
         name = base = _name(values, config["parameters"])
         for n in itertools.count(2):
             if name not in names:
@@ -181,13 +184,13 @@ def plan_points(
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
             continue
         try:
-            result = Path(plan(flags))
+            result = Path((plan or PLANS[command])(flags))
         except (Exception, SystemExit) as error:  # jsonargparse exits on a bad flag
-            raise SweepError(f"point {name} is no valid fit ({shlex.join(flags)}): {error}") from error
+            raise SweepError(f"point {name} is no valid {command} ({shlex.join(flags)}): {error}") from error
         if result in points:
             raise SweepError(f"{points[result].name} and {name} are one run, {result}; drop one of them")
         given = dict(flag.split("=", 1) for flag in flags if flag.startswith("--run.") and "=" in flag)
-        folder = Path(given.get("--run.runs", "runs"), env["PROFILE"], given.get("--run.study", stem), "logs")
+        folder = Path(given.get("--run.runs", "runs"), *result.parent.parts[-2:], "logs")
         points[result] = Point(name, argv, result, folder / f"{name}.log")
     for pattern in only:
         if not fnmatch.filter(names, pattern):
@@ -206,10 +209,20 @@ def _name(values: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", word).strip("-.") for word in words) or "point"
 
 
-def _plan(flags: list[str]) -> Path:
+def _plan_fit(flags: list[str]) -> Path:
     from lit_scaledrop.cli import planned_result  # imports torch
 
     return planned_result(flags)
+
+
+def _plan_assess(flags: list[str]) -> Path:
+    from lit_scaledrop.assessment import planned_assessment
+
+    return planned_assessment(flags)
+
+
+PLANS: dict[str, Plan] = {"fit": _plan_fit, "assess": _plan_assess}
+"""Commands that a sweep can run."""
 
 
 def _dry_run(points: Sequence[Point]) -> int:
@@ -222,7 +235,7 @@ def _dry_run(points: Sequence[Point]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scaledrop sweep",
-        usage="%(prog)s FILE [options] [-- FLAGS OF fit FOR EVERY POINT]",
+        usage="%(prog)s FILE [options] [-- FLAGS OF fit (OR assess) FOR EVERY POINT]",
         description="Run a Weights & Biases sweep file here, without a server; finished points are skipped.",
     )
     parser.add_argument("file", type=Path, help="sweep file, e.g. sweeps/table3.yaml")

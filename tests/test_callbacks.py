@@ -149,6 +149,25 @@ def test_best_checkpoint_moves_with_its_folder(tmp_path):
     assert checkpoint.best_model_score == 0.5
 
 
+def test_last_is_the_last_epoch_also_where_another_one_is_the_best(tmp_path):
+    class Falling(LitClassifier):
+        """Its validation accuracy falls from epoch to epoch."""
+
+        def on_validation_epoch_end(self) -> None:
+            self.log("falling", 1.0 / (1 + self.current_epoch))
+
+    checkpoint = RunCheckpoint(tmp_path / "c", "best-{epoch}", monitor="falling", mode="max", save_last=True)
+    trainer = L.Trainer(
+        max_epochs=3, accelerator="cpu", logger=False, num_sanity_val_steps=0, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[checkpoint],
+    )  # fmt: skip
+    data = TensorDataset(torch.randn(32, 3, 32, 32), torch.arange(32) % 10)
+    trainer.fit(Falling("lenet5", width=0.25), _Batches(data), _Batches(data))
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["best-epoch=0.ckpt", "last.ckpt"]
+    assert torch.load(tmp_path / "c" / "last.ckpt", weights_only=True)["epoch"] == 2
+    assert checkpoint.best_model_path.endswith("best-epoch=0.ckpt")
+
+
 def test_best_checkpoint_of_another_run_is_not_ours(tmp_path):
     checkpoint = RunCheckpoint(tmp_path / "0123" / "checkpoints", monitor="val/acc", mode="max", save_last=True)
     checkpoint.load_state_dict(saved(tmp_path / "4567" / "checkpoints"))

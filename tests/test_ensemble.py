@@ -76,13 +76,15 @@ def test_ensemble_from_members_that_are_there_and_that_are_missing(place, three,
     assert capsys.readouterr().out.startswith("finished already")
 
 
-def test_a_member_whose_checkpoint_is_gone(place, three, capsys):
+def test_a_member_whose_checkpoint_is_gone_is_trained_anew(place, three, capsys):
     assert main([*FIT, "--model.method=fp", "--trainer.max_epochs=1"]) == 0
-    next(place.glob("runs/**/best*.ckpt")).unlink()
-    assert main([*FIT, "--model.method=deep_ensemble", "--trainer.max_epochs=1"]) == 1
-    err = capsys.readouterr().err
-    assert "has no best checkpoint: delete results/quick/tiny/" in err
-    assert ("deep_ensemble", 1) not in results()
+    recorded = results()["fp", 1]
+    for checkpoint in place.glob("runs/**/*.ckpt"):
+        checkpoint.unlink()
+    assert main([*FIT, "--model.method=deep_ensemble", "--trainer.max_epochs=1"]) == 0
+    assert "trained anew: accuracy" in capsys.readouterr().out
+    assert results()["fp", 1] == recorded
+    assert results()["deep_ensemble", 1].training["members"][0]["id"] == recorded.id
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_an_ensemble_is_not_trained_as_one_network():
 
 def test_members_share_no_seeds_and_keep_the_rest_of_the_command():
     assert member_seeds(3, 2) == [5, 6]
-    words = ["fit", "--config", "a.yaml", "--row=vgg_small/deep_ensemble", "--data.root=x", "--seed_everything=4"]
-    expected = ["fit", "--config", "a.yaml", "--model.network=vgg_small", "--data.root=x"]
+    words = ["--config", "a.yaml", "--row=vgg_small/deep_ensemble", "--data.root=x", "--seed_everything=4"]
+    expected = ["--config", "a.yaml", "--model.network=vgg_small", "--data.root=x"]
     assert member_words(words, "fp", 9) == [*expected, "--model.method=fp", "--seed_everything=9"]
-    assert member_words(["fit", "--row", "vgg_small/deep_ensemble"], "fp", 9)[1] == "--model.network=vgg_small"
+    assert member_words(["--row", "vgg_small/deep_ensemble"], "fp", 9)[0] == "--model.network=vgg_small"

@@ -28,7 +28,7 @@ def plan(*flags: str) -> str:
 
 def test_pinned_ids_of_table3(place):
     sweep = load_sweep(ROOT / "sweeps" / "table3.yaml")
-    points = plan_points(sweep, "table3", {"PROFILE": "cpu"}, None, [], planned_result)
+    points = plan_points(sweep, {"PROFILE": "cpu"}, None, [], planned_result)
     ids = {point.name: point.result.stem for point in points}
     assert len(set(ids.values())) == len(ids) == 26
     assert {method: ids[f"resnet20-{method}-seed1"] for method in PINNED} == PINNED

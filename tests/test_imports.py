@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 OURS = {"lit_scaledrop", "datamodules", "hardware"}
 # A cluster node that has these trains and evaluates; see test_bare_install.py for a node that has no more.
 CORE = {"torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "numpy", "jaxtyping", "yaml", *OURS}
+PROBES = {path.name for path in (ROOT / "lit_scaledrop" / "probes").glob("*.py")}
 LIGHT = ("__main__", "__init__", "sweep", "report/__init__", "report/results")
 
 
@@ -66,7 +67,7 @@ def test_data_and_hardware_stand_alone(folder):
 def test_only_the_doors_open_hardware_and_data():
     doors = {
         "hardware": {"callbacks.py", "energy_command.py", "summary.py"},
-        "datamodules": {"arguments.py", "cli.py", "data.py", "evaluate_command.py"},
+        "datamodules": {"arguments.py", "assess.py", "cli.py", "data.py", "evaluate_command.py", *PROBES},
     }
     for path in sources("lit_scaledrop"):
         for package, allowed in doors.items():

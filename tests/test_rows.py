@@ -12,7 +12,8 @@ from lit_scaledrop.arguments import expand_configs
 from lit_scaledrop.cli import planned_result
 from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import NETWORKS
-from lit_scaledrop.report.tables import TOPOLOGIES, published
+from lit_scaledrop.report.groups import TOPOLOGIES
+from lit_scaledrop.report.tables import published
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 

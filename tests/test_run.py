@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_scaledrop import cli
+from lit_scaledrop import cli, record
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.evaluate import load_classifier
 from lit_scaledrop.modules import LitClassifier
@@ -209,7 +209,7 @@ def test_killed_between_training_and_record(place, finished, capsys, monkeypatch
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "write_result", full)
+        patch.setattr(record, "write_result", full)
         assert main([*FIT]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert not list(place.glob("results/**/*.json"))

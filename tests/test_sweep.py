@@ -13,6 +13,7 @@ import yaml
 
 from lit_scaledrop import launch, sweep
 from lit_scaledrop.report.results import result_path
+from lit_scaledrop.rows import expand_rows
 
 ROOT = Path(__file__).parents[1]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and PR_SET_PDEATHSIG are Linux's")
@@ -394,11 +395,38 @@ def test_table3_has_all_rows_and_seeds():
     assert len(argvs) == 2 * 26
 
 
+FIGURES = {"figure5", "figure6", "figure7", "posterior", "threshold", "reliability"}
+
+
+def test_every_file_of_a_probe_assesses_rows_of_table3():
+    files = {path.stem: sweep.load_sweep(path) for path in (ROOT / "sweeps").glob("*.yaml")}
+    probes = {stem: config for stem, config in files.items() if "assess" in config["command"]}
+    assert set(probes) == {"table6", "table9", "table10"} | FIGURES
+    for stem, config in probes.items():
+        points = sweep.plan_points(config, {"PROFILE": "cpu"}, None, [], lambda flags: f"r/p/{flags[4]}/{flags[5]}")
+        assert len(points) == len({point.name for point in points})
+        for point in points:
+            assert f"--probe={stem}" in point.argv
+            assert point.log.parent.as_posix() == f"runs/p/--probe={stem}/logs"
+            row = expand_rows([*point.argv, "--row", point.argv[-2].removeprefix("--row=")])[-2:]
+            assert [flag.split("=")[0] for flag in row] == ["--model.network", "--model.method"]
+    assert len(sweep.plan_points(probes["table6"], {"PROFILE": "cpu"}, None, [], lambda f: f"r/p/s/{f[-2]}")) == 15
+
+
+def test_a_command_has_its_own_plan(here, monkeypatch):
+    monkeypatch.setitem(sweep.PLANS, "assess", lambda flags: Path("r/quick/table6", flags[-1]))
+    monkeypatch.setitem(sweep.PLANS, "fit", lambda flags: Path("r/quick/table3", flags[-1]))
+    for command, study in (("fit", "table3"), ("assess", "table6")):
+        config = {"parameters": {"row": {"values": ["a"]}}, "command": ["python", command, "${args}"]}
+        (point,) = sweep.plan_points(config, {}, None, [])
+        assert (point.result.parent.name, point.log.parent.parent.name) == (study, study)
+
+
 def test_only_takes_points_by_name():
     config = sweep.load_sweep(ROOT / "sweeps" / "table3.yaml")
 
     def names(*only):
-        points = sweep.plan_points(config, "table3", {"PROFILE": "cpu"}, None, [], lambda flags: flags[-2], only)
+        points = sweep.plan_points(config, {"PROFILE": "cpu"}, None, [], lambda flags: f"r/p/s/{flags[-2]}", only)
         return [point.name for point in points]
 
     assert len(names("resnet20-*")) == 7
@@ -525,4 +553,4 @@ def test_help_says_where_the_flags_of_fit_go(capsys):
     with pytest.raises(SystemExit) as caught:
         sweep.main(["--help"])
     assert caught.value.code == 0
-    assert "FLAGS OF fit FOR EVERY POINT" in capsys.readouterr().out
+    assert "FLAGS OF fit (OR assess) FOR EVERY POINT" in capsys.readouterr().out

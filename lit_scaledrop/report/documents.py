@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lit_scaledrop.glossary import METRICS
-from lit_scaledrop.report.command import section_cells
+from lit_scaledrop.report.rendering import section_cells
 from lit_scaledrop.report.results import Result, load_results, write_atomic
 from lit_scaledrop.report.tables import build
 
@@ -45,7 +45,7 @@ def _sound(results_dir: Path, study: str) -> list[Result]:
 def _table3(results_dir: Path) -> list[str]:
     lines: list[str] = []
     for section in build("table3", _sound(results_dir, "table3")).sections:
-        headers = section.columns()
+        headers = {name: column.header for name, column in section.columns.items()}
         rows = section_cells(section)[section.frame.n.notna().to_numpy()]
         shown = rows[[headers[name] for name in _COLUMNS if name in headers]]
         lines += [*shown.to_markdown(index=False, disable_numparse=True).splitlines(), "", *section.caption]

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, get_origin
 SCHEMA = 1
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_FRACTIONS = ("cls/acc", "cal/ece", "ood/rate")
+_FRACTIONS = ("cls/acc", "cls/error", "cal/ece", "cal/adaptive_ece", "ood/rate")
 
 # Keys every group must have; more are welcome and survive reading and writing (forward compatible).
 _REQUIRED = {
@@ -76,7 +76,7 @@ class Result:
     evaluation: dict[str, Any]
     """samples (passes T), seed (of the masks), execution, checkpoint (`best` or `last`), seconds."""
     metrics: dict[str, Any]
-    """Finite numbers by name, e.g. `cls/acc`; fractions, not percent; NLL in nats."""
+    """Finite numbers by name, e.g. `cls/acc`, or `svhn/ood/rate` of a probe; fractions, not percent; NLL in nats."""
     config: dict[str, Any]
     """The resolved configuration of the run."""
     provenance: dict[str, Any]
@@ -274,5 +274,5 @@ def _check_metrics(metrics: Mapping[str, Any]) -> None:
         _fail("metrics is empty: evaluate the run before writing its result")
     for name, value in metrics.items():
         _check_type(name, value, float)
-        if name in _FRACTIONS and not 0 <= value <= 1:
+        if name.endswith(_FRACTIONS) and not 0 <= value <= 1:
             _fail(f"{name} is {value}, but must be a fraction between 0 and 1, not percent")

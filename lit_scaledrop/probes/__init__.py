@@ -1,0 +1,29 @@
+"""What `scaledrop assess` measures on a trained run: a *probe* names its parts and measures them one by one.
+
+A new table or figure is one module here with two functions and one entry of :data:`PROBES`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lit_scaledrop.probes import acceptance, outliers, shift
+from lit_scaledrop.probes.subject import Subject
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a trained run is measured."""
+
+    parts: Callable[[Subject], Sequence[str]]
+    """Names of what is measured, in order; it may look at the subject's data and settings, not at its networks."""
+    measure: Callable[[Subject, str], dict[str, float]]
+    """One part -> its metrics, with keys as in the glossary. Raises ``DatasetNotFoundError`` where data is absent."""
+
+
+PROBES: dict[str, Probe] = {
+    "table6": Probe(outliers.parts, outliers.measure),
+    "table9": Probe(acceptance.parts, acceptance.measure),
+    "table10": Probe(shift.parts, shift.measure),
+}
+
+__all__ = ["PROBES", "Probe", "Subject"]

@@ -1,0 +1,170 @@
+"""Which results may stand in one table, which make one row of it, and what a reader has to know of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from lit_scaledrop.report.results import Result
+
+TOPOLOGIES = {"resnet18": "ResNet-18", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "lenet5": "LeNet-5"}
+"""The paper's name of a network by its key in `NETWORKS`, in the paper's order."""
+DATA_NAMES = {"cifar10": "CIFAR-10"}
+ORDER = {name: place for place, name in enumerate(TOPOLOGIES.values())}
+KEY = ["topology", "method", "bits_w", "bits_a", "bayesian"]
+"""What makes a row."""
+
+
+def by_data(results: Sequence[Result]) -> list[list[Result]]:
+    """Results that may stand in one table: the same data, as many epochs, as many images of each part of a probe.
+
+    Raises:
+        ValueError: no results, or results of several profiles or studies.
+    """
+    profiles = {(result.profile, result.study) for result in results}
+    if len(profiles) != 1:
+        raise ValueError(f"a table shows one profile and study, got {sorted(profiles)}")
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    for result in sorted(results, key=lambda r: r.id):
+        data = result.data
+        key = (data["name"], data["fingerprint"], data["train"], data["val"], data["test"])
+        limit = result.evaluation.get("limit") or 0
+        groups.setdefault((*key, result.training["epochs"], limit), []).append(result)
+    return [groups[key] for key in sorted(groups)]
+
+
+def by_row(results: list[Result], notes: list[str]) -> dict[tuple[Any, ...], list[Result]]:
+    """The runs of each row, one setting each and one run a seed; `notes` gets what is left out."""
+    rows: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        topology = TOPOLOGIES.get(result.network, result.network)
+        key = (topology, result.label, result.bits_w, result.bits_a, result.bayesian)
+        rows.setdefault(key, []).append(result)
+    return {key: _one_setting(key, runs, notes) for key, runs in rows.items()}
+
+
+def with_paper(ours: pd.DataFrame, paper: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """Our rows beside the paper's by `key`: the paper's first, in its order, then those that it lacks."""
+    ours = ours.sort_values(
+        KEY, key=lambda column: column.map(ORDER).fillna(9) if column.name == "topology" else column, kind="stable"
+    )
+    frame = paper.merge(ours, on=key, how="left")
+    extra = ours[~ours.set_index(key).index.isin(paper.set_index(key).index)]
+    return pd.concat([frame, extra], ignore_index=True) if len(extra) else frame
+
+
+def mean_and_std(runs: Sequence[Result], quantity: Callable[[dict[str, Any]], float]) -> tuple[float, float]:
+    """Mean and sample standard deviation over runs of a function of their metrics; NaN where a metric is missing."""
+    values = pd.Series([_or_nan(quantity, run.metrics) for run in runs], dtype=float)
+    return values.mean(), values.std()
+
+
+def _or_nan(quantity: Callable[[dict[str, Any]], float], metrics: dict[str, Any]) -> float:
+    try:
+        return quantity(metrics)
+    except KeyError:
+        return float("nan")
+
+
+def seeds_of(runs: Sequence[Result]) -> str:
+    """Seeds of a row's runs."""
+    return " ".join(str(run.seed) for run in runs)
+
+
+def epochs_heading(result: Result) -> str:
+    """Name of the data and number of epochs, the head of a section."""
+    epochs = result.training["epochs"]
+    return f"{data_name(result)}, {epochs} epoch{'s' * (epochs != 1)}"
+
+
+def data_name(result: Result) -> str:
+    """Display name of the data, e.g. `CIFAR-10` or `digits`."""
+    return DATA_NAMES.get(result.data["name"], result.data["name"])
+
+
+def is_papers_data(result: Result) -> bool:
+    """Whether a difference to the paper means something."""
+    return not result.data["stand_in"] and result.data["name"] == "cifar10"
+
+
+def identity(result: Result) -> dict[str, Any]:
+    """Columns of a CSV that say where its numbers belong."""
+    return {"profile": result.profile, "data": result.data["name"], "fingerprint": result.data["fingerprint"]}
+
+
+def caption(runs: Sequence[Result], numbers: str, arguments: str = "") -> list[str]:
+    """Profile, data, schedule, device, commit, and the commands that make the numbers again.
+
+    Args:
+        runs: what is shown.
+        numbers: what the numbers are.
+        arguments: further words of the sweep's command line.
+    """
+    first, data = runs[0], runs[0].data
+    name = data_name(first)
+    passes: dict[int, set[str]] = {}
+    for run in runs:
+        passes.setdefault(run.evaluation["samples"], set()).add(run.label)
+    seeds = " ".join(map(str, sorted({run.seed for run in runs})))
+    commits = {run.provenance["commit"][:10] + " (dirty)" * run.provenance["dirty"] for run in runs}
+    kind = f"{name}, a stand-in that says nothing about CIFAR-10" if data["stand_in"] else name
+    samples = ", ".join(f"{t} ({', '.join(sorted(labels))})" for t, labels in sorted(passes.items()))
+    checkpoints = " or ".join(sorted({run.evaluation["checkpoint"] for run in runs}))
+    sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} --seeds {seeds}{arguments}"
+    report = f"scaledrop report {first.study} --profile {first.profile}"
+    return [
+        f"Profile {first.profile}. Data: {kind}; {data['source']}; fingerprint {data['fingerprint']}; "
+        f"{data['train']} training, {data['val']} validation and {data['test']} test images.",
+        f"Epochs: {first.training['epochs']}; {checkpoints} checkpoint; T = {samples}; seeds {seeds}. {numbers}",
+        f"Device: {'; '.join(sorted({run.training['device'] for run in runs}))}. Commit: {', '.join(sorted(commits))}.",
+        f"Make it again: `{sweep}`, then `{report}`; the exact command of each run is in its JSON file.",
+    ]
+
+
+def probe_arguments(runs: Sequence[Result]) -> str:
+    """Further words of the sweep that measured with a probe: how many images, which parts."""
+    asked = runs[0].config.get("assess", {})
+    words = [f"--limit={asked['limit']}"] if asked.get("limit") else []
+    patterns = sorted(
+        {",".join(run.config["assess"]["parts"]) for run in runs if run.config.get("assess", {}).get("parts")}
+    )
+    words += [f"'--parts={pattern}'" for pattern in patterns[:1]]
+    return f" -- {' '.join(words)}" if words else ""
+
+
+def rule_sentence(runs: Sequence[Result]) -> str:
+    """How the posterior was asked, and of how many test images."""
+    first = runs[0].evaluation
+    rules = {
+        f"below {run.evaluation['threshold']:g} at the {run.evaluation['quantile']:g}-quantile "
+        f"({run.evaluation['interpolation']}) over the passes"
+        for run in runs
+    }
+    limit = f", at most {first['limit']} a part" if first.get("limit") else ""
+    return f"OOD rule: {' or '.join(sorted(rules))}. Measured on {first['images']} test images{limit}, on one device."
+
+
+def _one_setting(key: tuple[Any, ...], runs: list[Result], notes: list[str]) -> list[Result]:
+    """The newest setting's runs, one per seed, ordered by seed; a note names what is left out."""
+    newest = max(runs, key=_age)
+    by_seed: dict[int, Result] = {}
+    for run in sorted(runs, key=_age):
+        if _setting(run) == _setting(newest):
+            by_seed[run.seed] = run
+    shown = [by_seed[seed] for seed in sorted(by_seed)]
+    left_out = sorted(run.id for run in runs if run not in shown)
+    if left_out:
+        notes.append(
+            f"{key[0]}, {key[1]}: the newest setting is shown ({', '.join(run.id for run in shown)}); "
+            f"left out are {len(left_out)} older runs of other settings ({', '.join(left_out)})."
+        )
+    return shown
+
+
+def _age(run: Result) -> tuple[str, str]:
+    return run.provenance["finished"], run.id
+
+
+def _setting(run: Result) -> str:
+    """The hash of the configuration without its seed, as the run recorded it."""
+    return str(run.provenance.get("setting", ""))

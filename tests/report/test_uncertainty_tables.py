@@ -1,0 +1,184 @@
+"""Tables VI, IX and X from made-up results: numbers, means over seeds, absent suites, and what is never compared."""
+
+import io
+
+import pandas as pd
+import pytest
+
+from lit_scaledrop.report.rendering import csv, markdown
+from lit_scaledrop.report.shift import MEAN
+from lit_scaledrop.report.tables import build, published
+
+DIGITS = {"name": "digits", "stand_in": True, "fingerprint": "d161", "source": "scikit-learn digits at 32x32"}
+RULE = {"quantile": 0.1, "threshold": 0.95, "interpolation": "linear"}
+HOW = {**RULE, "limit": None, "images": 10000, "parts": ["clean"], "suites": {}, "absent": {}}
+
+
+def rows(text: str, heading: str) -> list[dict[str, str]]:
+    """Rows of the table under the heading that ends so."""
+    block = next(block for block in text.split("## ")[1:] if block.splitlines()[0].endswith(heading))
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines() if line[:1] == "|"]
+    return [dict(zip(table[0], cells, strict=True)) for cells in table[2:]]
+
+
+def row(found: list[dict[str, str]], **wanted: str) -> dict[str, str]:
+    (one,) = [cells for cells in found if all(cells[key] == value for key, value in wanted.items())]
+    return one
+
+
+# --- table VI ---
+
+
+def six(make, number, rate, **changes):
+    metrics = {"clean/ood/rate": 0.25, "clean/cls/acc": 0.9}
+    for suite, value in (("gaussian", rate), ("cifar100", rate / 2)):
+        metrics[f"{suite}/ood/rate"] = value
+        for score in ("max_probability", "predictive_entropy", "mutual_information", "variance", "quantile_confidence"):
+            metrics[f"{suite}/ood/auroc/{score}"] = value
+        metrics[f"{suite}/ood/fpr95/predictive_entropy"] = 1 - value
+    about = {"title": "A", "kind": "noise", "source": "generated, seed 0", "fingerprint": "f", "images": 500}
+    how = {
+        "parts": ["clean", "gaussian", "cifar100"],
+        "suites": {"gaussian": about, "cifar100": about},
+        "absent": {"svhn": "data set 'svhn' not found under the data folder"},
+    }
+    result = make(number, study="table6", seed=number, evaluation={**HOW, **how}, **changes)
+    result.metrics.clear()
+    result.metrics.update(metrics)
+    return result
+
+
+def test_table6(make):
+    text = markdown(build("table6", [six(make, 1, 0.8), six(make, 2, 0.9)]))
+    rates = rows(text, "by the OOD rule")
+    proposed = row(rates, topology="ResNet-20", method="Proposed")
+    # mean 0.85, deviation 0.1 / sqrt 2
+    assert (proposed["Gaussian"], proposed["CIFAR-100"]) == ("85.00 ± 7.07", "42.50 ± 3.54")
+    assert (proposed["test images"], proposed["SVHN"], proposed["n"]) == ("25.00 ± 0.00", "absent", "2")
+    assert list(rates[0])[3:7] == ["test images", "Gaussian", "SVHN", "CIFAR-100"]
+    # the paper's nine rows are there, without numbers
+    assert len(rates) == 9
+    assert row(rates, topology="VGG-small", method="SpinBayes")["Gaussian"] == ""
+    fpr = rows(text, "95 % of the suite")
+    assert row(fpr, topology="ResNet-20", method="Proposed")["Gaussian"] == "15.00 ± 7.07"
+    assert "test images" not in fpr[0]
+    scores = rows(text, "mean over Gaussian, CIFAR-100")
+    assert row(scores, topology="ResNet-20", method="Proposed")["variance"] == "63.75 ± 5.30"
+    assert "- Absent, and replaced by nothing: SVHN: data set 'svhn' not found under the data folder." in text
+    assert "lost in our copy" in text
+    for part in (
+        "Profile cpu",
+        "fingerprint f00d",
+        "T = 20 (Proposed)",
+        "generated, seed 0, 500 images",
+        "0.1-quantile",
+    ):
+        assert part in text
+
+
+def test_table6_in_full_as_csv(make):
+    frame = pd.read_csv(io.StringIO(csv(build("table6", [six(make, 1, 0.8), six(make, 2, 0.9)]))))
+    (line,) = frame[(frame.suite == "gaussian") & (frame.metric == "ood/rate")].to_dict("records")
+    assert (line["mean"], line["n"], line["seeds"], line["images"]) == (pytest.approx(0.85), 2, "1 2", 500)
+
+
+def test_other_data_and_other_limits_are_sections_of_their_own(make):
+    results = [six(make, 1, 0.8), six(make, 2, 0.9, data=DIGITS)]
+    limited = six(make, 3, 0.7)
+    limited.evaluation["limit"] = 2000
+    limited.config["assess"] = {"limit": 2000, "parts": None}
+    text = markdown(build("table6", [*results, limited]))
+    assert text.count("detection rate (%) by the OOD rule") == 3
+    assert "-- --limit=2000`" in text
+    assert "a stand-in that says nothing about CIFAR-10" in text
+
+
+# --- table IX ---
+
+
+def nine(make, number, accept, **changes):
+    result = make(number, study="table9", seed=number, evaluation=HOW, **changes)
+    result.metrics.clear()
+    names = ("tpr", "tnr", "ar", "aurc", "coverage_at_risk_5")
+    result.metrics.update({"clean/sel/accept": accept, "clean/sel/reject": 1 - accept, "clean/cls/acc": 0.9})
+    result.metrics.update({f"clean/sel/{name}": 0.5 for name in names} | {"clean/cal/ece": 0.03})
+    return result
+
+
+def test_table9(make):
+    text = markdown(build("table9", [nine(make, 1, 0.4), nine(make, 2, 0.5)]))
+    found = rows(text, "10 epochs")
+    accepted = row(found, topology="ResNet-20", quantity="accepted (%)")
+    assert (accepted["ours"], accepted["paper"], accepted["difference"]) == ("45.00 ± 7.07", "41.00", "+4.00")
+    names = [cells["quantity"] for cells in found if cells["topology"] == "ResNet-20"]
+    assert len(names) == 10
+    assert names[:3] == ["accepted (%)", "rejected (%)", "TPR (%): right predictions that are accepted"]
+    assert row(found, topology="ResNet-20", quantity="adaptive ECE (%)")["ours"] == ""  # not measured
+    assert row(found, topology="VGG-small", quantity="accepted (%)")["paper"] == "77.43"
+    assert "68.6 %" in text
+
+
+def test_table9_compares_on_the_papers_data_only(make):
+    limited = nine(make, 1, 0.4)
+    limited.evaluation["limit"] = 500
+    for results in ([nine(make, 1, 0.4, data=DIGITS)], [limited]):
+        assert "difference" not in markdown(build("table9", results))
+
+
+# --- table X ---
+
+
+def ten(make, number, error, source="released", prefixes=("corrupted", "renormalized"), severities=(1, 2, 3, 4, 5)):
+    names = list(published("table10.csv").corruption.unique())
+    metrics, suites = {"clean/cls/error": 0.1}, {}
+    for corruption in names:
+        for severity in severities:
+            suites[f"corrupted/{corruption}/{severity}"] = {"source": source, "title": "c", "images": 10}
+            for prefix in prefixes:
+                head = f"{prefix}/{corruption}/{severity}"
+                values = {"cls/error": error * severity / 10, "ood/rate": severity / 10, "cls/nll": 1.0, "cal/ece": 0.1}
+                metrics |= {f"{head}/{key}": value for key, value in values.items()}
+    how = {**HOW, "suites": suites, "parts": ["clean", *suites]}
+    result = make(number, study="table10", seed=number, evaluation=how)
+    result.metrics.clear()
+    result.metrics.update(metrics)
+    return result
+
+
+def test_table10(make):
+    text = markdown(build("table10", [ten(make, 1, 0.8), ten(make, 2, 1.0)]))
+    found = rows(text, "as they are, severities 1 2 3 4 5")
+    fog = row(found, topology="ResNet-20", corruption="fog")
+    # severities 1 to 5 have the mean 3: 0.8 * 3 / 10 = 24 % and 30 %
+    assert (fog["error (ours, %)"], fog["error, severity 5 (ours, %)"]) == ("27.00 ± 4.24", "45.00 ± 7.07")
+    assert (fog["OOD rate (ours, %)"], fog["error (paper, %)"]) == ("30.00 ± 0.00", "87.63")
+    assert fog["OOD rate (paper, %)"] == "100.00"
+    means = row(found, topology="ResNet-20", corruption=MEAN)
+    paper = published("table10.csv").query("topology == 'ResNet-20' and renormalized == 'no'").error_percent
+    assert means["error (paper, %)"] == f"{paper.mean():.2f}"
+    assert means["error (ours, %)"] == "27.00 ± 4.24"
+    assert len(found) == 3 * 16
+    anew = row(rows(text, "channels normalized anew, severities 1 2 3 4 5"), topology="ResNet-20", corruption="fog")
+    assert anew["error (paper, %)"] == "47.58"
+    assert "difference (points)" in text
+
+
+def test_table10_says_what_was_not_measured(make):
+    result = ten(make, 1, 0.8, source="generated, seed 0", prefixes=("corrupted",), severities=(5,))
+    result.metrics.pop("corrupted/fog/5/cls/error")
+    text = markdown(build("table10", [result]))
+    found = rows(text, "as they are, severity 5")
+    assert row(found, topology="ResNet-20", corruption="fog")["error (ours, %)"] == ""
+    assert row(found, topology="ResNet-20", corruption=MEAN)["error (ours, %)"] == ""  # no mean over a part
+    assert row(found, topology="ResNet-20", corruption="snow")["error (ours, %)"] == "40.00"
+    assert row(rows(text, "severities none"), topology="ResNet-20", corruption="snow")["error (ours, %)"] == ""
+    assert "difference (points)" not in text  # generated images are not the paper's
+    assert "Corrupted images: generated, seed 0" in text
+
+
+@pytest.mark.parametrize(("name", "result"), [("table6", six), ("table9", nine), ("table10", ten)])
+def test_bytes_do_not_depend_on_the_order_of_results(make, name, result):
+    results = [result(make, 1, 0.8), result(make, 2, 0.9)]
+    one, two = build(name, results), build(name, results[::-1])
+    assert markdown(one) == markdown(two)
+    assert csv(one) == csv(two)
