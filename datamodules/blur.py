@@ -12,7 +12,7 @@ from datamodules.streams import Streams
 
 
 def defocus_blur(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, radius: float, alias: float
+    images: Float[Tensor, "batch channels height width"], _: Streams, radius: float, alias: float
 ) -> Float[Tensor, "batch channels height width"]:
     """Average over a disk of ``radius`` pixels whose edge is smoothed by a 3x3 Gaussian of ``alias`` pixels."""
     kernel = disk(radius, alias).to(images.device)
@@ -26,10 +26,10 @@ def glass_blur(
 ) -> Float[Tensor, "batch channels height width"]:
     """Blur, move pixels about within ``delta``, blur again.
 
-    The public code walks from the last pixel to the first and means to swap each with a neighbour up to ``delta`` above and
-    to the left (its draws exclude +delta). Through NumPy's views the swap is a copy: a pixel takes the value of that
-    neighbour, which keeps its own. The released images are made so, and so are these. For ``delta`` 1 no source has been
-    visited before, hence one step moves all pixels at once.
+    The public code walks from the last pixel to the first and means to swap each with a neighbour up to ``delta``
+    above and to the left (its draws exclude +delta). Through NumPy's views the swap is a copy: a pixel takes the
+    value of that neighbour, which keeps its own. The released images are made so, and so are these. For ``delta`` 1
+    no source has been visited before, hence one step moves all pixels at once.
     """
     if delta != 1:
         raise ValueError(f"glass blur is published for small images with delta 1 only, not {delta}")
@@ -53,10 +53,10 @@ def motion_blur(
 
 
 def zoom_blur(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, factors: int
+    images: Float[Tensor, "batch channels height width"], _: Streams, factors: int
 ) -> Float[Tensor, "batch channels height width"]:
     """Average of the image and of ``factors`` enlargements of it: by 1, 1.01, 1.02, and so on."""
-    batch, channels, height, width = images.shape
+    height, width = images.shape[2:]
     return (images.flatten(2) @ _zooms(height, width, factors).to(images.device)).view(images.shape)
 
 

@@ -1,9 +1,9 @@
 """The 15 corruptions of CIFAR-10-C in five severities, generated from clean images.
 
-D. Hendrycks, T. Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR 2019, with
-the constants of the authors' generator of CIFAR-10-C. Frost's photographs are generated textures here, motion blur needs no
-ImageMagick; the random draws are others, so that images are like the released ones and not equal to them. As theirs, results
-are cut down to whole grey levels.
+D. Hendrycks, T. Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR
+2019, with the constants of the authors' generator of CIFAR-10-C. Frost's photographs are generated textures here,
+motion blur needs no ImageMagick; the random draws are others, so that images are like the released ones and not equal
+to them. As theirs, results are cut down to whole grey levels.
 """
 
 from collections.abc import Callable
@@ -77,8 +77,8 @@ def corrupt(
 ) -> UInt8[Tensor, "batch channels height width"]:
     """Corrupt a batch; image ``i`` comes out the same in any batch that has it at the same index.
 
-    The work is done in float64: in float32 the order of sums, which varies with the size of a batch and with the device,
-    would move a pixel of every tenth image by one level.
+    The work is done in float64: in float32 the order of sums, which varies with the size of a batch and with the
+    device, would move a pixel of every tenth image by one level.
 
     Args:
         images: RGB or grey images.

@@ -9,7 +9,7 @@ from datamodules.streams import Streams
 
 
 def contrast(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, factor: float
+    images: Float[Tensor, "batch channels height width"], _: Streams, factor: float
 ) -> Float[Tensor, "batch channels height width"]:
     """Draw every channel of an image towards its mean over the pixels."""
     mean = images.mean((2, 3), keepdim=True)
@@ -41,13 +41,15 @@ def elastic_transform(
     shift = streams.uniform(2, height, width, low=-1.0, high=1.0)
     if alpha == 0:
         return moved
-    rows, columns = (filters.gaussian_matrix(size, sigma * height, 3.0, "symmetric").to(images) for size in (height, width))
+    rows, columns = (
+        filters.gaussian_matrix(size, sigma * height, 3.0, "symmetric").to(images) for size in (height, width)
+    )
     right, down = (alpha * height * (rows @ shift @ columns.T)).unbind(1)
     return filters.sample(moved, x + right, y + down, border="symmetric")
 
 
 def pixelate(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, factor: float
+    images: Float[Tensor, "batch channels height width"], _: Streams, factor: float
 ) -> Float[Tensor, "batch channels height width"]:
     """Shrink by ``factor`` with a box filter and enlarge again, in whole grey levels as Pillow does."""
     levels = images * 255

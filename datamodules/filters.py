@@ -1,7 +1,7 @@
-"""Linear maps of image axes, and sampling: what the corruptions are made of.
+r"""Linear maps of image axes, and sampling: what the corruptions are made of.
 
-A filter that treats rows and columns alike is a matrix for each axis, :math:`Y = R X C^\\top`; its treatment of the border is
-in the matrix.
+A filter that treats rows and columns alike is a matrix for each axis, :math:`Y = R X C^\top`; its treatment of the
+border is in the matrix.
 """
 
 import math
@@ -54,8 +54,8 @@ def gaussian_matrix(size: int, sigma: float, truncate: float, border: Border) ->
 def zoom_matrix(size: int, factor: float) -> Float[Tensor, "size size"]:
     """Enlarge the middle of an axis by ``factor``, linearly, and trim it to the old size.
 
-    The middle ceil(size / factor) pixels become round(that * factor), end points on end points (``scipy.ndimage.zoom`` with
-    order 1), of which the middle ``size`` are kept.
+    The middle ceil(size / factor) pixels become round(that * factor), end points on end points
+    (``scipy.ndimage.zoom`` with order 1), of which the middle ``size`` are kept.
     """
     inner = math.ceil(size / factor)
     outer = round(inner * factor)
@@ -66,7 +66,7 @@ def zoom_matrix(size: int, factor: float) -> Float[Tensor, "size size"]:
 
 @lru_cache(maxsize=64)
 def box_matrix(size: int, new: int) -> Float[Tensor, "new size"]:
-    """Resize an axis with Pillow's box filter: averages of whole pixels when it shrinks, nearest pixels when it grows."""
+    """Resize an axis with Pillow's box filter: averages of whole pixels to shrink, nearest pixels to grow."""
     scale = size / new
     centre = (torch.arange(new, dtype=torch.float64) + 0.5) * scale
     support = 0.5 * max(scale, 1.0)
@@ -97,10 +97,10 @@ def sample(
 def motion_blur(
     images: Float[Tensor, "batch channels height width"], radius: int, sigma: float, angle: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch channels height width"]:
-    """Smear each image along its own direction with one half of a Gaussian, as ImageMagick's ``-motion-blur`` does.
+    r"""Smear each image along its own direction with one half of a Gaussian, as ImageMagick's ``-motion-blur`` does.
 
-    Pixel :math:`x` becomes the weighted mean of the pixels at :math:`x + k (\\cos, \\sin)`, rounded to whole pixels, for
-    :math:`k = 0 \\dots 2 \\cdot radius`; beyond the edge lies the edge pixel.
+    Pixel :math:`x` becomes the weighted mean of the pixels at :math:`x + k (\cos, \sin)`, rounded to whole pixels,
+    for :math:`k = 0 \dots 2 \cdot radius`; beyond the edge lies the edge pixel.
 
     Args:
         images: A batch on any scale.

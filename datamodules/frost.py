@@ -1,9 +1,9 @@
 """Generated frost, in place of the photographs that CIFAR-10-C's frost is cut from.
 
-Ferns of ice grow from random germs, each in a direction of its own, until they meet: a stem, side branches at 60 degrees as in
-ice's hexagonal lattice, and twigs on the branches, all with uneven thickness, on a cloudy ground. It is made to look like
-window frost at the scale at which the public code crops its photographs (resized to a fifth); results on it are not
-those on the released images, and say "generated".
+Ferns of ice grow from random germs, each in a direction of its own, until they meet: a stem, side branches at 60
+degrees as in ice's hexagonal lattice, and twigs on the branches, all with uneven thickness, on a cloudy ground. It is
+made to look like window frost at the scale at which the public code crops its photographs (resized to a fifth);
+results on it are not those on the released images, and say "generated".
 """
 
 from functools import lru_cache
@@ -41,10 +41,11 @@ def frost_textures(size: int) -> Float[Tensor, "textures 3 size size"]:
     towards = angle.gather(1, nearest)
     along = from_germ[..., 0] * towards.cos() + from_germ[..., 1] * towards.sin()
     aside = (from_germ[..., 1] * towards.cos() - from_germ[..., 0] * towards.sin()).abs()
-    branch, across = along - 0.577 * aside, along + 0.577 * aside
-    ice = torch.exp(-aside / 1.5) + 0.9 * _ridge(branch, 4.3) + 0.5 * _ridge(across, 2.6) * _ridge(branch, 4.3)
-    ice = ice.view(TEXTURES, size, size) * (0.3 + _cloud(streams, size, 9)) + 0.9 * _cloud(streams, size, 24)
-    ice += 0.25 * (streams.uniform(size, size) - 0.5)
+    uneven = 5 * _cloud(streams, size, 7).flatten(1)
+    branch, across = along - 0.577 * aside + uneven, along + 0.577 * aside - uneven
+    ice = 1.2 * torch.exp(-aside / 1.2) + 0.8 * _ridge(branch, 5.3) + 0.6 * _ridge(across, 3.1) * _ridge(branch, 5.3)
+    ice = ice.view(TEXTURES, size, size) * (_cloud(streams, size, 4) + _cloud(streams, size, 11) - 0.4).clamp(min=0)
+    ice += 1.3 * _cloud(streams, size, 18) + 0.5 * _cloud(streams, size, 3) + 0.5 * streams.uniform(size, size)
     ice = (ice - ice.mean((1, 2), keepdim=True)) / ice.std((1, 2), keepdim=True)
     return ((MEAN + SD * ice)[:, None] * torch.tensor(TINT).double()[:, None, None]).clamp(0, 1)
 

@@ -1,8 +1,9 @@
 """JPEG compression and decompression of whole batches, without the file in between.
 
-Entropy coding loses nothing, so that colour conversion, chroma subsampling, the cosine transform and its quantization are all
-that a decoder's output depends on. The steps are those of the standard (ITU-T T.81, tables K.1 and K.2) and of JFIF, with the
-choices of libjpeg, and so of Pillow: quality scaling, 4:2:0 chroma averaged over 2x2 pixels, triangular upsampling.
+Entropy coding loses nothing, so that colour conversion, chroma subsampling, the cosine transform and its quantization
+are all that a decoder's output depends on. The steps are those of the standard (ITU-T T.81, tables K.1 and K.2) and
+of JFIF, with the choices of libjpeg, and so of Pillow: quality scaling, 4:2:0 chroma averaged over 2x2 pixels,
+triangular upsampling.
 """
 
 import math
@@ -35,10 +36,10 @@ _CHROMINANCE = (
 
 
 def jpeg_compression(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, quality: int
+    images: Float[Tensor, "batch channels height width"], _: Streams, quality: int
 ) -> Float[Tensor, "batch channels height width"]:
     """What a JPEG file of ``quality`` gives back; images on the scale 0 to 1, of one channel or three."""
-    batch, channels, height, width = images.shape
+    channels, height, width = images.shape[1:]
     block = 8 if channels == 1 else 16
     padding = (0, -width % block, 0, -height % block)
     levels = functional.pad((images * 255).round(), padding, mode="replicate")
@@ -88,7 +89,9 @@ def _doubled(levels: Tensor) -> Tensor:
     middle, above, below = padded[..., 1:-1, :], padded[..., :-2, :], padded[..., 2:, :]
     rows = torch.stack([3 * middle + above, 3 * middle + below], -2).flatten(-3, -2)
     middle, left, right = rows[..., 1:-1], rows[..., :-2], rows[..., 2:]
-    return torch.stack([((3 * middle + left + 8) / 16).floor(), ((3 * middle + right + 7) / 16).floor()], -1).flatten(-2)
+    return torch.stack([((3 * middle + left + 8) / 16).floor(), ((3 * middle + right + 7) / 16).floor()], -1).flatten(
+        -2
+    )
 
 
 def _quantized(levels: Tensor, quality: int, base: tuple[int, ...]) -> Tensor:

@@ -19,9 +19,9 @@ def gaussian_noise(
 def shot_noise(
     images: Float[Tensor, "batch channels height width"], streams: Streams, rate: int
 ) -> Float[Tensor, "batch channels height width"]:
-    """Replace every value by a Poisson count of mean ``rate * value``, over ``rate``; exact, by the inverse distribution.
+    """Replace every value by a Poisson count of mean ``rate * value``, over ``rate``.
 
-    Counts above ``rate`` are white in any case and are drawn as ``rate``.
+    Exact, by the inverse distribution.     Counts above ``rate`` are white in any case and are drawn as ``rate``.
     """
     level = (images * 255).round()
     # the 256 distributions lie one after another: that of level v from v to v + 1
@@ -39,7 +39,7 @@ def impulse_noise(
 
 @lru_cache(maxsize=8)
 def _poisson(rate: int) -> Float[Tensor, " steps"]:
-    """v + P(count <= k) for the levels v = 0..255 and k = 0..rate-1, ascending."""
+    """V + P(count <= k) for the levels v = 0..255 and k = 0..rate-1, ascending."""
     level, counts = torch.arange(256, dtype=torch.float64)[:, None], torch.arange(rate, dtype=torch.float64)
     mean = level * (rate / 255)
     logarithm = torch.xlogy(counts, mean) - mean - torch.lgamma(counts + 1)

@@ -1,8 +1,8 @@
 """One random stream per image, for whole batches at once.
 
-A counter-based generator: draw ``j`` of an image is the SplitMix64 hash of the image's key plus ``j`` times a constant, so
-nothing is drawn in sequence and an image's draws depend on its key only, neither on its batch nor on its device. torch's own
-generators would need one object, and one call, for each image.
+A counter-based generator: draw ``j`` of an image is the SplitMix64 hash of the image's key plus ``j`` times a
+constant, so nothing is drawn in sequence and an image's draws depend on its key only, neither on its batch nor on its
+device. torch's own generators would need one object, and one call, for each image.
 
 - SplitMix64: G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 """
@@ -59,13 +59,13 @@ class Streams:
         return len(self._keys)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "batch ..."]:
-        """Numbers of shape (batch, \\*shape), float64, strictly between ``low`` and ``high``, in steps of 2**-32 of it."""
+        """Numbers of shape (batch, *shape), float64, strictly between ``low`` and ``high``, on a grid of 2**32."""
         count = math.prod(shape)
         numbers = torch.cat(self._halves(-(-count // 2)), 1)[:, :count]
         return numbers.mul_(high - low).add_(low).view(len(self), *shape)
 
     def normal(self, *shape: int) -> Float[Tensor, "batch ..."]:
-        """Standard normal numbers of shape (batch, \\*shape), float64, by Box and Muller; none is beyond 6.8."""
+        """Standard normal numbers of shape (batch, *shape), float64, by Box and Muller; none is beyond 6.8."""
         count = math.prod(shape)
         first, second = self._halves(-(-count // 2))
         radius = first.log_().mul_(-2).sqrt_()
@@ -73,7 +73,7 @@ class Streams:
         return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count].view(len(self), *shape)
 
     def integers(self, high: int, *shape: int) -> Int[Tensor, "batch ..."]:
-        """Integers from 0 to ``high - 1`` of shape (batch, \\*shape)."""
+        """Integers from 0 to ``high - 1`` of shape (batch, *shape)."""
         return self.uniform(*shape, high=high).long()
 
     def _halves(self, count: int) -> tuple[Tensor, Tensor]:
@@ -81,4 +81,6 @@ class Streams:
         steps = torch.arange(self._drawn + 1, self._drawn + count + 1, device=self._keys.device) * GAMMA
         self._drawn += count
         words = mix(self._keys[:, None] + steps)
-        return tuple(half.double().add_(0.5).mul_(2.0**-32) for half in ((words >> 32) & 0xFFFFFFFF, words & 0xFFFFFFFF))
+        return tuple(
+            half.double().add_(0.5).mul_(2.0**-32) for half in ((words >> 32) & 0xFFFFFFFF, words & 0xFFFFFFFF)
+        )

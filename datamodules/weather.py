@@ -38,8 +38,8 @@ def snow(
 def frost(
     images: Float[Tensor, "batch channels height width"], streams: Streams, image: float, frost: float
 ) -> Float[Tensor, "batch channels height width"]:
-    """Add a window out of one of five frost textures; the public code crops photographs, we generate (see ``frost.py``)."""
-    batch, channels, height, width = images.shape
+    """Add a window out of one of five generated frost textures; the public code crops photographs."""
+    channels, height, width = images.shape[1:]
     textures = frost_textures(max(192, 2 * height, 2 * width)).to(images.device)
     which = streams.integers(len(textures))
     top, left = (streams.integers(textures.shape[-1] - size) for size in (height, width))
@@ -61,7 +61,7 @@ def fog(
 
 
 def brightness(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, more: float
+    images: Float[Tensor, "batch channels height width"], _: Streams, more: float
 ) -> Float[Tensor, "batch channels height width"]:
     """Add ``more`` to the value of HSV, at the same hue and saturation: all channels of a pixel grow by one factor."""
     value = images.amax(1, keepdim=True)
