@@ -31,7 +31,7 @@ class Corruption:
     constants: tuple[tuple[Any, ...], ...]
 
 
-def _steps(*values: float) -> tuple[tuple[float, ...], ...]:
+def _steps(*values: Any) -> tuple[tuple[Any, ...], ...]:
     return tuple((value,) for value in values)
 
 

@@ -31,13 +31,14 @@ def elastic_transform(
     height, width = images.shape[2:]
     x = torch.arange(width, dtype=torch.float64, device=images.device).expand(height, width)
     y = torch.arange(height, dtype=torch.float64, device=images.device)[:, None].expand(height, width)
-    centre, reach = torch.tensor([height // 2, width // 2]).to(images), min(height, width) // 3
+    centre, reach = torch.tensor([width // 2, height // 2]).to(images), min(height, width) // 3
     before = centre + reach * torch.tensor([[1, 1], [1, -1], [-1, -1]]).to(images)
     after = before + streams.uniform(3, 2, low=-affine * height, high=affine * height)
     one = torch.ones_like(after[..., :1])
-    back = torch.linalg.solve(torch.cat([after, one], -1), before)  # from the new plane to the old one
+    back = torch.linalg.solve(torch.cat([after, one], -1), before.expand_as(after))  # from the new plane to the old one
     source = torch.stack([x, y, torch.ones_like(x)], -1).flatten(0, 1) @ back
-    moved = filters.sample(images, *source.view(-1, height, width, 2).unbind(-1), border="mirror")
+    from_x, from_y = source.view(-1, height, width, 2).unbind(-1)
+    moved = filters.sample(images, from_x, from_y, border="mirror")
     shift = streams.uniform(2, height, width, low=-1.0, high=1.0)
     if alpha == 0:
         return moved
@@ -53,10 +54,10 @@ def pixelate(
 ) -> Float[Tensor, "batch channels height width"]:
     """Shrink by ``factor`` with a box filter and enlarge again, in whole grey levels as Pillow does."""
     levels = images * 255
-    small = [int(size * factor) for size in images.shape[2:]]
-    for sizes in (images.shape[2:], small):
-        other = small if sizes is not small else images.shape[2:]
-        rows, columns = (filters.box_matrix(*pair).to(images.device) for pair in zip(sizes, other, strict=True))
+    large = list(images.shape[2:])
+    small = [int(size * factor) for size in large]
+    for before, after in ((large, small), (small, large)):
+        rows, columns = (filters.box_matrix(*sizes).to(images.device) for sizes in zip(before, after, strict=True))
         levels = _rounded(rows @ _rounded(levels @ columns.T))
     return levels / 255
 

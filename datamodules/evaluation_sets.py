@@ -28,8 +28,8 @@ OVERLAP = {
     "ship": ("n03447447", "n03662601"),
     "borderline": ("n02125311", "n02129165", "n02423022", "n04146614", "n04487081"),
 }
-"""Tiny-ImageNet's classes that show one of CIFAR-10's, in our reading of the class names; the last are big cats, a gazelle
-and buses. They are left out. OpenOOD removes single images instead (1,207 of the 10,000)."""
+"""Tiny-ImageNet's classes that show one of CIFAR-10's, in our reading of the class names; the last are big cats, a
+gazelle and buses. They are left out. OpenOOD removes single images instead (1,207 of the 10,000)."""
 
 
 class Pictures(NamedTuple):

@@ -47,8 +47,9 @@ def jpeg_compression(
         decoded = _quantized(levels, quality, _LUMINANCE)
     else:
         luminance, chroma = _to_ycc(levels)
-        chroma = _quantized(_halved(chroma), quality, _CHROMINANCE)
-        decoded = _to_rgb(_quantized(luminance, quality, _LUMINANCE), _doubled(chroma))
+        chroma = _quantized(_halved(chroma), quality, _CHROMINANCE)[..., : -(-height // 2), : -(-width // 2)]
+        luminance = _quantized(luminance, quality, _LUMINANCE)[..., :height, :width]
+        decoded = _to_rgb(luminance, _doubled(chroma)[..., :height, :width])
     return decoded[..., :height, :width] / 255
 
 
@@ -101,7 +102,8 @@ def _quantized(levels: Tensor, quality: int, base: tuple[int, ...]) -> Tensor:
     height, width = levels.shape[2:]
     blocks = levels.unflatten(3, (width // 8, 8)).unflatten(2, (height // 8, 8)).transpose(3, 4)
     coefficients = (blocks.reshape(-1, 64) - 128) @ transform.T
-    coefficients.div_(steps).round_().mul_(steps)
+    eighths = coefficients.mul_(8).round_()  # libjpeg's transform is in whole eighths, and its halves go away from 0
+    coefficients = (eighths.abs() / (8 * steps) + 0.5).floor_().mul_(steps).copysign_(eighths)
     blocks = (coefficients @ transform + 128).view(*blocks.shape)
     return _whole(blocks.transpose(3, 4).reshape(levels.shape))
 

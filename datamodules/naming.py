@@ -4,11 +4,17 @@ import difflib
 from collections.abc import Iterable
 
 
-def lookup(kind: str, name: str, known: Iterable[str]) -> str:
+def lookup(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:
     """Return ``name`` if it is known.
 
+    Args:
+        kind: What it is the name of, for the message.
+        name: What was asked for.
+        known: All names.
+        shown: What the message lists; None lists all names.
+
     Raises:
-        ValueError: Otherwise, with the nearest match and all that are known.
+        ValueError: If the name is unknown; the message has the nearest match.
 
     >>> lookup("corruption", "fogg", ["fog", "snow"])
     Traceback (most recent call last):
@@ -19,4 +25,4 @@ def lookup(kind: str, name: str, known: Iterable[str]) -> str:
         return name
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {kind} {name!r};{hint} known are {', '.join(names)}")
+    raise ValueError(f"unknown {kind} {name!r};{hint} known are {', '.join(names if shown is None else shown)}")

@@ -41,8 +41,8 @@ def _decode(path: Path, size: int) -> np.ndarray:
     from PIL import Image  # comes with torchvision, whose own decoders are deprecated
 
     try:
-        with Image.open(path) as picture:
-            picture = picture.convert("RGB")
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a broken file
         raise DatasetCorruptError(f"{path} is no readable picture: {error}") from error
     side = min(picture.size)

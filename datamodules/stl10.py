@@ -15,7 +15,7 @@ from datamodules.published import PublishedDataModule
 
 _SIDE = 96
 _OURS = (0, 2, 1, 3, 4, 5, 7, 6, 8, 9)
-"""Our label of each class of the files, which are in alphabetical order: airplane, bird, car, ..., horse, monkey, ..."""
+"""Our label of each class of the files, which are in alphabetical order: airplane, bird, car, ..., monkey, ..."""
 
 
 class STL10DataModule(PublishedDataModule):

@@ -74,13 +74,12 @@ class Streams:
 
     def integers(self, high: int, *shape: int) -> Int[Tensor, "batch ..."]:
         """Integers from 0 to ``high - 1`` of shape (batch, *shape)."""
-        return self.uniform(*shape, high=high).long()
+        return self.uniform(*shape, high=float(high)).long()
 
     def _halves(self, count: int) -> tuple[Tensor, Tensor]:
         """``count`` hashes for each image, as two numbers each, strictly between 0 and 1."""
         steps = torch.arange(self._drawn + 1, self._drawn + count + 1, device=self._keys.device) * GAMMA
         self._drawn += count
         words = mix(self._keys[:, None] + steps)
-        return tuple(
-            half.double().add_(0.5).mul_(2.0**-32) for half in ((words >> 32) & 0xFFFFFFFF, words & 0xFFFFFFFF)
-        )
+        first, second = ((words >> shift) & 0xFFFFFFFF for shift in (32, 0))
+        return first.double().add_(0.5).mul_(2.0**-32), second.double().add_(0.5).mul_(2.0**-32)

@@ -1,8 +1,8 @@
 """Noise as out-of-distribution images, alone or on top of other images; each image has a random stream of its own.
 
 The paper's words are "unit Gaussian noise", "uniform noise" and "CIFAR-10 with" either; amplitudes are not given.
-What we take them to mean is in the constants below. Nothing is clipped: a network's input is real-valued, and
-clipping would make about a third of all values black or white.
+What we take them to mean is in the constants below. Nothing is clipped, since a
+network's input is real-valued.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,9 @@ from datamodules.shapes import Float, Shaped
 from datamodules.streams import Streams
 
 GAUSSIAN_SD = 1.0
-"""Standard deviation of Gaussian noise in the network's input space, alone and on images; there, training images have mean
-0 and variance 1, so that noise and image are equally strong. The alternative, sd 1 on the scale 0 to 1, is four times that."""
+"""Standard deviation of Gaussian noise in the network's input space, alone and on images. There training images
+have mean 0 and variance 1, so that noise and image are equally strong; the alternative, 1 on the scale 0 to 1, is four
+times that."""
 UNIFORM_HIGH = 255.0
 """Uniform noise is U(0, 255) on the pixel scale, alone and on images, which it brightens by 127.5 on average. The
 alternative, uniform noise around 0, would leave the brightness alone."""

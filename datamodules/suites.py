@@ -6,6 +6,7 @@
 - shifted test images, whose labels stay: ``corrupted/<corruption>/<severity>``, ``rotation/<degrees>``
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,8 @@ def load_suite(name: str, data: ImageDataModule, limit: int | None = None, seed:
         return _set_suite(name, data, limit, seed)
     if family == "rotation":
         return _rotated_suite(name, data, limit)
-    lookup("suite", name, [*_NOISE, *_SETS, *GROUPS["corruptions"], "rotation/<degrees>"])
+    shown = (*_NOISE, *_SETS, "corrupted/<corruption>/<severity>", "rotation/<degrees>")
+    lookup("suite", name, [*_NOISE, *_SETS, *GROUPS["corruptions"], *GROUPS["rotation"]], shown)
     return _corrupted_suite(name, data, limit, seed)
 
 
@@ -127,7 +129,7 @@ def renormalized(images: Shaped[Tensor, "batch channels height width"]) -> Float
 
 def rotated(images: Shaped[Tensor, "batch channels height width"], degrees: float) -> Tensor:
     """Turn images counter-clockwise about their centre; bilinear, black where there was nothing."""
-    from torchvision.transforms.v2 import InterpolationMode, functional
+    from torchvision.transforms.v2 import InterpolationMode, functional  # type: ignore[import-untyped]
 
     return functional.rotate(images, degrees, interpolation=InterpolationMode.BILINEAR, fill=0)
 
@@ -164,9 +166,9 @@ def _set_suite(name: str, data: ImageDataModule, limit: int | None, seed: int) -
         raise ValueError(f"suite {name!r} is the in-distribution data itself; choose another suite")
     checksums = _checksums(data)
     if issubclass(reader, ImageSet):
-        pictures = reader().load(data.root, limit, seed, checksums)
+        pictures = reader().load(_root(data), limit, seed, checksums)
     else:
-        arrays = reader(root=str(data.root), checksums=checksums).load()
+        arrays = reader(root=str(_root(data)), checksums=checksums).load()
         pictures = Pictures(arrays.test_images[order(len(arrays.test_images), limit, seed)], title, arrays.source)
     images = with_channels(resized(pictures.images, data.image_size), data.in_channels)
     return _suite(name, pictures.title, kind, images, pictures.source)
@@ -176,11 +178,13 @@ def _corrupted_suite(name: str, data: ImageDataModule, limit: int | None, seed: 
     _, corruption, severity = name.split("/")
     images, labels = data.test_set.images[:limit], data.test_set.labels[:limit]
     title = f"{corruption.replace('_', ' ')}, severity {severity}"
-    if data.name == "cifar10" and _has_released(data.root):
-        released, theirs = CIFAR10C().load(data.root, corruption, int(severity), _checksums(data))
+    root, checksums = _root(data), _checksums(data)
+    if data.name == "cifar10" and _has_released(root):
+        released, theirs = CIFAR10C().load(root, corruption, int(severity), checksums)
         if not torch.equal(theirs, data.test_set.labels):
             raise DatasetCorruptError("CIFAR-10-C's labels.npy are not the labels of CIFAR-10's test set in order")
-        return _suite(name, title, "shift", released[:limit], "released", labels)
+        source = "released" if checksums == "official" else "released (unofficial)"
+        return _suite(name, title, "shift", released[:limit], source, labels)
     made = corrupt(images, corruption, int(severity), seed)
     return _suite(name, title, "shift", made, f"generated, seed {seed}", labels)
 
@@ -189,6 +193,8 @@ def _rotated_suite(name: str, data: ImageDataModule, limit: int | None) -> Suite
     angle = name.partition("/")[2]
     try:
         degrees = float(angle)
+        if not math.isfinite(degrees):
+            raise ValueError
     except ValueError:
         raise ValueError(f"unknown suite {name!r}; after rotation/ comes a number of degrees") from None
     images = rotated(data.test_set.images[:limit], degrees)
@@ -200,6 +206,11 @@ def _rotated_suite(name: str, data: ImageDataModule, limit: int | None) -> Suite
 def _has_released(root: Path) -> bool:
     """Whether somebody meant CIFAR-10-C to be there; a part of it is an error, and no reason to generate."""
     return any((root / name).exists() for name in (CIFAR10C.files.folder, *CIFAR10C.files.archives))
+
+
+def _root(data: ImageDataModule) -> Path:
+    """Folder of the data, also where the root is an archive in it."""
+    return data.root.parent if data.root.is_file() else data.root
 
 
 def _checksums(data: ImageDataModule) -> Checksums:
