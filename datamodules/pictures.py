@@ -48,8 +48,9 @@ def _decode(path: Path, size: int) -> np.ndarray:
     side = min(picture.size)
     left, top = ((length - side) // 2 for length in picture.size)
     if picture.size != (size, size):
-        square = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR, box=square)
+        # resize's own box would let what lies outside of it in at the border
+        square = picture.crop((left, top, left + side, top + side))
+        picture = square.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(picture).transpose(2, 0, 1)
 
 
