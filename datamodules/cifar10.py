@@ -98,7 +98,7 @@ class CIFAR10DataModule(PublishedDataModule):
 
     def parse(self, read: Read) -> ImageArrays:
         """Decode the five training batches and the test batch."""
-        batches = [_batch(name, read, self.num_classes) for name in (*_TRAIN, _TEST)]
+        batches = [decode_batch(name, read, self.num_classes) for name in (*_TRAIN, _TEST)]
         images, labels = zip(*batches, strict=True)
         train_images, train_labels = torch.cat(images[:-1]), torch.cat(labels[:-1])
         return ImageArrays(train_images, train_labels, images[-1], labels[-1], source=self._source("batches"))
@@ -142,22 +142,36 @@ class _BatchUnpickler(pickle.Unpickler):
         for package in ("numpy.core", "numpy._core"):  # before and since NumPy 2
             allowed[package + ".multiarray", "_reconstruct"] = rebuild
         if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"a CIFAR-10 batch has no use for {module}.{name}")
+            raise pickle.UnpicklingError(f"a CIFAR batch has no use for {module}.{name}")
         return allowed[module, name]
 
 
-def _batch(name: str, read: Read, classes: int) -> tuple[Tensor, Tensor]:
-    """Decode one batch: a pickled dictionary of rows of 3,072 bytes (red, green, blue) and labels."""
+def decode_batch(name: str, read: Read, classes: int, key: bytes = b"labels") -> tuple[Tensor, Tensor]:
+    """Decode one batch: a pickled dictionary of rows of 3,072 bytes (red, green, blue) and labels.
+
+    Args:
+        name: The file.
+        read: From file name to content.
+        classes: Number of classes.
+        key: Where the labels are.
+
+    Returns:
+        uint8 images (images, 3, 32, 32), and their labels.
+
+    Raises:
+        DatasetCorruptError: If it is no such batch.
+    """
+    kind = f"CIFAR-{classes}"
     try:
         batch = _BatchUnpickler(io.BytesIO(read(name)), encoding="bytes").load()
-        data, labels = batch[b"data"], torch.tensor(batch[b"labels"], dtype=torch.int64)
+        data, labels = batch[b"data"], torch.tensor(batch[key], dtype=torch.int64)
         images = torch.from_numpy(np.ascontiguousarray(data).reshape(-1, 3, 32, 32))
     except (pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetCorruptError(f"{name} is no CIFAR-10 batch: {error}") from error
+        raise DatasetCorruptError(f"{name} is no {kind} batch: {error}") from error
     if (
         images.dtype != torch.uint8
         or labels.shape != images.shape[:1]
         or not bool(((labels >= 0) & (labels < classes)).all())
     ):
-        raise DatasetCorruptError(f"{name} is no CIFAR-10 batch: images and labels do not belong together")
+        raise DatasetCorruptError(f"{name} is no {kind} batch: images and labels do not belong together")
     return images, labels

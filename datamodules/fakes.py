@@ -60,7 +60,7 @@ def write_fake_cifar10(root: str | Path, n_train: int = 500, n_test: int = 100, 
     }
     for number, part in enumerate(np.array_split(np.arange(n_train), 5), start=1):
         contents[f"data_batch_{number}"] = _pickled(images[part], labels[part])
-    return _write(Path(root) / "cifar-10-batches-py", contents)
+    return write_files(Path(root) / "cifar-10-batches-py", contents)
 
 
 def write_fake_mnist(
@@ -85,14 +85,24 @@ def write_fake_mnist(
         header = struct.pack(">IIII", 0x803, *pixels.shape)
         contents[f"{part}-images-idx3-ubyte"] = header + pixels.tobytes()
         contents[f"{part}-labels-idx1-ubyte"] = struct.pack(">II", 0x801, len(classes)) + classes.tobytes()
-    return _write(Path(root) / "MNIST" / "raw", contents, packed)
+    return write_files(Path(root) / "MNIST" / "raw", contents, packed)
 
 
 def _pickled(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> bytes:
     return pickle.dumps({b"data": images.reshape(len(images), -1), b"labels": labels.tolist()}, protocol=4)
 
 
-def _write(folder: Path, contents: dict[str, bytes], packed: bool = False) -> Path:
+def write_files(folder: Path, contents: dict[str, bytes], packed: bool = False) -> Path:
+    """Write files, and beside them the ``checksums.md5`` that says what they should hold.
+
+    Args:
+        folder: Where they go.
+        contents: Content by file name.
+        packed: Write each as ``.gz``; the record is of what is inside.
+
+    Returns:
+        The folder.
+    """
     for name, content in contents.items():
         if packed:
             write_atomically(folder / f"{name}.gz", gzip.compress(content, mtime=0))

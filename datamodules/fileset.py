@@ -58,11 +58,12 @@ class FileSet:
     def remedy(self, root: Path) -> str:
         """How to get the data to ``root``, as lines of an error message."""
         command = f"scaledrop data get {self.name} --root {root}"
+        holds = " and ".join(self.files) if self.folder == "." else f"{self.folder}/"
         return (
             "To get it:\n"
             f"  {command}    (downloads {self.megabytes} MB)\n"
             f"  {command} --from PATH    (imports an archive or a folder that you have)\n"
-            f"or set DATA=DIR, or root, to a folder that holds {self.folder}/."
+            f"or set DATA=DIR, or root, to a folder that holds {holds}."
         )
 
     def missing(self, folder: Path) -> list[str]:

@@ -8,10 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from datamodules import DATAMODULES, DatasetCorruptError, DatasetNotFoundError, ImageDataModule
+from datamodules import (
+    DATAMODULES,
+    EVALUATION_SETS,
+    DatasetCorruptError,
+    DatasetNotFoundError,
+    EvaluationSet,
+    ImageDataModule,
+)
 from datamodules.fetch import DownloadError, Progress, download
 from datamodules.fileset import Download, FileSet
+from datamodules.tree import Tree
 
+KNOWN: dict[str, type[ImageDataModule] | type[EvaluationSet]] = {**DATAMODULES, **EVALUATION_SETS}
 COLUMNS = ("data set", "state", "train", "val", "test", "fingerprint", "source", "where")
 
 
@@ -36,34 +45,34 @@ def main(argv: Sequence[str]) -> int:
     return _list(root)
 
 
-def inspect(module: type[ImageDataModule], root: Path) -> tuple[str, ...]:
-    """Load one data set and describe it.
+def inspect(data: type[ImageDataModule] | type[EvaluationSet], root: Path) -> tuple[str, ...]:
+    """Load, or at least verify, one data set and describe it.
 
     Args:
-        module: The data set.
+        data: The data set.
         root: Where it should be.
 
     Returns:
-        One text for each of ``COLUMNS``; the state is ``present``, ``absent``, or ``corrupt``.
+        One text for each of ``COLUMNS``; the state is ``present``, ``absent``, or ``corrupt``. Sets that are only
+        evaluated on have no training part, and no fingerprint before their images are chosen.
     """
-    data = module(root=str(root))
-    where = "(embedded)" if module.files is None else str(root)
+    where = "(embedded)" if data.files is None else str(root)
     try:
-        data.setup()
+        return (data.name, "present", *_contents(data, root), where)
     except (DatasetNotFoundError, DatasetCorruptError) as error:
-        state = "absent" if isinstance(error, DatasetNotFoundError) else "corrupt"
-        return (
-            module.name,
-            state,
-            "",
-            "",
-            "",
-            "",
-            "",
-            str(error).splitlines()[0] if state == "corrupt" else where,
-        )
-    counts = (f"{count:,}" for count in data.sizes().values())
-    return (module.name, "present", *counts, data.fingerprint(), data.source, where)
+        if isinstance(error, DatasetCorruptError):
+            return (data.name, "corrupt", *[""] * 5, str(error).splitlines()[0])
+        return (data.name, "absent", *[""] * 5, where)
+
+
+def _contents(data: type[ImageDataModule] | type[EvaluationSet], root: Path) -> tuple[str, ...]:
+    """Columns from the counts to the source."""
+    if issubclass(data, EvaluationSet):
+        count, source = data().describe(root)
+        return ("", "", f"{count:,}", "", source)
+    module = data(root=str(root))
+    module.setup()
+    return (*(f"{count:,}" for count in module.sizes().values()), module.fingerprint(), module.source)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", metavar="list | get", parser_class=argparse.ArgumentParser)
     actions.add_parser("list", parents=[common], help="load and verify every data set (the default)")
     get = actions.add_parser("get", parents=[common], help="download or import one data set")
-    get.add_argument("name", metavar="NAME", help=", ".join(DATAMODULES))
+    get.add_argument("name", metavar="NAME", help=", ".join(KNOWN))
     get.add_argument("--from", dest="origin", type=Path, metavar="PATH", help="import this archive or folder")
     get.add_argument(
         "--mirror",
@@ -86,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(root: Path) -> int:
-    rows = [inspect(module, root) for module in DATAMODULES.values()]
+    rows = [inspect(data, root) for data in KNOWN.values()]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -105,11 +114,11 @@ def _list(root: Path) -> int:
 
 
 def _get(name: str, root: Path, origin: Path | None, mirrors: Sequence[str]) -> int:
-    if name not in DATAMODULES:
-        near = difflib.get_close_matches(name, DATAMODULES, n=1, cutoff=0.4)
+    if name not in KNOWN:
+        near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.4)
         hint = f" did you mean {near[0]!r}?" if near else ""
-        return _fail(f"unknown data set {name!r};{hint} known are {', '.join(DATAMODULES)}", status=2)
-    files = DATAMODULES[name].files
+        return _fail(f"unknown data set {name!r};{hint} known are {', '.join(KNOWN)}", status=2)
+    files = KNOWN[name].files
     if files is None:
         print(f"{name} comes with an installed package; there is nothing to get")
         return 0
@@ -122,12 +131,12 @@ def _get(name: str, root: Path, origin: Path | None, mirrors: Sequence[str]) -> 
         return _fail("interrupted; the same command goes on from here", status=130)
     except (DatasetNotFoundError, DatasetCorruptError, DownloadError, ValueError, OSError) as error:
         return _fail(str(error))
-    row = inspect(DATAMODULES[name], root)
+    row = inspect(KNOWN[name], root)
     print(", ".join(f"{title} {cell}" for title, cell in zip(COLUMNS, row, strict=True)))
     return int(row[1] != "present")
 
 
-def _download_all(files: FileSet, root: Path, mirrors: Sequence[str]) -> None:
+def _download_all(files: FileSet | Tree, root: Path, mirrors: Sequence[str]) -> None:
     for item in files.downloads:
         target = root / item.path
         with _progress(target.name) as progress:

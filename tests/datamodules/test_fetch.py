@@ -8,10 +8,19 @@ import threading
 
 import pytest
 
-from datamodules import CIFAR10DataModule, MNISTDataModule, write_fake_cifar10, write_fake_mnist
+from datamodules import (
+    DATAMODULES,
+    EVALUATION_SETS,
+    CIFAR10DataModule,
+    MNISTDataModule,
+    Textures,
+    write_fake_cifar10,
+    write_fake_mnist,
+    write_fake_pictures,
+)
 from datamodules.fetch import DownloadError, download
 from datamodules.fileset import Download
-from datamodules.integrity import Checksum, md5_of, parse_record
+from datamodules.integrity import Checksum, md5_of, md5_of_file, parse_record
 from lit_scaledrop.data import main
 
 CONTENT = bytes(range(256)) * 4000
@@ -211,13 +220,12 @@ def test_get_downloads_verifies_and_unpacks(published, tmp_path, capsys):
         "source",
         "where",
     ]
-    assert [line.split()[:2] for line in lines[1:4]] == [
-        ["digits", "present"],
-        ["mnist", "absent"],
-        ["cifar10", "present"],
-    ]
-    assert lines[4].startswith(f"To get one: scaledrop data get NAME --root {root}")
-    assert "mnist" in lines[4]
+    states = dict(line.split()[:2] for line in lines[1:-1])
+    assert list(states) == [*DATAMODULES, *EVALUATION_SETS]
+    assert {name for name, state in states.items() if state == "present"} == {"digits", "cifar10"}
+    assert set(states.values()) == {"present", "absent"}
+    assert lines[-1].startswith(f"To get one: scaledrop data get NAME --root {root}")
+    assert "(NAME: mnist, svhn, stl10, cifar10_c, cifar100, tiny_imagenet, textures, places365)" in lines[-1]
 
 
 def test_get_tries_given_mirrors_first(published, server, tmp_path, capsys):
@@ -229,13 +237,29 @@ def test_get_tries_given_mirrors_first(published, server, tmp_path, capsys):
     assert ("/mnist/train-images-idx3-ubyte.gz", None) in server.requests
 
 
+def test_get_downloads_and_unpacks_an_archive_of_pictures(server, tmp_path, capsys, monkeypatch):
+    folder, root = tmp_path / "dtd" / "images", tmp_path / "root"
+    write_fake_pictures(folder, ("banded", "braided"))
+    archive = tmp_path / "dtd-r1.0.1.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, "dtd/images")
+    server.files[archive.name] = archive.read_bytes()
+    item = Download(archive.name, md5_of_file(archive), (f"{server.url}/{archive.name}",))
+    monkeypatch.setattr(Textures, "files", dataclasses.replace(Textures.files, download=item))
+    assert main(["get", "textures", "--root", str(root)]) == 0
+    assert "data set textures, state present, train , val , test 4" in capsys.readouterr().out
+    assert [path.name for path in root.iterdir()] == ["dtd"]  # the archive is gone
+    assert main(["get", "textures", "--root", str(tmp_path), "--from", str(archive)]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
 def test_get_imports_and_refuses(published, tmp_path, capsys, monkeypatch):
     root = tmp_path / "root"
     monkeypatch.setenv("DATA", str(root))
     assert main(["get", "cifar10", "--from", str(published)]) == 0
     assert main(["get", "mnist", "--from", str(published / "MNIST" / "raw")]) == 0
     assert main([]) == 0
-    assert "To get one" not in capsys.readouterr().out
+    assert "(NAME: svhn," in capsys.readouterr().out
     batch = published / "cifar-10-batches-py" / "test_batch"
     batch.write_bytes(batch.read_bytes() + b" ")
     assert main(["get", "cifar10", "--from", str(published), "--root", str(tmp_path / "other")]) == 1

@@ -1,0 +1,76 @@
+"""Folders of pictures in any common format, decoded to tensors of one size, and images brought to another's form."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from datamodules.integrity import DatasetCorruptError
+from datamodules.shapes import UInt8
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+"""What counts as a picture, in upper or lower case."""
+
+
+def picture_paths(folder: Path) -> list[Path]:
+    """All pictures below a folder, ordered by their paths."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def read_pictures(paths: Sequence[Path], size: int = 32) -> UInt8[Tensor, "pictures 3 size size"]:
+    """Decode pictures to RGB: the square in the middle, reduced or enlarged (bilinear, antialiased).
+
+    Args:
+        paths: The files.
+        size: Height and width of the result in pixels.
+
+    Raises:
+        DatasetCorruptError: If a file is no readable picture; it names the file.
+    """
+    if not paths:
+        return torch.empty(0, 3, size, size, dtype=torch.uint8)
+    with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without holding the interpreter's lock
+        return torch.from_numpy(np.stack(list(pool.map(lambda path: _decode(path, size), paths))))
+
+
+def _decode(path: Path, size: int) -> np.ndarray:
+    from PIL import Image  # comes with torchvision, whose own decoders are deprecated
+
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a broken file
+        raise DatasetCorruptError(f"{path} is no readable picture: {error}") from error
+    side = min(picture.size)
+    left, top = ((length - side) // 2 for length in picture.size)
+    if picture.size != (size, size):
+        # resize's own box would let what lies outside of it in at the border
+        square = picture.crop((left, top, left + side, top + side))
+        picture = square.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
+def resized(
+    images: UInt8[Tensor, "batch channels height width"], size: int
+) -> UInt8[Tensor, "batch channels size size"]:
+    """Reduce or enlarge images to a square (bilinear, antialiased), in whole grey levels."""
+    if images.shape[2:] == (size, size):
+        return images
+    floats = functional.interpolate(images.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return floats.round().clamp(0, 255).to(torch.uint8)
+
+
+def with_channels(
+    images: UInt8[Tensor, "batch old height width"], channels: int
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Grey from RGB (ITU-R BT.601 luma, rounded), or grey repeated to RGB."""
+    if images.shape[1] == channels:
+        return images
+    if images.shape[1] == 1:
+        return images.repeat(1, channels, 1, 1)
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    return (images * weights).sum(1, keepdim=True).round().to(torch.uint8).repeat(1, channels, 1, 1)

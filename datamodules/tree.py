@@ -1,0 +1,106 @@
+"""Data sets that are published as an archive of many pictures: verified as a whole, then unpacked."""
+
+import os
+import shutil
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.fileset import Download
+from datamodules.integrity import DatasetCorruptError, DatasetNotFoundError, md5_of_file
+
+
+@dataclass(frozen=True)
+class Tree:
+    """An archive of pictures, and the folder that it becomes; the folder's own files have no published md5s."""
+
+    name: str
+    """The data set, as in ``scaledrop data get NAME``."""
+    folder: str
+    """Folder under the root."""
+    member: str
+    """The same folder inside the archive."""
+    download: Download
+    """Where the archive is published; its path is its name under the root."""
+    megabytes: int
+    """Size of the download."""
+    also: tuple[str, ...] = ()
+    """Other folders under the root that are accepted in its place."""
+
+    @property
+    def downloads(self) -> tuple[Download, ...]:
+        """The one archive."""
+        return (self.download,)
+
+    @property
+    def archives(self) -> tuple[str, ...]:
+        """The name of the archive."""
+        return (self.download.path,)
+
+    def find(self, root: Path) -> Path:
+        """The first accepted folder that is there.
+
+        Raises:
+            DatasetNotFoundError: If none is.
+        """
+        for folder in (self.folder, *self.also):
+            if (root / folder).is_dir():
+                return root / folder
+        raise DatasetNotFoundError(f"data set {self.name!r} not found under {root}.\n{self.remedy(root)}")
+
+    def remedy(self, root: Path) -> str:
+        """How to get the data to ``root``, as lines of an error message."""
+        command = f"scaledrop data get {self.name} --root {root}"
+        return (
+            "To get it:\n"
+            f"  {command}    (downloads {self.megabytes} MB)\n"
+            f"  {command} --from PATH    (imports the published archive)\n"
+            f"or set DATA=DIR, or root, to a folder that holds {' or '.join((self.folder, *self.also))}."
+        )
+
+    def install(self, origin: Path, root: Path) -> Path:
+        """Verify the archive against its published md5 and unpack its pictures under ``root``.
+
+        Args:
+            origin: The archive.
+            root: Where to put ``folder``.
+
+        Returns:
+            The folder, which appears whole or not at all.
+
+        Raises:
+            DatasetNotFoundError: If ``origin`` is not there or is a folder.
+            DatasetCorruptError: If it is not the published archive.
+        """
+        target, place = root / self.folder, root / f".{self.name}.unpacking.{os.getpid()}"
+        if origin.is_dir():
+            raise DatasetNotFoundError(f"{origin} is a folder, whose pictures cannot be verified; link it to {target}")
+        if not origin.exists():
+            raise DatasetNotFoundError(f"there is no {origin}")
+        found = md5_of_file(origin)
+        if found != self.download.md5:
+            raise DatasetCorruptError(
+                f"{origin} is altered: md5 {found} instead of {self.download.md5}.\n"
+                f"It was not imported.\n{self.remedy(root)}"
+            )
+        try:
+            _unpack(origin, self.member + "/", place)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                raise DatasetNotFoundError(f"{target} is there already; move it away to import {origin}")
+            os.replace(place / self.member, target)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        return target
+
+
+def _unpack(archive: Path, prefix: str, place: Path) -> None:
+    """Unpack the members below ``prefix``; none can leave ``place``."""
+    place.mkdir(parents=True)
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(place, [name for name in packed.namelist() if name.startswith(prefix)])
+    else:
+        with tarfile.open(archive) as tar:
+            tar.extractall(place, (member for member in tar if member.name.startswith(prefix)), filter="data")
