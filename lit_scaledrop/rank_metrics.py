@@ -97,7 +97,7 @@ class SelectivePrediction(_ListMetric):
         num_bins: int = 15,
         **kwargs: Any,
     ) -> None:
-        rule = {"quantile": quantile, "threshold": threshold, "interpolation": interpolation}
+        rule: dict[str, Any] = {"quantile": quantile, "threshold": threshold, "interpolation": interpolation}
         super().__init__("confidence", "correct", "accepted", **rule, **kwargs)
         self.rule, self.num_bins = rule, num_bins
 
