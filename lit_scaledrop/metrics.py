@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lit_scaledrop import functional
+from lit_scaledrop import calibration, functional
 from lit_scaledrop.functional import Interpolation, PerExample, Target
 from lit_scaledrop.predictive import Predictive
 from lit_scaledrop.shapes import Float
@@ -142,7 +142,7 @@ class BrierScore(_TargetMetric):
 
 
 class CalibrationError(_SumMetric):
-    """Expected calibration error of the mean, see :func:`functional.expected_calibration_error`.
+    """Expected calibration error of the mean, see :func:`calibration.expected_calibration_error`.
 
     Not torchmetrics' class: that one closes its bins on the left, gives confidence 1 a bin of its own and
     stores every prediction.
@@ -162,11 +162,11 @@ class CalibrationError(_SumMetric):
     def update(self, predictive: Predictive, target: Target) -> None:
         """Add a batch to the bins."""
         self._check(predictive, target)
-        self._add(functional.calibration_bins(predictive.mean, target, self.num_bins))
+        self._add(calibration.calibration_bins(predictive.mean, target, self.num_bins))
 
     def compute(self) -> Float[Tensor, ""]:
         """Calibration error of all examples so far."""
-        return functional.calibration_error(self.sums)
+        return calibration.calibration_error(self.sums)
 
 
 class PredictiveEntropy(_UncertaintyMetric):

@@ -169,6 +169,10 @@ class Predictive:
         """The same prediction in host memory."""
         return Predictive(self.logits.cpu(), None if self.weights is None else self.weights.cpu(), self.uncovered)
 
+    def wide(self) -> "Predictive":
+        """The same prediction in float64 (float32 on MPS), where probabilities next to one still differ."""
+        return Predictive(self.logits.to(functional.wide_dtype(self.logits.device)), self.weights, self.uncovered)
+
     @staticmethod
     def cat(parts: Sequence["Predictive"]) -> "Predictive":
         """Join predictions of several batches by the same samples.
