@@ -20,6 +20,11 @@ from lit_scaledrop.rows import expand_rows, last_value
 
 #: one switch for ``torch.compile`` and bf16, in every profile
 SPEEDS = {"--fast": "fast.yaml", "--no-fast": "slow.yaml"}
+#: help on the words that stand for configuration files, of which the parser knows nothing
+WORDS = (
+    "Beside these: --profile NAME, the settings of a profile (quick, cpu, paper); --row NETWORK/METHOD, a row of Table "
+    "III; --fast, torch.compile and bf16 in any profile; --no-fast, eager fp32. Flags override all of them."
+)
 
 
 def expand_configs(words: list[str]) -> list[str]:

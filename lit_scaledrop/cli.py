@@ -26,6 +26,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop import provenance
 from lit_scaledrop.arguments import (
+    WORDS,
     expand_configs,
     explain,
     known_flags,
@@ -53,12 +54,6 @@ from lit_scaledrop.record import RunRecord, keep_or_write, training_record
 from lit_scaledrop.report.results import is_finished
 from lit_scaledrop.run import Run, begin_anew, exclusive, find_network, require_writable, resume_checkpoint
 from lit_scaledrop.tracking import build_loggers, finish_loggers
-
-WORDS = (
-    "Beside these: --profile NAME, the settings of a profile (quick, cpu, paper); --row NETWORK/METHOD, a row of Table "
-    "III; --fast, torch.compile and bf16 in any profile; --no-fast, eager fp32. Flags override all of them."
-)
-"""Words that stand for configuration files; `expand_configs` knows them, the parser does not."""
 
 
 class ScaleDropCLI(LightningCLI):
