@@ -16,6 +16,7 @@ NAMES = {
     "training": "Training and data",
     "scaling": "Cost against T, L, batch and width",
     "schemes": "Error against the exact distribution",
+    "corruptions": "Generating CIFAR-10-C",
 }
 
 
