@@ -5,9 +5,10 @@ D. Hendrycks, T. Dietterich, "Benchmarking neural network robustness to common c
 motion blur needs no ImageMagick; the random draws are others, so that images are like the released ones and not equal
 to them. As theirs, results are cut down to whole grey levels.
 
-The mean distance of pixels to the clean image grows with severity in 11 of the 15. The constants of the others do not ask
-for it: motion blur's severities 3 and 4 have one Gaussian; glass blur moves pixels once in 1 to 3 and twice in 4 and 5,
-under a blur that also smooths; frost dims the image from 3 on; elastic shifts the whole image less and bends it more.
+The mean distance of pixels to the clean image grows with severity in 11 of the 15. The constants of the others do not
+ask for it: motion blur's severities 3 and 4 have one Gaussian; glass blur moves pixels once in 1 to 3 and twice in 4
+and 5, under a blur that also smooths; frost dims the image from 3 on; elastic shifts the whole image less and bends it
+more.
 """
 
 from collections.abc import Callable
