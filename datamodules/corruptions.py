@@ -4,6 +4,11 @@ D. Hendrycks, T. Dietterich, "Benchmarking neural network robustness to common c
 2019, with the constants of the authors' generator of CIFAR-10-C. Frost's photographs are generated textures here,
 motion blur needs no ImageMagick; the random draws are others, so that images are like the released ones and not equal
 to them. As theirs, results are cut down to whole grey levels.
+
+The mean distance of pixels to the clean image grows with severity in 11 of the 15. The constants of the others do not
+ask for it: motion blur's severities 3 and 4 have one Gaussian; glass blur moves pixels once in 1 to 3 and twice in 4
+and 5, under a blur that also smooths; frost dims the image from 3 on; elastic shifts the whole image less and bends it
+more.
 """
 
 from collections.abc import Callable
@@ -77,8 +82,8 @@ def corrupt(
 ) -> UInt8[Tensor, "batch channels height width"]:
     """Corrupt a batch; image ``i`` comes out the same in any batch that has it at the same index.
 
-    The work is done in float64: in float32 the order of sums, which varies with the size of a batch and with the
-    device, would move a pixel of every tenth image by one level.
+    The work is done in float64, whose rounding is far too small to move a pixel by a level where the order of sums
+    varies with the size of the batch or the device.
 
     Args:
         images: RGB or grey images.

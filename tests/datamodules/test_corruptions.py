@@ -143,7 +143,7 @@ def test_real_images_grow_more_distant():
         pytest.skip("no CIFAR-10 under DATA")
     data = CIFAR10DataModule()
     data.setup()
-    images = data.test_set.images[:200]
+    images = data.test_set.images[:100]
     for name in set(CORRUPTIONS) - ROUGH:
         assert distances(name, images) == sorted(distances(name, images)), name
 
