@@ -1,0 +1,226 @@
+"""Probes of the figures on small networks: what they measure against the formulas, and what they refuse."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from datamodules import ImageDataModule
+from datamodules.loading import ImageArrays
+from lit_scaledrop.evaluate import Evaluation
+from lit_scaledrop.functional import expected_entropy
+from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.predictive import Predictive
+from lit_scaledrop.probes import PROBES, Subject, histograms, noise, passes, tradeoff
+
+IMAGES = 24
+
+
+class Noise(ImageDataModule):
+    """Test images of no content."""
+
+    name, class_names = "noise", tuple("abcdefghij")
+    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+    def load(self):
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(256, (IMAGES, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        labels = torch.arange(IMAGES) % 10
+        return ImageArrays(images, labels, images, labels.clone(), "made up")
+
+
+def subject(method="proposed", members=1, label=None, **changes):
+    """LeNet-5 with random weights; labels are its own predictions if ``label`` is "own"."""
+    data = Noise(eval_batch_size=10, val_fraction=0.0)
+    data.setup()
+    networks = []
+    for member in range(members):
+        torch.manual_seed(member)
+        network = LitClassifier("lenet5", method, width=0.5).network
+        for layer in network.modules():
+            if isinstance(layer, ScaleDropout):  # a new scale is one, as if it were dropped
+                torch.nn.init.uniform_(layer.scale, 0.3, 1.7)
+        networks.append(network)
+    made = Subject(networks, data, **{"evaluation": Evaluation(samples=6), **changes})
+    if label == "own":
+        data.test_set._labels.copy_(made.predict(data.test_set.images).predicted_class)
+    return made
+
+
+def measured(made, probe, part):
+    metrics = PROBES[probe].measure(made, part)
+    assert all(type(value) is float and np.isfinite(value) for value in metrics.values())
+    return metrics
+
+
+@pytest.mark.parametrize("probe", ["figure5", "figure6", "figure7", "posterior", "threshold", "reliability"])
+def test_parts_are_named_without_networks(probe):
+    made = subject()
+    names = list(PROBES[probe].parts(Subject([], made.data, made.evaluation)))
+    assert len(set(names)) == len(names) > 0
+
+
+def test_figure5_statistics_are_those_of_the_passes():
+    from datamodules.suite_noise import uniform_noise
+
+    made = subject(label="own")
+    made.data.test_set._labels[:13] = (made.data.test_set.labels[:13] + 1) % 10  # the first 13 are wrong
+    metrics = measured(made, "figure5", "strength/0.4")
+    assert metrics["image"] == 13
+    assert metrics["label"] == made.data.test_set.labels[13]
+    image = made.data.test_set.images[13:14]
+    posterior = PosteriorPredictive(made.networks, noise.PASSES, seed=0)
+    logits = [posterior(made.data.normalized(uniform_noise(image, 0.4, seed))).logits for seed in range(noise.SEEDS)]
+    array = torch.cat(logits, 1).double().numpy()  # (passes, patterns, classes)
+    for label in (0, 7):
+        values = array[:, :, label]
+        assert metrics[f"logits/{label}/mean"] == pytest.approx(values.mean(), abs=1e-4)
+        assert metrics[f"logits/{label}/variance"] == pytest.approx(values.var(0).mean(), rel=1e-3)
+        assert metrics[f"logits/{label}/low"] == pytest.approx(np.quantile(values, 0.025, axis=0).mean(), abs=1e-3)
+        assert metrics[f"logits/{label}/high"] == pytest.approx(np.quantile(values, 0.975, axis=0).mean(), abs=1e-3)
+    probs = scipy.special.softmax(array, -1)[:, :, 3]
+    assert metrics["probs/3/variance"] == pytest.approx(probs.var(0).mean(), rel=1e-3)
+    assert sum(metrics[f"probs/{label}/mean"] for label in range(10)) == pytest.approx(1)
+
+
+def test_figure5_without_noise_does_not_depend_on_the_pattern():
+    made = subject(label="own")
+    metrics = measured(made, "figure5", "strength/0")
+    clean = made.predict(made.data.test_set.images[:1], samples=noise.PASSES)
+    assert metrics["image"] == 0
+    assert metrics["unc/expected_entropy"] == pytest.approx(expected_entropy(clean.probs).item(), rel=1e-4)
+
+
+def test_figure5_needs_one_image_that_is_right():
+    made = subject(label="own")
+    made.data.test_set._labels.add_(1).remainder_(10)
+    with pytest.raises(ValueError, match="none of the 24 test images is classified correctly"):
+        PROBES["figure5"].measure(made, "strength/0")
+
+
+def test_figure6_at_0_degrees_is_the_test_set():
+    made = subject()
+    _, labels, prediction = made.clean()
+    assert measured(made, "figure6", "rotation/0") == pytest.approx(made.classification(prediction, labels), rel=1e-5)
+    turned = measured(made, "figure6", "rotation/90")
+    assert turned["unc/predictive_entropy"] != pytest.approx(prediction.predictive_entropy.mean().item(), rel=1e-6)
+
+
+def test_figure7_prefixes_are_predictions_of_fewer_passes():
+    made = subject()
+    images, labels = made.test_images
+    metrics = measured(made, "figure7", "plan/2")
+    assert len(metrics) == 2 * passes.PASSES
+    for count in (1, 3, passes.PASSES):
+        prediction = PosteriorPredictive(made.networks, count, seed=2)(made.data.normalized(images))
+        expected = made.classification(prediction, labels)
+        assert metrics[f"T/{count}/cls/acc"] == pytest.approx(expected["cls/acc"])
+        assert metrics[f"T/{count}/cls/nll"] == pytest.approx(expected["cls/nll"], rel=1e-5)
+    assert metrics != measured(made, "figure7", "plan/1")
+
+
+def test_figure7_asymptote_is_exact_where_it_can_be():
+    made = subject()
+    images, labels = made.test_images
+    metrics = measured(made, "figure7", "asymptote")
+    exact = PosteriorPredictive(made.networks, execution="exact")(made.data.normalized(images))
+    assert metrics["exact"] == 1
+    assert metrics["uncovered"] == 0
+    assert metrics["passes"] == exact.num_samples
+    assert metrics["cls/nll"] == pytest.approx(made.classification(exact, labels)["cls/nll"], rel=1e-5)
+
+
+def test_figure7_asymptote_says_where_it_is_not_exact(monkeypatch):
+    monkeypatch.setattr(passes, "REFERENCE_PASSES", 30)
+    made = subject("mc_dropout_htanh")  # too many masks of features
+    metrics = measured(made, "figure7", "asymptote")
+    assert (metrics["exact"], metrics["passes"]) == (0, 30)
+
+
+def test_figure7_is_not_about_ensembles():
+    with pytest.raises(ValueError, match="an ensemble of 2"):
+        PROBES["figure7"].measure(subject(members=2), "plan/0")
+
+
+def test_prefixes_of_impossible_classes_stay_finite():
+    logits = torch.tensor([[[800.0, 0.0]], [[0.0, 800.0]]])
+    rows = passes.prefix_metrics(Predictive(logits), torch.tensor([1]))
+    assert [row["cls/nll"] for row in rows] == pytest.approx([800, np.log(2)])
+
+
+def test_posterior_counts_and_distances(monkeypatch):
+    made = subject("mc_dropout_htanh")
+    monkeypatch.setattr(histograms, "PASSES", (5, 40))
+    metrics = measured(made, "posterior", "image/1")
+    image = made.data.normalized(made.data.test_set.images[1:2])
+    logits = PosteriorPredictive(made.networks, 40, seed=0)(image).logits[:, 0].double().numpy()
+    for count in (5, 40):
+        values = logits[:count]
+        assert metrics[f"T/{count}/distinct"] == len(np.unique(values.round(4), axis=0))
+        for label in (0, 9):
+            edges = (metrics[f"class/{label}/low"], metrics[f"class/{label}/high"])
+            counts = [metrics[f"T/{count}/class/{label}/bin/{k}"] for k in range(histograms.BINS)]
+            assert sum(counts) == count
+            if count == 40:
+                assert edges == pytest.approx((values[:, label].min(), values[:, label].max()), abs=1e-4)
+            column = values[:, label]
+            fitted = scipy.stats.kstest(column, "norm", args=(column.mean(), column.std(ddof=1)))
+            assert metrics[f"T/{count}/class/{label}/distance"] == pytest.approx(fitted.statistic, abs=1e-4)
+
+
+def test_posterior_of_few_masks_has_few_outputs():
+    metrics = measured(subject(evaluation=Evaluation(execution="auto")), "posterior", "image/0")
+    masks = measured(subject(), "figure7", "asymptote")["passes"]
+    assert 1 < metrics["T/1000/distinct"] <= masks
+    assert metrics["T/1000/class/0/distance"] > 2 * metrics["T/1000/normal_distance"]  # a mixture is not normal
+
+
+def test_posterior_of_a_deterministic_network_is_refused():
+    with pytest.raises(ValueError, match="deterministic"):
+        PROBES["posterior"].measure(subject("fp"), "image/0")
+
+
+@pytest.mark.parametrize("samples", [20, 500])
+def test_distance_of_normal_numbers_shrinks_as_it_should(samples):
+    generator = np.random.default_rng(0)
+    simulated = []
+    for _ in range(200):
+        column = generator.normal(size=samples)
+        simulated.append(scipy.stats.kstest(column, "norm", args=(column.mean(), column.std(ddof=1))).statistic)
+    assert histograms.normal_reference(samples) == pytest.approx(np.mean(simulated), rel=0.06)
+    assert histograms.normal_distance(torch.ones(5, 1)).isnan().all()
+
+
+def test_threshold_grid_is_the_rule():
+    made = subject()
+    clean, suite = measured(made, "threshold", "clean"), measured(made, "threshold", "test_uniform")
+    _, labels, prediction = made.clean()
+    errors = 0
+    for quantile in tradeoff.QUANTILES:
+        rates = []
+        for threshold in tradeoff.THRESHOLDS:
+            key = f"quantile/{quantile:g}/threshold/{threshold:g}"
+            flagged = prediction.is_ood(quantile, threshold)
+            assert clean[f"{key}/rate"] == pytest.approx(flagged.double().mean().item())
+            rates.append(suite[f"{key}/rate"])
+            if not flagged.all():
+                wrong = (prediction.predicted_class != labels)[~flagged].double().mean().item()
+                assert clean[f"{key}/error"] == pytest.approx(wrong)
+                errors += 1
+            assert f"{key}/error" not in suite
+        assert rates == sorted(rates)
+    assert errors == sum(key.endswith("error") for key in clean) > 0
+
+
+def test_reliability_bins_add_up_to_the_calibration_error():
+    metrics = measured(subject(), "reliability", "clean")
+    bins = [number for number in range(15) if f"bin/{number}/accuracy" in metrics]
+    share, confidence, right = (
+        np.array([metrics[f"bin/{number}/{name}"] for number in bins]) for name in ("share", "confidence", "accuracy")
+    )
+    assert share.sum() == pytest.approx(1)
+    assert metrics["cal/ece"] == pytest.approx((share * abs(confidence - right)).sum())
+    assert metrics["cls/acc"] == pytest.approx((share * right).sum())
+    assert all((confidence > np.array(bins) / 15) & (confidence <= (np.array(bins) + 1) / 15))
