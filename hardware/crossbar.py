@@ -21,7 +21,7 @@ from hardware.mtj import lognormal
 from hardware.shapes import Float
 
 #: elements of the unfolded inputs that are held at once
-CHUNK = 1 << 23
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class CrossbarLayer(nn.Module):
     """
 
     low: Tensor
-    span: Tensor
+    step: Tensor
     factor: Tensor
 
     def __init__(
@@ -195,8 +195,21 @@ class CrossbarLayer(nn.Module):
             lows.append(torch.zeros(len(places)))
             spans.append(torch.full((len(places),), float(size)))
         self.register_buffer("low", torch.cat(lows), persistent=False)
-        self.register_buffer("span", torch.cat(spans), persistent=False)
+        self.register_buffer("step", torch.ones_like(self.low), persistent=False)
         self.observed: Tensor | None = None
+        self.set_range(self.low, torch.cat(spans))
+
+    def set_range(self, low: Float[Tensor, " tiles"], span: Float[Tensor, " tiles"]) -> None:
+        """Range of each tile's converters, in matches; by default 0 to the tile's rows.
+
+        A step is a match or more: a finer one would tell nothing.
+        """
+        bits = self.imperfect.adc_bits
+        self.low.copy_(low)
+        if bits is not None:
+            self.step.copy_((span / (2**bits - 1)).clamp(min=1))
+        #: codes are matches
+        self.plain = bool((self.low == 0).all() and (self.step == 1).all())
 
     def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The layer's sums."""
@@ -236,22 +249,24 @@ class CrossbarLayer(nn.Module):
 
     def _tiles(self, x: Tensor, on: Tensor) -> Tensor:
         """Sum of the tiles' partial sums: ``(batch, groups, out / groups, pixels)`` of what the rows get."""
-        total, first = torch.zeros((), dtype=x.dtype, device=x.device), 0
+        matches: Tensor | float = 0.0
+        active: Tensor | float = 0.0
+        first = 0
         for index, (size, places) in enumerate(self.stacks):
             block, lines = (_take(rows, places, size) for rows in (x, on))
-            active = lines.sum(3, keepdim=True)
-            matches = getattr(self, f"difference_{index}") @ block
+            lit = lines.sum(3, keepdim=True)
+            read = getattr(self, f"difference_{index}") @ block
             if self.imperfect.ideal_devices:
-                matches += active / 2
+                read += lit / 2
             else:
-                matches += getattr(self, f"common_{index}") @ lines
-            matches = self._convert(matches, slice(first, first + len(places)))
-            total = total + (2 * matches - active).sum(2)
+                read += getattr(self, f"common_{index}") @ lines
+            matches = matches + self._convert(read, slice(first, first + len(places))).sum(2)
+            active = active + lit.sum(2)
             first += len(places)
-        return total
+        return 2 * matches - active  # type: ignore[return-value]
 
     def _convert(self, matches: Tensor, tiles: slice) -> Tensor:
-        """What the converters make of the columns, ``(batch, groups, tiles, out, pixels)``; a step is at least 1."""
+        """What the converters make of the columns, ``(batch, groups, tiles, out, pixels)``, in place."""
         if self.observed is not None:
             ends = torch.stack([matches.amin((0, 1, 3, 4)), matches.amax((0, 1, 3, 4))])
             self.observed[0, tiles] = torch.minimum(self.observed[0, tiles], ends[0])
@@ -259,9 +274,11 @@ class CrossbarLayer(nn.Module):
         bits = self.imperfect.adc_bits
         if bits is None:
             return matches
-        low, span = (value[tiles, None, None] for value in (self.low, self.span))
-        step = (span / (2**bits - 1)).clamp(min=1)
-        return ((matches - low) / step).round_().clamp_(0, 2**bits - 1) * step + low
+        top = 2**bits - 1
+        if self.plain:
+            return matches.round_().clamp_(0, top)
+        low, step = (value[tiles, None, None] for value in (self.low, self.step))
+        return matches.sub_(low).div_(step).round_().clamp_(0, top).mul_(step).add_(low)
 
 
 def on_crossbar(
@@ -334,7 +351,6 @@ def calibrate(chip: nn.Module, inputs: Sequence[Tensor]) -> None:
     layers = [module for module in chip.modules() if isinstance(module, CrossbarLayer)]
     if not layers or not inputs:
         raise ValueError("calibrate needs a network with crossbar layers, and at least one batch")
-    bits = [layer.imperfect for layer in layers]
     for layer in layers:
         layer.observed = torch.stack([torch.full_like(layer.low, math.inf), torch.full_like(layer.low, -math.inf)])
     try:
@@ -343,11 +359,10 @@ def calibrate(chip: nn.Module, inputs: Sequence[Tensor]) -> None:
                 chip(batch)
         for layer in layers:
             low, high = layer.observed.floor()[0], layer.observed.ceil()[1]  # type: ignore[union-attr]
-            layer.low.copy_(low)
-            layer.span.copy_(high - low)
+            layer.set_range(low, high - low)
     finally:
-        for layer, imperfect in zip(layers, bits, strict=True):
-            layer.observed, layer.imperfect = None, imperfect
+        for layer in layers:
+            layer.observed = None
 
 
 def _take(rows: Tensor, places: Tensor, size: int) -> Tensor:

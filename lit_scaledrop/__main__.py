@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": ("lit_scaledrop.cli:main", "class probabilities of a checkpoint (LightningCLI)"),
     "evaluate": ("lit_scaledrop.evaluate_command:main", "posterior metrics of a checkpoint on a test set"),
     "summary": ("lit_scaledrop.summary:main", "weights, memory, operations and random bits of a network by layer"),
+    "energy": ("lit_scaledrop.energy_command:main", "energy, time and area of an image on a chip"),
     "sweep": ("lit_scaledrop.sweep:main", "run a W&B sweep file here, without a server"),
     "report": ("lit_scaledrop.report.command:main", "render a table from the results"),
     "data": ("lit_scaledrop.data:main", "list, fetch and check the data sets"),
