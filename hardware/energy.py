@@ -1,14 +1,16 @@
 """Energy, latency and area of a network on a chip: operation counts times component constants.
 
 Binary layers run on crossbars; sums of their tiles are added, multiplied by the scale where it is kept, and compared
-with BatchNorm's threshold. First and last layer are digital, with 8-bit numbers (``real_layers="digital"``), or counted
-as if they were binary (``"binary"``), or left out (``"excluded"``): the paper does not say which it did. A skip is
-added behind the scale. Latency: layers one after another, all tiles of a layer at once, columns of a converter one
-after another; digital blocks behind a converter keep pace with it and add nothing.
+with BatchNorm's threshold. Layers that are not binary, in a binary network the first and the last, are digital with
+8-bit numbers (``real_layers="digital"``), or counted as if they were binary (``"binary"``), or left out
+(``"excluded"``): the paper does not say which it did. A skip is added behind the scale. Word lines that are off,
+because the input is padded or dropped, are counted as on. Latency: layers one after another, all tiles of a
+layer at once, columns of a converter one after another; digital blocks behind a converter keep pace with it and add nothing.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from hardware.adc import Adc, AdcModel, build_adc
@@ -20,7 +22,7 @@ from hardware.workload import LayerShape
 RealLayers = Literal["digital", "binary", "excluded"]
 #: name of what belongs to no single layer
 NETWORK = "(network)"
-#: width of sums, skips and weights of digital blocks
+#: width of the digital blocks that the constants are for, and of real activations
 WORD = 32
 
 
@@ -28,7 +30,7 @@ WORD = 32
 class Chip:
     """How a network is put on a chip."""
 
-    crossbar: Crossbar = Crossbar()
+    crossbar: Crossbar = field(default_factory=Crossbar)
     """geometry and mapping"""
     adc: AdcModel = "isaac"
     """model of the converters"""
@@ -36,8 +38,10 @@ class Chip:
     """bits of the converters; ``None``: as many as exact partial sums need"""
     scale_bits: int = 32
     """bits of a scale; the paper's SRAM has 32"""
+    skip_bits: int = 32
+    """bits of a number on a skip connection; ours, the paper gives none"""
     real_layers: RealLayers = "digital"
-    """first and last layer: digital, as if binary, or excluded"""
+    """layers that are not binary: digital, as if binary, or excluded"""
     real_weight_bits: int = 8
     """bits of a weight of a digital layer"""
     real_mac_units: int = 256
@@ -46,8 +50,8 @@ class Chip:
     def __post_init__(self) -> None:
         if self.real_layers not in get_args(RealLayers):
             raise ValueError(f"real_layers must be one of {', '.join(get_args(RealLayers))}, got {self.real_layers!r}")
-        if min(self.scale_bits, self.real_weight_bits, self.real_mac_units) < 1:
-            raise ValueError("scale_bits, real_weight_bits and real_mac_units must be at least 1")
+        if min(self.scale_bits, self.skip_bits, self.real_weight_bits, self.real_mac_units) < 1:
+            raise ValueError("scale_bits, skip_bits, real_weight_bits and real_mac_units must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -78,17 +82,17 @@ class EnergyReport:
     @property
     def energy_pj(self) -> float:
         """Energy an image, pJ."""
-        return sum(entry.energy_pj for entry in self.entries)
+        return math.fsum(entry.energy_pj for entry in self.entries)
 
     @property
     def latency_ns(self) -> float:
         """Time an image, ns."""
-        return sum(entry.latency_ns for entry in self.entries)
+        return math.fsum(entry.latency_ns for entry in self.entries)
 
     @property
     def area_um2(self) -> float:
         """Area, um2."""
-        return sum(entry.area_um2 for entry in self.entries)
+        return math.fsum(entry.area_um2 for entry in self.entries)
 
     def by_component(self) -> list[Entry]:
         """Sums over the layers, in the order in which a signal passes the components."""
@@ -101,7 +105,7 @@ class EnergyReport:
     def _sums(self, key: Callable[[Entry], str]) -> list[Entry]:
         sums: dict[str, Entry] = {}
         for entry in self.entries:
-            old = sums.get(key(entry), Entry(entry.layer, entry.component, 0, 0))
+            old = sums.get(key(entry), Entry(entry.layer, entry.component, 0.0, 0.0))
             sums[key(entry)] = Entry(
                 old.layer,
                 old.component,
@@ -136,7 +140,7 @@ def network_energy(
         else:
             continue
         entries += _output_entries(layer, use, chip, preset)
-    entries += _network_entries(layers, uses, preset)
+    entries += _network_entries(layers, uses, chip, preset)
     return EnergyReport(tuple(entry for entry in entries if entry.operations or entry.area_um2))
 
 
@@ -180,8 +184,7 @@ def layer_adc(layer: LayerShape, chip: Chip, preset: Preset) -> Adc:
 def _digital_entries(layer: LayerShape, use: LayerUse, chip: Chip, preset: Preset) -> Iterable[Entry]:
     macs, bits = use.evaluations * layer.mac, use.evaluations * layer.weights * chip.real_weight_bits
     latency_ns = macs / chip.real_mac_units * preset.number("real_mac_time", "ns")
-    work = _entry(layer, "digital MAC", macs, preset.number("real_mac_energy", "pJ"), latency_ns)
-    yield replace(work, area_um2=chip.real_mac_units * preset.number("real_mac_area", "um2"))
+    yield _entry(layer, "digital MAC", macs, preset.number("real_mac_energy", "pJ"), latency_ns)
     weights = _entry(layer, "weight memory", bits, preset.number("sram_energy", "pJ"))
     yield replace(weights, area_um2=layer.weights * chip.real_weight_bits * preset.number("sram_area", "um2"))
 
@@ -200,9 +203,11 @@ def _output_entries(layer: LayerShape, use: LayerUse, chip: Chip, preset: Preset
         product = _entry(layer, "scale multiplier", products, preset.number("multiplier_energy", "pJ") * share)
         yield replace(product, area_um2=area)
     if layer.additions:
-        skip = _entry(layer, "skip adder", use.results * layer.additions, preset.number("adder_energy", "pJ"))
-        yield replace(skip, area_um2=units * preset.number("adder_area", "um2"))
-        yield _entry(layer, "skip buffer", 2 * use.results * layer.additions * WORD, sram_pj)
+        share, kept = chip.skip_bits / WORD, layer.additions * chip.skip_bits
+        skip = _entry(layer, "skip adder", use.results * layer.additions, preset.number("adder_energy", "pJ") * share)
+        yield replace(skip, area_um2=units * preset.number("adder_area", "um2") * share)
+        buffer = _entry(layer, "skip buffer", 2 * use.results * kept, sram_pj)
+        yield replace(buffer, area_um2=kept * preset.number("sram_area", "um2"))
     compared = _entry(layer, "comparator", use.results * layer.outputs, preset.number("comparator_energy", "pJ"))
     yield replace(compared, area_um2=units * preset.number("comparator_area", "um2"))
     cycle_ns = preset.number("module_cycle", "ns")
@@ -210,24 +215,34 @@ def _output_entries(layer: LayerShape, use: LayerUse, chip: Chip, preset: Preset
     # one set of modules serves all layers, so a layer's bits come in one cycle
     passes = use.draws // layer.random_bits if layer.random_bits else 0
     yield _entry(layer, "dropout module", use.draws, draw_pj, passes * cycle_ns)
-    if use.branches:
-        # behind a layer waits the bit of each output, or the real number of a skip; in front, the bit of each input
-        numbers = layer.outputs if layer.behind else layer.inputs
-        bits = use.branches * numbers * (WORD if layer.additions and layer.behind else 1)
-        buffer = _entry(layer, "prefix buffer", 2 * bits, sram_pj)
-        yield replace(buffer, area_um2=bits / use.branches * preset.number("sram_area", "um2"))
+    # a binary activation waits as a bit, the activation of a real layer or of a skip as a word
+    width_in = 1 if layer.binary else WORD
+    width_out = chip.skip_bits if layer.additions else width_in
+    bits_in, bits_out = layer.inputs * width_in, layer.outputs * width_out
+    waiting = use.waiting_inputs * bits_in + use.waiting_outputs * bits_out
+    capacity = bool(use.waiting_inputs) * bits_in + bool(use.waiting_outputs) * bits_out
+    buffer = _entry(layer, "prefix buffer", 2 * waiting, sram_pj)
+    yield replace(buffer, area_um2=capacity * preset.number("sram_area", "um2"))
 
 
-def _network_entries(layers: Sequence[LayerShape], uses: Sequence[LayerUse], preset: Preset) -> Iterable[Entry]:
+def _network_entries(
+    layers: Sequence[LayerShape], uses: Sequence[LayerUse], chip: Chip, preset: Preset
+) -> Iterable[Entry]:
+    """What serves layer after layer, and the mean over the passes."""
+    if chip.real_layers == "digital" and not all(layer.binary for layer in layers):
+        area_um2 = chip.real_mac_units * preset.number("real_mac_area", "um2")
+        yield Entry(NETWORK, "digital MAC", 0.0, 0.0, area_um2=area_um2)
     modules = max((layer.random_bits for layer in layers), default=0)
     area_um2 = modules * preset.number("module_area", "um2")
-    yield Entry(NETWORK, "dropout module", 0, 0.0, area_um2=area_um2)
+    yield Entry(NETWORK, "dropout module", 0.0, 0.0, area_um2=area_um2)
     passes = uses[-1].results
     if passes > 1:
         classes, adder_pj = layers[-1].columns, preset.number("adder_energy", "pJ")
         area_um2 = classes * preset.number("adder_area", "um2")
-        yield Entry(NETWORK, "averaging", passes * classes, passes * classes * adder_pj, area_um2=area_um2)
+        yield Entry(NETWORK, "averaging", float(passes * classes), passes * classes * adder_pj, area_um2=area_um2)
 
 
-def _entry(layer: LayerShape, component: str, operations: float, each_pj: float, latency_ns: float = 0.0) -> Entry:
-    return Entry(layer.name, component, operations, operations * each_pj, latency_ns)
+def _entry(
+    layer: LayerShape, component: str, operations: int | float, each_pj: float, latency_ns: float = 0.0
+) -> Entry:
+    return Entry(layer.name, component, float(count), count * each_pj, float(latency_ns))

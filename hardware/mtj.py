@@ -58,7 +58,9 @@ class MTJ:
         for field in fields(self):
             value = torch.as_tensor(getattr(self, field.name))
             if not bool((torch.isfinite(value) & (value > 0)).all()):
-                raise ValueError(f"{field.name} of a device must be finite and above 0, got {getattr(self, field.name)}")
+                raise ValueError(
+                    f"{field.name} of a device must be finite and above 0, got {getattr(self, field.name)}"
+                )
 
     @property
     def resistance_ap_kohm(self) -> Number:
@@ -167,15 +169,13 @@ def current_for_probability(
         given = f"{float(wanted):g}" if wanted.numel() == 1 else f"{float(wanted.min()):g} to {float(wanted.max()):g}"
         raise DriveError(
             f"no current gives switching probability {given}: within 0 and {device.max_drive:g} critical currents this "
-            f"device reaches {float(low.max()):.4g} to {float(high.min()):.4g} ({law}). Change pulse or temperature, or "
-            "take a device with another delta"
+            f"device reaches {float(low.max()):.4g} to {float(high.min()):.4g} ({law}). Change pulse or temperature, "
+            "or take a device with another delta"
         )
     pulse = as_double(device.pulse_ns if pulse_ns is None else pulse_ns)
     f = torch.log(pulse / (device.tau0_ns * -torch.log1p(-wanted))) / _stability(device, temperature_k)
-    if law == "neel_brown":
-        h = 1 - f
-    else:
-        h = (math.pi - torch.sqrt((math.pi**2 - 8 * (1 - f)).clamp(min=0))) / 4
+    root = torch.sqrt((math.pi**2 - 8 * (1 - f)).clamp(min=0))
+    h = 1 - f if law == "neel_brown" else (math.pi - root) / 4
     return h * as_double(device.critical_current_ua)
 
 
@@ -198,7 +198,7 @@ def current_sensitivity(
     temperature_k: Number | None = None,
     law: Law = "neel_brown",
 ) -> Float[Tensor, "..."]:
-    r"""Slope with the current, $dp/dI = -(1 - p)\, u \Delta f'(h) / I_{c0}$, per uA; $\Delta \ln 2/(2 I_{c0})$ at 1/2."""
+    r"""Slope with the current, per uA: $dp/dI = -(1 - p)\, u \Delta f'(h) / I_{c0}$."""
     u, _, delta = _attempts(device, current_ua, pulse_ns, temperature_k, law)
     critical = as_double(device.critical_current_ua)
     h = as_double(current_ua) / critical
@@ -256,14 +256,12 @@ def lognormal(cv: float, shape: tuple[int, ...], generator: torch.Generator) -> 
     return torch.exp(math.sqrt(variance) * noise - variance / 2)
 
 
-def probability_spread(
-    device: MTJ, variation: DeviceVariation, p: float, law: Law = "neel_brown"
-) -> Float[Tensor, ""]:
+def probability_spread(device: MTJ, variation: DeviceVariation, p: float, law: Law = "neel_brown") -> Float[Tensor, ""]:
     r"""Standard deviation of p over devices that all get the nominal device's drive for ``p``, to first order.
 
-    $\sigma_p^2 = (\partial p/\partial\Delta\,\sigma_\Delta)^2 + (\partial p/\partial I \, I\, c_{I})^2$ with $c_I^2$ the
-    device-to-device and cycle-to-cycle variation of the critical current. A driver that is calibrated for each device
-    cancels the device-to-device part.
+    $\sigma_p^2 = (\partial p/\partial\Delta\,\sigma_\Delta)^2 + (\partial p/\partial I \, I\, c_{I})^2$ with $c_I^2$
+    the device-to-device and cycle-to-cycle variation of the critical current. A driver that is calibrated for each
+    device cancels the device-to-device part.
     """
     current = current_for_probability(device, p, law=law)
     by_delta = delta_sensitivity(device, current, law=law) * device.delta * variation.delta_cv

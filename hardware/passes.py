@@ -30,8 +30,10 @@ class LayerUse:
     """sets of outputs, one for each group of passes behind the layer"""
     draws: int
     """random bits drawn"""
-    branches: int
-    """sets of activations that wait in a buffer"""
+    waiting_inputs: int
+    """sets of inputs that wait in a buffer, where passes separate in front of the layer"""
+    waiting_outputs: int
+    """sets of outputs that wait in a buffer, where passes separate behind it"""
 
 
 def passes_of(
@@ -71,7 +73,6 @@ def passes_of(
         if layer.front:
             group_of = _split(group_of, given[layer.front])
         evaluations = _groups(group_of)
-        branches = evaluations - before
         if layer.behind:
             group_of = _split(group_of, given[layer.behind])
         results = _groups(group_of)
@@ -79,8 +80,8 @@ def passes_of(
         if layer.scaled and layer.behind:
             first = torch.tensor([int((group_of == group).nonzero()[0]) for group in range(results)])
             scaled = float(given[layer.behind].cpu()[first].flatten(1).double().mean(1).sum())
-        branches += results - evaluations
-        uses.append(LayerUse(evaluations, scaled, results, layer.random_bits * passes, branches))
+        waiting = (evaluations - before, results - evaluations)
+        uses.append(LayerUse(evaluations, scaled, results, layer.random_bits * passes, *waiting))
     return uses
 
 

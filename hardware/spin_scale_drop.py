@@ -152,7 +152,7 @@ def modules_and_draws(layers: Sequence[LayerShape], scheme: Scheme) -> list[Modu
         counts = [(layer.name, layer.weights) for layer in hidden]
     else:
         bits = {
-            "scale_dropout": lambda layer: 1,
+            "scale_dropout": lambda _: 1,
             "scale_dropout_element": lambda layer: layer.columns,
             "spindrop": lambda layer: layer.inputs,
             "spatial_spindrop": lambda layer: layer.in_channels,
