@@ -4,8 +4,8 @@ Binary layers run on crossbars; sums of their tiles are added, multiplied by the
 with BatchNorm's threshold. Layers that are not binary, in a binary network the first and the last, are digital with
 8-bit numbers (``real_layers="digital"``), or counted as if they were binary (``"binary"``), or left out
 (``"excluded"``): the paper does not say which it did. A skip is added behind the scale. Word lines that are off,
-because the input is padded or dropped, are counted as on. Latency: layers one after another, all tiles of a
-layer at once, columns of a converter one after another; digital blocks behind a converter keep pace with it and add nothing.
+because the input is padded or dropped, are counted as on. Latency: layers one after another, all tiles of a layer at
+once, columns of a converter one after another; digital blocks behind a converter keep pace with it and add nothing.
 """
 
 import math
@@ -245,4 +245,4 @@ def _network_entries(
 def _entry(
     layer: LayerShape, component: str, operations: int | float, each_pj: float, latency_ns: float = 0.0
 ) -> Entry:
-    return Entry(layer.name, component, float(count), count * each_pj, float(latency_ns))
+    return Entry(layer.name, component, float(operations), operations * each_pj, float(latency_ns))

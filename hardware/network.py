@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from hardware.crossbar import CrossbarLayer, Imperfections
+from hardware.cells import Imperfections
+from hardware.crossbar import CrossbarLayer
 from hardware.mapping import Crossbar
 
 
@@ -57,9 +58,9 @@ def _converted(
         raise ValueError(f"{name} draws its weights at random; a crossbar holds one set of them")
     if module.bias is not None:
         raise ValueError(f"{name} has a bias: a binary layer on a crossbar has none")
-    estimator: nn.Module = module.input_estimator  # type: ignore[assignment]
+    estimator: nn.Module = module.input_estimator
     with torch.no_grad():
-        weight: Tensor = module.binary_weight()  # type: ignore[operator]
+        weight: Tensor = module.binary_weight()
     shape = {}
     if isinstance(module, nn.Conv2d):
         shape = {key: getattr(module, key) for key in ("stride", "padding", "dilation", "groups")}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from hardware.crossbar import CrossbarLayer, Imperfections, conductances
+from hardware.cells import Imperfections, conductances
+from hardware.crossbar import CrossbarLayer
 from hardware.mapping import Crossbar, exact_adc_bits
 from hardware.network import calibrate, on_crossbar
 from lit_scaledrop.layers.plans import draw_plan
