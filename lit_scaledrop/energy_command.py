@@ -219,6 +219,7 @@ def draw_energy(report: EnergyReport, title: str, path: str) -> None:
         total = sum(widths)
         axes.barh(layers, widths, left=left, color=color, label=f"{component} ({total:.3g} {unit})", height=0.7)
         left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel(f"energy an image ({unit}), total {in_unit(report.energy_pj)}")
     axes.set_title(title, fontsize=10, loc="left")
