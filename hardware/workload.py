@@ -1,16 +1,18 @@
 """Layer shapes of any torch model, traced by one forward pass: what the hardware model sees of a network.
 
 A layer is a convolution or a linear layer; its multiply-accumulates (MAC) are ``positions * rows * columns``, where
-``rows`` are the weights that one output sums over and ``columns`` the output channels. BatchNorm, activations and
-skips have no MAC here.
+``rows`` are the weights that one output sums over and ``columns`` the output channels. BatchNorm and activations have
+no MAC here. What is random is known by a property ``random_bits`` of its class, what scales by an attribute ``scale``,
+and what is binary by a method ``binary_weight``: the hardware model knows no class of any library but torch's.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,24 @@ class LayerShape:
     """output pixels (1 for a linear layer)"""
     binary: bool
     """1-bit weights and inputs"""
+    inputs: int
+    """numbers that come in"""
+    kernel_area: int = 1
+    """elements of a kernel (1 for a linear layer)"""
+    groups: int = 1
+    """blocks of channels that see nothing of each other"""
+    additions: int = 0
+    """numbers of a skip connection that are added behind it"""
+    front: str = ""
+    """module in front of the product (or the layer itself) that draws at random"""
+    behind: str = ""
+    """module behind it that draws at random"""
+    scaled: bool = False
+    """outputs are multiplied by a scale vector"""
+    front_bits: int = 0
+    """random bits of ``front`` a pass"""
+    behind_bits: int = 0
+    """random bits of ``behind`` a pass"""
 
     @property
     def weights(self) -> int:
@@ -37,6 +57,87 @@ class LayerShape:
     def mac(self) -> int:
         """Multiply-accumulates of one pass over one image."""
         return self.positions * self.weights
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that go out."""
+        return self.positions * self.columns
+
+    @property
+    def in_channels(self) -> int:
+        """Input channels or features."""
+        return self.rows // self.kernel_area * self.groups
+
+    @property
+    def random_bits(self) -> int:
+        """Random bits a pass, in front and behind."""
+        return self.front_bits + self.behind_bits
+
+
+class _Trace(TorchDispatchMode):
+    """Layers in the order in which they run, and what happens around each."""
+
+    def __init__(self, names: dict[nn.Module, str], is_binary: Callable[[nn.Module], bool]) -> None:
+        super().__init__()
+        self.names, self.is_binary = names, is_binary
+        self.layers: list[LayerShape] = []
+        self.front: tuple[str, int] = ("", 0)
+        self.inside = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        aten = torch.ops.aten
+        # inside a layer an estimator may add; a skip adds two activations of one shape outside of all
+        if func in (aten.add.Tensor, aten.add_.Tensor) and not self.inside and self.layers:
+            one, other = args[:2]
+            tensors = isinstance(one, Tensor) and isinstance(other, Tensor)
+            if tensors and one.shape == other.shape == result.shape and one.dim() > 1:
+                self._amend(additions=self.layers[-1].additions + result.numel() // len(result))
+        return result
+
+    def enter(self, module: nn.Module, _inputs: Any) -> None:
+        self.inside += 1
+        self.front = (self.names[module], _bits(module)) if _draws(module) else ("", 0)
+
+    def leave(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.inside -= 1
+        weight: Any = module.weight
+        area = weight[0, 0].numel() if isinstance(module, nn.Conv2d) else 1
+        shape = LayerShape(
+            self.names[module],
+            rows=weight[0].numel(),
+            columns=weight.shape[0],
+            positions=output[0].numel() // weight.shape[0],
+            binary=self.is_binary(module),
+            inputs=inputs[0][0].numel(),
+            kernel_area=area,
+            groups=module.groups if isinstance(module, nn.Conv2d) else 1,
+            front=self.front[0],
+            front_bits=self.front[1],
+        )
+        self.layers.append(shape)
+
+    def around(self, module: nn.Module, _inputs: Any) -> None:
+        """A module that is no layer but draws or scales: in a layer it acts on its input, elsewhere on its output."""
+        if self.inside:
+            self.front = (self.names[module], _bits(module))
+        elif self.layers:
+            self._amend(
+                behind=self.names[module] if _draws(module) else "",
+                behind_bits=_bits(module) if _draws(module) else 0,
+                scaled=isinstance(getattr(module, "scale", None), Tensor),
+            )
+
+    def _amend(self, **changes: Any) -> None:
+        self.layers[-1] = replace(self.layers[-1], **changes)
+
+
+def _draws(module: nn.Module) -> bool:
+    return hasattr(type(module), "random_bits")
+
+
+def _bits(module: Any) -> int:
+    return module.random_bits
 
 
 def trace_workload(
@@ -52,25 +153,24 @@ def trace_workload(
     >>> trace_workload(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1)), (3, 4, 4))[0].mac
     3456
     """
-    binary = is_binary or (lambda module: hasattr(module, "binary_weight"))
-    shapes: list[LayerShape] = []
     names = {module: name for name, module in model.named_modules()}
-
-    def record(module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        weight: Any = module.weight
-        positions = output[0].numel() // weight.shape[0]
-        shapes.append(LayerShape(names[module], weight[0].numel(), weight.shape[0], positions, binary(module)))
-
-    hooks = [m.register_forward_hook(record) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    state = _Trace(names, is_binary or (lambda module: hasattr(module, "binary_weight")))
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            hooks.append(module.register_forward_pre_hook(state.enter))
+            hooks.append(module.register_forward_hook(state.leave))
+        elif _draws(module):
+            hooks.append(module.register_forward_pre_hook(state.around))
     training = [module for module in model.modules() if module.training]
     parameter = next(model.parameters(), torch.zeros(()))
     try:
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), state:
             model(torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
     finally:
         for hook in hooks:
             hook.remove()
         for module in training:
             module.training = True
-    return shapes
+    return state.layers

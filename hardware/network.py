@@ -1,0 +1,95 @@
+"""A network's binary layers on crossbars: swap them in a copy, and calibrate the converters."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hardware.cells import Imperfections
+from hardware.crossbar import CrossbarLayer
+from hardware.mapping import Crossbar
+
+
+def on_crossbar(
+    model: nn.Module,
+    crossbar: Crossbar | None = None,
+    imperfect: Imperfections | None = None,
+    generator: torch.Generator | None = None,
+    is_binary: Callable[[nn.Module], bool] | None = None,
+) -> nn.Module:
+    """Copy of a network whose binary layers run on crossbars; the names of all other modules stay.
+
+    A binary layer is an ``nn.Conv2d`` or ``nn.Linear`` without bias that has ``binary_weight()``, which gives +-1 times
+    a factor for each output, and ``input_estimator``, which makes its input binary.
+
+    Args:
+        model: network.
+        crossbar: geometry and mapping.
+        imperfect: what is not ideal.
+        generator: for variation and stuck devices; one chip for each state of it.
+        is_binary: which layers are binary; by default those with ``binary_weight``.
+
+    Raises:
+        ValueError: if no layer is binary, or one has weights that are drawn at random.
+    """
+    chip = copy.deepcopy(model).eval()
+    binary = is_binary or (lambda module: hasattr(module, "binary_weight"))
+    names = [name for name, module in chip.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    names = [name for name in names if binary(chip.get_submodule(name))]
+    if not names:
+        raise ValueError("the network has no binary layer that a crossbar could hold")
+    for name in names:
+        layer = _converted(name, chip.get_submodule(name), crossbar, imperfect, generator)
+        parent, _, child = name.rpartition(".")
+        setattr(chip.get_submodule(parent), child, layer)
+    return chip
+
+
+def _converted(
+    name: str,
+    module: nn.Module,
+    crossbar: Crossbar | None,
+    imperfect: Imperfections | None,
+    generator: torch.Generator | None,
+) -> CrossbarLayer:
+    if hasattr(type(module), "random_bits"):
+        raise ValueError(f"{name} draws its weights at random; a crossbar holds one set of them")
+    if module.bias is not None:
+        raise ValueError(f"{name} has a bias: a binary layer on a crossbar has none")
+    estimator: nn.Module = module.input_estimator
+    with torch.no_grad():
+        weight: Tensor = module.binary_weight()
+    shape = {}
+    if isinstance(module, nn.Conv2d):
+        shape = {key: getattr(module, key) for key in ("stride", "padding", "dilation", "groups")}
+    try:
+        return CrossbarLayer(weight, crossbar, imperfect, generator, input_estimator=estimator, **shape).eval()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def calibrate(chip: nn.Module, inputs: Sequence[Tensor]) -> None:
+    """Set the range of every converter to what its tile's columns show on ``inputs``, a few batches.
+
+    Args:
+        chip: network of :func:`on_crossbar`.
+        inputs: batches.
+    """
+    layers = [module for module in chip.modules() if isinstance(module, CrossbarLayer)]
+    if not layers or not inputs:
+        raise ValueError("calibrate needs a network with crossbar layers, and at least one batch")
+    for layer in layers:
+        layer.observed = torch.stack([torch.full_like(layer.low, math.inf), torch.full_like(layer.low, -math.inf)])
+    try:
+        with torch.no_grad():
+            for batch in inputs:
+                chip(batch)
+        for layer in layers:
+            assert layer.observed is not None
+            low, high = layer.observed[0].floor(), layer.observed[1].ceil()
+            layer.set_range(low, high - low)
+    finally:
+        for layer in layers:
+            layer.observed = None

@@ -1,0 +1,268 @@
+"""Mapping, counts, passes and energies, against hand counts, torch's own counter and lit_scaledrop's masks."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hardware.adc import ADC_MODELS, build_adc
+from hardware.energy import NETWORK, Chip, column_resistance_kohm, layer_adc, network_energy
+from hardware.mapping import Crossbar, MappedLayer, exact_adc_bits
+from hardware.passes import LayerUse, passes_of
+from hardware.presets import components
+from hardware.workload import LayerShape, trace_workload
+from lit_scaledrop.energy_command import UNITS, energy_report, keep_masks, main
+from lit_scaledrop.execution import shared_passes, trace
+from lit_scaledrop.layers.plans import draw_plan, enumerate_plan
+from lit_scaledrop.layers.sharing import PrefixTree
+from lit_scaledrop.methods import METHODS
+from lit_scaledrop.networks import NETWORKS, build_network
+
+PRESET = components()
+
+
+def workload(network: str, method: str = "proposed", width: float = 1.0) -> tuple[nn.Module, list[LayerShape]]:
+    channels = 1 if network == "lenet5" else 3
+    net = build_network(network, METHODS[method], in_channels=channels, width=width).eval()
+    return net, trace_workload(net, (channels, 32, 32))
+
+
+def test_lenet5_by_hand():
+    """LeNet-5 on 128 x 128 crossbars: every count written out."""
+    _, layers = workload("lenet5")
+    conv, first, second = (MappedLayer(layer, Crossbar()) for layer in layers[1:4])
+    assert [layer.mac for layer in layers] == [28 * 28 * 6 * 25, 100 * 16 * 150, 400 * 120, 120 * 84, 84 * 10]
+    # 6 channels of 5 x 5 are 150 rows: two tiles of 128 and 22, each converted for 16 channels at 10 x 10 pixels
+    assert conv.row_tiles == (128, 22)
+    assert (conv.tiles, conv.conversions, conv.partial_sum_additions) == (2, 2 * 1600, 1600)
+    assert (conv.word_lines, conv.input_reads, conv.cell_reads) == (150 * 100, 150 * 100, 240_000)
+    assert (conv.devices, conv.allocated_devices) == (2 * 2400, 2 * 2 * 128 * 128)
+    assert conv.utilization == pytest.approx(2400 / 32768)
+    assert (conv.adc_bits, conv.sum_bits, conv.converters) == (8, 9, 2 * 16)
+    # 400 = 3 * 128 + 16
+    assert first.row_tiles == (128, 128, 128, 16)
+    assert (first.tiles, first.conversions, first.partial_sum_additions, first.sum_bits) == (4, 480, 360, 10)
+    assert second.row_tiles == (120,)
+    assert (second.tiles, second.conversions, second.partial_sum_additions, second.adc_bits) == (1, 84, 0, 7)
+    # kernel split: 25 tiles of 6 rows; an input of 6 x 14 x 14 is fetched once
+    split = MappedLayer(layers[1], Crossbar(mapping="kernel_split"))
+    assert split.row_tiles == (6,) * 25
+    assert (split.tiles, split.conversions, split.partial_sum_additions) == (25, 25 * 1600, 24 * 1600)
+    assert (split.input_reads, split.adc_bits, split.cell_reads) == (6 * 14 * 14, 3, 240_000)
+
+
+def test_lenet5_energy_by_hand():
+    """T = 10, two of ten passes drop the first scale, five the second, none the third."""
+    _, layers = workload("lenet5")
+    masks = {f"hidden.{i}.scale": torch.ones(10, 1) for i in (0, 3, 5)}
+    masks["hidden.0.scale"][:2] = 0
+    masks["hidden.3.scale"][3:8] = 0
+    report = energy_report(layers, 10, masks)
+    got = {(e.layer, e.component): e for e in report.entries}
+    conv = "hidden.0.conv"
+    assert got[conv, "ADC"].operations == 10 * 3200
+    assert got[conv, "ADC"].energy_pj == pytest.approx(32_000 * 1.67)
+    # eight passes multiply; 32 bits by 9 bits of a multiplier of 32 by 32
+    assert got[conv, "scale multiplier"].operations == 8 * 1600
+    assert got[conv, "scale multiplier"].energy_pj == pytest.approx(12_800 * 12.68 * 9 / 32)
+    assert got[conv, "scale memory"].energy_pj == pytest.approx(8 * 16 * 32 * 10 / 64)
+    assert got["hidden.3.linear", "scale multiplier"].operations == 5 * 120
+    assert got["hidden.5.linear", "scale multiplier"].operations == 10 * 84
+    assert got[conv, "adder"].energy_pj == pytest.approx(16_000 * 0.21 * 9 / 32)
+    # 0.25 V on the mean conductance of 1 and 2.1 MOhm for 5 ns
+    assert got[conv, "crossbar"].energy_pj == pytest.approx(2_400_000 * 0.0625 * (1 + 1 / 2.1) / 2 * 5e-3)
+    assert got[conv, "comparator"].energy_pj == pytest.approx(16_000 * 0.0295)
+    assert got[conv, "dropout module"].energy_pj == pytest.approx(10 * 0.0225 * 10)
+    assert got["stem.0", "digital MAC"].energy_pj == pytest.approx(1_176_000 * 0.3)
+    assert got["classifier", "weight memory"].energy_pj == pytest.approx(10 * 840 * 8 * 10 / 64)
+    assert got[NETWORK, "averaging"].operations == 100
+    # 100 pixels, ten passes: 5 ns of reading, then eight columns one after another at 1.2 GS/s
+    assert got[conv, "crossbar"].latency_ns == 10 * 100 * 5
+    assert got[conv, "ADC"].latency_ns == pytest.approx(1000 * 8 * 0.8333)
+    assert not [e for e in report.entries if e.component in ("skip adder", "prefix buffer")]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_operations_are_those_of_torch(network):
+    net, layers = workload(network)
+    example = torch.zeros(1, 1 if network == "lenet5" else 3, 32, 32)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(example)
+    assert 2 * sum(layer.mac for layer in layers) == counter.get_total_flops()
+    for mapping in ("unrolled", "kernel_split"):
+        for layer in layers:
+            mapped = MappedLayer(layer, Crossbar(mapping=mapping))
+            assert sum(mapped.row_tiles) * layer.groups * (layer.columns // layer.groups) == layer.weights
+            assert 0 < mapped.utilization <= 1
+            assert mapped.conversions - mapped.partial_sum_additions == layer.outputs
+
+
+def test_skips_are_counted():
+    # ResNet-20 adds one skip for each convolution, ResNet-18 one for each two; LeNet-5 has none
+    _, resnet20 = workload("resnet20")
+    assert sum(layer.additions for layer in resnet20) == 6 * (16 * 1024 + 32 * 256 + 64 * 64)
+    assert all(layer.additions == layer.outputs for layer in resnet20[1:-1])
+    _, resnet18 = workload("resnet18")
+    assert sum(layer.additions for layer in resnet18) == 2 * (64 * 1024 + 128 * 256 + 256 * 64 + 512 * 16)
+    assert not any(layer.additions for layer in workload("lenet5")[1])
+
+
+@pytest.mark.parametrize("execution", ["loop", "shared"])
+@pytest.mark.parametrize("adc", ADC_MODELS)
+@pytest.mark.parametrize("mapping", ["unrolled", "kernel_split"])
+def test_energies_add_up(execution, adc, mapping):
+    net, layers = workload("resnet20")
+    masks = keep_masks(net, draw_plan(net, 5, 1))
+    chip = Chip(Crossbar(mapping=mapping), adc)
+    report = energy_report(layers, 5, masks, chip, PRESET, execution)
+    for sums in (report.by_component(), report.by_layer()):
+        for field in ("energy_pj", "latency_ns", "area_um2"):
+            assert sum(getattr(e, field) for e in sums) == pytest.approx(getattr(report, field))
+    assert all(e.energy_pj >= 0 and e.latency_ns >= 0 and e.area_um2 >= 0 for e in report.entries)
+
+
+@pytest.mark.parametrize(("network", "method"), [("resnet20", "proposed"), ("vgg_small", "spatial_spindrop")])
+def test_prefixes_are_those_of_shared_execution(network, method):
+    net, layers = workload(network, method, 0.25)
+    plan = draw_plan(net, 12, 0)
+    uses = passes_of(layers, 12, keep_masks(net, plan), "shared")
+    work = sum(use.evaluations * layer.mac for use, layer in zip(uses, layers, strict=True))
+    with torch.no_grad():
+        expected = shared_passes(trace(net, torch.zeros(1, 3, 32, 32)), PrefixTree(net, plan))
+    # a draw on a layer's input comes before its product in both
+    assert work / sum(layer.mac for layer in layers) == pytest.approx(expected)
+    loop = passes_of(layers, 12, keep_masks(net, plan))
+    assert all(use.evaluations == use.results == 12 and not use.waiting_outputs for use in loop)
+    assert all(a.draws == b.draws for a, b in zip(uses, loop, strict=True))
+
+
+def test_sharing_by_hand():
+    _, layers = workload("lenet5")
+    masks = {
+        "hidden.0.scale": torch.tensor([1, 1, 0, 0])[:, None],
+        "hidden.3.scale": torch.tensor([1, 0, 1, 1])[:, None],
+        "hidden.5.scale": torch.tensor([1, 1, 1, 1])[:, None],
+    }
+    uses = passes_of(layers, 4, masks, "shared")
+    assert [use.evaluations for use in uses] == [1, 1, 2, 3, 3]
+    assert [use.results for use in uses] == [1, 2, 3, 3, 3]
+    assert [use.scaled for use in uses] == [0, 1, 2, 3, 0]
+    assert [use.waiting_outputs for use in uses] == [0, 1, 1, 0, 0]
+    report = network_energy(layers, uses)
+    buffers = {e.layer: e.operations for e in report.entries if e.component == "prefix buffer"}
+    # one bit an output, written and read
+    assert buffers == {"hidden.0.conv": 2 * 1600, "hidden.3.linear": 2 * 120}
+    assert report.energy_pj < energy_report(layers, 4, masks).energy_pj
+    # an element-wise scale that is kept in part multiplies that part
+    part = {name: torch.tensor([[1.0, 1, 1, 0]] * 4) for name in masks}
+    assert [use.scaled for use in passes_of(layers, 4, part)] == [0, 3, 3, 3, 0]
+
+
+def test_wrong_masks_are_refused():
+    net, layers = workload("lenet5")
+    masks = keep_masks(net, draw_plan(net, 3))
+    with pytest.raises(ValueError, match="3 passes, not for 4"):
+        passes_of(layers, 4, masks)
+    with pytest.raises(ValueError, match=r"disagree on hidden\.0\.scale"):
+        passes_of(layers, 4)
+    with pytest.raises(ValueError, match="at least 1"):
+        passes_of(layers, 0, masks)
+    with pytest.raises(ValueError, match="enumeration"):
+        keep_masks(net, enumerate_plan(net))
+
+
+def test_a_dropped_scale_saves_its_multiplication_and_its_memory():
+    net, layers = workload("vgg_small", width=0.25)
+    plan = draw_plan(net, 10, 3)
+    kept = {name: torch.ones_like(mask) for name, mask in keep_masks(net, plan).items()}
+    dropped = {name: torch.zeros_like(mask) for name, mask in kept.items()}
+    sums = [{e.component: e.energy_pj for e in energy_report(layers, 10, m).by_component()} for m in (kept, dropped)]
+    assert sums[0].keys() - sums[1].keys() == set()
+    assert sums[1]["scale multiplier"] == sums[1]["scale memory"] == 0
+    same = sums[0].keys() - {"scale multiplier", "scale memory"}
+    assert all(sums[0][name] == sums[1][name] for name in same)
+    between = energy_report(layers, 10, keep_masks(net, plan)).energy_pj
+    assert sum(sums[1].values()) < between < sum(sums[0].values())
+
+
+def test_converters_against_the_table_of_sources():
+    """Energies of a conversion by bits (hardware_constants): NeuroSim's for a column of 100 kOhm."""
+    table = {1: 0.040, 3: 0.097, 4: 0.132, 5: 0.171, 6: 0.215, 8: 0.315}
+    for bits, energy_pj in table.items():
+        adc = build_adc("neurosim", bits, 100.0, PRESET)
+        assert adc.energy_pj == pytest.approx(energy_pj, abs=0.0006)
+        assert adc.time_ns == bits + 1
+    assert build_adc("isaac", 8, 1.0, PRESET).energy_pj == 1.67
+    assert build_adc("mnsim", 4, 1.0, PRESET).energy_pj == 4.2
+    assert build_adc("isaac", 7, 1.0, PRESET).energy_pj == pytest.approx(math.sqrt(1.2 * 1.67))
+    # Murmann's bound is four times for each bit
+    assert build_adc("murmann", 7, 1.0, PRESET).energy_pj == pytest.approx(3e-3 * 4, rel=0.02)
+    with pytest.raises(ValueError, match="only up to 8"):
+        build_adc("isaac", 9, 1.0, PRESET)
+    with pytest.raises(ValueError, match="at least 1 bit"):
+        build_adc("isaac", 0, 1.0, PRESET)
+
+
+def test_columns_and_bits_of_a_layer():
+    layer = LayerShape("a", 300, 4, 1, True, 300)
+    assert column_resistance_kohm(100, PRESET) == pytest.approx(10 / ((1 + 1 / 2.1) / 2))
+    assert layer_adc(layer, Chip(), PRESET).bits == 8
+    assert layer_adc(layer, Chip(Crossbar(64)), PRESET).bits == exact_adc_bits(64) == 7
+    assert layer_adc(layer, Chip(adc_bits=5), PRESET).energy_pj == 0.99
+
+
+def test_what_real_layers_are():
+    net, layers = workload("lenet5")
+    masks = keep_masks(net, draw_plan(net, 10))
+    digital, binary, excluded = (
+        energy_report(layers, 10, masks, Chip(real_layers=real)) for real in ("digital", "binary", "excluded")
+    )
+    assert {e.layer for e in digital.entries} - {e.layer for e in excluded.entries} == {"stem.0", "classifier"}
+    conversions = next(e for e in binary.by_component() if e.component == "ADC").operations
+    assert conversions == 10 * (4704 + 3200 + 480 + 84 + 10)
+
+
+@pytest.mark.parametrize(("network", "paper_uj"), [("lenet5", 0.18), ("vgg_small", 290.0)])
+def test_the_papers_energy_lies_in_the_band_of_converters(network, paper_uj):
+    net, layers = workload(network)
+    masks = keep_masks(net, draw_plan(net, 10))
+    band = [energy_report(layers, 10, masks, Chip(adc=adc, real_layers="binary")).energy_pj for adc in ADC_MODELS]
+    assert min(band) < paper_uj * UNITS["uJ"] < max(band)
+
+
+def test_command(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("COLUMNS", "120")
+    figure = tmp_path / "energy.svg"
+    assert main(["lenet5", "--real-layers", "binary", "--figure", str(figure)]) == 0
+    out = capsys.readouterr().out
+    for word in ("ADC", "hidden.3.linear", "total", "murmann", "0.18 uJ", "pJ would meet", "excluded"):
+        assert word in out, word
+    assert "<svg" in figure.read_text()
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("adder_energy: {value: 0.21, unit: nJ, source: me, status: assumed}\n")
+    with pytest.raises(ValueError, match="must be in pJ, not in nJ"):
+        main(["lenet5", "--preset", str(preset)])
+    assert main(["lenet5", "--method", "fp", "--width", "0.5"]) == 0
+    assert "T = 1" in capsys.readouterr().out
+
+
+def test_bad_chips_are_refused():
+    with pytest.raises(ValueError, match="scale_bits"):
+        Chip(scale_bits=0)
+    with pytest.raises(ValueError, match="rows"):
+        Crossbar(rows=0)
+
+
+def test_groups_have_tiles_of_their_own():
+    layer = trace_workload(nn.Sequential(nn.Conv2d(8, 4, 3, groups=4)), (8, 5, 5))[0]
+    mapped = MappedLayer(layer, Crossbar(16, 16))
+    assert (layer.in_channels, layer.rows, layer.groups) == (8, 18, 4)
+    assert mapped.row_tiles == (16, 2)
+    assert (mapped.tiles, mapped.conversions) == (8, 2 * 4 * 9)
+    assert mapped.word_lines == 18 * 4 * 9
+    use = LayerUse(1, 0.0, 1, 0, 0, 0)
+    assert network_energy([replace(layer, binary=True)], [use]).energy_pj > 0
