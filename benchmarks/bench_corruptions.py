@@ -21,17 +21,16 @@ def bench_corruptions(interleaved: Any, options: Any) -> None:
         fixture.extra_info.update(images=images, threads=torch.get_num_threads())
 
 
-def markdown(results: list[dict[str, Any]], options: Any) -> str:
+def markdown(results: list[dict[str, Any]], _options: Any) -> str:
     """Images per second, and how much slower than the quickest."""
     (group,) = by_group(results)
     info = next(iter(group.values()))["extra_info"]
     images = info["images"]
-    seconds = {name: result["stats"]["median"] for name, result in group.items()}
+    seconds = {name: result["median"] for name, result in group.items()}
     quickest = min(seconds.values())
     rows: list[list[object]] = [[name, images / value, value / quickest] for name, value in seconds.items()]
     mean = sum(seconds.values()) / len(seconds)
     rows.append(["all 15, one after another", images / mean, mean / quickest])
-    return (
-        f"{images:,} images of 32x32 pixels in RGB, severity {SEVERITY}, {info['threads']} thread(s).\n\n"
-        + table(["corruption", "images/s", "times slower than the quickest"], rows)
+    return f"{images:,} images of 32x32 pixels in RGB, severity {SEVERITY}, {info['threads']} thread(s).\n\n" + table(
+        ["corruption", "images/s", "times slower than the quickest"], rows
     )

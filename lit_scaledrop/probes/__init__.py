@@ -6,7 +6,17 @@ A new table or figure is one module here with two functions and one entry of :da
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lit_scaledrop.probes import acceptance, outliers, shift
+from lit_scaledrop.probes import (
+    acceptance,
+    histograms,
+    noise,
+    outliers,
+    passes,
+    reliability,
+    rotation,
+    shift,
+    tradeoff,
+)
 from lit_scaledrop.probes.subject import Subject
 
 
@@ -24,6 +34,12 @@ PROBES: dict[str, Probe] = {
     "table6": Probe(outliers.parts, outliers.measure),
     "table9": Probe(acceptance.parts, acceptance.measure),
     "table10": Probe(shift.parts, shift.measure),
+    "figure5": Probe(noise.parts, noise.measure),
+    "figure6": Probe(rotation.parts, rotation.measure),
+    "figure7": Probe(passes.parts, passes.measure),
+    "posterior": Probe(histograms.parts, histograms.measure),
+    "threshold": Probe(tradeoff.parts, tradeoff.measure),
+    "reliability": Probe(reliability.parts, reliability.measure),
 }
 
 __all__ = ["PROBES", "Probe", "Subject"]

@@ -14,9 +14,8 @@ from lit_scaledrop.predictive import Predictive
 from lit_scaledrop.shapes import Int, Shaped
 
 if TYPE_CHECKING:
-    from datamodules.suites import Suite
-
     from datamodules import ImageDataModule
+    from datamodules.suites import Suite
 
 #: test images, their labels, and what the networks say of them
 Clean = tuple[Shaped[Tensor, "images channels height width"], Int[Tensor, " images"], Predictive]
