@@ -152,7 +152,8 @@ def test_profile_seeds_results_and_extra_flags(here, monkeypatch):
     added = ["--run.study=t", "--x=1", "--run.results=out"]
     assert notes()[0]["flags"] == ["--profile", "paper", "--a=1", "--seed_everything=4", *added]
     assert len(list(Path("out").rglob("*.json"))) == 2
-    assert sorted(path.name for path in Path("runs/paper/t/logs").iterdir()) == ["seed4.log", "seed5.log"]
+    # profile and study of the logs are those of the result
+    assert sorted(path.name for path in Path("runs/quick/s/logs").iterdir()) == ["seed4.log", "seed5.log"]
     assert run("--seeds", "4", "--dry-run") == 0
     assert len(notes()) == 2
 
@@ -402,15 +403,16 @@ def test_every_file_of_a_probe_assesses_rows_of_table3():
     files = {path.stem: sweep.load_sweep(path) for path in (ROOT / "sweeps").glob("*.yaml")}
     probes = {stem: config for stem, config in files.items() if "assess" in config["command"]}
     assert set(probes) == {"table6", "table9", "table10"} | FIGURES
+    counts = {stem: len(config["parameters"]["row"]["values"]) for stem, config in probes.items()}
+    assert (counts["table6"], counts["table9"], counts["table10"]) == (15, 3, 6)
     for stem, config in probes.items():
-        points = sweep.plan_points(config, {"PROFILE": "cpu"}, None, [], lambda flags: f"r/p/{flags[4]}/{flags[5]}")
+        points = sweep.plan_points(config, {"PROFILE": "cpu"}, None, [], lambda f: f"r/p/s/{f[-2].replace('/', '-')}")
         assert len(points) == len({point.name for point in points})
         for point in points:
             assert f"--probe={stem}" in point.argv
-            assert point.log.parent.as_posix() == f"runs/p/--probe={stem}/logs"
+            assert point.log.parent.as_posix() == "runs/p/s/logs"
             row = expand_rows([*point.argv, "--row", point.argv[-2].removeprefix("--row=")])[-2:]
             assert [flag.split("=")[0] for flag in row] == ["--model.network", "--model.method"]
-    assert len(sweep.plan_points(probes["table6"], {"PROFILE": "cpu"}, None, [], lambda f: f"r/p/s/{f[-2]}")) == 15
 
 
 def test_a_command_has_its_own_plan(here, monkeypatch):

@@ -72,9 +72,10 @@ def seeds_of(runs: Sequence[Result]) -> str:
 
 
 def epochs_heading(result: Result) -> str:
-    """Name of the data and number of epochs, the head of a section."""
-    epochs = result.training["epochs"]
-    return f"{data_name(result)}, {epochs} epoch{'s' * (epochs != 1)}"
+    """Name of the data, number of epochs, and a probe's limit: the head of a section."""
+    epochs, limit = result.training["epochs"], result.evaluation.get("limit")
+    few = f", at most {limit} images a part" if limit else ""
+    return f"{data_name(result)}, {epochs} epoch{'s' * (epochs != 1)}{few}"
 
 
 def data_name(result: Result) -> str:

@@ -60,6 +60,7 @@ def test_table6(make):
     assert len(rates) == 9
     assert row(rates, topology="VGG-small", method="SpinBayes")["Gaussian"] == ""
     fpr = rows(text, "95 % of the suite")
+    assert len(fpr) == 1  # the paper has no such number
     assert row(fpr, topology="ResNet-20", method="Proposed")["Gaussian"] == "15.00 ± 7.07"
     assert "test images" not in fpr[0]
     scores = rows(text, "mean over Gaussian, CIFAR-100")
@@ -90,6 +91,8 @@ def test_other_data_and_other_limits_are_sections_of_their_own(make):
     text = markdown(build("table6", [*results, limited]))
     assert text.count("detection rate (%) by the OOD rule") == 3
     assert "-- --limit=2000`" in text
+    assert "## CIFAR-10, 10 epochs, at most 2000 images a part: detection rate" in text
+    assert text.count("- Absent, and replaced by nothing") == 1
     assert "a stand-in that says nothing about CIFAR-10" in text
 
 
