@@ -144,7 +144,7 @@ def test_a_risk_at_the_limit_is_within_it():
     assert coverage_at_risk(confidence, correct, 0.05) == 1
     correct[0] = False
     assert coverage_at_risk(confidence, correct, 0.05) == 178 / 180  # 8 errors in 178, 9 in 179
-    with pytest.raises(ValueError, match="got 5.0"):
+    with pytest.raises(ValueError, match=r"got 5\.0"):
         coverage_at_risk(confidence, correct, 5.0)
 
 
