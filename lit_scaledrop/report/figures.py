@@ -1,0 +1,139 @@
+"""Figures as functions of the results folder: `FIGURES` names them, `pictures` makes the files of one.
+
+As in a table, a picture never mixes data, epochs or numbers of images: a group of results that differ in them has a
+picture of its own. The CSV beside a picture holds all the numbers in it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lit_scaledrop.report.curves import draw_passes, draw_rotation, passes_numbers, rotation_numbers
+from lit_scaledrop.report.decisions import draw_reliability, draw_tradeoff, reliability_numbers, tradeoff_numbers
+from lit_scaledrop.report.drawing import footer, images, place, style
+from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, identity, seeds_of
+from lit_scaledrop.report.results import Result, write_atomic
+from lit_scaledrop.report.spreads import draw_noise, draw_posterior, noise_numbers, posterior_numbers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+_MEAN = "Mean over seeds, shaded: one sample standard deviation (none for one seed)."
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How one figure is made. A further figure is one entry of `FIGURES`."""
+
+    numbers: Callable[[Result], Iterator[dict[str, Any]]]
+    """Run -> what is drawn of it, row by row."""
+    draw: Callable[[pd.DataFrame], "Drawing"]
+    """Numbers of all runs, with topology and method -> the picture."""
+    caption: str
+    """What the numbers are."""
+    over_seeds: bool = True
+    """Whether rows have a `value` to be averaged over the seeds; else the first seed is shown."""
+    passes: str = ""
+    """The T of the figure, where it is not that of the evaluation."""
+
+
+FIGURES: dict[str, Figure] = {
+    "figure5": Figure(
+        noise_numbers,
+        draw_noise,
+        "The first test image that the network classifies correctly, plus strength x U(0, 255) on the pixel scale; "
+        "means over 10 noise patterns. Interval: the central 95 % of the passes. Blue: the right class; red: its "
+        "strongest rival; grey: the others.",
+        over_seeds=False,
+        passes="100",
+    ),
+    "figure6": Figure(rotation_numbers, draw_rotation, _MEAN),
+    "figure7": Figure(
+        passes_numbers,
+        draw_passes,
+        "The first T passes of 5 independent plans: mean over plans and seeds, shaded: one sample standard deviation. "
+        "Dashed: the exact predictive distribution; dotted: not exact, the mean over many passes of another plan.",
+        passes="1 to 50",
+    ),
+    "posterior": Figure(
+        posterior_numbers,
+        draw_posterior,
+        "Left: the first test image; lines: normal distributions of the same mean and deviation. Right: mean and range "
+        "over classes and the first images; dashed: the same distance of T truly normal numbers. A network with few "
+        "random bits has few outputs: its posterior is a finite mixture, which no T makes normal.",
+        over_seeds=False,
+        passes="10 to 1000",
+    ),
+    "threshold": Figure(
+        tradeoff_numbers,
+        draw_tradeoff,
+        "One curve for each quantile over the passes, named at the right; one mark for each threshold; ring: the "
+        "paper's rule, below 0.95 at the 0.1-quantile. Mean over seeds.",
+    ),
+    "reliability": Figure(
+        reliability_numbers,
+        draw_reliability,
+        "15 bins of equal width; the area of a mark is the share of the test images. Mean over seeds.",
+    ),
+}
+
+
+def pictures(name: str, results: Sequence[Result], stem: Path) -> list[Path]:
+    """Write `<stem>.svg`, `.png` and `.csv`; several groups of results get `<stem>-<data>-<epochs>...` each.
+
+    Raises:
+        KeyError: there is no such figure.
+        ValueError: the results do not fit the figure.
+        OSError: the files cannot be written.
+    """
+    figure, groups = FIGURES[name], by_data(results)
+    written = []
+    for group in groups:
+        notes: list[str] = []
+        shown = _ordered(by_row(group, notes))
+        frame = numbers(figure, shown)
+        used = [run for runs in shown.values() for run in (runs if figure.over_seeds else runs[:1])]
+        below = footer(used, figure.caption, figure.passes, notes)
+        with style():
+            files = images(figure.draw(frame), below)
+        where = stem if len(groups) == 1 else stem.with_name(f"{stem.name}-{_distinction(group[0])}")
+        files["csv"] = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+        for form, content in files.items():
+            write_atomic(where.with_name(f"{where.name}.{form}"), content)
+            written.append(where.with_name(f"{where.name}.{form}"))
+    return written
+
+
+def numbers(figure: Figure, shown: dict[tuple[Any, ...], list[Result]]) -> pd.DataFrame:
+    """What is drawn, as it goes into the CSV file: one row a number, mean and deviation over the seeds.
+
+    Raises:
+        ValueError: a run has none of the figure's numbers.
+    """
+    frames = []
+    for key, runs in shown.items():
+        used = runs if figure.over_seeds else runs[:1]
+        frame = pd.DataFrame([row for run in used for row in figure.numbers(run)])
+        if frame.empty:
+            ids = ", ".join(run.id for run in used)
+            raise ValueError(f"the results {ids} hold nothing of this figure; delete them and measure again")
+        if figure.over_seeds:
+            by = [name for name in frame.columns if name != "value"]
+            frame = frame.groupby(by, sort=False).value.agg(["mean", "std"]).reset_index()
+        head = identity(used[0]) | dict(zip(KEY, key, strict=True)) | {"n": len(used), "seeds": seeds_of(used)}
+        head |= {"epochs": used[0].training["epochs"]}
+        frames.append(pd.DataFrame([head] * len(frame)).join(frame[[c for c in frame if c not in head]]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _ordered(shown: dict[tuple[Any, ...], list[Result]]) -> dict[tuple[Any, ...], list[Result]]:
+    return {key: shown[key] for key in sorted(shown, key=lambda key: (ORDER.get(key[0], 9), place(key[1]), key))}
+
+
+def _distinction(result: Result) -> str:
+    limit = result.evaluation.get("limit")
+    words = [result.data["name"], f"{result.training['epochs']}epochs", result.data["fingerprint"][:6]]
+    return "-".join([*words, *([f"{limit}images"] if limit else [])])

@@ -1,0 +1,252 @@
+"""Figures from made-up results: numbers, and the same bytes again. SCALEDROP_PICTURES=folder keeps the pictures."""
+
+import io
+import math
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lit_scaledrop.report import command
+from lit_scaledrop.report.command import main
+from lit_scaledrop.report.drawing import label_ends, panels
+from lit_scaledrop.report.figures import FIGURES, pictures
+from lit_scaledrop.report.results import write_result
+
+pytest.importorskip("matplotlib")
+
+METHODS = {
+    "FP": (0.84, 0.6, 32),
+    "MC-Dropout (HTanh)": (0.75, 0.9, 32),
+    "Deep Ensemble": (0.86, 0.8, 32),
+    "Proposed": (0.67, 1.1, 1),
+}
+HOW = {"limit": None, "images": 2000, "parts": [], "suites": {}, "absent": {}}
+
+
+def normal(x):
+    return math.exp(-0.5 * x * x)
+
+
+def figure5(_accuracy, _entropy):
+    rows = {}
+    for step in range(11):
+        s = step / 10
+        head = f"strength/{s:g}"
+        rows |= {f"{head}/image": 3.0, f"{head}/label": 8.0}
+        logits = [0.3 * math.sin(7 * c) + (3 - 3.5 * s if c == 8 else 2.2 * s if c == 0 else 0) for c in range(10)]
+        total = sum(map(math.exp, logits))
+        for c, logit in enumerate(logits):
+            p, width = math.exp(logit) / total, 0.5 + 0.8 * s
+            for of, mean, half in (("logits", logit, width), ("probs", p, p * (1 - p))):
+                values = {"mean": mean, "variance": half**2 / 4, "low": mean - half, "high": mean + half}
+                rows |= {f"{head}/{of}/{c}/{name}": value for name, value in values.items()}
+    return rows
+
+
+def figure6(accuracy, entropy):
+    rows = {}
+    for angle in range(0, 181, 15):
+        fall = 1 - normal(angle / 40)
+        rows |= {
+            f"rotation/{angle}/cls/acc": accuracy * (1 - 0.75 * fall),
+            f"rotation/{angle}/unc/predictive_entropy": entropy * (0.5 + fall),
+            f"rotation/{angle}/unc/mutual_information": 0.1 * (entropy - 0.5) * (0.5 + fall),
+            f"rotation/{angle}/ood/rate": 0.4 + 0.5 * fall * entropy,
+            f"rotation/{angle}/cls/nll": 0.5 + 3 * fall / entropy,
+        }
+    return rows
+
+
+def figure7(accuracy, entropy):
+    rows = {}
+    for plan in range(5):
+        for passes in range(1, 51):
+            noise = 0.01 * math.sin(plan * 5 + passes) / math.sqrt(passes)
+            rows[f"plan/{plan}/T/{passes}/cls/acc"] = accuracy - 0.04 / passes + noise
+            rows[f"plan/{plan}/T/{passes}/cls/nll"] = 1.6 - accuracy + 0.2 / passes + noise
+    exact = float(entropy > 1)
+    rows |= {"asymptote/exact": exact, "asymptote/passes": 32.0 if exact else 1000.0}
+    return rows | {"asymptote/cls/acc": accuracy + 0.001, "asymptote/cls/nll": 1.6 - accuracy}
+
+
+def posterior(_accuracy, _entropy):
+    rows = {}
+    for image in range(2):
+        rows |= {f"image/{image}/label": 3.0 + image}
+        for passes in (10, 50, 200, 1000):
+            head = f"image/{image}/T/{passes}"
+            rows |= {f"{head}/distinct": float(min(passes, 180)), f"{head}/normal_distance": 0.65 / math.sqrt(passes)}
+            for c in range(10):
+                low, high = -3 + 0.4 * c, 1 + 0.4 * c
+                rows |= {f"image/{image}/class/{c}/low": low, f"image/{image}/class/{c}/high": high}
+                weights = [normal((k - 11.5) / 5 + math.sin(3 * k) / passes**0.5) for k in range(24)]
+                counts = [round(passes * w / sum(weights)) for w in weights]
+                rows |= {f"{head}/class/{c}/bin/{k}": float(count) for k, count in enumerate(counts)}
+                rows |= {f"{head}/class/{c}/mean": low + 2, f"{head}/class/{c}/std": 0.83}
+                rows |= {f"{head}/class/{c}/distance": 0.04 + 0.01 * (c % 4) + 0.6 / math.sqrt(passes)}
+    return rows
+
+
+def threshold(_accuracy, entropy):
+    rows = {}
+    for part, level in (("clean", 0.0), ("uniform", 0.9), ("test_uniform", 0.5)):
+        for q in (0, 0.05, 0.1, 0.25, 0.5):
+            for t in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 0.999):
+                rate = min(1.0, max(0.0, (t ** (1.5 * entropy)) * (1 - 0.5 * q) + level * t * (1 - t) * 1.6))
+                rows[f"{part}/quantile/{q:g}/threshold/{t:g}/rate"] = rate
+    return rows
+
+
+def reliability(accuracy, entropy):
+    shares = [normal((k - 14 * accuracy) / 4) for k in range(15)]
+    rows = {"clean/cls/acc": accuracy, "clean/cal/ece": 0.03 * entropy, "clean/cal/adaptive_ece": 0.029 * entropy}
+    for k, share in enumerate(shares):
+        rows[f"clean/bin/{k}/share"] = share / sum(shares) if k else 0.0
+        if k:  # the first bin is empty
+            middle = (k + 0.5) / 15
+            rows |= {f"clean/bin/{k}/confidence": middle, f"clean/bin/{k}/accuracy": middle ** (1 / entropy)}
+    return rows
+
+
+MADE = {maker.__name__: maker for maker in (figure5, figure6, figure7, posterior, threshold, reliability)}
+
+
+def results(make, name, networks=("resnet20",), methods=tuple(METHODS), seeds=(1,), **changes):
+    made, number = [], 0
+    for network in networks:
+        for label in methods:
+            accuracy, entropy, bits = METHODS[label]
+            for seed in seeds:
+                number += 1
+                head = {"study": name, "network": network, "label": label, "seed": seed, "bits_w": bits, "bits_a": bits}
+                result = make(number, **head, **{"evaluation": HOW, **changes})
+                result.metrics.clear()
+                result.metrics.update(MADE[name](accuracy - 0.01 * seed, entropy))
+                made.append(result)
+    return made
+
+
+SHOWN = {
+    "figure5": {"methods": ("Proposed", "MC-Dropout (HTanh)")},
+    "figure6": {"networks": ("vgg_small", "resnet20"), "seeds": (1, 2)},
+    "figure7": {"networks": ("vgg_small", "resnet20"), "methods": ("MC-Dropout (HTanh)", "Proposed")},
+    "posterior": {"methods": ("Proposed", "MC-Dropout (HTanh)")},
+    "threshold": {"methods": ("Proposed", "MC-Dropout (HTanh)")},
+    "reliability": {"networks": ("resnet20", "vgg_small")},
+}
+
+
+def csv_of(path: Path) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(path.with_suffix(".csv").read_bytes()))
+
+
+def test_every_figure_has_made_up_results():
+    assert FIGURES.keys() == SHOWN.keys() == MADE.keys()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_files_are_the_same_bytes_again(make, tmp_path, name):
+    stem = Path(os.environ.get("SCALEDROP_PICTURES", tmp_path)) / name
+    made = results(make, name, **SHOWN[name])
+    written = pictures(name, made, stem)
+    assert [path.suffix for path in written] == [".svg", ".png", ".csv"]
+    assert written[1].read_bytes().startswith(b"\x89PNG")
+    again = pictures(name, made[::-1], tmp_path / "again")
+    for one, two in zip(written, again, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    text = written[0].read_text()
+    assert "<svg" in text
+    assert "dc:date" not in text
+    frame = csv_of(stem)
+    assert {"profile", "data", "fingerprint", "topology", "method", "n", "seeds", "epochs"} <= set(frame)
+    assert not frame.duplicated().any()
+
+
+def test_numbers_are_means_over_seeds(make, tmp_path):
+    pictures("figure6", results(make, "figure6", methods=("Proposed",), seeds=(1, 2, 4)), tmp_path / "figure6")
+    frame = csv_of(tmp_path / "figure6")
+    assert set(frame.n) == {3}
+    row = frame[(frame.angle == 0) & (frame.metric == "cls/acc")].iloc[0]
+    seeds = pd.Series([0.66, 0.65, 0.63])
+    assert (row["mean"], row["std"]) == pytest.approx((seeds.mean(), seeds.std()), rel=1e-5)
+
+
+def test_plans_are_repetitions_and_the_asymptote_is_named(make, tmp_path):
+    pictures("figure7", results(make, "figure7", methods=("Proposed", "FP")), tmp_path / "figure7")
+    frame = csv_of(tmp_path / "figure7")
+    made = figure7(0.66, 1.1)
+    five = pd.Series([made[f"plan/{plan}/T/7/cls/acc"] for plan in range(5)])
+    row = frame[(frame.method == "Proposed") & (frame.passes == 7) & (frame.metric == "cls/acc")].iloc[0]
+    assert (row["mean"], row["std"]) == pytest.approx((five.mean(), five.std()), rel=1e-5)
+    kinds = frame[frame.kind != "plan"].set_index(["method", "metric"])
+    assert kinds.kind["Proposed", "cls/acc"] == "exact"
+    assert (kinds.kind["FP", "cls/acc"], kinds.passes["FP", "cls/acc"]) == ("reference", 1000)
+
+
+def test_pictures_of_images_are_of_the_first_seed(make, tmp_path):
+    pictures("figure5", results(make, "figure5", methods=("Proposed",), seeds=(3, 2)), tmp_path / "figure5")
+    frame = csv_of(tmp_path / "figure5")
+    assert set(frame.seeds) == {2}
+    assert set(frame.true_class) == {8}
+    row = frame[(frame.strength == 0.5) & (frame.of == "logits") & (frame["class"] == 8)].iloc[0]
+    assert (row.low, row["mean"], row.high) == pytest.approx(
+        [figure5(0, 0)[f"strength/0.5/logits/8/{name}"] for name in ("low", "mean", "high")], rel=1e-5
+    )
+
+
+def test_data_are_never_mixed(make, tmp_path):
+    made = results(make, "reliability", methods=("FP", "Proposed"))
+    made[1].data["fingerprint"] = "0ff"
+    written = pictures("reliability", made, tmp_path / "reliability")
+    assert [path.name for path in written if path.suffix == ".csv"] == [
+        "reliability-cifar10-10epochs-0ff.csv",
+        "reliability-cifar10-10epochs-f00d.csv",
+    ]
+    for path in written:
+        if path.suffix == ".csv":
+            assert len(pd.read_csv(path).method.unique()) == 1
+
+
+def test_results_of_something_else_are_refused(make, tmp_path):
+    made = results(make, "figure6", methods=("FP",))
+    made[0].metrics.clear()
+    made[0].metrics["x/cls/acc"] = 0.5
+    with pytest.raises(ValueError, match="000000000001 hold nothing of this figure"):
+        pictures("figure6", made, tmp_path / "figure6")
+    with pytest.raises(ValueError, match="one profile"):
+        pictures("figure6", [], tmp_path / "figure6")
+
+
+def test_labels_at_line_ends_do_not_overlap():
+    _, axes = panels(1, 1, 3.0, 3.0, "x")
+    panel = axes[0, 0]
+    panel.set_ylim(0, 1)
+    label_ends(panel, [(1.0, y, str(y), "k") for y in (0.99, 0.98, 1.0, 0.1, 0.11)])
+    heights = sorted(text.xy[1] for text in panel.texts)
+    gaps = [b - a for a, b in pairwise(heights)]
+    assert min(gaps) > 0.03
+    assert heights[-1] <= 1 + 1e-9
+    assert max(abs(text.xy[1] - float(text.get_text())) for text in panel.texts) < 0.2
+
+
+def test_command_writes_the_files_or_says_why_not(make, tmp_path, monkeypatch, capsys):
+    for result in results(make, "reliability", methods=("FP", "Proposed")):
+        write_result(result, tmp_path)
+    words = ["reliability", "--results", str(tmp_path), "--profile", "cpu"]
+    assert main(words) == 0
+    assert sorted(path.name for path in (tmp_path / "cpu").glob("reliability.*")) == [
+        "reliability.csv",
+        "reliability.png",
+        "reliability.svg",
+    ]
+    assert "reliability.svg" in capsys.readouterr().err
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert main(words) == 1
+    assert "figures need matplotlib" in capsys.readouterr().err
+    assert main(["figure6", *words[1:]]) == 1
+    assert "sweep sweeps/figure6.yaml --profile cpu" in capsys.readouterr().err
+    assert main(["figrue6"]) == 2
+    assert "did you mean 'figure6'?" in capsys.readouterr().err
