@@ -237,8 +237,8 @@ def is_finished(path: Path | str, *, move_broken: bool = True) -> bool:
     return True
 
 
-def write_atomic(path: Path | str, text: str) -> None:
-    """Write UTF-8 text so that readers see the old file or the new one, never a part, even after a power cut.
+def write_atomic(path: Path | str, content: str | bytes) -> None:
+    """Write UTF-8 text or bytes so that readers see the old file or the new one, never a part, even after a power cut.
 
     Raises:
         OSError: the folder cannot be made or written.
@@ -247,8 +247,8 @@ def write_atomic(path: Path | str, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
