@@ -86,7 +86,7 @@ def draw_reliability(frame: pd.DataFrame) -> "Figure":
         panel.plot([0, 100], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
         confidence, accuracy = 100 * bins.confidence, 100 * bins.accuracy
         panel.vlines(confidence, confidence, accuracy, color=TRUE, linewidth=1, alpha=0.5)
-        panel.scatter(confidence, accuracy, s=8 + 500 * bins.share, color=TRUE, alpha=0.75, linewidth=0)
+        panel.scatter(confidence, accuracy, s=8 + 500 * bins.share, color=TRUE, alpha=0.75, linewidth=0, clip_on=False)
         whole = wide.loc[-1]
         text = f"ECE {whole['cal/ece']:.3f}\nadaptive {whole['cal/adaptive_ece']:.3f}\naccuracy {whole['cls/acc']:.3f}"
         panel.text(0.04, 0.96, text, transform=panel.transAxes, va="top", fontsize=8, linespacing=1.35)

@@ -61,9 +61,10 @@ FIGURES: dict[str, Figure] = {
     "posterior": Figure(
         posterior_numbers,
         draw_posterior,
-        "Left: the first test image; lines: normal distributions of the same mean and deviation. Right: mean and range "
-        "over classes and the first images; dashed: the same distance of T truly normal numbers. A network with few "
-        "random bits has few outputs: its posterior is a finite mixture, which no T makes normal.",
+        "Left: the first test image, each class on a scale of its own (mean ± deviation of the logit at its name); "
+        "lines: normal distributions of the same mean and deviation. Right: mean and range over classes and images; "
+        "dashed: the same distance of T truly normal numbers. A network with few random bits has few outputs: its "
+        "posterior is a finite mixture, which no T makes normal.",
         over_seeds=False,
         passes="10 to 1000",
     ),

@@ -109,20 +109,19 @@ def draw_posterior(frame: pd.DataFrame) -> "Figure":
     figure, axes = panels(len(runs), len(counts) + 1, 2.75, 3.5, "Logits of the passes, class by class")
     for row, ((topology, method), run) in zip(axes, runs, strict=True):
         first = run[run.image == run.image.min()]
-        limits = (first.low.min(), first.high.max())
         for panel, passes in zip(row[:-1], counts, strict=True):
             chosen = first[first.passes == passes]
-            _ridges(panel, chosen, named=panel is row[0])
-            margin = 0.04 * (limits[1] - limits[0])
-            panel.set_xlim(limits[0] - margin, limits[1] + margin)
+            _ridges(panel, chosen, first[first.passes == counts[-1]], named=panel is row[0])
+            panel.set_xlim(-4, 4)
             panel.set_title(f"T = {passes}, {chosen.distinct.iloc[0]} different outputs")
-            panel.set_xlabel("Logit")
+            panel.set_xlabel("Logit, standardized")
         name_row(row[0], f"{topology}, {method}")
         _distances(row[-1], run)
     return figure
 
 
-def _ridges(panel: "Axes", chosen: pd.DataFrame, named: bool) -> None:
+def _ridges(panel: "Axes", chosen: pd.DataFrame, all_passes: pd.DataFrame, named: bool) -> None:
+    """One histogram a class, on the scale of that class: mean 0 and deviation 1 over all passes."""
     from math import sqrt, tau
 
     import numpy as np
@@ -130,20 +129,22 @@ def _ridges(panel: "Axes", chosen: pd.DataFrame, named: bool) -> None:
     true, names = chosen.true_class.iloc[0], []
     for label in sorted({int(label) for label in chosen["class"]}):
         bars = chosen[chosen["class"] == label].sort_values("bin")
-        low, high = bars.low.iloc[0], bars.high.iloc[0]
-        edges = np.linspace(low, high, len(bars) + 1)
-        colour = TRUE if label == true else "#8A8A8A"
+        mean, std = all_passes.loc[all_passes["class"] == label, ["mean", "std"]].iloc[0]
+        name = class_name(chosen.data.iloc[0], label) + (" (true)" if label == true else "")
+        names.append((label, f"{name}, {mean:.2f} ± {std:.2g}"))
+        if not std > 0:
+            continue
+        edges = (np.linspace(bars.low.iloc[0], bars.high.iloc[0], len(bars) + 1) - mean) / std
         scale = 0.9 / max(1, bars["count"].max())
-        heights = scale * bars["count"].to_numpy()
-        panel.stairs(label + heights, edges, baseline=label, fill=True, color=colour, alpha=0.45, linewidth=0)
-        mean, std = bars["mean"].iloc[0], bars["std"].iloc[0]
-        if std > 0 and high > low:
-            x = np.linspace(mean - 3.5 * std, mean + 3.5 * std, 120)
-            density = np.exp(-0.5 * ((x - mean) / std) ** 2) / (std * sqrt(tau))
-            expected = density * bars["count"].sum() * (high - low) / len(bars)
+        colour = TRUE if label == true else "#8A8A8A"
+        heights = label + scale * bars["count"].to_numpy()
+        panel.stairs(heights, edges, baseline=label, fill=True, color=colour, alpha=0.45, linewidth=0)
+        middle, width = (bars["mean"].iloc[0] - mean) / std, bars["std"].iloc[0] / std
+        if width > 0:
+            x = np.linspace(-4, 4, 161)
+            density = np.exp(-0.5 * ((x - middle) / width) ** 2) / (width * sqrt(tau))
+            expected = density * bars["count"].sum() * (edges[1] - edges[0])
             panel.plot(x, label + np.minimum(scale * expected, 0.97), color=INK, linewidth=0.8)
-        name = class_name(chosen.data.iloc[0], label)
-        names.append((label, f"{name} (true)" if label == true else name))
     panel.set_yticks([label for label, _ in names], [name for _, name in names] if named else [""] * len(names))
     panel.set_ylim(-0.1, len(names))
     panel.tick_params(axis="y", length=0)
