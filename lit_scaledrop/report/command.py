@@ -8,6 +8,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from lit_scaledrop.report.figures import FIGURES, pictures
@@ -34,6 +35,9 @@ def main(argv: list[str]) -> int:
         print(f"scaledrop report: left out: {problem}", file=sys.stderr)
     if not results:
         print(_nothing(args.name, args.results, args.profile), file=sys.stderr)
+        return 1
+    if args.name in FIGURES and find_spec("matplotlib") is None:
+        print("scaledrop report: figures need matplotlib; install it with pip install matplotlib", file=sys.stderr)
         return 1
     stem = Path(args.results) / args.profile / args.name
     try:
