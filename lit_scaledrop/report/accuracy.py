@@ -7,9 +7,9 @@ import pandas as pd
 
 from lit_scaledrop.report.groups import (
     KEY,
+    TOPOLOGIES,
     by_data,
     by_row,
-    TOPOLOGIES,
     caption,
     data_name,
     epochs_heading,
