@@ -121,8 +121,12 @@ def in_unit(energy_pj: float) -> str:
     >>> in_unit(181e3), in_unit(0.5)
     ('181 nJ', '0.5 pJ')
     """
-    unit = max((name for name, size in UNITS.items() if energy_pj >= size), key=UNITS.__getitem__, default="pJ")
+    unit = _unit(energy_pj)
     return f"{energy_pj / UNITS[unit]:.3g} {unit}"
+
+
+def _unit(energy_pj: float) -> str:
+    return max((name for name, size in UNITS.items() if energy_pj >= size), key=UNITS.__getitem__, default="pJ")
 
 
 def _print(title: str, report: EnergyReport, layers: Sequence[LayerShape], chip: Chip, band: Band) -> None:
@@ -205,7 +209,7 @@ def draw_energy(report: EnergyReport, title: str, path: str) -> None:
     ranked = sorted(report.by_component(), key=lambda entry: -entry.energy_pj)
     large = [entry.component for entry in ranked if entry.energy_pj >= 0.005 * report.energy_pj]
     small = [entry.component for entry in ranked if entry.component not in large and entry.energy_pj]
-    unit = max((u for u, size in UNITS.items() if report.energy_pj / size >= 1), key=UNITS.__getitem__, default="pJ")
+    unit = _unit(report.energy_pj)
     energy: dict[tuple[str, str], float] = {}
     for entry in report.entries:
         key = (entry.layer, entry.component if entry.component in large else "other")

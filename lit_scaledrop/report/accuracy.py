@@ -7,7 +7,6 @@ import pandas as pd
 
 from lit_scaledrop.report.groups import (
     KEY,
-    TOPOLOGIES,
     by_data,
     by_row,
     caption,
@@ -60,9 +59,7 @@ def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> tu
     used = [run for runs in shown.values() for run in runs]
     name, comparable = data_name(results[0]), is_papers_data(results[0])
     numbers = "Ours: mean ± sample standard deviation over n seeds on the test images; the rest are means."
-    section = Section(
-        epochs_heading(results[0]), frame, _columns(name, comparable), [*caption(used, numbers), *_widths(used)]
-    )
+    section = Section(epochs_heading(results[0]), frame, _columns(name, comparable), caption(used, numbers))
     return section, _export(frame, name, comparable)
 
 
@@ -121,15 +118,6 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-def _widths(runs: list[Result]) -> list[str]:
-    """A sentence on the networks that are narrower or wider than the paper's; nothing if there are none."""
-    found = {
-        (TOPOLOGIES.get(run.network, run.network), run.config["model"]["init_args"].get("width", 1.0)) for run in runs
-    }
-    odd = [f"{topology} {width:g}" for topology, width in sorted(found) if width != 1]
-    return [f"Width, as a multiple of the paper's channels: {', '.join(odd)}."] if odd else []
 
 
 def _notes(frame: pd.DataFrame) -> Iterator[str]:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lit_scaledrop.report.groups import data_name
+from lit_scaledrop.report.groups import all_seeds, commits_of, data_name, passes_of, widths_of
 from lit_scaledrop.report.results import Result
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _METHODS = {
     "MC-Dropout (HTanh)": ("#D55E00", "s"),
     "Deep Ensemble": ("#009E73", "^"),
     "FP": ("#4D4D4D", "D"),
-    "MC-DropConnect (HTanh)": ("#CC79A7", "v"),
+    "MC-DropConnect": ("#CC79A7", "v"),
     "IR-Net": ("#56B4E9", "P"),
 }
 _OTHERS = (("#E69F00", "X"), ("#8C6D31", "<"), ("#7A5195", ">"), ("#999999", "h"))
@@ -149,15 +149,11 @@ def footer(runs: Sequence[Result], numbers: str, passes: str = "", notes: Sequen
     """
     first, data = runs[0], runs[0].data
     kind = f"{data_name(first)} (a stand-in)" if data["stand_in"] else data_name(first)
-    counts: dict[int, set[str]] = {}
-    for run in runs:
-        counts.setdefault(run.evaluation["samples"], set()).add(run.label)
-    samples = ", ".join(f"{count} ({', '.join(sorted(labels))})" for count, labels in sorted(counts.items()))
-    commits = {run.provenance["commit"][:10] + " (dirty)" * run.provenance["dirty"] for run in runs}
-    seeds = " ".join(str(seed) for seed in sorted({run.seed for run in runs}))
     evaluated = first.evaluation.get("images", data["test"])
     about = (
         f"Profile {first.profile}; {kind}, fingerprint {data['fingerprint']}; {first.training['epochs']} epochs; "
-        f"{evaluated} test images; T = {passes or samples}; seeds {seeds}; commit {', '.join(sorted(commits))}."
+        f"{evaluated} test images; T = {passes or passes_of(runs)}; seeds {all_seeds(runs)}; commit {commits_of(runs)}."
     )
+    if widths := widths_of(runs):
+        about += f" Width, as a multiple of the paper's channels: {widths}."
     return "\n".join([numbers, about, *notes])

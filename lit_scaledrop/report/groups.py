@@ -103,23 +103,46 @@ def caption(runs: Sequence[Result], numbers: str, arguments: str = "") -> list[s
     """
     first, data = runs[0], runs[0].data
     name = data_name(first)
-    passes: dict[int, set[str]] = {}
-    for run in runs:
-        passes.setdefault(run.evaluation["samples"], set()).add(run.label)
-    seeds = " ".join(map(str, sorted({run.seed for run in runs})))
-    commits = {run.provenance["commit"][:10] + " (dirty)" * run.provenance["dirty"] for run in runs}
+    seeds = all_seeds(runs)
     kind = f"{name}, a stand-in that says nothing about CIFAR-10" if data["stand_in"] else name
-    samples = ", ".join(f"{t} ({', '.join(sorted(labels))})" for t, labels in sorted(passes.items()))
     checkpoints = " or ".join(sorted({run.evaluation["checkpoint"] for run in runs}))
     sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} --seeds {seeds}{arguments}"
     report = f"scaledrop report {first.study} --profile {first.profile}"
     return [
         f"Profile {first.profile}. Data: {kind}; {data['source']}; fingerprint {data['fingerprint']}; "
         f"{data['train']} training, {data['val']} validation and {data['test']} test images.",
-        f"Epochs: {first.training['epochs']}; {checkpoints} checkpoint; T = {samples}; seeds {seeds}. {numbers}",
-        f"Device: {'; '.join(sorted({run.training['device'] for run in runs}))}. Commit: {', '.join(sorted(commits))}.",
+        f"Epochs: {first.training['epochs']}; {checkpoints} checkpoint; T = {passes_of(runs)}; seeds {seeds}. "
+        f"{numbers}",
+        *([f"Width, as a multiple of the paper's channels: {widths}."] if (widths := widths_of(runs)) else []),
+        f"Device: {'; '.join(sorted({run.training['device'] for run in runs}))}. Commit: {commits_of(runs)}.",
         f"Make it again: `{sweep}`, then `{report}`; the exact command of each run is in its JSON file.",
     ]
+
+
+def all_seeds(runs: Sequence[Result]) -> str:
+    """Seeds of all rows, each once."""
+    return " ".join(map(str, sorted({run.seed for run in runs})))
+
+
+def passes_of(runs: Sequence[Result]) -> str:
+    """Passes T with the methods that made as many, e.g. `1 (FP), 20 (Proposed)`."""
+    labels: dict[int, set[str]] = {}
+    for run in runs:
+        labels.setdefault(run.evaluation["samples"], set()).add(run.label)
+    return ", ".join(f"{passes} ({', '.join(sorted(names))})" for passes, names in sorted(labels.items()))
+
+
+def commits_of(runs: Sequence[Result]) -> str:
+    """Commits that the numbers were made at."""
+    return ", ".join(sorted({run.provenance["commit"][:10] + " (dirty)" * run.provenance["dirty"] for run in runs}))
+
+
+def widths_of(runs: Sequence[Result]) -> str:
+    """Networks that are narrower or wider than the paper's, e.g. `VGG-small 0.25`; empty if there are none."""
+    widths = {
+        (TOPOLOGIES.get(run.network, run.network), run.config["model"]["init_args"].get("width", 1.0)) for run in runs
+    }
+    return ", ".join(f"{topology} {width:g}" for topology, width in sorted(widths) if width != 1)
 
 
 def probe_arguments(runs: Sequence[Result]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lit_scaledrop.report import command
+from lit_scaledrop import methods
+from lit_scaledrop.report import command, drawing
 from lit_scaledrop.report.command import main
 from lit_scaledrop.report.drawing import label_ends, panels
 from lit_scaledrop.report.figures import FIGURES, pictures
@@ -250,3 +251,7 @@ def test_command_writes_the_files_or_says_why_not(make, tmp_path, monkeypatch, c
     assert "sweep sweeps/figure6.yaml --profile cpu" in capsys.readouterr().err
     assert main(["figrue6"]) == 2
     assert "did you mean 'figure6'?" in capsys.readouterr().err
+
+
+def test_colours_are_kept_for_methods_that_there_are():
+    assert set(drawing._METHODS) <= {method.label for method in methods.METHODS.values()}

@@ -5,6 +5,12 @@ import io
 import pandas as pd
 import pytest
 
+from datamodules.corruptions import CORRUPTIONS
+from datamodules.suites import GROUPS
+from lit_scaledrop.ood import SCORES
+from lit_scaledrop.report import outliers, shift
+from lit_scaledrop.report.drawing import footer
+from lit_scaledrop.report.groups import caption
 from lit_scaledrop.report.rendering import csv, markdown
 from lit_scaledrop.report.shift import MEAN
 from lit_scaledrop.report.tables import build, published
@@ -185,3 +191,26 @@ def test_bytes_do_not_depend_on_the_order_of_results(make, name, result):
     one, two = build(name, results), build(name, results[::-1])
     assert markdown(one) == markdown(two)
     assert csv(one) == csv(two)
+
+
+# --- what all tables and figures say ---
+
+
+@pytest.mark.parametrize("width", [0.25, 1.0])
+def test_networks_of_another_width_are_named(make, width):
+    config = {"model": {"init_args": {"width": width}}}
+    narrow = make(1, network="vgg_small", config=config)
+    sentence = "Width, as a multiple of the paper's channels: VGG-small 0.25."
+    for text in (" ".join(caption([make(2), narrow], "")), footer([make(2), narrow], "")):
+        assert (sentence in text) == (width != 1)
+        assert ("Width" in text) == (width != 1)
+
+
+def test_suites_and_scores_have_one_name_each():
+    assert GROUPS["table6"] == outliers.PAPER_SUITES
+    assert (GROUPS["near"], GROUPS["far"]) == (outliers.NEAR, outliers.FAR)
+    assert set(outliers.SCORES) == set(SCORES)
+    assert {f"corrupted/{name}/{severity}" for name in CORRUPTIONS for severity in shift.SEVERITIES} == set(
+        GROUPS["corruptions"]
+    )
+    assert set(published("table10.csv").corruption) == set(CORRUPTIONS)
