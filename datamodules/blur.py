@@ -35,7 +35,7 @@ def glass_blur(
         raise ValueError(f"glass blur is published for small images with delta 1 only, not {delta}")
     batch, channels, height, width = images.shape
     blur = [filters.gaussian_matrix(size, sigma, 4.0, "nearest").to(images.device) for size in (height, width)]
-    moved = _levels(blur[0] @ images @ blur[1].T).flatten(2)
+    moved = filters.whole_levels(blur[0] @ images @ blur[1].T).flatten(2)
     place = torch.arange(height * width, device=images.device).view(height, width)
     for _ in range(iterations):
         up, left = streams.integers(2, 2, height, width).unbind(1)
@@ -80,8 +80,3 @@ def _zooms(height: int, width: int, factors: int) -> Float[Tensor, "pixels pixel
         factor = 1 + number / 100
         total += torch.kron(filters.zoom_matrix(height, factor), filters.zoom_matrix(width, factor))
     return total.T / (factors + 1)
-
-
-def _levels(images: Tensor) -> Tensor:
-    """Cut values down to whole grey levels, as storing them in bytes does."""
-    return (images * 255 + 1e-6).floor() / 255

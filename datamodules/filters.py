@@ -123,3 +123,8 @@ def motion_blur(
         source = (rows[:, tap, :, None] + columns[:, tap, None, :]).flatten(1)[:, None]
         blurred.add_(flat.gather(2, source.expand(batch, channels, -1)), alpha=weight)
     return blurred.view(images.shape)
+
+
+def whole_levels(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+    """Cut values on the scale 0 to 1 down to whole grey levels, as storing them in bytes does."""
+    return (images * 255 + 1e-6).floor() / 255

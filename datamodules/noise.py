@@ -21,7 +21,7 @@ def shot_noise(
 ) -> Float[Tensor, "batch channels height width"]:
     """Replace every value by a Poisson count of mean ``rate * value``, over ``rate``.
 
-    Exact, by the inverse distribution.     Counts above ``rate`` are white in any case and are drawn as ``rate``.
+    Exact, by the inverse distribution. Counts above ``rate`` are white in any case and are drawn as ``rate``.
     """
     level = (images * 255).round()
     # the 256 distributions lie one after another: that of level v from v to v + 1

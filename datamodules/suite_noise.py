@@ -1,8 +1,7 @@
 """Noise as out-of-distribution images, alone or on top of other images; each image has a random stream of its own.
 
 The paper's words are "unit Gaussian noise", "uniform noise" and "CIFAR-10 with" either; amplitudes are not given.
-What we take them to mean is in the constants below. Nothing is clipped, since a
-network's input is real-valued.
+What we take them to mean is in the constants below. Nothing is clipped, since a network's input is real-valued.
 """
 
 from collections.abc import Callable

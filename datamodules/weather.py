@@ -28,7 +28,7 @@ def snow(
     flakes = mean + sd * streams.normal(1, height, width)
     rows, columns = (filters.zoom_matrix(size, zoom).to(images.device) for size in (height, width))
     flakes = rows @ flakes @ columns.T
-    flakes = _bytes(torch.where(flakes < threshold, 0.0, flakes))
+    flakes = filters.whole_levels(torch.where(flakes < threshold, 0.0, flakes).clamp(0, 1))
     flakes = filters.motion_blur(flakes, radius, sigma, streams.uniform(low=-135.0, high=-45.0))
     flakes = (flakes * 255).round() / 255
     white = torch.maximum(images, luma(images) * 1.5 + 0.5)
@@ -103,7 +103,3 @@ def plasma(streams: Streams, size: int, decay: float) -> Float[Tensor, "batch si
         step, wibble = half, wibble / decay
     heights -= heights.amin((1, 2), keepdim=True)
     return heights / heights.amax((1, 2), keepdim=True).clamp(min=1e-12)
-
-
-def _bytes(images: Tensor) -> Tensor:
-    return (images.clamp(0, 1) * 255 + 1e-6).floor() / 255

@@ -7,12 +7,13 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from lit_scaledrop.cli import ScaleDropCLI, plan_fit
+from lit_scaledrop.cli import plan_fit
 from lit_scaledrop.evaluate import Evaluation
 from lit_scaledrop.identity import SAME_NUMBERS, run_identity
 from lit_scaledrop.methods import lookup
 from lit_scaledrop.probes import PROBES
 from lit_scaledrop.rows import last_value
+from lit_scaledrop.training_cli import ScaleDropCLI
 
 #: raised when a probe comes to measure something else under the same name
 ASSESSMENT_VERSION = 1

@@ -1,252 +1,22 @@
-"""``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with our two additions.
+"""The commands ``fit``, ``validate``, ``test`` and ``predict``.
 
 A ``fit`` has an identity, the hash of its resolved configuration. Finished runs are not run again; a killed one goes on
 in its folder; one that ends is evaluated and leaves ``results/<profile>/<study>/<id>.json``.
 """
 
 import logging
-import sys
 import warnings
-from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import lightning as L
-import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar, Timer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-import datamodules  # noqa: F401  so that --data finds its classes by name
-from lit_scaledrop import provenance
-from lit_scaledrop.arguments import (
-    WORDS,
-    expand_configs,
-    explain,
-    known_flags,
-    require_validation,
-    resolved_config,
-    resolved_method,
-)
-from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule, RunCheckpoint
-from lit_scaledrop.compilation import require_compiler
 from lit_scaledrop.ensemble import fit_ensemble
-from lit_scaledrop.evaluate import (
-    CheckpointError,
-    Evaluation,
-    evaluate_network,
-    fit_weights,
-    load_classifier,
-    normalized_test_set,
-    read_checkpoint,
-    start_digest,
-    write_predictions,
-)
-from lit_scaledrop.identity import run_identity
-from lit_scaledrop.modules import LitClassifier  # noqa: F401  likewise
-from lit_scaledrop.record import RunRecord, keep_or_write, training_record
 from lit_scaledrop.report.results import is_finished
-from lit_scaledrop.run import Run, begin_anew, exclusive, find_network, require_writable, resume_checkpoint
-from lit_scaledrop.tracking import build_loggers, finish_loggers
-
-
-class ScaleDropCLI(LightningCLI):
-    """LightningCLI whose ``fit`` resumes, evaluates and records.
-
-    Args:
-        words: command line behind ``scaledrop``.
-        plan_only: check the arguments and find the identity, but run nothing.
-    """
-
-    run_id: str = ""
-
-    def __init__(self, words: list[str], plan_only: bool = False) -> None:
-        self.words, self.plan_only = words, plan_only
-        strict = {"exit_on_error": False}  # errors come as exceptions: see parse_arguments
-        super().__init__(
-            L.LightningModule,
-            L.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=1,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={
-                "prog": "scaledrop",
-                "default_config_files": [],
-                **strict,
-                **{command: {**strict, "epilog": WORDS} for command in self.subcommands()},
-            },
-            load_from_checkpoint_support=False,
-            args=expand_configs(words),
-        )
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add where a run belongs, and how it is evaluated."""
-        parser.add_class_arguments(Run, "run")
-        parser.add_class_arguments(Evaluation, "evaluation")
-        parser.link_arguments("seed_everything", "data.init_args.seed")
-        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
-        parser.link_arguments("data.in_channels", "model.init_args.in_channels", apply_on="instantiate")
-
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
-            parser.add_argument("--out", default="predictions.csv", help="CSV file of the class probabilities")
-        return parser
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and say in one line what does not fit."""
-        try:
-            super().parse_arguments(parser, args)
-        except ArgumentError as error:
-            command = self.words[0] if self.words[0] in self._subcommand_parsers else "fit"
-            raise ArgumentError(None, explain(error, known_flags(self._parser(command)))) from error
-
-    def _parse_ckpt_path(self) -> None:
-        """Leave the flags alone: Lightning would let a checkpoint's hyper-parameters override them."""
-
-    def _set_seed(self) -> None:
-        if not self.plan_only:
-            super()._set_seed()
-
-    def before_instantiate_classes(self) -> None:
-        """Find out which run this is and where it goes on."""
-        if self.subcommand != "fit":
-            if not self.config[self.subcommand]["ckpt_path"]:
-                raise CheckpointError(f"{self.subcommand} needs the network of a run: add --ckpt_path FILE")
-            return
-        config = self.config["fit"]
-        self.resolved = resolved_config(self._parser("fit"), config)
-        if config["ckpt_path"]:
-            self.resolved["start"] = start_digest(Path(config["ckpt_path"]))
-        self.method = resolved_method(self.resolved)
-        self.run_id = run_identity(self.resolved, self.method)
-        self.run = Run(**config["run"].as_dict())
-        Evaluation(**config["evaluation"].as_dict())
-        require_validation(self.resolved)
-        self.run_dir = self.run.run_dir(self.run_id)
-        if not self.plan_only:
-            own = resume_checkpoint(self.run_dir, first=_rank() == 0)
-            config["ckpt_path"] = str(own) if own else config["ckpt_path"]
-
-    def instantiate_classes(self) -> None:
-        """Build data, model and trainer; for a plan only data and model, which refuse bad arguments."""
-        try:
-            if self.plan_only:
-                with torch.random.fork_rng(devices=[]):
-                    self._parser(self.subcommand).instantiate_classes(self.config[self.subcommand])
-            else:
-                super().instantiate_classes()
-                if self.model.hparams.get("compile_network"):
-                    require_compiler(self.trainer.strategy.root_device)
-        except ValueError as error:
-            cause: BaseException = error
-            # jsonargparse wraps what a class says in what it tried itself
-            while str(cause).startswith("Does not validate") and cause.__cause__:
-                cause = cause.__cause__
-            raise ValueError(str(cause)) from error
-
-    def build(self) -> Any:
-        """Model and data of a planned fit, as a namespace; the plan itself keeps none."""
-        return self._parser("fit").instantiate_classes(self.config["fit"])
-
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Trainer with our loggers and callbacks beside the user's."""
-        config = self.config_init[self.subcommand]["trainer"]
-        interactive = sys.stderr.isatty() and sys.stdout.isatty()
-        if self.subcommand == "fit":
-            self.checkpoint = RunCheckpoint(
-                self.run_dir / "checkpoints", "best-{epoch}", monitor="val/acc", mode="max", save_last=True
-            )
-            self.timer = Timer()
-            ours: list[Callback] = [EstimatorSchedule(), self.checkpoint, self.timer]
-            ours.append(RichProgressBar() if interactive and find_spec("rich") else EpochLines())
-            kwargs["callbacks"] = [*(config["callbacks"] or []), *ours]
-            kwargs["default_root_dir"] = str(self.run_dir)
-            kwargs["enable_progress_bar"] = isinstance(ours[-1], RichProgressBar)
-            if config["logger"] is not False:
-                arguments = self.resolved["model"]["init_args"]
-                name = f"{arguments.get('network')}-{arguments.get('method')}-s{self.resolved['seed_everything']}"
-                kwargs["logger"] = build_loggers(
-                    self.run_dir, self.run.tracking, self.run.project, self.run.study, name,
-                    [self.run.profile, self.run.study, self.run_id],
-                )  # fmt: skip
-        else:
-            if config["logger"] in (None, True):
-                kwargs["logger"] = False
-            if config["enable_progress_bar"] is None:
-                kwargs["enable_progress_bar"] = interactive
-        return super().instantiate_trainer(**kwargs)
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        if self.plan_only:
-            return
-        if subcommand == "fit":
-            # now, not at the end: the tree may be edited while the run trains
-            self.started, self.commit = datetime.now(UTC), provenance.commit()
-            for logger in self.trainer.loggers:
-                logger.log_hyperparams({"id": self.run_id, **self.resolved})
-        path = self.config_init[subcommand]["ckpt_path"]
-        if path:
-            fit_weights(self.model, read_checkpoint(path)["state_dict"], path)
-        try:
-            super()._run_subcommand(subcommand)
-        except SystemExit as stop:
-            # Lightning turns Ctrl-C into an exit that says nothing
-            if self.trainer.interrupted:
-                raise KeyboardInterrupt from stop
-            raise
-
-    def predict(self, model: L.LightningModule, datamodule: Any, ckpt_path: str | None = None, **_: Any) -> None:
-        """Write the class probabilities of the deterministic network to a CSV file, one row a test image, in order."""
-        if self.trainer.world_size > 1:
-            raise ValueError("predict keeps the order of the images on one device only: --trainer.devices=1")
-        batches = self.trainer.predict(model, datamodule=datamodule, ckpt_path=ckpt_path)
-        probabilities = torch.cat(batches)  # type: ignore[arg-type]
-        labels = datamodule.test_set.labels[: len(probabilities)]
-        out = self.config_init["predict"]["out"]
-        accuracy = write_predictions(out, probabilities, labels, datamodule.class_names)
-        print(f"{len(labels)} images, accuracy {100 * accuracy:.2f} %: {out}", flush=True)
-
-    def after_fit(self) -> None:
-        """Evaluate the chosen checkpoint on one device and write the result."""
-        device = self.trainer.strategy.root_device
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        if world > 1:
-            # the other ranks leave; a collective of rank 0 alone would hang
-            torch.distributed.destroy_process_group()
-        if rank:
-            return
-        if self.config_init["fit"]["trainer"]["fast_dev_run"]:
-            print("fast_dev_run: a trial of the code, nothing is recorded", flush=True)
-            return
-        evaluation = Evaluation(**self.config["fit"]["evaluation"].as_dict())
-        path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
-        if not path:
-            raise CheckpointError("training left no checkpoint: trainer.max_epochs and val_fraction must be above 0")
-        model = load_classifier(path, compile_network=self.model.hparams["compile_network"])
-        metrics, how = evaluate_network(
-            model.network, normalized_test_set(self.datamodule), evaluation, self.datamodule.num_classes, device
-        )
-        epoch, compiled = read_checkpoint(path)["epoch"], self.model.hparams["compile_network"]
-        training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
-        method = self.model.method
-        record = RunRecord(self.run_id, self.run, self.resolved, method, self.words, self.started, self.commit)
-        result = record.result(self.datamodule, training, how, metrics)
-        tested = {f"test/{name}": value for name, value in metrics.items()}
-        keep_or_write(result, self.run)
-        finish_loggers(self.trainer.loggers, tested, self.trainer.global_step)
-
-
-def _rank() -> int:
-    """Number of this process among those that train one network; the first has 0."""
-    return getattr(rank_zero_only, "rank", 0)
+from lit_scaledrop.run import begin_anew, exclusive, find_network, require_writable
+from lit_scaledrop.training_cli import ScaleDropCLI, process_rank
 
 
 def plan_fit(argv: list[str]) -> ScaleDropCLI:
@@ -286,7 +56,7 @@ def fit(argv: list[str], need_network: bool = False) -> bool:
     quiet()
     with _our_errors():
         _fit(["fit", *argv], need_network)
-    return _rank() == 0
+    return process_rank() == 0
 
 
 def _fit(argv: list[str], need_network: bool) -> None:
@@ -299,10 +69,10 @@ def _fit(argv: list[str], need_network: bool) -> None:
         return finished and (not need_network or find_network(plan.run, plan.run_id, which) is not None)
 
     if done(move_broken=False):
-        if _rank() == 0:
+        if process_rank() == 0:
             print(f"finished already: {path}")
         return
-    if _rank() > 0:
+    if process_rank() > 0:
         # the first process holds the lock for all
         ScaleDropCLI(argv)
         return

@@ -25,7 +25,7 @@ from lit_scaledrop.report.results import Result
 from lit_scaledrop.run import TrainedNetwork, find_network
 
 if TYPE_CHECKING:
-    from lit_scaledrop.cli import ScaleDropCLI
+    from lit_scaledrop.training_cli import ScaleDropCLI
 
 
 def member_seeds(seed: int, members: int) -> list[int]:
