@@ -64,6 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nscaledrop: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader, `| head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (argparse.ArgumentError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("SCALEDROP_TRACEBACK"):
             traceback.print_exc()

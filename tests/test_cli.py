@@ -242,3 +242,11 @@ def test_damaged_checkpoint(checkpoint, capsys):
     assert "last.ckpt is no checkpoint, or it is damaged" in refused(
         capsys, "test", "--config=tiny.yaml", "--ckpt_path=last.ckpt"
     )
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
+    words = [sys.executable, "-u", "-m", "lit_scaledrop", "data", "--root", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

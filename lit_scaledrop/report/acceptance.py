@@ -10,6 +10,7 @@ from lit_scaledrop.report.groups import (
     by_data,
     by_row,
     caption,
+    data_name,
     epochs_heading,
     identity,
     is_papers_data,
@@ -76,7 +77,9 @@ def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Se
     used = [run for runs in shown.values() for run in runs]
     numbers = f"Mean ± sample standard deviation over n seeds. {rule_sentence(used)}"
     heading = epochs_heading(first)
-    return Section(heading, frame, _columns(comparable), caption(used, numbers, probe_arguments(used)))
+    return Section(
+        heading, frame, _columns(data_name(first), comparable), caption(used, numbers, probe_arguments(used))
+    )
 
 
 def _lines(key: tuple[Any, ...], runs: list[Result]) -> list[dict[str, Any]]:
@@ -88,13 +91,13 @@ def _lines(key: tuple[Any, ...], runs: list[Result]) -> list[dict[str, Any]]:
     return lines
 
 
-def _columns(comparable: bool) -> dict[str, Column]:
+def _columns(data: str, comparable: bool) -> dict[str, Column]:
     columns = {
         "topology": text("topology"),
         "method": text("method"),
         "quantity": Column("quantity", lambda row: QUANTITIES[row["quantity"]][2], left=True),
-        "ours": mean_column("ours", "ours"),
-        "paper": number("paper", "paper", ".2f"),
+        "ours": mean_column("ours", f"{data} (ours)"),
+        "paper": number("paper", "CIFAR-10 (paper)", ".2f"),
     }
     if comparable:
         columns["difference"] = number("difference", "difference", "+.2f")

@@ -10,6 +10,7 @@ from lit_scaledrop.report.groups import (
     by_data,
     by_row,
     caption,
+    data_name,
     epochs_heading,
     identity,
     is_papers_data,
@@ -103,7 +104,9 @@ def _section(
         f"Mean ± sample standard deviation over n seeds. Corrupted images: {'; '.join(sorted(sources)) or 'none'}. "
         f"{rule_sentence(used)}"
     )
-    return Section(heading, frame, _columns(comparable), caption(used, numbers, probe_arguments(used)))
+    return Section(
+        heading, frame, _columns(data_name(first), comparable), caption(used, numbers, probe_arguments(used))
+    )
 
 
 def _numbers(runs: list[Result], prefix: str, corruptions: list[str], severities: list[int]) -> dict[str, float]:
@@ -133,13 +136,13 @@ def _with_means(paper: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _columns(comparable: bool) -> dict[str, Column]:
+def _columns(data: str, comparable: bool) -> dict[str, Column]:
     columns = {"topology": text("topology"), "method": text("method")}
     columns["corruption"] = Column("corruption", lambda row: row["corruption"].replace("_", " "), left=True)
     for name, header in (("error", "error"), ("ood", "OOD rate")):
-        columns[name] = mean_column(name, f"{header} (ours, %)")
-        columns[f"{name}_5"] = mean_column(f"{name}_5", f"{header}, severity 5 (ours, %)")
-        columns[f"{name}_paper"] = number(f"{name}_paper", f"{header} (paper, %)", ".2f")
+        columns[name] = mean_column(name, f"{data} {header} (ours, %)")
+        columns[f"{name}_5"] = mean_column(f"{name}_5", f"{data} {header}, severity 5 (ours, %)")
+        columns[f"{name}_paper"] = number(f"{name}_paper", f"CIFAR-10-C {header} (paper, %)", ".2f")
         if comparable:
             columns[f"{name}_difference"] = number(f"{name}_difference", "difference (points)", "+.2f")
     columns |= {"nll": mean_column("nll", "NLL", 3), "ece": mean_column("ece", "ECE", 3)}

@@ -118,12 +118,13 @@ def test_table9(make):
     text = markdown(build("table9", [nine(make, 1, 0.4), nine(make, 2, 0.5)]))
     found = rows(text, "10 epochs")
     accepted = row(found, topology="ResNet-20", quantity="accepted (%)")
-    assert (accepted["ours"], accepted["paper"], accepted["difference"]) == ("45.00 ± 7.07", "41.00", "+4.00")
+    shown = [accepted[name] for name in ("CIFAR-10 (ours)", "CIFAR-10 (paper)", "difference")]
+    assert shown == ["45.00 ± 7.07", "41.00", "+4.00"]
     names = [cells["quantity"] for cells in found if cells["topology"] == "ResNet-20"]
     assert len(names) == 10
     assert names[:3] == ["accepted (%)", "rejected (%)", "TPR (%): right predictions that are accepted"]
-    assert row(found, topology="ResNet-20", quantity="adaptive ECE (%)")["ours"] == ""  # not measured
-    assert row(found, topology="VGG-small", quantity="accepted (%)")["paper"] == "77.43"
+    assert row(found, topology="ResNet-20", quantity="adaptive ECE (%)")["CIFAR-10 (ours)"] == ""  # not measured
+    assert row(found, topology="VGG-small", quantity="accepted (%)")["CIFAR-10 (paper)"] == "77.43"
     assert "68.6 %" in text
 
 
@@ -159,16 +160,17 @@ def test_table10(make):
     found = rows(text, "as they are, severities 1 2 3 4 5")
     fog = row(found, topology="ResNet-20", corruption="fog")
     # severities 1 to 5 have the mean 3: 0.8 * 3 / 10 = 24 % and 30 %
-    assert (fog["error (ours, %)"], fog["error, severity 5 (ours, %)"]) == ("27.00 ± 4.24", "45.00 ± 7.07")
-    assert (fog["OOD rate (ours, %)"], fog["error (paper, %)"]) == ("30.00 ± 0.00", "87.63")
-    assert fog["OOD rate (paper, %)"] == "100.00"
+    errors = [fog["CIFAR-10 error (ours, %)"], fog["CIFAR-10 error, severity 5 (ours, %)"]]
+    assert errors == ["27.00 ± 4.24", "45.00 ± 7.07"]
+    assert (fog["CIFAR-10 OOD rate (ours, %)"], fog["CIFAR-10-C error (paper, %)"]) == ("30.00 ± 0.00", "87.63")
+    assert fog["CIFAR-10-C OOD rate (paper, %)"] == "100.00"
     means = row(found, topology="ResNet-20", corruption=MEAN)
     paper = published("table10.csv").query("topology == 'ResNet-20' and renormalized == 'no'").error_percent
-    assert means["error (paper, %)"] == f"{paper.mean():.2f}"
-    assert means["error (ours, %)"] == "27.00 ± 4.24"
+    assert means["CIFAR-10-C error (paper, %)"] == f"{paper.mean():.2f}"
+    assert means["CIFAR-10 error (ours, %)"] == "27.00 ± 4.24"
     assert len(found) == 3 * 16
     anew = row(rows(text, "channels normalized anew, severities 1 2 3 4 5"), topology="ResNet-20", corruption="fog")
-    assert anew["error (paper, %)"] == "47.58"
+    assert anew["CIFAR-10-C error (paper, %)"] == "47.58"
     assert "difference (points)" in text
 
 
@@ -177,10 +179,10 @@ def test_table10_says_what_was_not_measured(make):
     result.metrics.pop("corrupted/fog/5/cls/error")
     text = markdown(build("table10", [result]))
     found = rows(text, "as they are, severity 5")
-    assert row(found, topology="ResNet-20", corruption="fog")["error (ours, %)"] == ""
-    assert row(found, topology="ResNet-20", corruption=MEAN)["error (ours, %)"] == ""  # no mean over a part
-    assert row(found, topology="ResNet-20", corruption="snow")["error (ours, %)"] == "40.00"
-    assert row(rows(text, "severities none"), topology="ResNet-20", corruption="snow")["error (ours, %)"] == ""
+    assert row(found, topology="ResNet-20", corruption="fog")["CIFAR-10 error (ours, %)"] == ""
+    assert row(found, topology="ResNet-20", corruption=MEAN)["CIFAR-10 error (ours, %)"] == ""  # no mean over a part
+    assert row(found, topology="ResNet-20", corruption="snow")["CIFAR-10 error (ours, %)"] == "40.00"
+    assert row(rows(text, "severities none"), topology="ResNet-20", corruption="snow")["CIFAR-10 error (ours, %)"] == ""
     assert "difference (points)" not in text  # generated images are not the paper's
     assert "Corrupted images: generated, seed 0" in text
 
@@ -194,6 +196,16 @@ def test_bytes_do_not_depend_on_the_order_of_results(make, name, result):
 
 
 # --- what all tables and figures say ---
+
+
+def test_a_stand_in_heads_its_own_column(make):
+    for name, result in (("table9", nine(make, 1, 0.4, data=DIGITS)), ("table10", ten(make, 1, 0.8))):
+        result.data.update(DIGITS)
+        header = [column.header for section in build(name, [result]).sections for column in section.columns.values()]
+        ours = [title for title in header if "ours" in title]
+        assert ours
+        assert all("digits" in title and "CIFAR" not in title for title in ours)
+        assert all("CIFAR-10" in title for title in header if "paper" in title)
 
 
 @pytest.mark.parametrize("width", [0.25, 1.0])
