@@ -166,7 +166,8 @@ def trace_workload(
     parameter = next(model.parameters(), torch.zeros(()))
     try:
         model.eval()
-        with torch.no_grad(), state:
+        # a compiled network runs as it is written: the trace has to see its operations
+        with torch.compiler.set_stance("force_eager"), torch.no_grad(), state:
             model(torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
     finally:
         for hook in hooks:

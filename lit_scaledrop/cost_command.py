@@ -1,0 +1,175 @@
+"""``scaledrop cost``: the dropout modules of a method on a topology (Table VII), counted at full width, and recorded.
+
+How many modules a network needs and how many bits a pass draws follow from the shapes of its layers
+(``hardware.spin_scale_drop``); they are checked against the bits that the method's layers really draw. Nothing is
+trained, so the numbers are the same in every profile. The result is one JSON file, ``RESULTS/PROFILE/table7/ID.json``.
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hardware.presets import Preset, components
+from hardware.spin_scale_drop import ModuleCount, Scheme, dropout_cost, modules_and_draws
+from hardware.workload import trace_workload
+from lit_scaledrop import provenance
+from lit_scaledrop.energy import image_shape
+from lit_scaledrop.layers.sampling import stochastic_layers
+from lit_scaledrop.methods import Method, get_method, lookup
+from lit_scaledrop.networks import NETWORKS, build_network
+from lit_scaledrop.report.results import Result, is_finished, result_path, write_result
+
+STUDY = "table7"
+#: raised when other numbers come to stand under the same names
+COST_VERSION = 1
+CONSTANTS = {"module_power": "mW", "module_cycle": "ns", "module_area": "um2"}
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """A way to drop that the hardware model can count, as a method of ours."""
+
+    method: str
+    """key of ``METHODS``"""
+    element: bool = False
+    """a random bit for each element of a scale, instead of one for the vector"""
+
+    @property
+    def resolved(self) -> Method:
+        """The method with its options, named as in the table."""
+        method = get_method(self.method)
+        return (
+            replace(method.with_scale(mask="element"), label=f"{method.label}, element-wise")
+            if self.element
+            else method
+        )
+
+
+SCHEMES: dict[Scheme, Dropout] = {
+    "scale_dropout": Dropout("proposed"),
+    "scale_dropout_element": Dropout("proposed", element=True),
+    "spindrop": Dropout("spindrop"),
+    "spatial_spindrop": Dropout("spatial_spindrop"),
+    "mc_dropout": Dropout("mc_dropout_htanh"),
+    "dropconnect": Dropout("mc_dropconnect"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop cost`` with ``argv`` behind it."""
+    arguments = _parse(argv)
+    path = _path(arguments)
+    if is_finished(path):
+        print(f"finished already: {path}")
+        return 0
+    started, commit = datetime.now(UTC), provenance.commit()
+    preset = components(arguments.preset)
+    dropout = SCHEMES[arguments.scheme]
+    counts = count_modules(arguments.network, arguments.scheme)
+    method = dropout.resolved
+    id = _id(arguments, preset)
+    result = Result(
+        id=id,
+        study=STUDY,
+        profile=arguments.profile,
+        network=arguments.network,
+        method=dropout.method,
+        label=method.label,
+        bits_w=method.bits_w,
+        bits_a=method.bits_a,
+        bayesian=method.bayesian,
+        seed=0,
+        data={},
+        training={},
+        evaluation={},
+        metrics=cost_metrics(counts, preset),
+        config={
+            "network": arguments.network,
+            "scheme": arguments.scheme,
+            "layers": [count.layer for count in counts],
+            "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
+        },
+        provenance={
+            "commit": commit[0],
+            "dirty": commit[1],
+            "setting": id,
+            "command": provenance.command(["cost", *argv]),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": provenance.versions(),
+        },
+    )
+    write_result(result, arguments.results)
+    shown = result.metrics
+    print(
+        f"{arguments.network}, {method.label}: {shown['reused/modules']:,.0f} modules re-used, or "
+        f"{shown['separate/modules']:,.0f} of the layers' own; {shown['draws']:,.0f} bits and "
+        f"{shown['energy_pj']:,.3f} pJ a pass: {path}"
+    )
+    return 0
+
+
+def planned_cost(argv: list[str]) -> Path:
+    """Path of the result that ``scaledrop cost`` with ``argv`` behind it will write; nothing is counted."""
+    return _path(_parse(argv))
+
+
+def count_modules(network: str, scheme: Scheme) -> list[ModuleCount]:
+    """Modules and draws of every layer of a topology at full width, for the paper's images.
+
+    Raises:
+        ValueError: if the layers of the method draw other numbers of bits than the hardware model counts.
+    """
+    shape = image_shape(network)
+    net = build_network(network, SCHEMES[scheme].resolved, in_channels=shape[0])
+    counts = modules_and_draws(trace_workload(net, shape), scheme)
+    drawn = [layer.random_bits for layer in stochastic_layers(net).values()]
+    if sorted(drawn) != sorted(count.draws for count in counts):
+        raise ValueError(f"{scheme} counts {counts} on {network}, but its layers draw {drawn} bits")
+    return counts
+
+
+def cost_metrics(counts: Sequence[ModuleCount], preset: Preset) -> dict[str, float]:
+    """Numbers of Table VII: of the topology, with and without re-use of the modules, and of every layer."""
+    metrics: dict[str, float] = {}
+    for name, reuse in (("reused", True), ("separate", False)):
+        cost = dropout_cost(counts, preset, reuse)
+        metrics |= {
+            f"{name}/modules": cost.modules,
+            f"{name}/area_um2": cost.area_um2,
+            f"{name}/power_mw": cost.power_mw,
+        }
+        metrics |= {"draws": cost.draws, "energy_pj": cost.energy_pj, "latency_ns": cost.latency_ns}
+    for count in counts:
+        one = dropout_cost([count], preset)
+        metrics |= {f"layer/{count.layer}/{key}": value for key, value in asdict(one).items()}
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("scaledrop cost", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--network", required=True, help=f"topology: {', '.join(NETWORKS)}")
+    parser.add_argument("--scheme", required=True, help=f"what draws: {', '.join(SCHEMES)}")
+    parser.add_argument("--profile", default="quick", help="folder of the results (default: %(default)s)")
+    parser.add_argument("--results", "--run.results", default="results", help="root of the results (%(default)s)")
+    parser.add_argument("--preset", help="YAML file whose constants replace those of the module")
+    arguments = parser.parse_args(argv)
+    lookup("network", arguments.network, NETWORKS)
+    lookup("scheme", arguments.scheme, SCHEMES)
+    return arguments
+
+
+def _path(arguments: argparse.Namespace) -> Path:
+    return result_path(arguments.results, arguments.profile, STUDY, _id(arguments, components(arguments.preset)))
+
+
+def _id(arguments: argparse.Namespace, preset: Preset) -> str:
+    """Twelve hexadecimal digits for what is counted and with which constants."""
+    values: dict[str, Any] = {name: preset.number(name, unit) for name, unit in CONSTANTS.items()}
+    what = json.dumps([COST_VERSION, arguments.network, arguments.scheme, values], sort_keys=True)
+    return hashlib.sha256(what.encode()).hexdigest()[:12]
