@@ -1,18 +1,18 @@
-"""``scaledrop cost``: the dropout modules of a method on a topology (Table VII), counted at full width, and recorded.
+"""``scaledrop cost``: the dropout modules of every method on every topology (Table VII), at full width, recorded.
 
 How many modules a network needs and how many bits a pass draws follow from the shapes of its layers
 (``hardware.spin_scale_drop``); they are checked against the bits that the method's layers really draw. Nothing is
-trained, so the numbers are the same in every profile. The result is one JSON file, ``RESULTS/PROFILE/table7/ID.json``.
+trained, so the numbers are the same in every profile. One JSON file a pair: ``RESULTS/PROFILE/table7/ID.json``.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from hardware.presets import Preset, components
 from hardware.spin_scale_drop import ModuleCount, Scheme, dropout_cost, modules_and_draws
@@ -63,21 +63,56 @@ SCHEMES: dict[Scheme, Dropout] = {
 def main(argv: list[str]) -> int:
     """Run ``scaledrop cost`` with ``argv`` behind it."""
     arguments = _parse(argv)
-    path = _path(arguments)
-    if is_finished(path):
-        print(f"finished already: {path}")
-        return 0
-    started, commit = datetime.now(UTC), provenance.commit()
     preset = components(arguments.preset)
-    dropout = SCHEMES[arguments.scheme]
-    counts = count_modules(arguments.network, arguments.scheme)
-    method = dropout.resolved
-    id = _id(arguments, preset)
-    result = Result(
+    commit = provenance.commit()
+    for network, scheme in itertools.product(arguments.network, arguments.scheme):
+        path = result_path(arguments.results, arguments.profile, STUDY, cost_id(network, scheme, preset))
+        if is_finished(path):
+            print(f"finished already: {path}")
+            continue
+        result = cost_result(network, scheme, preset, arguments.profile, argv, commit)
+        write_result(result, arguments.results)
+        shown = result.metrics
+        print(
+            f"{network}, {result.label}: modules {shown['reused/modules']:,.0f} (re-used) or "
+            f"{shown['separate/modules']:,.0f} (of each layer), bits a pass {shown['draws']:,.0f}: {path}"
+        )
+    return 0
+
+
+def planned_cost(argv: list[str]) -> Path:
+    """Path of the result that ``scaledrop cost`` with ``argv`` behind it will write; nothing is counted.
+
+    Raises:
+        ValueError: for several topologies or schemes, whose results are several.
+    """
+    arguments = _parse(argv)
+    if len(arguments.network) != 1 or len(arguments.scheme) != 1:
+        raise ValueError("a point of a sweep is one result: give one --network and one --scheme")
+    id = cost_id(arguments.network[0], arguments.scheme[0], components(arguments.preset))
+    return result_path(arguments.results, arguments.profile, STUDY, id)
+
+
+def cost_result(
+    network: str, scheme: Scheme, preset: Preset, profile: str, words: list[str], commit: tuple[str, bool]
+) -> Result:
+    """Count one topology and scheme.
+
+    Args:
+        network: key of ``NETWORKS``.
+        scheme: key of :data:`SCHEMES`.
+        preset: component constants.
+        profile: folder of the result.
+        words: command line behind ``scaledrop cost``.
+        commit: commit, and whether the tree has changes.
+    """
+    started, dropout, counts = datetime.now(UTC), SCHEMES[scheme], count_modules(network, scheme)
+    method, id = dropout.resolved, cost_id(network, scheme, preset)
+    return Result(
         id=id,
         study=STUDY,
-        profile=arguments.profile,
-        network=arguments.network,
+        profile=profile,
+        network=network,
         method=dropout.method,
         label=method.label,
         bits_w=method.bits_w,
@@ -89,8 +124,8 @@ def main(argv: list[str]) -> int:
         evaluation={},
         metrics=cost_metrics(counts, preset),
         config={
-            "network": arguments.network,
-            "scheme": arguments.scheme,
+            "network": network,
+            "scheme": scheme,
             "layers": [count.layer for count in counts],
             "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
         },
@@ -98,25 +133,12 @@ def main(argv: list[str]) -> int:
             "commit": commit[0],
             "dirty": commit[1],
             "setting": id,
-            "command": provenance.command(["cost", *argv]),
+            "command": provenance.command(["cost", *words]),
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": provenance.versions(),
         },
     )
-    write_result(result, arguments.results)
-    shown = result.metrics
-    print(
-        f"{arguments.network}, {method.label}: {shown['reused/modules']:,.0f} modules re-used, or "
-        f"{shown['separate/modules']:,.0f} of the layers' own; {shown['draws']:,.0f} bits and "
-        f"{shown['energy_pj']:,.3f} pJ a pass: {path}"
-    )
-    return 0
-
-
-def planned_cost(argv: list[str]) -> Path:
-    """Path of the result that ``scaledrop cost`` with ``argv`` behind it will write; nothing is counted."""
-    return _path(_parse(argv))
 
 
 def count_modules(network: str, scheme: Scheme) -> list[ModuleCount]:
@@ -151,25 +173,22 @@ def cost_metrics(counts: Sequence[ModuleCount], preset: Preset) -> dict[str, flo
     return {name: float(value) for name, value in metrics.items()}
 
 
+def cost_id(network: str, scheme: Scheme, preset: Preset) -> str:
+    """Twelve hexadecimal digits for what is counted and with which constants."""
+    values = {name: preset.number(name, unit) for name, unit in CONSTANTS.items()}
+    what = json.dumps([COST_VERSION, network, scheme, values], sort_keys=True)
+    return hashlib.sha256(what.encode()).hexdigest()[:12]
+
+
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("scaledrop cost", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--network", required=True, help=f"topology: {', '.join(NETWORKS)}")
-    parser.add_argument("--scheme", required=True, help=f"what draws: {', '.join(SCHEMES)}")
+    parser.add_argument("--network", nargs="+", default=list(NETWORKS), help="topologies (default: all)")
+    parser.add_argument("--scheme", nargs="+", default=list(SCHEMES), help=f"default: {', '.join(SCHEMES)}")
     parser.add_argument("--profile", default="quick", help="folder of the results (default: %(default)s)")
     parser.add_argument("--results", "--run.results", default="results", help="root of the results (%(default)s)")
     parser.add_argument("--preset", help="YAML file whose constants replace those of the module")
     arguments = parser.parse_args(argv)
-    lookup("network", arguments.network, NETWORKS)
-    lookup("scheme", arguments.scheme, SCHEMES)
+    for kind, known in (("network", NETWORKS), ("scheme", SCHEMES)):
+        for name in getattr(arguments, kind):
+            lookup(kind, name, known)
     return arguments
-
-
-def _path(arguments: argparse.Namespace) -> Path:
-    return result_path(arguments.results, arguments.profile, STUDY, _id(arguments, components(arguments.preset)))
-
-
-def _id(arguments: argparse.Namespace, preset: Preset) -> str:
-    """Twelve hexadecimal digits for what is counted and with which constants."""
-    values: dict[str, Any] = {name: preset.number(name, unit) for name, unit in CONSTANTS.items()}
-    what = json.dumps([COST_VERSION, arguments.network, arguments.scheme, values], sort_keys=True)
-    return hashlib.sha256(what.encode()).hexdigest()[:12]
