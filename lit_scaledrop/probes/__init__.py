@@ -17,6 +17,7 @@ from lit_scaledrop.probes import (
     rotation,
     shift,
     tradeoff,
+    variation,
 )
 from lit_scaledrop.probes.subject import Subject
 
@@ -32,6 +33,7 @@ class Probe:
 
 
 PROBES: dict[str, Probe] = {
+    "table4": Probe(variation.parts, variation.measure),
     "table6": Probe(outliers.parts, outliers.measure),
     "table8": Probe(energy.parts, energy.measure),
     "table9": Probe(acceptance.parts, acceptance.measure),
