@@ -8,7 +8,7 @@ differ by orders of magnitude, so every result comes with the band over them.
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import get_args
 
 from hardware.adc import ADC_MODELS, AdcModel
 from hardware.energy import Chip, EnergyReport, Entry, RealLayers
@@ -16,11 +16,10 @@ from hardware.mapping import Crossbar, MappedLayer, Mapping
 from hardware.passes import Execution
 from hardware.presets import components, published
 from hardware.workload import LayerShape
-from lit_scaledrop.energy import REAL_LAYERS, Band, Estimate, estimate_energy, image_shape
+from lit_scaledrop.energy import REAL_LAYERS, UNITS, Band, Estimate, estimate_energy, image_shape, in_unit
+from lit_scaledrop.energy_figure import draw_energy
 from lit_scaledrop.methods import get_method
 from lit_scaledrop.networks import build_network
-
-UNITS = {"pJ": 1.0, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9}
 
 
 def main(argv: list[str]) -> int:
@@ -46,9 +45,13 @@ def main(argv: list[str]) -> int:
     if reference and method.scale is not None:
         print(_against_paper(arguments.network, band, arguments.real_layers, arguments.adc))
     if arguments.figure:
-        draw_energy(report, title, arguments.figure)
+        draw_energy(report, title).savefig(arguments.figure, metadata=_undated(arguments.figure))
         print(f"figure: {arguments.figure}")
     return 0
+
+
+def _undated(path: str) -> dict[str, None] | None:
+    return {"Date": None} if path.endswith(".svg") else None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,20 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--classes", type=int, default=10, help="outputs (default: %(default)s)")
     parser.add_argument("--figure", help="file of a stacked bar, e.g. energy.svg (needs matplotlib)")
     return parser
-
-
-def in_unit(energy_pj: float) -> str:
-    """Energy with a unit that keeps the number readable.
-
-    >>> in_unit(181e3), in_unit(0.5)
-    ('181 nJ', '0.5 pJ')
-    """
-    unit = _unit(energy_pj)
-    return f"{energy_pj / UNITS[unit]:.3g} {unit}"
-
-
-def _unit(energy_pj: float) -> str:
-    return max((name for name, size in UNITS.items() if energy_pj >= size), key=UNITS.__getitem__, default="pJ")
 
 
 def _print(title: str, report: EnergyReport, estimate: Estimate, band: Band) -> None:
@@ -153,44 +142,3 @@ def _against_paper(network: str, band: Band, real: RealLayers, adc: AdcModel) ->
     meets = f"{needed:.2f} pJ would meet the paper" if needed > 0 else "which already is more than the paper has"
     lines.append(f"a conversion takes {mean_pj:.2f} pJ, all else together {in_unit(others_pj)}; {meets}")
     return "\n".join(lines)
-
-
-def draw_energy(report: EnergyReport, title: str, path: str) -> None:
-    """Stacked bars, one a layer, a color for each component.
-
-    Args:
-        report: breakdown.
-        title: heading.
-        path: file; its ending says the format.
-    """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    layers = [entry.layer for entry in report.by_layer() if entry.energy_pj]
-    ranked = sorted(report.by_component(), key=lambda entry: -entry.energy_pj)
-    large = [entry.component for entry in ranked if entry.energy_pj >= 0.005 * report.energy_pj]
-    small = [entry.component for entry in ranked if entry.component not in large and entry.energy_pj]
-    unit = _unit(report.energy_pj)
-    energy: dict[tuple[str, str], float] = {}
-    for entry in report.entries:
-        key = (entry.layer, entry.component if entry.component in large else "other")
-        energy[key] = energy.get(key, 0.0) + entry.energy_pj / UNITS[unit]
-    figure, axes = plt.subplots(figsize=(7.5, 1.6 + 0.32 * len(layers)), layout="constrained")
-    left = [0.0] * len(layers)
-    palette: Any = mpl.colormaps["tab10"]
-    for index, component in enumerate([*large, *(["other"] if small else [])]):
-        widths = [energy.get((layer, component), 0.0) for layer in layers]
-        color = "0.6" if component == "other" else palette(index % 10)
-        total = sum(widths)
-        axes.barh(layers, widths, left=left, color=color, label=f"{component} ({total:.3g} {unit})", height=0.7)
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    axes.margins(y=0.01)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"energy an image ({unit}), total {in_unit(report.energy_pj)}")
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
-    plt.close(figure)

@@ -67,7 +67,14 @@ def test_only_the_doors_open_hardware_and_data():
     doors = {
         # energy.py is where networks meet the hardware model, for the probe and the commands behind it; commands build
         # chips and presets from their flags
-        "hardware": ("callbacks/", "energy.py", "energy_command.py", "cost_command.py", "summary.py"),
+        "hardware": (
+            "callbacks/",
+            "energy.py",
+            "energy_command.py",
+            "energy_figure.py",
+            "cost_command.py",
+            "summary.py",
+        ),
         "datamodules": ("arguments.py", "assess.py", "training_cli.py", "data.py", "evaluate_command.py", "probes/"),
     }
     for path in sources("lit_scaledrop"):
