@@ -107,12 +107,12 @@ def carrier(frame: pd.DataFrame, real: str, theirs: float) -> str:
     band, components = totals(frame, "loop", real), parts(frame, real, ADC)
     holds = "in" if band.min() <= theirs <= band.max() else "outside of"
     largest, (part, operations) = components.index[0], components.iloc[0]
-    others = components.energy_nj.sum() - part
+    ratio, others = band[ADC] / theirs, components.energy_nj.sum() - part
     each, needed = 1e3 * part / operations, 1e3 * (theirs - others) / operations
-    meets = f"{needed:.3g} pJ would meet the paper" if needed > 0 else "which is already more than the paper has"
+    meets = f"at {needed:.3g} pJ it would be the paper's" if needed > 0 else "which is already more than the paper has"
     return (
         f"First and last layer {TREATMENTS[real]}: the paper's {in_unit(theirs)} is {holds} the band "
-        f"{in_unit(band.min())} to {in_unit(band.max())}. With {ADCS[ADC]}'s converters the largest part is "
-        f"{component_name(largest)}, {operations:,.0f} operations of {each:.3g} pJ ({CONSTANTS[largest]}); all else "
-        f"takes {in_unit(others)}, {meets}."
+        f"{in_unit(band.min())} to {in_unit(band.max())}. With {ADCS[ADC]}'s converters ours is {ratio:.2f} of it; its "
+        f"largest part is {component_name(largest)}, {operations:,.0f} operations of {each:.3g} pJ "
+        f"({CONSTANTS[largest]}). All else takes {in_unit(others)}; {meets}."
     )

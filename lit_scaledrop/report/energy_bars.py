@@ -66,7 +66,10 @@ def _bars(panel: "Axes", run: pd.DataFrame, colours: dict[str, str], paper: floa
         panel.barh(range(len(energy)), widths, left=left, color=colour, height=0.62, label=name)
         left = left + widths
     for place, (total, end) in enumerate(zip(totals, left, strict=True)):
-        panel.annotate(in_unit(total), (end, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+        text = panel.annotate(
+            in_unit(total), (end, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
+        )
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # the paper's line runs behind it
     if paper is not None:
         panel.axvline(paper / UNITS_NJ[unit], color=RIVAL, linewidth=1.2, linestyle=(0, (4, 2)))
     panel.set_xlim(0, 1.18 * max(left.max(), (paper or 0) / UNITS_NJ[unit]))
@@ -75,7 +78,7 @@ def _bars(panel: "Axes", run: pd.DataFrame, colours: dict[str, str], paper: floa
     panel.grid(axis="y", visible=False)
     panel.set_title(f"By component, {ADCS[ADC]}'s converters; first and last layer:")
     panel.set_xlabel(f"Energy ({unit})")
-    panel.legend(frameon=False, fontsize=7, ncols=2, loc="upper right", handlelength=1, columnspacing=1)
+    _legend(panel)
 
 
 def _band(panel: "Axes", run: pd.DataFrame, paper: float | None) -> None:
@@ -99,4 +102,8 @@ def _band(panel: "Axes", run: pd.DataFrame, paper: float | None) -> None:
     panel.set_xticks(ticks, [in_unit(tick) for tick in ticks])
     panel.set_title("Band over models of the converters; first and last layer:")
     panel.set_xlabel("Energy, logarithmic")
-    panel.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(panel)
+
+
+def _legend(panel: "Axes") -> None:
+    panel.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
