@@ -16,7 +16,6 @@ from hardware.energy import Chip, EnergyReport, RealLayers, network_energy
 from hardware.passes import Execution, LayerUse, passes_of
 from hardware.presets import Preset, components
 from hardware.workload import LayerShape, trace_workload
-from lit_scaledrop.layers.plans import Scheme, draw_plan
 from lit_scaledrop.layers.sampling import MaskPlan, stochastic_layers
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 
@@ -57,37 +56,31 @@ class Estimate:
 def estimate_energy(
     network: nn.Module,
     input_shape: tuple[int, ...],
-    passes: int = 10,
-    seed: int = 0,
-    scheme: Scheme = "iid",
+    plan: MaskPlan,
     chip: Chip | None = None,
     preset: Preset | None = None,
     execution: Execution = "loop",
 ) -> Estimate:
-    """Count what T passes with masks that are really drawn ask of a chip.
-
-    The masks are those that a prediction with this seed draws. The network stays as it is, and so do the global random
-    stream and BatchNorm.
+    """Count what the passes of a plan ask of a chip, for one image.
 
     Args:
-        network: any network; one that draws nothing makes one pass.
+        network: any network; it stays as it is, and so does the global random stream.
         input_shape: shape of one image, e.g. ``(3, 32, 32)``.
-        passes: T.
-        seed: of the masks.
-        scheme: how the passes are drawn.
+        plan: the masks, e.g. those of a prediction: ``PosteriorPredictive(network, 10).plans[0]``.
         chip: how the network is put on a chip, by default 128 x 128 crossbars with ISAAC's converters.
         preset: component constants, by default those of ``hardware/presets/components.yaml``.
         execution: every pass by itself, or common prefixes once.
 
-    >>> from lit_scaledrop.methods import METHODS
-    >>> from lit_scaledrop.networks import build_network
+    Raises:
+        ValueError: for a plan of another network, or one that was enumerated: its masks are no passes.
+
+    >>> from lit_scaledrop import METHODS, PosteriorPredictive, build_network
     >>> lenet5 = build_network("lenet5", METHODS["proposed"], in_channels=1)
-    >>> estimate = estimate_energy(lenet5, image_shape("lenet5"), passes=10)
+    >>> estimate = estimate_energy(lenet5, (1, 32, 32), PosteriorPredictive(lenet5, 10).plans[0])
     >>> sum(layer.mac for layer in estimate.layers), estimate.uses[1].draws
     (416520, 10)
     """
     layers = trace_workload(network, input_shape)
-    plan = draw_plan(network, passes if stochastic_layers(network) else 1, seed, scheme)
     uses = passes_of(layers, plan.samples, keep_masks(network, plan), execution)
     return Estimate(tuple(layers), tuple(uses), chip or Chip(), preset or components())
 

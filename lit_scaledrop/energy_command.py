@@ -20,6 +20,7 @@ from lit_scaledrop.energy import REAL_LAYERS, UNITS, Band, Estimate, estimate_en
 from lit_scaledrop.energy_figure import draw_energy
 from lit_scaledrop.methods import get_method
 from lit_scaledrop.networks import build_network
+from lit_scaledrop.posterior import PosteriorPredictive
 
 
 def main(argv: list[str]) -> int:
@@ -29,16 +30,16 @@ def main(argv: list[str]) -> int:
     channels = arguments.in_channels or image_shape(arguments.network)[0]
     network = build_network(arguments.network, method, arguments.classes, channels, arguments.width)
     geometry = Crossbar(arguments.rows, arguments.columns, arguments.columns_per_adc, arguments.mapping)
+    plan = PosteriorPredictive(network, arguments.passes, arguments.seed).plans[0]
     estimate = estimate_energy(
         network,
         (channels, 32, 32),
-        arguments.passes,
-        arguments.seed,
+        plan,
         chip=Chip(geometry, arguments.adc, arguments.adc_bits, real_layers=arguments.real_layers),
         preset=components(arguments.preset),
         execution=arguments.execution,
     )
-    report, band, passes = estimate.report(), estimate.band(), arguments.passes if method.stochastic else 1
+    report, band, passes = estimate.report(), estimate.band(), plan.samples
     title = f"{arguments.network}, {method.label}, one {channels}x32x32 image, T = {passes}, {arguments.execution}"
     _print(title, report, estimate, band)
     reference = arguments.network in published() and arguments.width == 1 and passes == 10

@@ -12,6 +12,7 @@ from hardware.passes import Execution
 from hardware.presets import components
 from lit_scaledrop.energy import Estimate, energy_metrics, estimate_energy
 from lit_scaledrop.energy_figure import draw_energy
+from lit_scaledrop.posterior import PosteriorPredictive
 
 
 class CrossbarEnergy(L.Callback):
@@ -77,9 +78,8 @@ class CrossbarEnergy(L.Callback):
             network: any network.
             input_shape: shape of one image.
         """
-        return estimate_energy(
-            network, input_shape, self.passes, self.seed, chip=self.chip, preset=self.preset, execution=self.execution
-        )
+        plan = PosteriorPredictive(network, self.passes, self.seed).plans[0]
+        return estimate_energy(network, input_shape, plan, self.chip, self.preset, self.execution)
 
     def finish(self, trainer: L.Trainer, network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, float]:
         """Numbers of a trained network, for a record; the picture goes to the loggers that take one.

@@ -1,13 +1,14 @@
 """Table VIII: energy of an image on the chip, as a band over models of the converters, and the accuracy beside it.
 
 The energy is that of the topology at full width on the paper's images, whatever width and data the run has: it depends
-on layer shapes and masks, not on weights. The masks are those of the passes that give the accuracy (of the same seed,
-scheme and number of passes).
+on layer shapes and masks, not on weights. The masks are drawn as those of the passes that give the accuracy; for
+one bit a layer they are the same.
 """
 
 from typing import get_args
 
 from lit_scaledrop.energy import Execution, energy_metrics, estimate_energy, image_shape, slug
+from lit_scaledrop.evaluation import build_posterior
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.probes.subject import Subject
 
@@ -38,8 +39,8 @@ def energy(subject: Subject, execution: Execution) -> dict[str, float]:
     shape = image_shape(subject.model["network"])
     whole = {"width": 1.0, "in_channels": shape[0], "compile_network": False}
     network = LitClassifier(**{**subject.model, **whole}).network
-    how = subject.evaluation
-    estimate = estimate_energy(network, shape, how.samples, how.seed, how.scheme, execution=execution)
+    plan = build_posterior(network, subject.evaluation).plans[0]
+    estimate = estimate_energy(network, shape, plan, execution=execution)
     metrics = {"macs": float(sum(layer.mac for layer in estimate.layers))}
     for (real, adc), report in estimate.band().items():
         metrics |= {f"{real}/{adc}/{name}": value for name, value in energy_metrics(report).items()}
