@@ -16,6 +16,8 @@ TREATMENTS = {"digital": "digital", "binary": "as if binary", "excluded": "left 
 EXECUTIONS = {"loop": "one by one", "shared": "common prefixes once"}
 UNITS_NJ = {"pJ": 1e-3, "nJ": 1.0, "uJ": 1e3, "mJ": 1e6, "J": 1e9}
 PAPER_PASSES = 10
+OWN = "Scale-Dropout"
+"""How the names of the paper's own rows begin."""
 CONSTANTS = {
     "input_fetch": "input_bit_energy",
     "word_lines": "word_line_energy",
@@ -62,7 +64,7 @@ def _energies(metrics: dict[str, float]) -> Iterator[dict[str, Any]]:
 
 def paper_nj(paper: pd.DataFrame, topology: str, run: Result) -> float:
     """The paper's own energy for a topology, nJ; NaN where it has none, or for another number of passes."""
-    own = paper[paper.work.str.startswith("Scale-Dropout") & (paper.topology == topology)]
+    own = paper[paper.work.str.startswith(OWN) & (paper.topology == topology)]
     if own.empty or run.evaluation["samples"] != PAPER_PASSES:
         return float("nan")
     return float(own.energy.iloc[0] * UNITS_NJ[own.unit.iloc[0]])

@@ -10,6 +10,7 @@ from lit_scaledrop.report.energies import (
     ADCS,
     CONSTANTS,
     EXECUTIONS,
+    OWN,
     TREATMENTS,
     UNITS_NJ,
     carrier,
@@ -22,6 +23,7 @@ from lit_scaledrop.report.energies import (
 )
 from lit_scaledrop.report.groups import (
     KEY,
+    TOPOLOGIES,
     by_row,
     caption,
     data_name,
@@ -55,7 +57,8 @@ def table8(results: Sequence[Result], paper: pd.DataFrame) -> Report:
     """
     one_profile(results)
     notes: list[str] = []
-    shown = by_row(list(results), notes)
+    order = list(paper[paper.work.str.startswith(OWN)].topology)
+    shown = by_row(sorted(results, key=lambda run: _place(run, order)), notes)
     frames = {key: energies(runs[0]) for key, runs in shown.items()}
     sections = [_systems(shown, frames, paper)]
     for key, runs in shown.items():
@@ -66,6 +69,11 @@ def table8(results: Sequence[Result], paper: pd.DataFrame) -> Report:
             Section(f"{name}: by component", *_components(frames[key]), _below(runs, frames[key], theirs)),
         ]
     return Report("Table VIII: energy of an image", sections, [*notes, *_NOTES], _export(shown, frames, paper))
+
+
+def _place(run: Result, order: list[str]) -> tuple[int, str, str]:
+    topology = TOPOLOGIES.get(run.network, run.network)
+    return order.index(topology) if topology in order else len(order), topology, run.label
 
 
 def _systems(
