@@ -165,10 +165,7 @@ class CrossbarLayer(nn.Module):
     def _part(self, tile: int, x: Tensor) -> Tensor:
         """The inputs that a tile's rows get, of padded ones."""
         channels, *window = self.boxes[tile]
-        if self.groups > 1:
-            x = x.unflatten(1, (self.groups, -1))[:, :, channels].flatten(1, 2)
-        else:
-            x = x[:, channels]
+        x = x.unflatten(1, (self.groups, -1))[:, :, channels].flatten(1, 2) if self.groups > 1 else x[:, channels]
         for axis, (part, size, step) in enumerate(zip(window, self.kernel, self.dilation, strict=True), 2):
             x = x.narrow(axis, part.start * step, x.shape[axis] - (size - part.stop + part.start) * step)
         return x
