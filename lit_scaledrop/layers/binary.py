@@ -29,7 +29,8 @@ def binary_sign(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     >>> binary_sign(torch.tensor([-0.3, 0.0, 2.0]))
     tensor([-1.,  1.,  1.])
     """
-    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+    # of one type throughout: torch.where with two numbers takes ten times as long on a CPU
+    return x.detach().clone().ge_(0).mul_(2).sub_(1)
 
 
 def window(x: Float[Tensor, "..."], low: float = -1.0, high: float = 1.0) -> Float[Tensor, "..."]:
