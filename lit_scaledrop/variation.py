@@ -10,7 +10,7 @@ stability and critical current into one of p (eq. 25). Two ways to draw:
           The harder case, and what a fab delivers.
 
 With eq. 24 every layer of a chip has a deviation of its own; with a device one junction serves all layers (the paper's
-single module), so their deviations go together. Its cycle-to-cycle spread is left out of a finished chip, since it is
+single module), so most deviations go together. Its cycle-to-cycle spread is left out of a finished chip, since it is
 redrawn at each use and counts by its mean only.
 """
 

@@ -74,6 +74,7 @@ def test_only_the_doors_open_hardware_and_data():
             "energy_figure.py",
             "cost_command.py",
             "summary.py",
+            "variation.py",
         ),
         "datamodules": ("arguments.py", "assess.py", "training_cli.py", "data.py", "evaluate_command.py", "probes/"),
     }

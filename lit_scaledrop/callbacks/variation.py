@@ -77,22 +77,20 @@ class MTJVariation(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse what cannot be varied before anything is trained."""
         self.variation.require(pl_module)
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the nominal probabilities; once an epoch, since a look makes the host wait for the device."""
-        stage = _stage(trainer)
-        if self.acts_in(stage):
-            self._layers = scale_dropouts(pl_module)
-            self._nominal = read_probabilities(self._layers)
-            self._drawn[stage] = []
+        self._drawn.clear()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Set the probabilities of this use."""
         stage = _stage(trainer)
-        if not self.acts_in(stage) or self._nominal is None:
+        if not self.acts_in(stage):
             return
+        if stage not in self._drawn:
+            # once an epoch, since a look at the buffers makes the host wait for the device
+            self._layers, self._drawn[stage] = scale_dropouts(pl_module), []
+            self._nominal = read_probabilities(self._layers)
+        assert self._nominal is not None
         if self.variation.redraw == "chip":
             actual = chip_probabilities(self._nominal, self._probability, self.seed)
         else:
@@ -133,7 +131,6 @@ class MTJVariation(L.Callback):
             set_probabilities(self._layers, self._nominal)
 
     # the same hooks around every kind of evaluation
-    on_validation_epoch_start = on_test_epoch_start = on_predict_epoch_start = on_train_epoch_start
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
     on_validation_batch_end = on_test_batch_end = on_predict_batch_end = on_train_batch_end
     on_validation_epoch_end = on_test_epoch_end = on_predict_epoch_end = on_train_epoch_end

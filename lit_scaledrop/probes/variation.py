@@ -10,7 +10,7 @@ from lit_scaledrop.layers.probabilities import chip_probabilities, injected, rea
 from lit_scaledrop.probes.subject import Subject
 
 CHIPS = 10
-NOISE_IMAGES = 500
+NOISE_IMAGES = 200
 
 
 def parts(subject: Subject) -> list[str]:

@@ -43,7 +43,9 @@ _NOTES = [
     "Accuracy: p is drawn anew for each pass and layer, as eq. 24 says. A mask is then a bit of the mean p, so such a "
     "variation does little but where p is cut off at 0 and 1. On a finished chip p is off for good: the "
     f"{CHIPS} chips are the harder case, mean and worst.",
-    "Change: against our own baseline, seed by seed, with the same random numbers behind the masks.",
+    "Change: against our own baseline, seed by seed, with the same random numbers behind the masks. The same network, "
+    "asked with variation, differs by its masks alone. One that was trained with variation is another training, which "
+    "differs from the baseline as two seeds do: a change that is smaller than the spread over seeds says nothing.",
 ]
 
 
