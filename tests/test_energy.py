@@ -1,14 +1,17 @@
 """Energy of networks: whose masks are counted, what a key means, and Table VIII's probe."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from hardware.adc import ADC_MODELS, build_adc
 from hardware.energy import Chip
 from hardware.presets import FOLDER, components, published
-from lit_scaledrop.energy import energy_metrics, estimate_energy, image_shape, keep_masks, slug
+from lit_scaledrop.energy import REAL_LAYERS, energy_metrics, estimate_energy, image_shape, keep_masks, slug
 from lit_scaledrop.energy_figure import draw_energy
 from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.glossary import METRICS
@@ -163,3 +166,47 @@ def test_probe_refuses_ensembles_and_enumerations():
     exact = subject(evaluation=replace(made.evaluation, execution="exact"))
     with pytest.raises(ValueError, match="enumeration"):
         PROBES["table8"].measure(exact, "energy/loop")
+
+
+# --- docs/hardware.md ---
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "hardware.md").read_text()
+
+
+def test_code_of_the_document_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    alone, callback = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(alone, names)
+    report = names["report"]
+    assert {entry.component for entry in report.by_component()} >= {"digital MAC", "ADC", "comparator"}
+    exec(callback, {})
+
+
+def test_constants_of_the_document_are_a_preset(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    preset = components(path)
+    assert preset.number("module_power", "mW") == 0.01
+    assert preset.at_bits("adc_isaac_energy", "pJ", 8) == 0.9
+
+
+def test_what_the_document_says_of_converters_and_of_the_paper_holds():
+    """Energies of a conversion in its table, and which bands hold the paper's number."""
+    bits = {adc: build_adc(adc, 8, 1e9, components()).energy_pj for adc in ADC_MODELS}
+    for name, text in (("murmann", "0.048 pJ"), ("isaac", "1.67 pJ"), ("mnsim", "15.6 pJ"), ("neurosim", "0.3 pJ")):
+        assert bits[name] == pytest.approx(float(text.split()[0]), rel=0.05)
+        assert f"| {text}" in DOCUMENT
+    holds = {}
+    for network, paper_nj in (("lenet5", 180.0), ("vgg_small", 290e3)):
+        shape = image_shape(network)
+        net = build_network(network, METHODS["proposed"], in_channels=shape[0])
+        band = estimate_energy(net, shape, plan_of(net)).band()
+        for real in REAL_LAYERS:
+            energies = [report.energy_pj / 1e3 for (treated, _), report in band.items() if treated == real]
+            holds[network, real] = min(energies) <= paper_nj <= max(energies)
+        if network == "lenet5":
+            parts = {entry.component: entry.energy_pj / 1e3 for entry in band["digital", "isaac"].by_component()}
+            assert parts["digital MAC"] > paper_nj
+    assert [pair for pair, held in holds.items() if not held] == [("lenet5", "digital")]
