@@ -253,8 +253,8 @@ class ScaleDropCLI(LightningCLI):
         metrics: dict[str, float] = {}
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, CrossbarEnergy):
-                shape = tuple(self.datamodule.test_set.images.shape[1:])
-                metrics |= callback.finish(self.trainer, network, shape)
+                image, _ = self.datamodule.test_set[0]
+                metrics |= callback.finish(self.trainer, network, tuple(image.shape))
         return metrics
 
 

@@ -1,5 +1,6 @@
 """What an image takes on the chip, logged beside the accuracy."""
 
+from importlib.util import find_spec
 from typing import Any, get_args
 
 import lightning as L
@@ -91,7 +92,7 @@ class CrossbarEnergy(L.Callback):
         """
         report = self.estimate(network, input_shape).report()
         for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
+            if hasattr(logger, "log_image") and find_spec("matplotlib"):
                 title = f"{type(network).__name__}, one image, T = {self.passes}, {self.execution}"
                 logger.log_image("hw/energy", [draw_energy(report, title)])
         return energy_metrics(report)
