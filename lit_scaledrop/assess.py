@@ -165,6 +165,7 @@ def _how(assessment: Assessment, subject: Subject, measured: dict[str, MeasuredP
         "execution": posterior.choice or evaluation.execution,
         "scheme": evaluation.scheme,
         "uncovered": posterior.uncovered,
+        "variation": None if evaluation.variation is None else evaluation.variation.record(),
         "checkpoint": evaluation.checkpoint,
         **subject.rule,
         "limit": assessment.limit,

@@ -45,6 +45,9 @@ METRICS: dict[str, MetricEntry] = {
     "sel/ar": MetricEntry("Share of accepted predictions that are correct, 0 to 1.", True),
     "sel/aurc": MetricEntry("Area under the risk-coverage curve, inputs ordered by confidence, 0 to 1.", False),
     "sel/coverage_at_risk_5": MetricEntry("Most confident share of inputs with an error of at most 5 %, 0 to 1.", True),
+    "hw/p_shift": MetricEntry("Mean distance of the injected drop probabilities to the nominal ones, 0 to 1.", None),
+    "hw/p_min": MetricEntry("Smallest injected drop probability, 0 to 1.", None),
+    "hw/p_max": MetricEntry("Largest injected drop probability, 0 to 1.", None),
 } | {
     f"ood/{key}/{score}": MetricEntry(text.format(name), better)
     for key, (text, better) in _DETECTION.items()

@@ -16,6 +16,7 @@ from lit_scaledrop.probes import (
     rotation,
     shift,
     tradeoff,
+    variation,
 )
 from lit_scaledrop.probes.subject import Subject
 
@@ -31,6 +32,7 @@ class Probe:
 
 
 PROBES: dict[str, Probe] = {
+    "table4": Probe(variation.parts, variation.measure),
     "table6": Probe(outliers.parts, outliers.measure),
     "table9": Probe(acceptance.parts, acceptance.measure),
     "table10": Probe(shift.parts, shift.measure),

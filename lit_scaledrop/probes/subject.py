@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.evaluate import Evaluation
+from lit_scaledrop.evaluate import Evaluation, build_posterior
 from lit_scaledrop.metrics import classification_metrics, uncertainty_metrics
 from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.predictive import Predictive
@@ -70,9 +70,7 @@ class Subject:
             how = self.evaluation
             # one leaf is no distribution: so "auto" never turns the T passes that a table states into all masks
             leaves = {"max_leaves": 1} if how.execution == "auto" else {}
-            self._posteriors[passes] = PosteriorPredictive(
-                self.networks, passes, how.seed, how.execution, scheme=how.scheme, **leaves
-            )
+            self._posteriors[passes] = build_posterior(self.networks, how, passes, **leaves)
         return self._posteriors[passes]
 
     def predict(

@@ -22,6 +22,7 @@ from lit_scaledrop.report.layout import Report
 from lit_scaledrop.report.outliers import table6
 from lit_scaledrop.report.results import Result
 from lit_scaledrop.report.shift import table10
+from lit_scaledrop.report.variation import table4
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Table:
 
 TABLES: dict[str, Table] = {
     "table3": Table("table3.csv", table3),
+    "table4": Table("table4.csv", table4),
     "table6": Table("table6.csv", table6),
     "table9": Table("table9.csv", table9),
     "table10": Table("table10.csv", table10),
