@@ -6,6 +6,8 @@ of the window, $g = (G - G_{AP}) / (G_P - G_{AP})$; a reference column in HRS, u
 $G_{AP}$ off. A column then reads the number of matches $m$ of a tile, its converter makes an integer of it, and with
 the number $n$ of word lines that are on, which the periphery knows, the partial sum is $2m - n$. Partial sums are
 added digitally. With ideal devices and enough bits this is the digital layer, bit for bit.
+
+A tile is computed as a convolution of the channels that drive it with the part of the kernels that it holds.
 """
 
 import math
@@ -19,8 +21,8 @@ from hardware.cells import Imperfections, conductances
 from hardware.mapping import Crossbar, tile_rows
 from hardware.shapes import Float
 
-#: elements of the unfolded inputs that are held at once
-CHUNK = 1 << 20
+#: channels, rows and columns of a kernel
+Box = tuple[slice, slice, slice]
 
 
 class CrossbarLayer(nn.Module):
@@ -45,8 +47,6 @@ class CrossbarLayer(nn.Module):
     tensor([[0.]])
     """
 
-    low: Tensor
-    step: Tensor
     factor: Tensor
 
     def __init__(
@@ -75,135 +75,125 @@ class CrossbarLayer(nn.Module):
         self.pads = _pads(padding, self.kernel, self.dilation, self.stride)
         signs, factor = _signs(weight.detach())
         self.register_buffer("factor", factor, persistent=False)
-        area = math.prod(self.kernel)
-        rows = weight[0].numel()
-        sizes = tile_rows(rows, area, self.crossbar.rows, self.crossbar.mapping)
-        self._store(self._by_row(signs), sizes, generator)
+        self._store(signs.reshape(*signs.shape[:2], *self.kernel), generator)
 
-    def _by_row(self, signs: Tensor) -> Tensor:
-        """Weights as ``(groups, out / groups, rows)`` in the order of the crossbars' rows."""
-        flat = signs.flatten(2) if signs.dim() > 2 else signs[:, :, None]
+    def _store(self, weight: Float[Tensor, "out channels kh kw"], generator: torch.Generator) -> None:
+        """Conductances of each tile as kernels of a convolution, zero where the tile has no cell."""
+        channels, area = weight.shape[1], math.prod(self.kernel)
+        # the crossbars' rows, each as the number of its weight in a flattened kernel
+        order = torch.arange(channels * area)
         if self.crossbar.mapping == "kernel_split":
-            flat = flat.transpose(1, 2)
-        return flat.reshape(self.groups, len(signs) // self.groups, -1)
-
-    def _store(self, weight: Tensor, sizes: list[int], generator: torch.Generator) -> None:
-        """Tiles of one size computed together: their places, and their conductances as buffers."""
-        starts = [sum(sizes[:tile]) for tile in range(len(sizes))]
-        self.stacks: list[tuple[int, Tensor]] = []
-        lows, spans = [], []
-        for size in sorted(set(sizes), reverse=True):
-            places = [start for start, rows in zip(starts, sizes, strict=True) if rows == size]
-            tiles = [weight[:, :, start : start + size] for start in places]
+            order = order.reshape(channels, area).t().flatten()
+        rows = weight.flatten(1)[:, order].unflatten(0, (self.groups, -1))
+        sizes = tile_rows(len(order), area, self.crossbar.rows, self.crossbar.mapping)
+        self.boxes: list[Box] = []
+        for tile, places in enumerate(order.split(sizes)):
+            start = sum(sizes[:tile])
             pairs = [
-                [conductances(block, self.crossbar, self.imperfect, generator) for block in tile] for tile in tiles
+                conductances(block[:, start : start + len(places)], self.crossbar, self.imperfect, generator)
+                for block in rows
             ]
-            # (groups, tiles, out, rows); the digital layer's number of matches is (x w + n) / 2
-            match, miss = (
-                torch.stack([torch.stack([pair[side] for pair in tile]) for tile in pairs], 1) for side in (0, 1)
-            )
-            index = len(self.stacks)
-            self.register_buffer(f"difference_{index}", (match - miss) / 2, persistent=False)
+            match, miss = (torch.cat([pair[side] for pair in pairs]) for side in (0, 1))
+            box = _box(places, (channels, *self.kernel))
+            self.boxes.append(box)
+            # the digital layer's number of matches is (x w + n) / 2
+            held = {"difference": (match - miss) / 2, "lines": torch.ones(self.groups, len(places))}
             if not self.imperfect.ideal_devices:
-                self.register_buffer(f"common_{index}", (match + miss) / 2, persistent=False)
-            self.stacks.append((size, torch.tensor(places)))
-            lows.append(torch.zeros(len(places)))
-            spans.append(torch.full((len(places),), float(size)))
-        self.register_buffer("low", torch.cat(lows), persistent=False)
-        self.register_buffer("step", torch.ones_like(self.low), persistent=False)
-        self.observed: Tensor | None = None
-        self.set_range(self.low, torch.cat(spans))
+                held["common"] = (match + miss) / 2
+            for name, cells in held.items():
+                kernel = cells.new_zeros(len(cells), len(order)).index_copy_(1, places, cells)
+                kernel = kernel.unflatten(1, (channels, *self.kernel))[:, *box].contiguous()
+                self.register_buffer(f"{name}_{tile}", kernel, persistent=False)
+        self.observed: list[tuple[float, float]] | None = None
+        self._kept: tuple[object, tuple[list[Tensor], Tensor]] | None = None
+        self.set_range([(0.0, float(size)) for size in sizes])
 
-    def set_range(self, low: Float[Tensor, " tiles"], span: Float[Tensor, " tiles"]) -> None:
-        """Range of each tile's converters, in matches; by default 0 to the tile's rows.
+    @property
+    def tiles(self) -> int:
+        """Tiles along the inputs."""
+        return len(self.boxes)
+
+    def set_range(self, ranges: Sequence[tuple[float, float]]) -> None:
+        """Range of each tile's converters: lowest and highest, in matches; by default 0 to the tile's rows.
 
         A step is a match or more: a finer one would tell nothing.
         """
-        bits = self.imperfect.adc_bits
-        self.low.copy_(low)
-        if bits is not None:
-            self.step.copy_((span / (2**bits - 1)).clamp(min=1))
-        #: codes are matches
-        self.plain = bool((self.low == 0).all() and (self.step == 1).all())
+        codes = 2 ** (self.imperfect.adc_bits or 24) - 1
+        #: lowest value and step of each tile's converters
+        self.scale = [(low, max(1.0, (high - low) / codes)) for low, high in ranges]
 
     def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The layer's sums."""
-        x, level = _three_states(self.input_estimator(input))
-        if not len(x):
-            return self._sum(torch.zeros(1, *x.shape[1:], dtype=x.dtype, device=x.device))[:0]
-        per_image = x[0].numel() if self.linear else math.prod(self.kernel) * x[0].numel() // math.prod(self.stride)
-        parts = x.split(max(1, CHUNK // max(1, per_image)))
-        sums = torch.cat([self._sum(part) for part in parts]) if len(parts) > 1 else self._sum(x)
-        factor = self.factor if self.linear else self.factor[:, None, None]
-        return sums * (factor * level)
-
-    def _sum(self, x: Tensor) -> Tensor:
+        x, on, level = _three_states(self.input_estimator(input))
+        leading = x.shape[:-1]
         if self.linear:
-            flat = x.flatten(0, -2)
-            # the batch takes the place of the pixels
-            columns = flat.t()[None, None]
-            return self._tiles(columns, flat.abs().t()[None, None])[0, 0].t().unflatten(0, x.shape[:-1])
-        padded = F.pad(x, self.pads)
-        height, width = (
-            (size - step * (k - 1) - 1) // stride + 1
-            for size, k, step, stride in zip(padded.shape[2:], self.kernel, self.dilation, self.stride, strict=True)
-        )
-        on = x.abs()
-        if bool((on == 1).all()):
-            on = on[:1]  # which word lines are on depends on the padding alone
-        sums = self._tiles(self._unfold(padded), self._unfold(F.pad(on, self.pads)))
-        return sums.flatten(1, 2).unflatten(2, (height, width))
+            x = x.reshape(-1, x.shape[-1], 1, 1)
+        common, active = self._all_on(x) if on is None else self._lines(on.reshape(x.shape))
+        x = F.pad(x, self.pads) if any(self.pads) else x
+        matches = self._read(0, x, common)
+        for tile in range(1, self.tiles):
+            matches += self._read(tile, x, common)
+        sums = matches.mul_(2).sub_(active).mul_((self.factor * level)[:, None, None])
+        return sums.reshape(*leading, len(self.factor)) if self.linear else sums
 
-    def _unfold(self, padded: Tensor) -> Tensor:
-        """Inputs of the rows: ``(batch, groups, rows, pixels)``."""
-        columns = F.unfold(padded, self.kernel, self.dilation, 0, self.stride)
-        columns = columns.unflatten(1, (self.groups, -1, math.prod(self.kernel)))
-        if self.crossbar.mapping == "kernel_split":
-            columns = columns.transpose(2, 3)
-        return columns.flatten(2, 3)
+    def _read(self, tile: int, x: Tensor, common: Sequence[Tensor]) -> Tensor:
+        """What the converters of a tile make of its columns."""
+        read = self._multiply(self._part(tile, x), getattr(self, f"difference_{tile}"))
+        return self._convert(tile, read.add_(common[tile]))
 
-    def _tiles(self, x: Tensor, on: Tensor) -> Tensor:
-        """Sum of the tiles' partial sums: ``(batch, groups, out / groups, pixels)`` of what the rows get."""
-        matches: Tensor | float = 0.0
-        active: Tensor | float = 0.0
-        first = 0
-        for index, (size, places) in enumerate(self.stacks):
-            block, lines = (_take(rows, places, size) for rows in (x, on))
-            lit = lines.sum(3, keepdim=True)
-            read = getattr(self, f"difference_{index}") @ block
-            if self.imperfect.ideal_devices:
-                read += lit / 2
-            else:
-                read += getattr(self, f"common_{index}") @ lines
-            matches = matches + self._convert(read, slice(first, first + len(places))).sum(2)
-            active = active + lit.sum(2)
-            first += len(places)
-        return 2 * matches - active  # type: ignore[return-value]
+    def _lines(self, on: Tensor) -> tuple[list[Tensor], Tensor]:
+        """From where the word lines are on: what both devices of a cell have in common, by tile, and how many are."""
+        on = F.pad(on, self.pads)
+        common, active = [], []
+        for tile in range(self.tiles):
+            part = self._part(tile, on)
+            lit = self._multiply(part, getattr(self, f"lines_{tile}"))
+            if self.groups > 1:
+                lit = lit.repeat_interleave(len(self.factor) // self.groups, 1)
+            active.append(lit)
+            ideal = self.imperfect.ideal_devices
+            common.append(lit / 2 if ideal else self._multiply(part, getattr(self, f"common_{tile}")))
+        return common, torch.stack(active).sum(0)
 
-    def _convert(self, matches: Tensor, tiles: slice) -> Tensor:
-        """What the converters make of the columns, ``(batch, groups, tiles, out, pixels)``, in place."""
-        if self.observed is not None:
-            ends = torch.stack([matches.amin((0, 1, 3, 4)), matches.amax((0, 1, 3, 4))])
-            self.observed[0, tiles] = torch.minimum(self.observed[0, tiles], ends[0])
-            self.observed[1, tiles] = torch.maximum(self.observed[1, tiles], ends[1])
+    def _all_on(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The same where no input is 0: it depends on the padding alone, and is kept for the next batch."""
+        key = (x.shape[1:], x.dtype, x.device)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, self._lines(torch.ones_like(x[:1])))
+        return self._kept[1]
+
+    def _part(self, tile: int, x: Tensor) -> Tensor:
+        """The inputs that a tile's rows get, of padded ones."""
+        channels, *window = self.boxes[tile]
+        x = x.unflatten(1, (self.groups, -1))[:, :, channels].flatten(1, 2) if self.groups > 1 else x[:, channels]
+        for axis, (part, size, step) in enumerate(zip(window, self.kernel, self.dilation, strict=True), 2):
+            x = x.narrow(axis, part.start * step, x.shape[axis] - (size - part.stop + part.start) * step)
+        return x
+
+    def _multiply(self, x: Tensor, kernel: Tensor) -> Tensor:
+        return F.conv2d(x, kernel, None, self.stride, 0, self.dilation, self.groups)
+
+    def _convert(self, tile: int, matches: Tensor) -> Tensor:
+        """What the converters make of the columns of a tile, in place."""
+        if self.observed is not None and matches.numel():
+            low, high = self.observed[tile]
+            self.observed[tile] = min(low, float(matches.min())), max(high, float(matches.max()))
         bits = self.imperfect.adc_bits
         if bits is None:
             return matches
-        top = 2**bits - 1
-        if self.plain:
-            return matches.round_().clamp_(0, top)
-        low, step = (value[tiles, None, None] for value in (self.low, self.step))
-        return matches.sub_(low).div_(step).round_().clamp_(0, top).mul_(step).add_(low)
+        low, step = self.scale[tile]
+        if (low, step) == (0, 1):  # codes are matches
+            return matches.round_().clamp_(0, 2**bits - 1)
+        return matches.sub_(low).div_(step).round_().clamp_(0, 2**bits - 1).mul_(step).add_(low)
 
 
-def _take(rows: Tensor, places: Tensor, size: int) -> Tensor:
-    """Tiles of ``size`` rows at ``places`` of ``(batch, groups, rows, pixels)``, as a view where they are regular."""
-    count = len(places)
-    if count == 1 or bool((places.diff() == size).all()):
-        start = int(places[0])
-        return rows[:, :, start : start + count * size].unflatten(2, (count, size))
-    index = (places[:, None] + torch.arange(size)).flatten().to(rows.device)
-    return rows.index_select(2, index).unflatten(2, (count, size))
+def _box(places: Tensor, shape: tuple[int, int, int]) -> Box:
+    """The smallest box of channels, rows and columns of a kernel around some of its weights."""
+    held = torch.zeros(math.prod(shape), dtype=torch.bool)
+    held[places] = True
+    ends = held.reshape(shape).nonzero().aminmax(dim=0)
+    channels, height, width = (slice(a, b + 1) for a, b in zip(ends.min.tolist(), ends.max.tolist(), strict=True))
+    return channels, height, width
 
 
 def _signs(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,14 +205,19 @@ def _signs(weight: Tensor) -> tuple[Tensor, Tensor]:
     return signs, factor
 
 
-def _three_states(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs as -1, 0 and 1, and the factor that they had in common."""
-    level = x.abs().amax() if x.numel() else x.new_ones(())
+def _three_states(x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Inputs as -1, 0 and 1, which are not 0 (``None``: all), and the factor that they had in common."""
+    magnitude = x.abs()
+    if not x.numel():
+        return x, magnitude, x.new_ones(())
+    low, level = magnitude.aminmax()
     level = torch.where(level > 0, level, 1.0)
-    states = x / level
-    if not bool(((states.abs() == 1) | (states == 0)).all()):
+    states = x if bool(level == 1) else x / level
+    if bool(low == level):
+        return states, None, level
+    if not bool(((magnitude == level) | (magnitude == 0)).all()):
         raise ValueError("inputs of a crossbar must be -c, 0 or c: has the layer an input_estimator that binarizes?")
-    return states, level
+    return states, states.abs(), level
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:

@@ -70,26 +70,26 @@ def _converted(
         raise ValueError(f"{name}: {error}") from error
 
 
-def calibrate(chip: nn.Module, inputs: Sequence[Tensor]) -> None:
+def calibrate(chip: nn.Module, inputs: Sequence[Tensor], run: Callable[[Tensor], object] | None = None) -> None:
     """Set the range of every converter to what its tile's columns show on ``inputs``, a few batches.
 
     Args:
         chip: network of :func:`on_crossbar`.
         inputs: batches.
+        run: makes the chip's passes over a batch, e.g. the random ones of a posterior; by default one pass of ``chip``.
     """
     layers = [module for module in chip.modules() if isinstance(module, CrossbarLayer)]
     if not layers or not inputs:
         raise ValueError("calibrate needs a network with crossbar layers, and at least one batch")
     for layer in layers:
-        layer.observed = torch.stack([torch.full_like(layer.low, math.inf), torch.full_like(layer.low, -math.inf)])
+        layer.observed = [(math.inf, -math.inf)] * layer.tiles
     try:
         with torch.no_grad():
             for batch in inputs:
-                chip(batch)
+                (run or chip)(batch)
         for layer in layers:
             assert layer.observed is not None
-            low, high = layer.observed[0].floor(), layer.observed[1].ceil()
-            layer.set_range(low, high - low)
+            layer.set_range([(float(math.floor(low)), float(math.ceil(high))) for low, high in layer.observed])
     finally:
         for layer in layers:
             layer.observed = None

@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
             _say_finished(assessment.path)
             return 0
         started, commit = datetime.now(UTC), provenance.commit()
-        subject = Subject(modules, data, assessment.evaluation, device, assessment.limit)
+        model = assessment.plan.resolved["model"]["init_args"]
+        subject = Subject(modules, data, assessment.evaluation, device, assessment.limit, model=model)
         measured, absent = _measure(assessment, subject, folder, parts)
         if not measured:
             raise ValueError(f"nothing could be measured: {'; '.join(absent.values())}")

@@ -13,7 +13,8 @@ is said where its layer is defined; what holds for all of them:
   to [0, 1].
 - RAD is BNN with the distribution loss at weight 2 throughout the training (the authors end it a tenth before the
   end). The values in front of the classifier, which no sign binarizes, are included.
-- SpinDrop, Spatial-SpinDrop and SpinBayes stand on IR-Net's binarization, as Proposed does.
+- SpinDrop, Spatial-SpinDrop and SpinBayes stand on IR-Net's binarization, as Proposed does. MC-Dropout (IR-Net) is no
+  row of the paper: its MC-Dropout is full precision and has nothing that a crossbar could hold.
 - Members of a deep ensemble are ordinary runs of ``member`` with seeds of their own; see ``lit_scaledrop.ensemble``.
 """
 
@@ -41,6 +42,9 @@ METHODS: dict[str, Method] = {
     "mc_dropout_relu": Method("MC-Dropout (ReLU)", _GAL, activation="relu", feature_dropout=0.5),
     "mc_dropconnect": Method(
         "MC-DropConnect", "Mobiny et al., 2019 (arXiv:1906.04569)", activation="relu", weight_dropout=0.5
+    ),
+    "mc_dropout_irnet": Method(
+        "MC-Dropout (IR-Net)", _GAL, 1, 1, estimator="ede", weight_scale="power_of_two", feature_dropout=0.5
     ),
     "spindrop": Method(
         "SpinDrop", "Ahmed et al., IEEE JETCAS 13(1), 2023", 1, 1,

@@ -24,7 +24,14 @@ from lit_scaledrop.arguments import (
     resolved_config,
     resolved_method,
 )
-from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule, MTJVariation, RunCheckpoint, evaluation_with
+from lit_scaledrop.callbacks import (
+    CrossbarEnergy,
+    EpochLines,
+    EstimatorSchedule,
+    MTJVariation,
+    RunCheckpoint,
+    evaluation_with,
+)
 from lit_scaledrop.compilation import require_compiler
 from lit_scaledrop.evaluate import (
     CheckpointError,
@@ -235,10 +242,20 @@ class ScaleDropCLI(LightningCLI):
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
         method = self.model.method
         record = RunRecord(self.run_id, self.run, self.resolved, method, self.words, self.started, self.commit)
-        result = record.result(self.datamodule, training, how, metrics)
+        energy = self._energy(model.network)
+        result = record.result(self.datamodule, training, how, metrics | energy)
         tested = {f"test/{name}": value for name, value in metrics.items()}
         keep_or_write(result, self.run)
-        finish_loggers(self.trainer.loggers, tested, self.trainer.global_step)
+        finish_loggers(self.trainer.loggers, tested | energy, self.trainer.global_step)
+
+    def _energy(self, network: torch.nn.Module) -> dict[str, float]:
+        """Energy on the chip, where the callback that counts it is there."""
+        metrics: dict[str, float] = {}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, CrossbarEnergy):
+                shape = tuple(self.datamodule.test_set.images.shape[1:])
+                metrics |= callback.finish(self.trainer, network, shape)
+        return metrics
 
 
 def process_rank() -> int:

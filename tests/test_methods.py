@@ -117,6 +117,7 @@ CLOSED_FORMS = {
     ),
     "irnet": IRNET,
     "deep_ensemble_irnet": IRNET,
+    "mc_dropout_irnet": IRNET,
     "spindrop": IRNET,
     "spatial_spindrop": IRNET,
     "spinbayes": EDE_LAYER,
@@ -265,6 +266,7 @@ def test_random_bits_are_what_the_masks_draw(network, method):
         "mc_dropconnect": sum(m.weight.numel() for m in convs + linears),
         "mc_dropout_htanh": net.classifier.in_features,
         "mc_dropout_relu": net.classifier.in_features,
+        "mc_dropout_irnet": net.classifier.in_features,
     }
     if method == "spindrop":
         shapes = {}

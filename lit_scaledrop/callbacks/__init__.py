@@ -1,5 +1,6 @@
-"""Callbacks: what sets or watches something during training (`training`), and the chip's random bits (`variation`)."""
+"""Callbacks: of the training (`training`), the chip's random bits (`variation`) and its energy (`crossbar_energy`)."""
 
+from lit_scaledrop.callbacks.crossbar_energy import CrossbarEnergy
 from lit_scaledrop.callbacks.training import (
     EpochLines,
     EstimatorSchedule,
@@ -10,6 +11,7 @@ from lit_scaledrop.callbacks.training import (
 from lit_scaledrop.callbacks.variation import MTJVariation, evaluation_with
 
 __all__ = [
+    "CrossbarEnergy",
     "EpochLines",
     "EstimatorSchedule",
     "MTJVariation",

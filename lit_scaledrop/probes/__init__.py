@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lit_scaledrop.probes import (
     acceptance,
+    energy,
     histograms,
     noise,
     outliers,
@@ -34,6 +35,7 @@ class Probe:
 PROBES: dict[str, Probe] = {
     "table4": Probe(variation.parts, variation.measure),
     "table6": Probe(outliers.parts, outliers.measure),
+    "table8": Probe(energy.parts, energy.measure),
     "table9": Probe(acceptance.parts, acceptance.measure),
     "table10": Probe(shift.parts, shift.measure),
     "figure5": Probe(noise.parts, noise.measure),

@@ -1,6 +1,6 @@
 """A trained run, ready to be asked: its networks, the data it was trained for, and how its posterior is sampled."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Subject:
         device: where the networks run.
         limit: most images of each part; ``None`` takes all.
         on_batch: called with the images done and to do after each batch of a prediction, for progress.
+        model: arguments of the run's ``LitClassifier``, e.g. ``network`` and ``width``.
 
     Attributes:
         suites: title, kind, source, fingerprint and number of images of each suite that was asked for, by its name.
@@ -45,10 +46,11 @@ class Subject:
         device: torch.device | str = "cpu",
         limit: int | None = None,
         on_batch: Callable[[int, int], None] | None = None,
+        model: Mapping[str, Any] | None = None,
     ) -> None:
         self.networks = [network.to(device).eval() for network in networks]
         self.data, self.evaluation, self.device, self.limit = data, evaluation, device, limit
-        self.on_batch = on_batch
+        self.on_batch, self.model = on_batch, dict(model or {})
         self.suites: dict[str, dict[str, Any]] = {}
         self._posteriors: dict[int, PosteriorPredictive] = {}
 

@@ -26,6 +26,7 @@ SCHEMES = {
     "spindrop": "spindrop",
     "spatial_spindrop": "spatial_spindrop",
     "mc_dropout_relu": "mc_dropout",
+    "mc_dropout_irnet": "mc_dropout",
     "mc_dropconnect": "dropconnect",
     "fp": "none",
     "irnet": "none",
@@ -107,7 +108,7 @@ def test_modules_are_the_bits_that_are_drawn(network, method):
     assert sorted(count.draws for count in counts) == sorted(drawn.values()) == sorted(reported.values())
     # the trace saw the same, at the layer that the module belongs to
     traced = {layer.name: layer.random_bits for layer in layers if layer.random_bits}
-    if method != "mc_dropout_relu":
+    if SCHEMES[method] != "mc_dropout":
         assert traced == {count.layer: count.draws for count in counts}
     assert sum(traced.values()) == sum(drawn.values())
 

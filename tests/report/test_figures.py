@@ -112,7 +112,17 @@ def reliability(accuracy, entropy):
     return rows
 
 
-MADE = {maker.__name__: maker for maker in (figure5, figure6, figure7, posterior, threshold, reliability)}
+def energy(_accuracy, _entropy):
+    rows = {}
+    for real, parts in (("digital", 3), ("binary", 2), ("excluded", 2)):
+        for adc, each in (("neurosim", 20.0), ("isaac", 70.0), ("mnsim", 600.0), ("murmann", 2.0)):
+            energies = dict(zip(("adc", "scale_multiplier", "digital_mac")[:parts], (each, 50.0, 300.0), strict=False))
+            head = f"energy/loop/{real}/{adc}/hw/energy_nj"
+            rows |= {head: sum(energies.values())} | {f"{head}/{name}": value for name, value in energies.items()}
+    return rows
+
+
+MADE = {maker.__name__: maker for maker in (figure5, figure6, figure7, posterior, threshold, reliability, energy)}
 
 
 def results(make, name, networks=("resnet20",), methods=tuple(METHODS), seeds=(1,), **changes):
@@ -137,6 +147,7 @@ SHOWN = {
     "posterior": {"methods": ("Proposed", "MC-Dropout (HTanh)")},
     "threshold": {"methods": ("Proposed", "MC-Dropout (HTanh)")},
     "reliability": {"networks": ("resnet20", "vgg_small")},
+    "energy": {"networks": ("lenet5", "vgg_small"), "methods": ("Proposed",)},
 }
 
 
