@@ -178,8 +178,8 @@ def test_trained_and_evaluated_with_variation(place, monkeypatch, capsys):
     assert result.evaluation["variation"] == {
         "sigma": 0.3, "device": None, "redraw": "use", "chip": None, "within": "clipped",
     }  # fmt: skip
-    logged = {name: value for name, value in result.training["logged"].items() if name.startswith("hw/")}
-    assert logged.keys() == {name for name in METRICS if name.startswith("hw/")}
+    logged = {name: value for name, value in result.training["logged"].items() if name.startswith("hw/p_")}
+    assert logged.keys() == {name for name in METRICS if name.startswith("hw/p_")}
     assert 0 <= logged["hw/p_min"] < logged["hw/p_shift"] < logged["hw/p_max"] <= 1
     # the checkpoint, asked again
     shutil.copy(only("runs/quick/tiny/*/checkpoints/best*.ckpt"), "a.ckpt")
