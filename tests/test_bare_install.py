@@ -27,9 +27,9 @@ import torch
 import lit_scaledrop.cli, lit_scaledrop.evaluate, lit_scaledrop.metrics, lit_scaledrop.posterior, datamodules
 from lit_scaledrop.__main__ import main
 datamodules.write_fake_cifar10("data", 300, 50)
-code = main(["fit", "--profile", "cpu", "--data.root=data", "--data.checksums=recorded", "--data.batch_size=64",
-             "--trainer.max_epochs=1", "--model.network=lenet5", "--model.compile_network=false",
-             "--evaluation.samples=2", "--trainer.precision=32-true"])
+code = main(["fit", "--profile", "cpu", "--data=CIFAR10DataModule", "--data.root=data", "--data.checksums=recorded",
+             "--data.batch_size=64", "--trainer.max_epochs=1", "--model.network=lenet5",
+             "--evaluation.samples=2"])
 assert code == 0, code
 assert not {m.split(".")[0] for m in sys.modules} & ABSENT
 '''
@@ -41,4 +41,4 @@ def test_fit_without_anything_else_installed(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "wandb is not installed" in done.stderr
-    assert len(list(tmp_path.glob("results/cpu/single/*.json"))) == 1
+    assert len(list(tmp_path.glob("results/cpu/lenet5/*.json"))) == 1

@@ -1,6 +1,7 @@
 """Energy of networks: whose masks are counted, what a key means, and Table VIII's probe."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import yaml
 from hardware.adc import ADC_MODELS, build_adc
 from hardware.energy import Chip
 from hardware.presets import FOLDER, components, published
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.assessment import plan_assessment
 from lit_scaledrop.energy import REAL_LAYERS, energy_metrics, estimate_energy, image_shape, keep_masks, slug
 from lit_scaledrop.energy_figure import draw_energy
 from lit_scaledrop.evaluation import Evaluation
@@ -22,6 +25,7 @@ from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.probes import PROBES, Subject
 from lit_scaledrop.report.energies import CONSTANTS, UNITS_NJ
 from lit_scaledrop.report.published import published as published_table
+from lit_scaledrop.report.results import read_result
 
 
 def lenet5(method="proposed", width=1.0):
@@ -166,6 +170,29 @@ def test_probe_refuses_ensembles_and_enumerations():
     exact = subject(evaluation=replace(made.evaluation, execution="exact"))
     with pytest.raises(ValueError, match="enumeration"):
         PROBES["table8"].measure(exact, "energy/loop")
+
+
+def test_assess_records_accuracy_and_energy(place, finished):
+    """Of the tiny run, half as wide as the topology."""
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    assert main(["assess", "--probe", "table8", "--config", "tiny.yaml", "--evaluation.samples=10"]) == 0
+    (path,) = place.glob("results/quick/table8/*.json")
+    result = read_result(path)
+    network = lenet5()
+    report = estimate_energy(network, (1, 32, 32), plan_of(network)).report()
+    assert result.metrics["energy/loop/digital/isaac/hw/energy_nj"] == pytest.approx(report.energy_pj / 1e3)
+    assert 0 <= result.metrics["clean/cls/acc"] <= 1
+    assert result.evaluation["samples"] == 10
+
+
+@pytest.mark.parametrize(("profile", "data"), [("quick", "Digits"), ("cpu", "MNIST"), ("paper", "MNIST")])
+def test_lenet5_is_trained_on_mnist_beside_table3(place, profile, data):
+    plan = plan_assessment(["--probe=table8", "--profile", profile, "--row", "lenet5/proposed"]).plan
+    assert plan.run.study == "lenet5"
+    assert plan.resolved["data"]["class_path"] == f"datamodules.{data}DataModule"
+    assert plan.build().model.hparams["in_channels"] == (1 if data == "MNIST" else 3)
+    vgg = plan_assessment(["--probe=table8", "--profile", profile, "--row", "vgg_small/proposed"]).plan
+    assert vgg.run.study == "table3"
 
 
 # --- docs/hardware.md ---
