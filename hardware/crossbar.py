@@ -73,9 +73,11 @@ class CrossbarLayer(nn.Module):
         self.kernel = tuple(weight.shape[2:]) or (1, 1)
         self.linear = weight.dim() == 2
         self.pads = _pads(padding, self.kernel, self.dilation, self.stride)
-        signs, factor = _signs(weight.detach())
+        # on the CPU: a generator makes the same chip for every device
+        signs, factor = _signs(weight.detach().cpu())
         self.register_buffer("factor", factor, persistent=False)
         self._store(signs.reshape(*signs.shape[:2], *self.kernel), generator)
+        self.to(weight.device)
 
     def _store(self, weight: Float[Tensor, "out channels kh kw"], generator: torch.Generator) -> None:
         """Conductances of each tile as kernels of a convolution, zero where the tile has no cell."""
@@ -122,7 +124,7 @@ class CrossbarLayer(nn.Module):
         #: lowest value and step of each tile's converters
         self.scale = [(low, max(1.0, (high - low) / codes)) for low, high in ranges]
 
-    def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "rows ..."]:
         """The layer's sums."""
         x, on, level = _three_states(self.input_estimator(input))
         leading = x.shape[:-1]

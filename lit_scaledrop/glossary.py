@@ -45,6 +45,8 @@ METRICS: dict[str, MetricEntry] = {
     "sel/ar": MetricEntry("Share of accepted predictions that are correct, 0 to 1.", True),
     "sel/aurc": MetricEntry("Area under the risk-coverage curve, inputs ordered by confidence, 0 to 1.", False),
     "sel/coverage_at_risk_5": MetricEntry("Most confident share of inputs with an error of at most 5 %, 0 to 1.", True),
+    "chip/same_logits": MetricEntry("Share of inputs whose logits on a chip are those of the digital network.", True),
+    "chip/same_class": MetricEntry("Share of inputs whose class on a chip is that of the digital network.", True),
 } | {
     f"ood/{key}/{score}": MetricEntry(text.format(name), better)
     for key, (text, better) in _DETECTION.items()
