@@ -99,7 +99,7 @@ def convert(
     >>> print(convert(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), *hidden, nn.Linear(64, 2)), input_shape=(1, 8, 8)))
     layer  before  after                                      why
     0      Conv2d  Conv2d                                     first layer
-    1      ReLU    Hardtanh                                   a sign needs both signs
+    1      ReLU    Clip                                       a sign needs both signs
     2      Conv2d  BinaryConv2d + ScaleDropout + ChannelBias  1-bit weights and inputs
     3      ReLU    ReLU                                       behind the last binary layer
     5      Linear  Linear                                     last layer

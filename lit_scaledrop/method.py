@@ -12,6 +12,7 @@ from torch import nn
 
 from lit_scaledrop.layers.binarization import BINARIZATIONS
 from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear, WeightScale
+from lit_scaledrop.layers.clip import Clip
 from lit_scaledrop.layers.distribution_loss import DistributionLoss
 from lit_scaledrop.layers.dropconnect import DropConnectConv2d, DropConnectLinear
 from lit_scaledrop.layers.dropout import MCDropout
@@ -200,7 +201,7 @@ class Method:
         """Nonlinearity behind a block."""
         if self.activation == "relu":
             return nn.ReLU()
-        clip = nn.Hardtanh(0.0, 1.0) if self.activation == "unit" else nn.Hardtanh()
+        clip = Clip(0.0, 1.0) if self.activation == "unit" else Clip()
         return nn.Sequential(DistributionLoss(self.distribution_loss), clip) if self.distribution_loss else clip
 
     def feature_layer(self, num_features: int) -> nn.Module:

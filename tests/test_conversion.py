@@ -89,7 +89,7 @@ def test_the_table_says_what_changed_and_what_was_left():
     assert why["fc"].why == "last layer"
     assert why["layer2.0.downsample.0"].why == "kept as asked"
     assert why["layer4.1.conv2"].after == "BinaryConv2d + ScaleDropout"
-    assert why["relu"].after == "Hardtanh"
+    assert why["relu"].after == "Clip"
     assert len([c for c in conversion.changes if c.after.startswith("Binary")]) == 16
     # nothing rectified reaches a sign
     assert not [m for m in conversion.network.modules() if isinstance(m, nn.ReLU)]

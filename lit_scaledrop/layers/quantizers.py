@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.binary import binary_sign
+from lit_scaledrop.layers.binary import binary_sign, window
 from lit_scaledrop.shapes import Float
 
 
@@ -89,6 +89,20 @@ class DoReFaWeight(nn.Module):
         return straight_through(weight, weight.abs().mean() * binary_sign(weight))
 
 
+class _UnitRound(torch.autograd.Function):
+    """Keeps the input, which the layer before keeps as well, and no mask of bytes, as ``window`` says."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1).round()
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad[0] * window(x, 0.0, 1.0)
+
+
 class DoReFaInput(nn.Module):
     """DoReFa-Net's 1-bit activations (eq. 5, 9-11): clip to [0, 1] and round, so that the two states are 0 and 1.
 
@@ -98,7 +112,7 @@ class DoReFaInput(nn.Module):
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Binarize to 0 and 1."""
-        return straight_through(x, x.clamp(0, 1).round(), ((x >= 0) & (x <= 1)).to(x.dtype))
+        return _UnitRound.apply(x)
 
 
 class LABWeight(nn.Module):
