@@ -81,7 +81,8 @@ class CrossbarLayer(nn.Module):
 
     def _store(self, weight: Float[Tensor, "out channels kh kw"], generator: torch.Generator) -> None:
         """Conductances of each tile as kernels of a convolution, zero where the tile has no cell."""
-        channels, area = weight.shape[1], math.prod(self.kernel)
+        channels, height, width = weight.shape[1:]
+        area = height * width
         # the crossbars' rows, each as the number of its weight in a flattened kernel
         order = torch.arange(channels * area)
         if self.crossbar.mapping == "kernel_split":
@@ -96,7 +97,7 @@ class CrossbarLayer(nn.Module):
                 for block in rows
             ]
             match, miss = (torch.cat([pair[side] for pair in pairs]) for side in (0, 1))
-            box = _box(places, (channels, *self.kernel))
+            box = _box(places, (channels, height, width))
             self.boxes.append(box)
             # the digital layer's number of matches is (x w + n) / 2
             held = {"difference": (match - miss) / 2, "lines": torch.ones(self.groups, len(places))}
@@ -104,7 +105,7 @@ class CrossbarLayer(nn.Module):
                 held["common"] = (match + miss) / 2
             for name, cells in held.items():
                 kernel = cells.new_zeros(len(cells), len(order)).index_copy_(1, places, cells)
-                kernel = kernel.unflatten(1, (channels, *self.kernel))[:, *box].contiguous()
+                kernel = kernel.unflatten(1, (channels, height, width))[:, *box].contiguous()
                 self.register_buffer(f"{name}_{tile}", kernel, persistent=False)
         self.observed: list[tuple[float, float]] | None = None
         self._kept: tuple[object, tuple[list[Tensor], Tensor]] | None = None

@@ -10,6 +10,7 @@ from torch import nn
 from datamodules import ImageDataModule
 from datamodules.loading import ImageArrays
 from hardware.crossbar import CrossbarLayer
+from hardware.presets import load_device
 from lit_scaledrop.evaluate import Evaluation
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.methods import METHODS
@@ -113,13 +114,12 @@ def test_what_is_measured():
 
 def test_fewer_bits_than_the_columns_need_show():
     made = subject()
-    spans = [2**7 * step if step > 1 else None for layer in layers(on_chip(made, "adc/7")) for _, step in layer.scale]
-    assert set(spans) == {None}  # seven bits are enough for the ranges of all tiles
-    steps = {
+    coarsest = {
         bits: max(step for layer in layers(on_chip(made, f"adc/{bits}")) for _, step in layer.scale)
-        for bits in (5, 4, 3, 2)
+        for bits in (7, 6, 5, 4, 3)
     }
-    need = max((bits for bits, step in steps.items() if step > 1)) + 1
+    need = min(bits for bits, step in coarsest.items() if step == 1)  # a code for each match in every range
+    assert 4 <= need < 7
     share = {bits: measured(made, f"adc/{bits}")["chip/same_logits"] for bits in (7, need, need - 1)}
     assert share[7] == share[need] > share[need - 1]
 
@@ -169,7 +169,8 @@ def test_half_of_the_stuck_devices_are_in_either_state():
     imperfect, number = chip._imperfections("stuck/0.03/2")
     assert (imperfect.stuck_p, imperfect.stuck_ap, number, imperfect.adc_bits) == (0.015, 0.015, 2, 8)
     assert chip._imperfections("adc/4")[0].adc_bits == 4
-    assert chip._imperfections("combined/3")[0].wire_resistance_ohm > 0
+    combined, number = chip._imperfections("combined/3")
+    assert (combined.conductance_cv, number) == (load_device("sot_80nm")[1].resistance_cv, 3)
 
 
 def test_members_of_an_ensemble_are_chips_of_their_own():

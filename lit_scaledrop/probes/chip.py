@@ -20,11 +20,12 @@ crossbars'.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
+from lit_scaledrop.execution import Execution
 from lit_scaledrop.ood import ood_metrics
 from lit_scaledrop.probes.subject import Subject
 
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
 ADC_BITS = (7, 6, 5, 4, 3, 2)
 CONDUCTANCE_CV = (0.05, 0.1, 0.2, 0.3)
 STUCK = (0.001, 0.01, 0.03)
-WIRE_OHM = (3.0, 10.0, 30.0)
+WIRE_OHM = (1.0, 3.0, 10.0)
 CHIPS = 3
-COMBINED = {"adc_bits": 6, "conductance_cv": 0.05, "stuck_p": 0.0005, "stuck_ap": 0.0005, "wire_resistance_ohm": 3.0}
-"""The device preset's variation of resistance; the others are assumed."""
+COMBINED = {"adc_bits": 6, "conductance_cv": 0.05, "stuck_p": 0.0005, "stuck_ap": 0.0005, "wire_resistance_ohm": 1.0}
+"""The variation is that of the device preset ``sot_80nm``; bits, stuck devices and wires are assumed."""
 SUITE = "uniform"
 """Inputs that should be detected: noise, which needs no data set."""
 CALIBRATION = 100
@@ -88,7 +89,7 @@ def on_chip(subject: Subject, part: str) -> Subject:
     if part == "digital":
         return subject  # after it is known that a crossbar can hold it
     subject.clean()  # chooses the execution, so that equal networks come out equal to the last bit
-    evaluation = replace(subject.evaluation, execution=subject.posterior().choice)
+    evaluation = replace(subject.evaluation, execution=cast(Execution, subject.posterior().choice))
     chip = Subject(networks, subject.data, evaluation, subject.device, subject.limit, subject.on_batch)
     if part != "ideal":
         images = subject.data.train_set.__getitems__(range(min(CALIBRATION, len(subject.data.train_set))))[0]

@@ -48,17 +48,20 @@ def chip_numbers(run: Result) -> Iterator[dict[str, Any]]:
         chips.setdefault((row["effect"], row["level"]), set()).add(row["chip"])
     for row in rows:
         count = len(chips[row["effect"], row["level"]])
-        yield {name: row[name] for name in ("effect", "level")} | {"chips": count} | {
-            name: row[name] for name in ("metric", "value")
-        }
+        yield (
+            {name: row[name] for name in ("effect", "level")}
+            | {"chips": count}
+            | {name: row[name] for name in ("metric", "value")}
+        )
 
 
 def draw_chips(frame: pd.DataFrame) -> "Figure":
     """Rows of panels for each topology: a column for each effect, from ideal at the left to what is worst."""
     topologies = frame.topology.unique()
     shown = [effect for effect in _EFFECTS if (frame.effect == effect).any()]
+    widths = [0.7 if effect == "combined" else 1 for effect in shown]
     title = "Binary networks on crossbars that are not ideal"
-    figure, axes = panels(len(topologies) * len(_ROWS), len(shown), 2.5, 2.1, title, sharey="row")
+    figure, axes = panels(len(topologies) * len(_ROWS), len(shown), 2.4, 2.0, title, sharey="row", width_ratios=widths)
     look = styles(frame.method)
     rows = [(topology, metric) for topology in topologies for metric in _ROWS]
     for row, (topology, metric) in zip(axes, rows, strict=True):
@@ -72,6 +75,8 @@ def draw_chips(frame: pd.DataFrame) -> "Figure":
             _axis(panel, of_topology, effect)
             if metric == next(iter(_ROWS)):
                 panel.set_title(_EFFECTS[effect][0])
+        low, high = row[0].get_ylim()
+        row[0].set_ylim(max(low, -4), min(high, 104))  # a deviation may reach where no share is
         name_row(row[0], f"{topology}\n{_ROWS[metric]}")
         label_ends(row[-1], ends)
     return figure
