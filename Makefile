@@ -16,12 +16,12 @@ export DATA PROFILE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-STUDIES := table3 table6 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
-.PHONY: help install install-dev test lint types unit $(STUDIES:%=reproduce-%) report data ablation-placement bench clean
+STUDIES := table3 table4 table6 table8 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
+.PHONY: help install install-dev test lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 report data ablation-placement bench clean
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
-	@echo "     reproduce-* except table3: [LIMIT=images of a part] [PARTS='clean,corrupted/*/5']"
+	@echo "     reproduce-* except table3 and table7: [LIMIT=images of a part] [PARTS='clean,corrupted/*/5']"
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 24
 
 install: $(VENV)/.installed  ## create .venv with all that training and evaluation need
@@ -56,7 +56,9 @@ unit: install-dev  ## tests and doctests on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 reproduce-table3:   ## train what is missing of Table III, then print it
-reproduce-table6:   ## out-of-distribution detection; trains what is missing of Table III, as all below
+reproduce-table4:   ## drop probabilities that vary; trains what is missing, as all below
+reproduce-table6:   ## out-of-distribution detection
+reproduce-table8:   ## energy of an image on the chip; LeNet-5 on MNIST, VGG-small
 reproduce-table9:   ## which test images the OOD rule accepts, and calibration
 reproduce-table10:  ## CIFAR-10-C, with and without re-normalization
 reproduce-figure5:  ## one image under growing noise
@@ -72,7 +74,7 @@ reproduce-hardware:     ## accuracy and detection against ADC bits, variation, s
 # The 35 chips of `hardware` get 1,000 images each (200 in the quick profile): 20 minutes for ResNet-20 on one core.
 comma := ,
 few = $(if $(filter cpu,$(PROFILE)),$(if $(filter hardware,$*),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(filter hardware,$*),200,500)))
-limit = $(or $(LIMIT),$(if $(filter table9 reliability,$*),,$(few)))
+limit = $(or $(LIMIT),$(if $(filter table8 table9 reliability,$*),,$(few)))
 parts = $(or $(PARTS),$(if $(filter cpu-table10,$(PROFILE)-$*),clean$(comma)corrupted/*$(comma)renormalized/*/5))
 asked = $(if $(filter table3,$*),,$(if $(limit),--limit=$(limit)) $(if $(parts),'--parts=$(parts)'))
 
@@ -81,6 +83,10 @@ $(STUDIES:%=reproduce-%): reproduce-%: install
 	@$(BIN)/scaledrop sweep sweeps/$*.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(patsubst %,'%',$(ONLY))) -- $(strip $(SPEED) $(asked)); status=$$?; \
 	$(BIN)/scaledrop report $* --profile $(PROFILE) --results $(RESULTS) && exit $$status
+
+reproduce-table7: install  ## dropout modules of every topology and method: number, area, power; trains nothing
+	@$(BIN)/scaledrop cost --profile $(PROFILE) --results $(RESULTS)
+	@$(BIN)/scaledrop report table7 --profile $(PROFILE) --results $(RESULTS)
 
 report: install  ## print Table III from the results that are there
 	@$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS)

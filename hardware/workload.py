@@ -7,6 +7,7 @@ and what is binary by a method ``binary_weight``: the hardware model knows no cl
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,6 +141,13 @@ def _bits(module: Any) -> int:
     return module.random_bits
 
 
+def _as_written(model: nn.Module) -> AbstractContextManager[object]:
+    """Run a compiled model as it is written: the trace has to see its operations."""
+    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    # the compiler takes a second to import, so only where there is something to hold back
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
 def trace_workload(
     model: nn.Module, input_shape: tuple[int, ...], is_binary: Callable[[nn.Module], bool] | None = None
 ) -> list[LayerShape]:
@@ -166,7 +174,7 @@ def trace_workload(
     parameter = next(model.parameters(), torch.zeros(()))
     try:
         model.eval()
-        with torch.no_grad(), state:
+        with _as_written(model), torch.no_grad(), state:
             model(torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
     finally:
         for hook in hooks:

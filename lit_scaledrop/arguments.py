@@ -16,14 +16,16 @@ from lightning.pytorch.cli import LightningArgumentParser
 import datamodules
 from lit_scaledrop.methods import Method, get_method, lookup
 from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.rows import expand_rows, last_value
+from lit_scaledrop.rows import expand_rows, expand_variation, last_value
 
 #: one switch for ``torch.compile`` and bf16, in every profile
 SPEEDS = {"--fast": "fast.yaml", "--no-fast": "slow.yaml"}
 #: help on the words that stand for configuration files, of which the parser knows nothing
 WORDS = (
     "Beside these: --profile NAME, the settings of a profile (quick, cpu, paper); --row NETWORK/METHOD, a row of Table "
-    "III; --fast, torch.compile and bf16 in any profile; --no-fast, eager fp32. Flags override all of them."
+    "III; --variation none|eval/X|train/X|both/X, a condition of Table IV, with X the standard deviation of the drop "
+    "probability or a device; --fast, torch.compile and bf16 in any profile; --no-fast, eager fp32. Flags override all "
+    "of them."
 )
 
 
@@ -31,7 +33,8 @@ def expand_configs(words: list[str]) -> list[str]:
     """Let ``--profile NAME`` stand for its YAML file, and find the package's own files by their short name.
 
     Without any ``--config``, a command begins with ``classify.yaml``. ``--row NETWORK/METHOD``, a row of Table III,
-    stands for both flags, since a sweep's grid is a product and the table is not. A profile may have an addition for a
+    stands for both flags, since a sweep's grid is a product and the table is not; so does ``--variation`` for a
+    condition of Table IV (:func:`lit_scaledrop.rows.expand_variation`). A profile may have an addition for a
     network, ``profile/NAME.NETWORK.yaml``, which comes right behind it where flags name that network.
 
     ``--fast`` and ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the
@@ -46,7 +49,7 @@ def expand_configs(words: list[str]) -> list[str]:
     split: list[str] = []
     for word in words:
         split += word.split("=", 1) if word.startswith(("--config=", "--profile=", "--row=")) else [word]
-    split = expand_rows(split)
+    split = expand_variation(expand_rows(split))
     network = last_value(split, "--model.network")
     expanded: list[str] = []
     rest = iter(split)
@@ -120,7 +123,7 @@ def require_validation(config: dict[str, Any]) -> None:
 def known_flags(parser: argparse.ArgumentParser) -> set[str]:
     """Flags of a command, those of the model and the data included."""
     flags = {flag for flag in parser._option_string_actions if flag.startswith("--")}
-    flags |= {"--profile", "--row", *SPEEDS}
+    flags |= {"--profile", "--row", "--variation", *SPEEDS}
     classes: dict[str, list[type]] = {"model": [LitClassifier], "data": list(datamodules.DATAMODULES.values())}
     for group, members in classes.items():
         for member in members:

@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
             _say_finished(assessment.path)
             return 0
         started, commit = datetime.now(UTC), provenance.commit()
-        subject = Subject(modules, data, assessment.evaluation, device, assessment.limit)
+        model = assessment.plan.resolved["model"]["init_args"]
+        subject = Subject(modules, data, assessment.evaluation, device, assessment.limit, model=model)
         measured, absent = _measure(assessment, subject, folder, parts)
         if not measured:
             raise ValueError(f"nothing could be measured: {'; '.join(absent.values())}")
@@ -165,6 +166,7 @@ def _how(assessment: Assessment, subject: Subject, measured: dict[str, MeasuredP
         "execution": posterior.choice or evaluation.execution,
         "scheme": evaluation.scheme,
         "uncovered": posterior.uncovered,
+        "variation": None if evaluation.variation is None else evaluation.variation.record(),
         "checkpoint": evaluation.checkpoint,
         **subject.rule,
         "limit": assessment.limit,

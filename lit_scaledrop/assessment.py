@@ -12,12 +12,14 @@ from lit_scaledrop.evaluate import Evaluation
 from lit_scaledrop.identity import SAME_NUMBERS, run_identity
 from lit_scaledrop.methods import lookup
 from lit_scaledrop.probes import PROBES
-from lit_scaledrop.rows import last_value
+from lit_scaledrop.rows import expand_variation, last_value
 from lit_scaledrop.training_cli import ScaleDropCLI
 
 #: raised when a probe comes to measure something else under the same name
 ASSESSMENT_VERSION = 1
 STUDY = "--run.study=table3"
+#: runs that were trained with variation are no rows of Table III
+VARIED_STUDY = "--run.study=variation"
 DESCRIPTION = """
 Measure a trained run of Table III on something and record it. The run is the one that fit with the same flags makes; it
 is trained first where its checkpoint is missing. The parts that are measured are kept, so the same command goes on
@@ -73,13 +75,15 @@ def plan_assessment(argv: list[str]) -> Assessment:
         ValueError: for an unknown probe, a bad limit, or flags that `fit` refuses.
     """
     own, flags = _parser().parse_known_args(argv)
+    flags = expand_variation(flags)
     lookup("probe", own.probe, PROBES)
     if own.limit is not None and own.limit < 1:
         raise ValueError(f"--limit is the most images of a part, at least 1, not {own.limit}")
-    asked = plan_fit([STUDY, *flags])
+    study = VARIED_STUDY if any("MTJVariation" in flag for flag in flags) else STUDY
+    asked = plan_fit([study, *flags])
     run_flags = _without_evaluation(flags)
-    plan = asked if run_flags == flags else plan_fit([STUDY, *run_flags])
-    evaluation = Evaluation(**asked.config["fit"]["evaluation"].as_dict())
+    plan = asked if run_flags == flags else plan_fit([study, *run_flags])
+    evaluation = asked.evaluation
     if last_value(flags, "--evaluation.execution") is None and evaluation.execution in SAME_NUMBERS:
         evaluation = replace(evaluation, execution="auto")
     only = tuple(sorted({pattern for pattern in (own.parts or "").split(",") if pattern}))

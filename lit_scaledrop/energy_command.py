@@ -6,86 +6,53 @@ differ by orders of magnitude, so every result comes with the band over them.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, get_args
-
-from torch import Tensor, nn
+from typing import get_args
 
 from hardware.adc import ADC_MODELS, AdcModel
-from hardware.energy import Chip, EnergyReport, Entry, RealLayers, network_energy
-from hardware.mapping import Crossbar, MappedLayer
-from hardware.mapping import Mapping as Layout
-from hardware.passes import Execution, passes_of
-from hardware.presets import Preset, components, published
-from hardware.workload import LayerShape, trace_workload
-from lit_scaledrop.layers.plans import draw_plan
-from lit_scaledrop.layers.sampling import MaskPlan, stochastic_layers
-from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from hardware.energy import Chip, EnergyReport, Entry, RealLayers
+from hardware.mapping import Crossbar, MappedLayer, Mapping
+from hardware.passes import Execution
+from hardware.presets import components, published
+from hardware.workload import LayerShape
+from lit_scaledrop.energy import REAL_LAYERS, UNITS, Band, Estimate, estimate_energy, image_shape, in_unit
+from lit_scaledrop.energy_figure import draw_energy
 from lit_scaledrop.methods import get_method
 from lit_scaledrop.networks import build_network
-
-REAL_LAYERS: tuple[RealLayers, ...] = get_args(RealLayers)
-#: reports by treatment of the real layers and by model of the converters
-Band = Mapping[tuple[RealLayers, AdcModel], EnergyReport]
-UNITS = {"pJ": 1.0, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9}
-
-
-def keep_masks(network: nn.Module, plan: MaskPlan) -> dict[str, Tensor]:
-    """Keep bits of a plan as the hardware model takes them: one row a pass, for a scale one column or one a channel.
-
-    Raises:
-        ValueError: for a plan that was enumerated: its masks are no passes.
-    """
-    if plan.weights is not None:
-        raise ValueError("the masks of an enumeration are no passes of a chip: draw a plan")
-    layers = stochastic_layers(network)
-    return {
-        name: draws[:, 0] if isinstance(layers[name], ScaleDropout) else draws.flatten(1)
-        for name, draws in plan.draws.items()
-    }
-
-
-def energy_report(
-    layers: Sequence[LayerShape],
-    passes: int,
-    masks: Mapping[str, Tensor],
-    chip: Chip | None = None,
-    preset: Preset | None = None,
-    execution: Execution = "loop",
-) -> EnergyReport:
-    """Energy of T passes over one image: :func:`hardware.energy.network_energy` of the masks' use of the layers."""
-    return network_energy(layers, passes_of(layers, passes, masks, execution), chip, preset)
+from lit_scaledrop.posterior import PosteriorPredictive
 
 
 def main(argv: list[str]) -> int:
     """Print the energy of a network."""
     arguments = _parser().parse_args(argv)
     method = get_method(arguments.method)
-    channels = arguments.in_channels or (1 if arguments.network == "lenet5" else 3)
+    channels = arguments.in_channels or image_shape(arguments.network)[0]
     network = build_network(arguments.network, method, arguments.classes, channels, arguments.width)
-    layers = trace_workload(network, (channels, 32, 32))
-    passes = arguments.passes if method.stochastic else 1
-    masks = keep_masks(network, draw_plan(network, passes, arguments.seed))
-    preset = components(arguments.preset)
     geometry = Crossbar(arguments.rows, arguments.columns, arguments.columns_per_adc, arguments.mapping)
-    chip = Chip(geometry, arguments.adc, arguments.adc_bits, real_layers=arguments.real_layers)
-    uses = passes_of(layers, passes, masks, arguments.execution)
-    report = network_energy(layers, uses, chip, preset)
-    band = {
-        (real, adc): network_energy(layers, uses, replace(chip, adc=adc, real_layers=real), preset)
-        for real in REAL_LAYERS
-        for adc in ADC_MODELS
-    }
+    plan = PosteriorPredictive(network, arguments.passes, arguments.seed).plans[0]
+    estimate = estimate_energy(
+        network,
+        (channels, 32, 32),
+        plan,
+        chip=Chip(geometry, arguments.adc, arguments.adc_bits, real_layers=arguments.real_layers),
+        preset=components(arguments.preset),
+        execution=arguments.execution,
+    )
+    report, band, passes = estimate.report(), estimate.band(), plan.samples
     title = f"{arguments.network}, {method.label}, one {channels}x32x32 image, T = {passes}, {arguments.execution}"
-    _print(title, report, layers, chip, band)
+    _print(title, report, estimate, band)
     reference = arguments.network in published() and arguments.width == 1 and passes == 10
     if reference and method.scale is not None:
         print(_against_paper(arguments.network, band, arguments.real_layers, arguments.adc))
     if arguments.figure:
-        draw_energy(report, title, arguments.figure)
+        draw_energy(report, title).savefig(arguments.figure, metadata=_undated(arguments.figure))
         print(f"figure: {arguments.figure}")
     return 0
+
+
+def _undated(path: str) -> dict[str, None] | None:
+    return {"Date": None} if path.endswith(".svg") else None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--adc", choices=ADC_MODELS, default="isaac", help="model of the converters (%(default)s)")
     parser.add_argument("--adc-bits", type=int, help="bits of the converters (default: what exact sums need)")
-    parser.add_argument("--mapping", choices=get_args(Layout), default="unrolled", help="layout (%(default)s)")
+    parser.add_argument("--mapping", choices=get_args(Mapping), default="unrolled", help="layout (%(default)s)")
     parser.add_argument("--rows", type=int, default=128, help="of a crossbar (default: %(default)s)")
     parser.add_argument("--columns", type=int, default=128, help="of a crossbar (default: %(default)s)")
     parser.add_argument("--columns-per-adc", type=int, default=8, help="sharing a converter (default: %(default)s)")
@@ -115,21 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def in_unit(energy_pj: float) -> str:
-    """Energy with a unit that keeps the number readable.
-
-    >>> in_unit(181e3), in_unit(0.5)
-    ('181 nJ', '0.5 pJ')
-    """
-    unit = _unit(energy_pj)
-    return f"{energy_pj / UNITS[unit]:.3g} {unit}"
-
-
-def _unit(energy_pj: float) -> str:
-    return max((name for name, size in UNITS.items() if energy_pj >= size), key=UNITS.__getitem__, default="pJ")
-
-
-def _print(title: str, report: EnergyReport, layers: Sequence[LayerShape], chip: Chip, band: Band) -> None:
+def _print(title: str, report: EnergyReport, estimate: Estimate, band: Band) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -150,7 +103,7 @@ def _print(title: str, report: EnergyReport, layers: Sequence[LayerShape], chip:
     total = replace(total, area_um2=report.area_um2)
     parts = [(e.component, e, [f"{e.operations:,.0f}"]) for e in report.by_component()]
     console.print(table("component", [*parts, ("total", total, [""])], ["operations"]))
-    tiles = {layer.name: _tiles(layer, chip) for layer in layers}
+    tiles = {layer.name: _tiles(layer, estimate.chip) for layer in estimate.layers}
     places = [(e.layer, e, tiles.get(e.layer, ["", ""])) for e in report.by_layer()]
     console.print(table("layer", [*places, ("total", total, ["", ""])], ["tiles", "used"]))
     models = Table(title="band over ADC models", title_justify="left")
@@ -190,47 +143,3 @@ def _against_paper(network: str, band: Band, real: RealLayers, adc: AdcModel) ->
     meets = f"{needed:.2f} pJ would meet the paper" if needed > 0 else "which already is more than the paper has"
     lines.append(f"a conversion takes {mean_pj:.2f} pJ, all else together {in_unit(others_pj)}; {meets}")
     return "\n".join(lines)
-
-
-def draw_energy(report: EnergyReport, title: str, path: str) -> None:
-    """Stacked bars, one a layer, a color for each component.
-
-    Args:
-        report: breakdown.
-        title: heading.
-        path: file; its ending says the format.
-    """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    layers = [entry.layer for entry in report.by_layer() if entry.energy_pj]
-    ranked = sorted(report.by_component(), key=lambda entry: -entry.energy_pj)
-    large = [entry.component for entry in ranked if entry.energy_pj >= 0.005 * report.energy_pj]
-    small = [entry.component for entry in ranked if entry.component not in large and entry.energy_pj]
-    unit = _unit(report.energy_pj)
-    energy: dict[tuple[str, str], float] = {}
-    for entry in report.entries:
-        key = (entry.layer, entry.component if entry.component in large else "other")
-        energy[key] = energy.get(key, 0.0) + entry.energy_pj / UNITS[unit]
-    figure, axes = plt.subplots(figsize=(7.5, 1.6 + 0.32 * len(layers)), layout="constrained")
-    left = [0.0] * len(layers)
-    palette: Any = mpl.colormaps["tab10"]
-    for index, component in enumerate([*large, *(["other"] if small else [])]):
-        widths = [energy.get((layer, component), 0.0) for layer in layers]
-        color = "0.6" if component == "other" else palette(index % 10)
-        total = sum(widths)
-        axes.barh(layers, widths, left=left, color=color, label=f"{component} ({total:.3g} {unit})", height=0.7)
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    axes.margins(y=0.01)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"energy an image ({unit}), total {in_unit(report.energy_pj)}")
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
-    plt.close(figure)
-
-
-__all__ = ["draw_energy", "energy_report", "in_unit", "keep_masks", "main"]

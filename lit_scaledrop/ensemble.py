@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from lit_scaledrop import provenance
 from lit_scaledrop.evaluate import (
     CheckpointError,
-    Evaluation,
     evaluate_network,
     evaluation_device,
     load_classifier,
@@ -79,14 +78,13 @@ def fit_ensemble(
     method, config = plan.method, plan.resolved
     assert method is not None
     record = RunRecord(plan.run_id, plan.run, config, method, plan.words, datetime.now(UTC), provenance.commit())
-    evaluation = Evaluation(**plan.config["fit"]["evaluation"].as_dict())
     members = train_members(plan, fit, replan)
     models = [load_classifier(member.checkpoint) for member in members]
     data = plan.build().data
     metrics, how = evaluate_network(
         [model.network for model in models],
         normalized_test_set(data),
-        evaluation,
+        plan.evaluation,
         data.num_classes,
         evaluation_device(config["trainer"].get("accelerator")),
     )

@@ -5,20 +5,17 @@ import hashlib
 import io
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.functional import Interpolation
-from lit_scaledrop.layers.plans import Scheme
+from lit_scaledrop.evaluation import Evaluation, build_posterior
 from lit_scaledrop.layers.sampling import StochasticLayer
 from lit_scaledrop.layers.scale_dropout import check_probability
 from lit_scaledrop.metrics import classification_metrics
 from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.posterior import Execution, PosteriorPredictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.report.results import write_atomic
 from lit_scaledrop.shapes import Float, Int
@@ -26,35 +23,6 @@ from lit_scaledrop.shapes import Float, Int
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be read, or belongs to another network."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How a trained network is evaluated."""
-
-    samples: int = 20
-    """passes T of a Bayesian network; a deterministic one makes one"""
-    seed: int = 0
-    """seed of the mask plan"""
-    execution: Execution = "loop"
-    """how the passes are run: loop, folded and shared give the same numbers, exact takes all masks; auto chooses"""
-    quantile: float = 0.1
-    """quantile over the passes in the OOD rule (paper eq. 26)"""
-    threshold: float = 0.95
-    """an input is out of distribution when the rule's confidence is below it"""
-    interpolation: Interpolation = "linear"
-    """between the two passes next to the quantile"""
-    checkpoint: Literal["best", "last"] = "best"
-    """best accuracy on the validation split, or the last epoch"""
-    scheme: Scheme = "iid"
-    """how the T passes are drawn: independent, stratified or systematic"""
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"evaluation.samples (T) must be at least 1, got {self.samples}")
-        for name in ("quantile", "threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"evaluation.{name} must lie in [0, 1], got {getattr(self, name)}")
 
 
 def evaluate_network(
@@ -79,9 +47,7 @@ def evaluate_network(
     members = [networks] if isinstance(networks, nn.Module) else networks
     for member in members:
         member.to(device)
-    posterior = PosteriorPredictive(
-        members, evaluation.samples, evaluation.seed, evaluation.execution, scheme=evaluation.scheme
-    )
+    posterior = build_posterior(members, evaluation)
     metrics = classification_metrics(
         num_classes,
         quantile=evaluation.quantile,
@@ -101,6 +67,7 @@ def evaluate_network(
         "execution": posterior.choice,
         "scheme": evaluation.scheme,
         "uncovered": posterior.uncovered,
+        "variation": None if evaluation.variation is None else evaluation.variation.record(),
         "checkpoint": evaluation.checkpoint,
         "images": images,
         "seconds": round(time.perf_counter() - start, 2),

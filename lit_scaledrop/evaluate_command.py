@@ -21,6 +21,7 @@ from lit_scaledrop.layers.plans import Scheme
 from lit_scaledrop.methods import lookup
 from lit_scaledrop.posterior import Execution
 from lit_scaledrop.report.results import write_atomic
+from lit_scaledrop.variation import Redraw, Within
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,6 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scheme", choices=get_args(Scheme), default="iid", help="how they are drawn")
     parser.add_argument("--interpolation", choices=get_args(Interpolation), default="linear", help="of the quantile")
+    parser.add_argument("--sigma", type=float, default=0.0, help="standard deviation of p (paper eq. 24)")
+    parser.add_argument("--mtj", help="the junction whose spread moves p, e.g. sot_80nm, in place of --sigma")
+    parser.add_argument("--redraw", choices=get_args(Redraw), default="use", help="p for each pass, or of one chip")
+    parser.add_argument("--chip", type=int, default=0, help="seed of the finished chip")
+    parser.add_argument("--within", choices=get_args(Within), default="clipped", help="how sigma stays in [0, 1]")
     parser.add_argument("--p", type=float, help="drop probability at test time, in place of the trained one")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="write the metrics to this JSON file as well")
@@ -60,6 +66,11 @@ def main(argv: list[str]) -> int:
         arguments.threshold,
         arguments.interpolation,
         scheme=arguments.scheme,
+        sigma=arguments.sigma,
+        mtj=arguments.mtj,
+        redraw=arguments.redraw,
+        chip=arguments.chip,
+        within=arguments.within,
     )
     module = datamodules.DATAMODULES[lookup("data set", arguments.data, datamodules.DATAMODULES)](root=arguments.root)
     models = [load_classifier(path) for path in arguments.checkpoints]

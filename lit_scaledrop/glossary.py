@@ -24,31 +24,72 @@ _DETECTION = {
     "aupr": ("OOD detection by {}: average precision, OOD positive, 0 to 1.", True),
     "fpr95": ("Share of in-distribution inputs flagged where {} flags 95 % of OOD inputs.", False),
 }
-
-METRICS: dict[str, MetricEntry] = {
-    "cls/acc": MetricEntry("Share of examples whose most probable class is right, 0 to 1.", True),
-    "cls/nll": MetricEntry("Negative log-likelihood of the right class under the mean prediction, nats.", False),
-    "cls/brier": MetricEntry("Squared distance of the mean prediction to the one-hot target, 0 to 2.", False),
-    "cal/ece": MetricEntry("Expected calibration error of the top class, 15 equal-width bins, 0 to 1.", False),
-    "unc/predictive_entropy": MetricEntry("Entropy of the mean prediction: total uncertainty, nats.", None),
-    "unc/expected_entropy": MetricEntry("Mean entropy of the samples: uncertainty within one sample, nats.", None),
-    "unc/mutual_information": MetricEntry("Predictive minus expected entropy: disagreement, nats.", None),
-    "ood/rate": MetricEntry("Share of inputs that the quantile rule calls out-of-distribution, 0 to 1.", None),
-    "cls/error": MetricEntry("Share of examples whose most probable class is wrong, 0 to 1.", False),
-    "cal/adaptive_ece": MetricEntry(
-        "Calibration error of the top class, 15 bins of equally many examples, 0 to 1.", False
-    ),
-    "sel/accept": MetricEntry("Share of inputs that the quantile rule accepts, 0 to 1.", None),
-    "sel/reject": MetricEntry("Share of inputs that the quantile rule rejects, 0 to 1.", None),
-    "sel/tpr": MetricEntry("Share of correct predictions that the rule accepts, 0 to 1.", True),
-    "sel/tnr": MetricEntry("Share of wrong predictions that the rule rejects, 0 to 1.", True),
-    "sel/ar": MetricEntry("Share of accepted predictions that are correct, 0 to 1.", True),
-    "sel/aurc": MetricEntry("Area under the risk-coverage curve, inputs ordered by confidence, 0 to 1.", False),
-    "sel/coverage_at_risk_5": MetricEntry("Most confident share of inputs with an error of at most 5 %, 0 to 1.", True),
-    "chip/same_logits": MetricEntry("Share of inputs whose logits on a chip are those of the digital network.", True),
-    "chip/same_class": MetricEntry("Share of inputs whose class on a chip is that of the digital network.", True),
-} | {
-    f"ood/{key}/{score}": MetricEntry(text.format(name), better)
-    for key, (text, better) in _DETECTION.items()
-    for score, name in _SCORES.items()
+_COMPONENTS = {
+    "input_fetch": "fetching input bits",
+    "word_lines": "word lines",
+    "crossbar": "the crossbars' cells",
+    "adc": "analog-to-digital converters",
+    "adder": "adding the partial sums of crossbars",
+    "digital_mac": "multiply-accumulates of layers that are not binary",
+    "weight_memory": "reading the weights of layers that are not binary",
+    "scale_memory": "reading scales",
+    "multiplexer": "choosing scale or bypass",
+    "scale_multiplier": "multiplying by scales",
+    "skip_adder": "adding skips",
+    "skip_buffer": "keeping skips",
+    "comparator": "comparing with thresholds",
+    "dropout_module": "the dropout modules' draws",
+    "prefix_buffer": "keeping activations that passes share",
+    "averaging": "the mean over the passes",
 }
+
+METRICS: dict[str, MetricEntry] = (
+    {
+        "cls/acc": MetricEntry("Share of examples whose most probable class is right, 0 to 1.", True),
+        "cls/nll": MetricEntry("Negative log-likelihood of the right class under the mean prediction, nats.", False),
+        "cls/brier": MetricEntry("Squared distance of the mean prediction to the one-hot target, 0 to 2.", False),
+        "cal/ece": MetricEntry("Expected calibration error of the top class, 15 equal-width bins, 0 to 1.", False),
+        "unc/predictive_entropy": MetricEntry("Entropy of the mean prediction: total uncertainty, nats.", None),
+        "unc/expected_entropy": MetricEntry("Mean entropy of the samples: uncertainty within one sample, nats.", None),
+        "unc/mutual_information": MetricEntry("Predictive minus expected entropy: disagreement, nats.", None),
+        "ood/rate": MetricEntry("Share of inputs that the quantile rule calls out-of-distribution, 0 to 1.", None),
+        "cls/error": MetricEntry("Share of examples whose most probable class is wrong, 0 to 1.", False),
+        "cal/adaptive_ece": MetricEntry(
+            "Calibration error of the top class, 15 bins of equally many examples, 0 to 1.", False
+        ),
+        "sel/accept": MetricEntry("Share of inputs that the quantile rule accepts, 0 to 1.", None),
+        "sel/reject": MetricEntry("Share of inputs that the quantile rule rejects, 0 to 1.", None),
+        "sel/tpr": MetricEntry("Share of correct predictions that the rule accepts, 0 to 1.", True),
+        "sel/tnr": MetricEntry("Share of wrong predictions that the rule rejects, 0 to 1.", True),
+        "sel/ar": MetricEntry("Share of accepted predictions that are correct, 0 to 1.", True),
+        "sel/aurc": MetricEntry("Area under the risk-coverage curve, inputs ordered by confidence, 0 to 1.", False),
+        "sel/coverage_at_risk_5": MetricEntry(
+            "Most confident share of inputs with an error of at most 5 %, 0 to 1.", True
+        ),
+        "hw/same_logits": MetricEntry(
+            "Share of inputs whose logits on a chip are the digital network's, 0 to 1.", True
+        ),
+        "hw/same_class": MetricEntry("Share of inputs whose class on a chip is the digital network's, 0 to 1.", True),
+        "hw/p_shift": MetricEntry(
+            "Mean distance of the injected drop probabilities to the nominal ones, 0 to 1.", None
+        ),
+        "hw/p_min": MetricEntry("Smallest injected drop probability, 0 to 1.", None),
+        "hw/p_max": MetricEntry("Largest injected drop probability, 0 to 1.", None),
+    }
+    | {
+        f"ood/{key}/{score}": MetricEntry(text.format(name), better)
+        for key, (text, better) in _DETECTION.items()
+        for score, name in _SCORES.items()
+    }
+    | {
+        "hw/energy_nj": MetricEntry(
+            "Energy of an image on the modelled chip, all T passes (callback `CrossbarEnergy`), nJ.", False
+        ),
+        "hw/latency_us": MetricEntry("Time of an image on the modelled chip, all T passes, us.", False),
+        "hw/area_mm2": MetricEntry("Area of the modelled chip, mm2.", False),
+    }
+    | {
+        f"hw/energy_nj/{key}": MetricEntry(f"Energy of an image for {text}, nJ.", False)
+        for key, text in _COMPONENTS.items()
+    }
+)

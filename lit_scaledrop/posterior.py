@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import get_args
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lit_scaledrop.execution import Execution, Segment, shared_passes, shared_rows, trace
 from lit_scaledrop.layers.plans import Scheme, draw_plan, enumerate_plan
+from lit_scaledrop.layers.probabilities import Probability, as_built
 from lit_scaledrop.layers.sampling import MaskPlan, sampling
 from lit_scaledrop.layers.sharing import PrefixTree, sharing
 from lit_scaledrop.predictive import Predictive
@@ -49,6 +50,11 @@ class PosteriorPredictive:
         scheme: how a plan of T passes is drawn: ``"iid"``, or with less variance ``"stratified"`` or ``"systematic"``.
         mass: for ``exact``, the probability to cover where not all masks are taken.
         max_leaves: for ``exact``, the most masks.
+        probability: draws the drop probabilities that the Scale-Dropout layers really have (see
+            :mod:`lit_scaledrop.layers.probabilities`); by default they are the nominal ones. The numbers behind the
+            masks stay the same, so predictions with and without it are paired.
+        chip: seed of a finished chip, whose probabilities are drawn once; ``None`` draws others for each pass, which
+            goes with ``"iid"`` plans only.
         row_budget: bounds the memory of ``shared``, ``exact`` and ``folded``: a batch is cut (down to single inputs) so
             that no layer's output is larger than that of the network's widest layer for this many inputs. Default:
             128 on a CPU, where more is not faster; 1024 elsewhere, which is not measured.
@@ -58,7 +64,8 @@ class PosteriorPredictive:
         reason: why.
 
     Raises:
-        ValueError: for ``samples < 1``, no network, an unknown execution or scheme, masks that cannot be enumerated.
+        ValueError: for ``samples < 1``, no network, an unknown execution or scheme, masks that cannot be enumerated;
+            with ``probability`` for a network without Scale-Dropout, an execution or scheme that needs one p a layer.
     """
 
     def __init__(
@@ -72,6 +79,8 @@ class PosteriorPredictive:
         mass: float = 0.99,
         max_leaves: int = 1024,
         row_budget: int | None = None,
+        probability: Probability | None = None,
+        chip: int | None = None,
     ) -> None:
         if execution not in get_args(Execution):
             raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
@@ -80,12 +89,24 @@ class PosteriorPredictive:
         self.networks = [networks] if isinstance(networks, nn.Module) else list(networks)
         if not self.networks:
             raise ValueError("PosteriorPredictive needs at least one network")
+        if chip is not None and probability is None:
+            raise ValueError("a chip needs the probability that its layers' p are drawn by")
+        self._probability, self._chip = probability, chip
+        self._redrawn = probability if chip is None else None
+        if self._redrawn and execution == "exact":
+            raise ValueError(
+                "execution 'exact' weights masks by one p a layer, and p is drawn anew for each pass: name a chip, "
+                "whose p are fixed, or use execution='shared'"
+            )
         self.execution, self.max_leaves, self.row_budget = execution, max_leaves, row_budget
         self._segments: dict[tuple[int, torch.Size], list[Segment]] = {}
         if execution == "exact":
-            self.plans = [enumerate_plan(network, mass, max_leaves) for network in self.networks]
+            self.plans = [self._all_masks(network, mass) for network in self.networks]
         else:
-            plans = (draw_plan(network, samples, seed + m, scheme) for m, network in enumerate(self.networks))
+            plans = []
+            for m, network in enumerate(self.networks):
+                with self._built(network):
+                    plans.append(draw_plan(network, samples, seed + m, scheme, self._redrawn))
             # without random layers all passes are alike: one says it all
             self.plans = [plan if plan.draws else MaskPlan({}, 1) for plan in plans]
         self.choice: str = "" if execution == "auto" else execution
@@ -128,6 +149,16 @@ class PosteriorPredictive:
         """Work of ``shared`` (or ``exact``) execution in passes of the network, all members together."""
         with _evaluating(self.networks):
             return sum(shared_passes(self._trace(m, x), self._tree(m)) for m in range(len(self.networks)))
+
+    def _built(self, network: nn.Module) -> AbstractContextManager[None]:
+        """The network with the probabilities of the finished chip, if there is one."""
+        if self._probability is None or self._chip is None:
+            return nullcontext()
+        return as_built(network, self._probability, self._chip)
+
+    def _all_masks(self, network: nn.Module, mass: float) -> MaskPlan:
+        with self._built(network):
+            return enumerate_plan(network, mass, self.max_leaves)
 
     def _loop(self, member: int, x: Tensor) -> Tensor:
         network, plan, outputs = self.networks[member], self.plans[member], []
@@ -185,7 +216,7 @@ class PosteriorPredictive:
         shared, obstacle = self.passes(x), self._obstacle(x)
         if not obstacle:
             try:
-                exact = [enumerate_plan(network, 1.0, self.max_leaves) for network in self.networks]
+                exact = [] if self._redrawn else [self._all_masks(network, 1.0) for network in self.networks]
             except ValueError:
                 exact = []
             if exact:

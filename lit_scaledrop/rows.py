@@ -1,4 +1,7 @@
-"""Rows of Table III on the command line, ``--row NETWORK/METHOD``: a sweep's grid is a product, the table is not."""
+"""Words of a sweep that stand for several flags: its grid is a product, and the paper's tables are not.
+
+``--row NETWORK/METHOD`` is a row of Table III, ``--variation WHEN/SIGMA`` a condition of Table IV.
+"""
 
 import itertools
 
@@ -28,6 +31,52 @@ def expand_rows(words: list[str]) -> list[str]:
         expanded.append(f"--model.network={lookup('network', network, NETWORKS)}")
         expanded.append(f"--model.method={lookup('method', method, METHODS)}")
     return expanded
+
+
+def expand_variation(words: list[str]) -> list[str]:
+    """Replace each ``--variation`` (one word or two) by the flags that it stands for.
+
+    ``none`` stands for nothing, ``eval/X`` for an evaluation with variation, ``train/X`` for a training with it,
+    ``both/X`` for both; X is sigma, the standard deviation of p, or the name of a device.
+
+    Raises:
+        ValueError: for something else.
+
+    >>> expand_variation(["fit", "--variation", "eval/0.05", "--seed_everything=1"])
+    ['fit', '--evaluation.sigma=0.05', '--seed_everything=1']
+    """
+    expanded: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag != "--variation":
+            expanded.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        when, _, source = value.partition("/")
+        if value == "none":
+            continue
+        if when not in ("train", "eval", "both") or not source:
+            raise ValueError(
+                f"--variation takes none, or eval/X, train/X, both/X, X a sigma or a device, not {value!r}"
+            )
+        is_sigma = _is_number(source)
+        if when != "eval":
+            name = "sigma" if is_sigma else "device"
+            ours = {name: source, "when": "train"}
+            expanded.append("--trainer.callbacks+=lit_scaledrop.callbacks.MTJVariation")
+            expanded += [f"--trainer.callbacks.{key}={given}" for key, given in ours.items()]
+        if when != "train":
+            expanded.append(f"--evaluation.{'sigma' if is_sigma else 'mtj'}={source}")
+    return expanded
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def last_value(words: list[str], flag: str) -> str | None:

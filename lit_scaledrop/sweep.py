@@ -1,7 +1,7 @@
 """`scaledrop sweep FILE`: run a Weights & Biases sweep file here, without a server.
 
-Every point of the grid becomes one process, `fit` or `assess`, with the argv that `wandb agent` would give it. A
-point whose result file exists is skipped, so the same command goes on after a failure, Ctrl-C or a power cut.
+Every point of the grid becomes one process, `fit`, `assess` or `cost`, with the argv that `wandb agent` would give it.
+A point whose result file exists is skipped, so the same command goes on after a failure, Ctrl-C or a power cut.
 """
 
 import argparse
@@ -221,7 +221,13 @@ def _plan_assess(flags: list[str]) -> Path:
     return planned_assessment(flags)
 
 
-PLANS: dict[str, Plan] = {"fit": _plan_fit, "assess": _plan_assess}
+def _plan_cost(flags: list[str]) -> Path:
+    from lit_scaledrop.cost_command import planned_cost
+
+    return planned_cost(flags)
+
+
+PLANS: dict[str, Plan] = {"fit": _plan_fit, "assess": _plan_assess, "cost": _plan_cost}
 """Commands that a sweep can run."""
 
 

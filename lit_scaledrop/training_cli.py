@@ -24,7 +24,14 @@ from lit_scaledrop.arguments import (
     resolved_config,
     resolved_method,
 )
-from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule, RunCheckpoint
+from lit_scaledrop.callbacks import (
+    CrossbarEnergy,
+    EpochLines,
+    EstimatorSchedule,
+    MTJVariation,
+    RunCheckpoint,
+    evaluation_with,
+)
 from lit_scaledrop.compilation import require_compiler
 from lit_scaledrop.evaluate import (
     CheckpointError,
@@ -116,7 +123,6 @@ class ScaleDropCLI(LightningCLI):
         self.method = resolved_method(self.resolved)
         self.run_id = run_identity(self.resolved, self.method)
         self.run = Run(**config["run"].as_dict())
-        Evaluation(**config["evaluation"].as_dict())
         require_validation(self.resolved)
         self.run_dir = self.run.run_dir(self.run_id)
         if not self.plan_only:
@@ -128,9 +134,12 @@ class ScaleDropCLI(LightningCLI):
         try:
             if self.plan_only:
                 with torch.random.fork_rng(devices=[]):
-                    self._parser(self.subcommand).instantiate_classes(self.config[self.subcommand])
+                    built = self._parser(self.subcommand).instantiate_classes(self.config[self.subcommand])
+                self._settle_evaluation(built["model"], built["trainer"]["callbacks"] or [])
             else:
                 super().instantiate_classes()
+                if self.subcommand == "fit":
+                    self._settle_evaluation(self.model, self.trainer.callbacks)  # type: ignore[attr-defined]
                 if self.model.hparams.get("compile_network"):
                     require_compiler(self.trainer.strategy.root_device)
         except ValueError as error:
@@ -139,6 +148,13 @@ class ScaleDropCLI(LightningCLI):
             while str(cause).startswith("Does not validate") and cause.__cause__:
                 cause = cause.__cause__
             raise ValueError(str(cause)) from error
+
+    def _settle_evaluation(self, model: L.LightningModule, callbacks: list[Callback]) -> None:
+        """How the trained network will be evaluated; a callback may have a say in it."""
+        self.evaluation = evaluation_with(callbacks, Evaluation(**self.config["fit"]["evaluation"].as_dict()))
+        varied = [callback.variation for callback in callbacks if isinstance(callback, MTJVariation)]
+        for variation in filter(None, (*varied, self.evaluation.variation)):
+            variation.require(model)
 
     def build(self) -> Any:
         """Model and data of a planned fit, as a namespace; the plan itself keeps none."""
@@ -214,7 +230,7 @@ class ScaleDropCLI(LightningCLI):
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             print("fast_dev_run: a trial of the code, nothing is recorded", flush=True)
             return
-        evaluation = Evaluation(**self.config["fit"]["evaluation"].as_dict())
+        evaluation = self.evaluation
         path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
         if not path:
             raise CheckpointError("training left no checkpoint: trainer.max_epochs and val_fraction must be above 0")
@@ -226,10 +242,20 @@ class ScaleDropCLI(LightningCLI):
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
         method = self.model.method
         record = RunRecord(self.run_id, self.run, self.resolved, method, self.words, self.started, self.commit)
-        result = record.result(self.datamodule, training, how, metrics)
+        energy = self._energy(model.network)
+        result = record.result(self.datamodule, training, how, metrics | energy)
         tested = {f"test/{name}": value for name, value in metrics.items()}
         keep_or_write(result, self.run)
-        finish_loggers(self.trainer.loggers, tested, self.trainer.global_step)
+        finish_loggers(self.trainer.loggers, tested | energy, self.trainer.global_step)
+
+    def _energy(self, network: torch.nn.Module) -> dict[str, float]:
+        """Energy on the chip, where the callback that counts it is there."""
+        metrics: dict[str, float] = {}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, CrossbarEnergy):
+                shape = tuple(self.datamodule.test_set.images.shape[1:])
+                metrics |= callback.finish(self.trainer, network, shape)
+        return metrics
 
 
 def process_rank() -> int:

@@ -81,7 +81,7 @@ def test_the_ideal_chip_is_the_digital_network(method):
     made = subject(method)
     digital, ideal = measured(made, "digital"), measured(made, "ideal")
     assert digital == ideal
-    assert ideal["chip/same_logits"] == ideal["chip/same_class"] == 1
+    assert ideal["hw/same_logits"] == ideal["hw/same_class"] == 1
     assert len(layers(on_chip(made, "ideal"))) == 18
     assert set(made.suites) == {"uniform"}
 
@@ -108,8 +108,8 @@ def test_what_is_measured():
     assert metrics["uniform/ood/auroc/predictive_entropy"] == pytest.approx(area)
     digital = made.predict(images)
     same = (clean.predicted_class == digital.predicted_class).double().mean().item()
-    assert metrics["chip/same_class"] == same
-    assert metrics["chip/same_logits"] == 0
+    assert metrics["hw/same_class"] == same
+    assert metrics["hw/same_logits"] == 0
 
 
 def test_fewer_bits_than_the_columns_need_show():
@@ -120,7 +120,7 @@ def test_fewer_bits_than_the_columns_need_show():
     }
     need = min(bits for bits, step in coarsest.items() if step == 1)  # a code for each match in every range
     assert 4 <= need < 7
-    share = {bits: measured(made, f"adc/{bits}")["chip/same_logits"] for bits in (7, need, need - 1)}
+    share = {bits: measured(made, f"adc/{bits}")["hw/same_logits"] for bits in (7, need, need - 1)}
     assert share[7] == share[need] > share[need - 1]
 
 

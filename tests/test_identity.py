@@ -60,6 +60,9 @@ def test_pinned_ids_of_table3(place):
         "--data=MNISTDataModule",
         "--evaluation.samples=4",
         "--evaluation.checkpoint=last",
+        "--evaluation.sigma=0.1",
+        "--evaluation.mtj=sot_80nm",
+        "--variation=train/0.1",
     ],
 )
 def test_what_can_change_a_number_changes_the_id(place, flag):
@@ -84,6 +87,8 @@ def test_what_can_change_a_number_changes_the_id(place, flag):
         "--trainer.accelerator=auto",
         "--trainer.devices=auto",
         "--trainer.log_every_n_steps=5",
+        "--evaluation.sigma=0",
+        "--variation=none",
     ],
 )
 def test_what_cannot_change_a_number_does_not(place, flag):

@@ -402,17 +402,29 @@ FIGURES = {"figure5", "figure6", "figure7", "posterior", "threshold", "reliabili
 def test_every_file_of_a_probe_assesses_rows_of_table3():
     files = {path.stem: sweep.load_sweep(path) for path in (ROOT / "sweeps").glob("*.yaml")}
     probes = {stem: config for stem, config in files.items() if "assess" in config["command"]}
-    assert set(probes) == {"table6", "table9", "table10"} | FIGURES
+    assert set(probes) == {"table4", "table6", "table8", "table9", "table10"} | FIGURES
     counts = {stem: len(config["parameters"]["row"]["values"]) for stem, config in probes.items()}
-    assert (counts["table6"], counts["table9"], counts["table10"]) == (15, 3, 6)
+    assert [counts[name] for name in ("table4", "table6", "table9", "table10")] == [3, 15, 3, 6]
     for stem, config in probes.items():
-        points = sweep.plan_points(config, {"PROFILE": "cpu"}, None, [], lambda f: f"r/p/s/{f[-2].replace('/', '-')}")
+        name = lambda flags: "r/p/s/" + "-".join(flags).replace("/", "-")  # noqa: E731
+        points = sweep.plan_points(config, {"PROFILE": "cpu"}, None, [], name)
         assert len(points) == len({point.name for point in points})
         for point in points:
             assert f"--probe={stem}" in point.argv
             assert point.log.parent.as_posix() == "runs/p/s/logs"
-            row = expand_rows([*point.argv, "--row", point.argv[-2].removeprefix("--row=")])[-2:]
+            (named,) = [flag.removeprefix("--row=") for flag in point.argv if flag.startswith("--row=")]
+            row = expand_rows(["--row", named])
             assert [flag.split("=")[0] for flag in row] == ["--model.network", "--model.method"]
+
+
+def test_table7_counts_every_topology_and_scheme():
+    from lit_scaledrop.cost_command import SCHEMES
+    from lit_scaledrop.networks import NETWORKS
+
+    points = sweep.plan_points(sweep.load_sweep(ROOT / "sweeps" / "table7.yaml"), {"PROFILE": "cpu"}, None, [])
+    assert len({point.result for point in points}) == len(points) == len(NETWORKS) * len(SCHEMES)
+    assert {point.result.parent for point in points} == {Path("results/cpu/table7")}
+    assert points[0].name == "resnet18-scale_dropout"
 
 
 def test_a_command_has_its_own_plan(here, monkeypatch):

@@ -14,18 +14,25 @@ The mean over the passes of a plan is an unbiased estimate of the predictive mea
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.layers.probabilities import Probability, redrawing, seeded
 from lit_scaledrop.layers.sampling import MaskPlan, stochastic_layers
 
 Scheme = Literal["iid", "stratified", "systematic"]
 
 
-def draw_plan(model: nn.Module, samples: int, seed: int | torch.Generator = 0, scheme: Scheme = "iid") -> MaskPlan:
+def draw_plan(
+    model: nn.Module,
+    samples: int,
+    seed: int | torch.Generator = 0,
+    scheme: Scheme = "iid",
+    probability: Probability | None = None,
+) -> MaskPlan:
     """Draw a plan of ``samples`` passes, on the CPU: the same seed gives the same masks on every device.
 
     Args:
@@ -33,22 +40,38 @@ def draw_plan(model: nn.Module, samples: int, seed: int | torch.Generator = 0, s
         samples: passes T, at least 1.
         seed: seed, or a CPU generator to go on from.
         scheme: independent passes, or a scheme with less variance; see the module.
+        probability: draws the drop probabilities that the Scale-Dropout layers of a pass really have, anew for each
+            pass, e.g. ``hardware.spin_scale_drop.GaussianProbability(0.05).probability`` (paper eq. 24). It gets a
+            generator of its own: the uniform numbers behind the masks are those of the plan without it.
 
     Raises:
-        ValueError: if ``samples < 1`` or the scheme is unknown.
+        ValueError: if ``samples < 1`` or the scheme is unknown; with ``probability`` also for another scheme than
+            ``"iid"``, a generator as the seed, or a network without Scale-Dropout.
     """
     if samples < 1:
         raise ValueError(f"samples (T) must be at least 1, got {samples}")
     if scheme not in get_args(Scheme):
         raise ValueError(f"scheme must be one of {', '.join(get_args(Scheme))}, got {scheme!r}")
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    if probability is not None:
+        if scheme != "iid":
+            raise ValueError(f"scheme {scheme!r} counts drops by one p; passes with p of their own are drawn by 'iid'")
+        if isinstance(seed, torch.Generator):
+            raise ValueError("varied probabilities have a stream of their own: give a seed, not a generator")
+        with redrawing(model, probability, seeded("probability", seed)) as redraw:
+            return MaskPlan(_on_device_of(model, _independent(model, samples, generator, redraw)), samples)
     draws = _independent(model, samples, generator) if scheme == "iid" else _spread(model, samples, generator, scheme)
     return MaskPlan(_on_device_of(model, draws), samples)
 
 
-def _independent(model: nn.Module, samples: int, generator: torch.Generator) -> dict[str, Tensor]:
+def _independent(
+    model: nn.Module, samples: int, generator: torch.Generator, before: Callable[[], None] = lambda: None
+) -> dict[str, Tensor]:
     layers = stochastic_layers(model)
-    passes = [{name: layer.draw(1, generator) for name, layer in layers.items()} for _ in range(samples)]
+    passes = []
+    for _ in range(samples):
+        before()
+        passes.append({name: layer.draw(1, generator) for name, layer in layers.items()})
     return {name: torch.cat([p[name] for p in passes]) for name in layers}
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lit_scaledrop.probes import (
     acceptance,
     chip,
+    energy,
     histograms,
     noise,
     outliers,
@@ -17,6 +18,7 @@ from lit_scaledrop.probes import (
     rotation,
     shift,
     tradeoff,
+    variation,
 )
 from lit_scaledrop.probes.subject import Subject
 
@@ -32,7 +34,9 @@ class Probe:
 
 
 PROBES: dict[str, Probe] = {
+    "table4": Probe(variation.parts, variation.measure),
     "table6": Probe(outliers.parts, outliers.measure),
+    "table8": Probe(energy.parts, energy.measure),
     "table9": Probe(acceptance.parts, acceptance.measure),
     "table10": Probe(shift.parts, shift.measure),
     "figure5": Probe(noise.parts, noise.measure),

@@ -74,8 +74,8 @@ def measure(subject: Subject, part: str) -> dict[str, float]:
     return {
         **chip.classification(prediction, labels),
         **{f"{SUITE}/{key}": value for key, value in detection.items() if key.startswith(("ood/rate", "ood/auroc"))},
-        "chip/same_logits": same.all(-1).all(0).double().mean().item(),
-        "chip/same_class": (prediction.predicted_class == digital.predicted_class).double().mean().item(),
+        "hw/same_logits": same.all(-1).all(0).double().mean().item(),
+        "hw/same_class": (prediction.predicted_class == digital.predicted_class).double().mean().item(),
     }
 
 

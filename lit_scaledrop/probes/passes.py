@@ -86,4 +86,5 @@ def prefix_metrics(prediction: Predictive, labels: Int[torch.Tensor, " images"])
 def asked(subject: Subject, **changes: Any) -> Subject:
     """The same networks and data, asked in another way: independent passes, with changes of the evaluation."""
     evaluation = replace(subject.evaluation, **{"scheme": "iid", "execution": "auto"} | changes)
-    return Subject(subject.networks, subject.data, evaluation, subject.device, subject.limit, subject.on_batch)
+    how = (evaluation, subject.device, subject.limit, subject.on_batch, subject.model)
+    return Subject(subject.networks, subject.data, *how)

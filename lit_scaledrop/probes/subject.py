@@ -1,13 +1,13 @@
 """A trained run, ready to be asked: its networks, the data it was trained for, and how its posterior is sampled."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.evaluate import Evaluation
+from lit_scaledrop.evaluate import Evaluation, build_posterior
 from lit_scaledrop.metrics import classification_metrics, uncertainty_metrics
 from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.predictive import Predictive
@@ -32,6 +32,7 @@ class Subject:
         device: where the networks run.
         limit: most images of each part; ``None`` takes all.
         on_batch: called with the images done and to do after each batch of a prediction, for progress.
+        model: arguments of the run's ``LitClassifier``, e.g. ``network`` and ``width``.
 
     Attributes:
         suites: title, kind, source, fingerprint and number of images of each suite that was asked for, by its name.
@@ -45,10 +46,11 @@ class Subject:
         device: torch.device | str = "cpu",
         limit: int | None = None,
         on_batch: Callable[[int, int], None] | None = None,
+        model: Mapping[str, Any] | None = None,
     ) -> None:
         self.networks = [network.to(device).eval() for network in networks]
         self.data, self.evaluation, self.device, self.limit = data, evaluation, device, limit
-        self.on_batch = on_batch
+        self.on_batch, self.model = on_batch, dict(model or {})
         self.suites: dict[str, dict[str, Any]] = {}
         self._posteriors: dict[int, PosteriorPredictive] = {}
 
@@ -70,9 +72,7 @@ class Subject:
             how = self.evaluation
             # one leaf is no distribution: so "auto" never turns the T passes that a table states into all masks
             leaves = {"max_leaves": 1} if how.execution == "auto" else {}
-            self._posteriors[passes] = PosteriorPredictive(
-                self.networks, passes, how.seed, how.execution, scheme=how.scheme, **leaves
-            )
+            self._posteriors[passes] = build_posterior(self.networks, how, passes, **leaves)
         return self._posteriors[passes]
 
     def predict(

@@ -30,11 +30,12 @@ def main(argv: list[str]) -> int:
         hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}."
         print(f"scaledrop report: no table or figure {args.name!r}; {hint}", file=sys.stderr)
         return 2
-    results, problems = load_results(args.results, args.profile, args.name)
+    study = FIGURES[args.name].study or args.name if args.name in FIGURES else args.name
+    results, problems = load_results(args.results, args.profile, study)
     for problem in problems:
         print(f"scaledrop report: left out: {problem}", file=sys.stderr)
     if not results:
-        print(_nothing(args.name, args.results, args.profile), file=sys.stderr)
+        print(_nothing(study, args.results, args.profile), file=sys.stderr)
         return 1
     if args.name in FIGURES and find_spec("matplotlib") is None:
         print("scaledrop report: figures need matplotlib; install it with pip install matplotlib", file=sys.stderr)
@@ -45,6 +46,8 @@ def main(argv: list[str]) -> int:
             written = pictures(args.name, results, stem)
         else:
             written = _table(args.name, results, stem, args.format)
+            drawn = [name for name, figure in FIGURES.items() if figure.study == args.name and find_spec("matplotlib")]
+            written += [path for name in drawn for path in pictures(name, results, stem.with_name(name))]
     except (ValueError, OSError) as error:
         print(f"scaledrop report: {error}", file=sys.stderr)
         return 1

@@ -147,13 +147,16 @@ def footer(runs: Sequence[Result], numbers: str, passes: str = "", notes: Sequen
         passes: how many passes, where it is not the T of the evaluation.
         notes: further sentences.
     """
-    first, data = runs[0], runs[0].data
-    kind = f"{data_name(first)} (a stand-in)" if data["stand_in"] else data_name(first)
-    evaluated = first.evaluation.get("images", data["test"])
     about = (
-        f"Profile {first.profile}; {kind}, fingerprint {data['fingerprint']}; {first.training['epochs']} epochs; "
-        f"{evaluated} test images; T = {passes or passes_of(runs)}; seeds {all_seeds(runs)}; commit {commits_of(runs)}."
+        f"Profile {runs[0].profile}; {'; '.join(dict.fromkeys(map(_data, runs)))}; T = {passes or passes_of(runs)}; "
+        f"seeds {all_seeds(runs)}; commit {commits_of(runs)}."
     )
     if widths := widths_of(runs):
         about += f" Width, as a multiple of the paper's channels: {widths}."
     return "\n".join([numbers, about, *notes])
+
+
+def _data(run: Result) -> str:
+    kind = f"{data_name(run)} (a stand-in)" if run.data["stand_in"] else data_name(run)
+    evaluated = run.evaluation.get("images", run.data["test"])
+    return f"{kind}, fingerprint {run.data['fingerprint']}; {run.training['epochs']} epochs; {evaluated} test images"

@@ -15,7 +15,8 @@ from lit_scaledrop.report.chips import chip_numbers, draw_chips
 from lit_scaledrop.report.curves import draw_passes, draw_rotation, passes_numbers, rotation_numbers
 from lit_scaledrop.report.decisions import draw_reliability, draw_tradeoff, reliability_numbers, tradeoff_numbers
 from lit_scaledrop.report.drawing import footer, images, place, style
-from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, identity, seeds_of
+from lit_scaledrop.report.energy_bars import draw_energies, energy_numbers
+from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, identity, one_profile, seeds_of
 from lit_scaledrop.report.results import Result, write_atomic
 from lit_scaledrop.report.spreads import draw_noise, draw_posterior, noise_numbers, posterior_numbers
 
@@ -39,6 +40,10 @@ class Figure:
     """Whether rows have a `value` to be averaged over the seeds; else the first seed is shown."""
     passes: str = ""
     """The T of the figure, where it is not that of the evaluation."""
+    study: str = ""
+    """The table whose results it shows, where it has none of its own; it is drawn with that table."""
+    over_data: bool = False
+    """Whether its numbers do not depend on data, so that runs on any stand in one picture."""
 
 
 FIGURES: dict[str, Figure] = {
@@ -88,6 +93,16 @@ FIGURES: dict[str, Figure] = {
         "uniform noise against test images by predictive entropy. Converters' ranges are set on training images; where "
         "their bits are not what is varied, they have enough. Combined: 6 bits, variation 5 %, 0.1 % stuck, 1 ohm.",
     ),
+    "energy": Figure(
+        energy_numbers,
+        draw_energies,
+        "The topology at full width, whatever the width and the data of the run: operation counts times component "
+        "energies of hardware/presets/components.yaml. The first and the last layer are not binary; the paper does not "
+        "say what it took them for. Dashed: the paper (VGG-small: the unit is lost in our copy, mJ by the count of "
+        "operations). Masks of the run's passes.",
+        study="table8",
+        over_data=True,
+    ),
 }
 
 
@@ -99,7 +114,9 @@ def pictures(name: str, results: Sequence[Result], stem: Path) -> list[Path]:
         ValueError: the results do not fit the figure.
         OSError: the files cannot be written.
     """
-    figure, groups = FIGURES[name], by_data(results)
+    figure = FIGURES[name]
+    one_profile(results)
+    groups = [sorted(results, key=lambda run: run.id)] if figure.over_data else by_data(results)
     written = []
     for group in groups:
         notes: list[str] = []

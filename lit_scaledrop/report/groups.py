@@ -9,7 +9,7 @@ from lit_scaledrop.report.results import Result
 
 TOPOLOGIES = {"resnet18": "ResNet-18", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "lenet5": "LeNet-5"}
 """The paper's name of a network by its key in `NETWORKS`, in the paper's order."""
-DATA_NAMES = {"cifar10": "CIFAR-10"}
+DATA_NAMES = {"cifar10": "CIFAR-10", "mnist": "MNIST"}
 ORDER = {name: place for place, name in enumerate(TOPOLOGIES.values())}
 KEY = ["topology", "method", "bits_w", "bits_a", "bayesian"]
 """What makes a row."""
@@ -21,9 +21,7 @@ def by_data(results: Sequence[Result]) -> list[list[Result]]:
     Raises:
         ValueError: no results, or results of several profiles or studies.
     """
-    profiles = {(result.profile, result.study) for result in results}
-    if len(profiles) != 1:
-        raise ValueError(f"a table shows one profile and study, got {sorted(profiles)}")
+    one_profile(results)
     groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in sorted(results, key=lambda r: r.id):
         data = result.data
@@ -31,6 +29,17 @@ def by_data(results: Sequence[Result]) -> list[list[Result]]:
         limit = result.evaluation.get("limit") or 0
         groups.setdefault((*key, result.training["epochs"], limit), []).append(result)
     return [groups[key] for key in sorted(groups)]
+
+
+def one_profile(results: Sequence[Result]) -> None:
+    """Refuse results that may not stand in one table.
+
+    Raises:
+        ValueError: no results, or results of several profiles or studies.
+    """
+    profiles = {(result.profile, result.study) for result in results}
+    if len(profiles) != 1:
+        raise ValueError(f"a table shows one profile and study, got {sorted(profiles)}")
 
 
 def by_row(results: list[Result], notes: list[str]) -> dict[tuple[Any, ...], list[Result]]:

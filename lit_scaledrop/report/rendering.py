@@ -34,7 +34,7 @@ def section_cells(section: Section, sources: dict[str, int] | None = None) -> pd
         cells = []
         for column in section.columns.values():
             cell = column.cell(row)
-            if cell and column.source and sources is not None:
+            if cell and column.source and sources is not None and not pd.isna(row[column.source]):
                 cell += f" [^{sources.setdefault(row[column.source], len(sources) + 1)}]"
             cells.append(cell)
         rows.append(cells)

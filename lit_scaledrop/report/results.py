@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FRACTIONS = ("cls/acc", "cls/error", "cal/ece", "cal/adaptive_ece", "ood/rate")
 
-# Keys every group must have; more are welcome and survive reading and writing (forward compatible).
+# Keys every group must have; more are welcome and survive reading and writing (forward compatible). What is counted on
+# a topology, without a trained network, has no data, training and evaluation: all three are empty.
 _REQUIRED = {
     "data": "name:str fingerprint:str stand_in:bool source:str train:int val:int test:int",
     "training": "epochs:int seconds:float best_epoch:int val_acc:float device:str precision:str compiled:bool",
@@ -43,7 +44,8 @@ class Result:
     """One finished run.
 
     The groups `data`, `training`, `evaluation`, `metrics`, `config` and `provenance` are plain dictionaries
-    with required keys (see `_REQUIRED`); further keys are kept as they are.
+    with required keys (see `_REQUIRED`); further keys are kept as they are. The first three are empty where nothing was
+    trained (Table VII).
 
     Raises:
         InvalidResultError: a key is missing, a value has the wrong type, or a metric is not finite.
@@ -87,7 +89,10 @@ class Result:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check_type(field.name, getattr(self, field.name), _TYPES[field.name])
+        trained = bool(self.data or self.training or self.evaluation)
         for group, keys in _REQUIRED.items():
+            if group != "provenance" and not trained:
+                continue
             for key, _, kind in (entry.partition(":") for entry in keys.split()):
                 if key not in getattr(self, group):
                     _fail(f"{group}.{key} is missing")
@@ -97,7 +102,7 @@ class Result:
         for name in ("study", "profile"):
             if not _NAME.fullmatch(getattr(self, name)):
                 _fail(f"{name} must be a plain folder name, not {getattr(self, name)!r}")
-        if self.evaluation["checkpoint"] not in ("best", "last"):
+        if trained and self.evaluation["checkpoint"] not in ("best", "last"):
             _fail(f"evaluation.checkpoint must be 'best' or 'last', not {self.evaluation['checkpoint']!r}")
         _check_metrics(self.metrics)
 

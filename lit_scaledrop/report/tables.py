@@ -12,16 +12,19 @@ so. A number missing from our copy of the paper is an empty cell.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 import pandas as pd
 
 from lit_scaledrop.report.acceptance import table9
 from lit_scaledrop.report.accuracy import table3
+from lit_scaledrop.report.dropout_modules import table7
+from lit_scaledrop.report.energy import table8
 from lit_scaledrop.report.layout import Report
 from lit_scaledrop.report.outliers import table6
+from lit_scaledrop.report.published import published
 from lit_scaledrop.report.results import Result
 from lit_scaledrop.report.shift import table10
+from lit_scaledrop.report.variation import table4
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,10 @@ class Table:
 
 TABLES: dict[str, Table] = {
     "table3": Table("table3.csv", table3),
+    "table4": Table("table4.csv", table4),
     "table6": Table("table6.csv", table6),
+    "table7": Table("table7.csv", table7),
+    "table8": Table("table8.csv", table8),
     "table9": Table("table9.csv", table9),
     "table10": Table("table10.csv", table10),
 }
@@ -50,14 +56,3 @@ def build(name: str, results: Sequence[Result]) -> Report:
         ValueError: the results do not fit the table; the message says why.
     """
     return TABLES[name].make(results, published(TABLES[name].paper))
-
-
-def published(name: str) -> pd.DataFrame:
-    """The published numbers in `paper/<name>`; a cell lost in our copy of the paper is NaN.
-
-    >>> published("table3.csv").query("method == 'IR-Net'").accuracy_percent.tolist()
-    [91.5, 86.5, 90.4]
-    """
-    with (files("lit_scaledrop.report") / "paper" / name).open(encoding="utf-8") as file:
-        frame = pd.read_csv(file)
-    return frame.assign(bayesian=frame.bayesian == "yes")

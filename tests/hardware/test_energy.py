@@ -14,7 +14,8 @@ from hardware.mapping import Crossbar, MappedLayer, exact_adc_bits
 from hardware.passes import LayerUse, passes_of
 from hardware.presets import components
 from hardware.workload import LayerShape, trace_workload
-from lit_scaledrop.energy_command import UNITS, energy_report, keep_masks, main
+from lit_scaledrop.energy import UNITS, keep_masks
+from lit_scaledrop.energy_command import main
 from lit_scaledrop.execution import shared_passes, trace
 from lit_scaledrop.layers.plans import draw_plan, enumerate_plan
 from lit_scaledrop.layers.sharing import PrefixTree
@@ -22,6 +23,10 @@ from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import NETWORKS, build_network
 
 PRESET = components()
+
+
+def energy_report(layers, passes, masks, chip=None, preset=None, execution="loop"):
+    return network_energy(layers, passes_of(layers, passes, masks, execution), chip, preset)
 
 
 def workload(network: str, method: str = "proposed", width: float = 1.0) -> tuple[nn.Module, list[LayerShape]]:

@@ -121,12 +121,24 @@ def hardware(accuracy, entropy):
     rows = {}
     for part, h in harm.items():
         rows |= {f"{part}/cls/acc": accuracy * (1 - h), f"{part}/ood/rate": min(1, 0.2 * entropy + h)}
-        rows |= {f"{part}/uniform/ood/rate": min(1, 0.8 * entropy + h), f"{part}/chip/same_class": 1 - h}
+        rows |= {f"{part}/uniform/ood/rate": min(1, 0.8 * entropy + h), f"{part}/hw/same_class": 1 - h}
         rows |= {f"{part}/uniform/ood/auroc/predictive_entropy": 0.95 - 0.4 * h}
     return rows
 
 
-MADE = {maker.__name__: maker for maker in (figure5, figure6, figure7, posterior, threshold, reliability, hardware)}
+def energy(_accuracy, _entropy):
+    rows = {}
+    for real, parts in (("digital", 3), ("binary", 2), ("excluded", 2)):
+        for adc, each in (("neurosim", 20.0), ("isaac", 70.0), ("mnsim", 600.0), ("murmann", 2.0)):
+            energies = dict(zip(("adc", "scale_multiplier", "digital_mac")[:parts], (each, 50.0, 300.0), strict=False))
+            head = f"energy/loop/{real}/{adc}/hw/energy_nj"
+            rows |= {head: sum(energies.values())} | {f"{head}/{name}": value for name, value in energies.items()}
+    return rows
+
+
+MADE = {
+    maker.__name__: maker for maker in (figure5, figure6, figure7, posterior, threshold, reliability, energy, hardware)
+}
 
 
 def results(make, name, networks=("resnet20",), methods=tuple(METHODS), seeds=(1,), **changes):
@@ -152,6 +164,7 @@ SHOWN = {
     "threshold": {"methods": ("Proposed", "MC-Dropout (HTanh)")},
     "reliability": {"networks": ("resnet20", "vgg_small")},
     "hardware": {"networks": ("resnet20", "vgg_small"), "methods": ("MC-Dropout (HTanh)", "Proposed"), "seeds": (1, 2)},
+    "energy": {"networks": ("lenet5", "vgg_small"), "methods": ("Proposed",)},
 }
 
 
@@ -210,7 +223,7 @@ def test_chips_are_repetitions(make, tmp_path):
     row = frame.loc[("conductance", 0.1, "cls/acc")]
     assert (row["mean"], row["std"]) == pytest.approx((values.mean(), values.std()), rel=1e-4)
     assert (row.n, row.chips) == (2, 3)
-    assert frame.loc[("stuck", 0.01, "chip/same_class")].chips == 2
+    assert frame.loc[("stuck", 0.01, "hw/same_class")].chips == 2
     bits = frame.loc[("adc", 4, "uniform/ood/rate")]
     assert (bits["mean"], bits.chips) == (pytest.approx(made[0]["adc/4/uniform/ood/rate"], rel=1e-4), 1)
     assert len(frame) == 5 * (3 + 6 + 3 + 3 + 3)

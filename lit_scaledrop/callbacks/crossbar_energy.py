@@ -1,0 +1,138 @@
+"""What an image takes on the chip, logged beside the accuracy."""
+
+from typing import Any, get_args
+
+import lightning as L
+from torch import Tensor, nn
+
+from hardware.adc import AdcModel, build_adc
+from hardware.energy import Chip, RealLayers
+from hardware.mapping import Crossbar, Mapping
+from hardware.passes import Execution
+from hardware.presets import components
+from lit_scaledrop.energy import Estimate, energy_metrics, estimate_energy
+from lit_scaledrop.energy_figure import draw_energy
+from lit_scaledrop.posterior import PosteriorPredictive
+
+
+class CrossbarEnergy(L.Callback):
+    """Log energy, latency and area of an image on the chip, with the masks that T passes of a plan really draw.
+
+    ``hw/energy_nj``, ``hw/latency_us``, ``hw/area_mm2`` and, for every component, ``hw/energy_nj/NAME`` go to every
+    logger when a test ends, from the first process alone. ``scaledrop fit`` evaluates without ``trainer.test``: it logs
+    the same numbers at its end and puts them into the result. A logger that takes images (W&B's) gets a picture, by
+    layer and component. The energy depends on the network's layers and drop probabilities, not on its weights, and the
+    masks have the same seed each time: where it changes from epoch to epoch, the network does. Training is left as it
+    is.
+
+    An ensemble on the chip takes what its members take together; its members log, it does not.
+
+    Args:
+        passes: T; a network that draws nothing makes one pass.
+        adc: model of the converters.
+        adc_bits: bits of the converters; ``None``: as many as exact partial sums need.
+        mapping: how a convolution lies on crossbars.
+        rows: inputs of a crossbar.
+        columns: outputs of a crossbar.
+        columns_per_adc: columns that share a converter.
+        real_layers: first and last layer: digital, counted as if binary, or excluded.
+        execution: every pass by itself, or common prefixes once.
+        every_epoch: log after each epoch of training as well.
+        preset: YAML file whose constants replace those of ``hardware/presets/components.yaml``.
+        seed: of the masks; 0 gives the first passes of a default evaluation.
+
+    Raises:
+        ValueError: for a chip or a preset that cannot be.
+    """
+
+    def __init__(
+        self,
+        passes: int = 10,
+        adc: AdcModel = "isaac",
+        adc_bits: int | None = None,
+        mapping: Mapping = "unrolled",
+        rows: int = 128,
+        columns: int = 128,
+        columns_per_adc: int = 8,
+        real_layers: RealLayers = "digital",
+        execution: Execution = "loop",
+        every_epoch: bool = False,
+        preset: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if passes < 1:
+            raise ValueError(f"passes (T) must be at least 1, got {passes}")
+        if execution not in get_args(Execution):
+            raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
+        self.passes, self.execution, self.every_epoch, self.seed = passes, execution, every_epoch, seed
+        geometry = Crossbar(rows, columns, columns_per_adc, mapping)
+        self.chip = Chip(geometry, adc, adc_bits, real_layers=real_layers)
+        self.preset = components(preset)
+        build_adc(adc, adc_bits if adc_bits is not None else 1, 1.0, self.preset)
+        self._shape: tuple[int, ...] | None = None
+
+    def estimate(self, network: nn.Module, input_shape: tuple[int, ...]) -> Estimate:
+        """The network on this chip.
+
+        Args:
+            network: any network.
+            input_shape: shape of one image.
+        """
+        plan = PosteriorPredictive(network, self.passes, self.seed).plans[0]
+        return estimate_energy(network, input_shape, plan, self.chip, self.preset, self.execution)
+
+    def finish(self, trainer: L.Trainer, network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, float]:
+        """Numbers of a trained network, for a record; the picture goes to the loggers that take one.
+
+        Args:
+            trainer: of the training.
+            network: the network that is recorded.
+            input_shape: shape of one image.
+        """
+        report = self.estimate(network, input_shape).report()
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                title = f"{type(network).__name__}, one image, T = {self.passes}, {self.execution}"
+                logger.log_image("hw/energy", [draw_energy(report, title)])
+        return energy_metrics(report)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Before the first step, find out whether the chip holds the network: not after hours of training."""
+        if self._shape is None:
+            self._shape = _image_shape(batch)
+            self.estimate(_network(pl_module), self._shape).report()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the epoch's energy, if that is wished."""
+        if self.every_epoch and self._shape is not None and trainer.is_global_zero:
+            report = self.estimate(_network(pl_module), self._shape).report()
+            pl_module.log_dict(energy_metrics(report), rank_zero_only=True)
+
+    def on_test_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """See how large an image is."""
+        self._shape = _image_shape(batch)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the energy."""
+        if self._shape is not None and trainer.is_global_zero:
+            pl_module.log_dict(self.finish(trainer, _network(pl_module), self._shape), rank_zero_only=True)
+
+
+def _network(pl_module: L.LightningModule) -> nn.Module:
+    network = getattr(pl_module, "network", pl_module)
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def _image_shape(batch: Any) -> tuple[int, ...]:
+    images = batch[0] if isinstance(batch, tuple | list) else batch
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"CrossbarEnergy looks at the images to know their size: batches must be tensors or begin with one, not "
+            f"{type(images).__name__}"
+        )
+    return tuple(images.shape[1:])

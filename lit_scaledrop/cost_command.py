@@ -1,0 +1,194 @@
+"""``scaledrop cost``: the dropout modules of every method on every topology (Table VII), at full width, recorded.
+
+How many modules a network needs and how many bits a pass draws follow from the shapes of its layers
+(``hardware.spin_scale_drop``); they are checked against the bits that the method's layers really draw. Nothing is
+trained, so the numbers are the same in every profile. One JSON file a pair: ``RESULTS/PROFILE/table7/ID.json``.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hardware.presets import Preset, components
+from hardware.spin_scale_drop import ModuleCount, Scheme, dropout_cost, modules_and_draws
+from hardware.workload import trace_workload
+from lit_scaledrop import provenance
+from lit_scaledrop.energy import image_shape
+from lit_scaledrop.layers.sampling import stochastic_layers
+from lit_scaledrop.methods import Method, get_method, lookup
+from lit_scaledrop.networks import NETWORKS, build_network
+from lit_scaledrop.report.results import Result, is_finished, result_path, write_result
+
+STUDY = "table7"
+#: raised when other numbers come to stand under the same names
+COST_VERSION = 1
+CONSTANTS = {"module_power": "mW", "module_cycle": "ns", "module_area": "um2"}
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """A way to drop that the hardware model can count, as a method of ours."""
+
+    method: str
+    """key of ``METHODS``"""
+    element: bool = False
+    """a random bit for each element of a scale, instead of one for the vector"""
+
+    @property
+    def resolved(self) -> Method:
+        """The method with its options, named as in the table."""
+        method = get_method(self.method)
+        return (
+            replace(method.with_scale(mask="element"), label=f"{method.label}, element-wise")
+            if self.element
+            else method
+        )
+
+
+SCHEMES: dict[Scheme, Dropout] = {
+    "scale_dropout": Dropout("proposed"),
+    "scale_dropout_element": Dropout("proposed", element=True),
+    "spindrop": Dropout("spindrop"),
+    "spatial_spindrop": Dropout("spatial_spindrop"),
+    "mc_dropout": Dropout("mc_dropout_htanh"),
+    "dropconnect": Dropout("mc_dropconnect"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop cost`` with ``argv`` behind it."""
+    arguments = _parse(argv)
+    preset = components(arguments.preset)
+    commit = provenance.commit()
+    for network, scheme in itertools.product(arguments.network, arguments.scheme):
+        path = result_path(arguments.results, arguments.profile, STUDY, cost_id(network, scheme, preset))
+        if is_finished(path):
+            print(f"finished already: {path}")
+            continue
+        result = cost_result(network, scheme, preset, arguments.profile, argv, commit)
+        write_result(result, arguments.results)
+        shown = result.metrics
+        print(
+            f"{network}, {result.label}: modules {shown['reused/modules']:,.0f} (re-used) or "
+            f"{shown['separate/modules']:,.0f} (of each layer), bits a pass {shown['draws']:,.0f}: {path}"
+        )
+    return 0
+
+
+def planned_cost(argv: list[str]) -> Path:
+    """Path of the result that ``scaledrop cost`` with ``argv`` behind it will write; nothing is counted.
+
+    Raises:
+        ValueError: for several topologies or schemes, whose results are several.
+    """
+    arguments = _parse(argv)
+    if len(arguments.network) != 1 or len(arguments.scheme) != 1:
+        raise ValueError("a point of a sweep is one result: give one --network and one --scheme")
+    id = cost_id(arguments.network[0], arguments.scheme[0], components(arguments.preset))
+    return result_path(arguments.results, arguments.profile, STUDY, id)
+
+
+def cost_result(
+    network: str, scheme: Scheme, preset: Preset, profile: str, words: list[str], commit: tuple[str, bool]
+) -> Result:
+    """Count one topology and scheme.
+
+    Args:
+        network: key of ``NETWORKS``.
+        scheme: key of :data:`SCHEMES`.
+        preset: component constants.
+        profile: folder of the result.
+        words: command line behind ``scaledrop cost``.
+        commit: commit, and whether the tree has changes.
+    """
+    started, dropout, counts = datetime.now(UTC), SCHEMES[scheme], count_modules(network, scheme)
+    method, id = dropout.resolved, cost_id(network, scheme, preset)
+    return Result(
+        id=id,
+        study=STUDY,
+        profile=profile,
+        network=network,
+        method=dropout.method,
+        label=method.label,
+        bits_w=method.bits_w,
+        bits_a=method.bits_a,
+        bayesian=method.bayesian,
+        seed=0,
+        data={},
+        training={},
+        evaluation={},
+        metrics=cost_metrics(counts, preset),
+        config={
+            "network": network,
+            "scheme": scheme,
+            "layers": [count.layer for count in counts],
+            "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
+        },
+        provenance={
+            "commit": commit[0],
+            "dirty": commit[1],
+            "setting": id,
+            "command": provenance.command(["cost", *words]),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": provenance.versions(),
+        },
+    )
+
+
+def count_modules(network: str, scheme: Scheme) -> list[ModuleCount]:
+    """Modules and draws of every layer of a topology at full width, for the paper's images.
+
+    Raises:
+        ValueError: if the layers of the method draw other numbers of bits than the hardware model counts.
+    """
+    shape = image_shape(network)
+    net = build_network(network, SCHEMES[scheme].resolved, in_channels=shape[0])
+    counts = modules_and_draws(trace_workload(net, shape), scheme)
+    drawn = [layer.random_bits for layer in stochastic_layers(net).values()]
+    if sorted(drawn) != sorted(count.draws for count in counts):
+        raise ValueError(f"{scheme} counts {counts} on {network}, but its layers draw {drawn} bits")
+    return counts
+
+
+def cost_metrics(counts: Sequence[ModuleCount], preset: Preset) -> dict[str, float]:
+    """Numbers of Table VII: of the topology, with and without re-use of the modules, and of every layer."""
+    metrics: dict[str, float] = {}
+    for name, reuse in (("reused", True), ("separate", False)):
+        cost = dropout_cost(counts, preset, reuse)
+        metrics |= {
+            f"{name}/modules": cost.modules,
+            f"{name}/area_um2": cost.area_um2,
+            f"{name}/power_mw": cost.power_mw,
+        }
+        metrics |= {"draws": cost.draws, "energy_pj": cost.energy_pj, "latency_ns": cost.latency_ns}
+    for count in counts:
+        one = dropout_cost([count], preset)
+        metrics |= {f"layer/{count.layer}/{key}": value for key, value in asdict(one).items()}
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def cost_id(network: str, scheme: Scheme, preset: Preset) -> str:
+    """Twelve hexadecimal digits for what is counted and with which constants."""
+    values = {name: preset.number(name, unit) for name, unit in CONSTANTS.items()}
+    what = json.dumps([COST_VERSION, network, scheme, values], sort_keys=True)
+    return hashlib.sha256(what.encode()).hexdigest()[:12]
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("scaledrop cost", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--network", nargs="+", default=list(NETWORKS), help="topologies (default: all)")
+    parser.add_argument("--scheme", nargs="+", default=list(SCHEMES), help=f"default: {', '.join(SCHEMES)}")
+    parser.add_argument("--profile", default="quick", help="folder of the results (default: %(default)s)")
+    parser.add_argument("--results", "--run.results", default="results", help="root of the results (%(default)s)")
+    parser.add_argument("--preset", help="YAML file whose constants replace those of the module")
+    arguments = parser.parse_args(argv)
+    for kind, known in (("network", NETWORKS), ("scheme", SCHEMES)):
+        for name in getattr(arguments, kind):
+            lookup(kind, name, known)
+    return arguments

@@ -1,0 +1,92 @@
+"""`scaledrop cost`: counts that equal the bits which the methods draw, its record, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from hardware.presets import components
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.cost_command import SCHEMES, cost_metrics, count_modules, planned_cost
+from lit_scaledrop.energy import image_shape
+from lit_scaledrop.layers.sampling import stochastic_layers
+from lit_scaledrop.networks import NETWORKS, build_network
+from lit_scaledrop.report.results import read_result
+
+LENET = ["cost", "--network", "lenet5"]
+OVERRIDE = "module_power: {value: 1.0, unit: mW, source: a made-up module, status: assumed}\n"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_counts_are_the_bits_that_are_drawn(network, scheme):
+    """At full width, with draws really made."""
+    counts = count_modules(network, scheme)
+    net = build_network(network, SCHEMES[scheme].resolved, in_channels=image_shape(network)[0])
+    drawn = [layer.draw(1)[0].numel() for layer in stochastic_layers(net).values()]
+    assert sorted(count.draws for count in counts) == sorted(drawn)
+    cost = cost_metrics(counts, components())
+    assert cost["draws"] == cost["separate/modules"] == sum(drawn)
+    assert cost["reused/modules"] == max(drawn)
+    for key in ("modules", "area_um2", "power_mw"):
+        layerwise = [value for name, value in cost.items() if name.startswith("layer/") and name.endswith(f"/{key}")]
+        assert sum(layerwise) == pytest.approx(cost[f"separate/{key}"])
+        assert max(layerwise) == pytest.approx(cost[f"reused/{key}"])
+    if scheme == "scale_dropout":
+        assert (cost["reused/modules"], cost["reused/power_mw"]) == (1, 0.0225)  # the paper's one module
+
+
+def test_a_network_whose_bits_are_not_those_of_the_shapes_is_refused(monkeypatch):
+    from lit_scaledrop import cost_command
+
+    monkeypatch.setitem(cost_command.SCHEMES, "scale_dropout", cost_command.Dropout("spindrop"))
+    with pytest.raises(ValueError, match="its layers draw"):
+        count_modules("lenet5", "scale_dropout")
+
+
+def test_results_are_recorded_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*LENET, "--profile", "cpu"]) == 0
+    paths = sorted(Path("results/cpu/table7").glob("*.json"))
+    assert len(paths) == len(SCHEMES)
+    assert "LeNet" not in capsys.readouterr().err
+    for path in paths:
+        result = read_result(path)
+        assert (result.network, result.study, result.data, result.training) == ("lenet5", "table7", {}, {})
+        assert result.config["constants"]["module_power"]["status"] == "paper"
+    written = {path: path.stat().st_mtime_ns for path in paths}
+    assert main([*LENET, "--profile", "cpu"]) == 0
+    assert capsys.readouterr().out.count("finished already") == len(SCHEMES)
+    assert {path: path.stat().st_mtime_ns for path in paths} == written
+    one = planned_cost(["--network=lenet5", "--scheme=spindrop", "--profile=cpu"])
+    assert read_result(one).label == "SpinDrop"
+    elements = planned_cost(["--network=lenet5", "--scheme=scale_dropout_element", "--profile=cpu"])
+    assert read_result(elements).label == "Proposed, element-wise"
+
+
+def test_constants_of_ones_own_are_another_result(tmp_path):
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(OVERRIDE)
+    point = ["--network=lenet5", "--scheme=scale_dropout", f"--run.results={tmp_path}"]
+    mine = planned_cost([*point, f"--preset={preset}"])
+    assert mine != planned_cost(point)
+    assert main(["cost", *point, f"--preset={preset}"]) == 0
+    result = read_result(mine)
+    assert result.metrics["reused/power_mw"] == 1.0
+    assert str(tmp_path) not in result.provenance["command"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--network", "lenet"], "did you mean 'lenet5'"),
+        (["--scheme", "spin_drop"], "did you mean 'spindrop'"),
+    ],
+)
+def test_unknown_names(flags, message, capsys):
+    assert main(["cost", *flags]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_point_of_a_sweep_is_one_result():
+    with pytest.raises(ValueError, match="one --network and one --scheme"):
+        planned_cost(["--network", "lenet5", "resnet20", "--scheme", "spindrop"])
