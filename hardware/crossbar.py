@@ -73,13 +73,16 @@ class CrossbarLayer(nn.Module):
         self.kernel = tuple(weight.shape[2:]) or (1, 1)
         self.linear = weight.dim() == 2
         self.pads = _pads(padding, self.kernel, self.dilation, self.stride)
-        signs, factor = _signs(weight.detach())
+        # on the CPU: a generator makes the same chip for every device
+        signs, factor = _signs(weight.detach().cpu())
         self.register_buffer("factor", factor, persistent=False)
         self._store(signs.reshape(*signs.shape[:2], *self.kernel), generator)
+        self.to(weight.device)
 
     def _store(self, weight: Float[Tensor, "out channels kh kw"], generator: torch.Generator) -> None:
         """Conductances of each tile as kernels of a convolution, zero where the tile has no cell."""
-        channels, area = weight.shape[1], math.prod(self.kernel)
+        channels, height, width = weight.shape[1:]
+        area = height * width
         # the crossbars' rows, each as the number of its weight in a flattened kernel
         order = torch.arange(channels * area)
         if self.crossbar.mapping == "kernel_split":
@@ -94,7 +97,7 @@ class CrossbarLayer(nn.Module):
                 for block in rows
             ]
             match, miss = (torch.cat([pair[side] for pair in pairs]) for side in (0, 1))
-            box = _box(places, (channels, *self.kernel))
+            box = _box(places, (channels, height, width))
             self.boxes.append(box)
             # the digital layer's number of matches is (x w + n) / 2
             held = {"difference": (match - miss) / 2, "lines": torch.ones(self.groups, len(places))}
@@ -102,7 +105,7 @@ class CrossbarLayer(nn.Module):
                 held["common"] = (match + miss) / 2
             for name, cells in held.items():
                 kernel = cells.new_zeros(len(cells), len(order)).index_copy_(1, places, cells)
-                kernel = kernel.unflatten(1, (channels, *self.kernel))[:, *box].contiguous()
+                kernel = kernel.unflatten(1, (channels, height, width))[:, *box].contiguous()
                 self.register_buffer(f"{name}_{tile}", kernel, persistent=False)
         self.observed: list[tuple[float, float]] | None = None
         self._kept: tuple[object, tuple[list[Tensor], Tensor]] | None = None
@@ -122,7 +125,7 @@ class CrossbarLayer(nn.Module):
         #: lowest value and step of each tile's converters
         self.scale = [(low, max(1.0, (high - low) / codes)) for low, high in ranges]
 
-    def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "rows ..."]:
         """The layer's sums."""
         x, on, level = _three_states(self.input_estimator(input))
         leading = x.shape[:-1]

@@ -66,6 +66,10 @@ METRICS: dict[str, MetricEntry] = (
         "sel/coverage_at_risk_5": MetricEntry(
             "Most confident share of inputs with an error of at most 5 %, 0 to 1.", True
         ),
+        "hw/same_logits": MetricEntry(
+            "Share of inputs whose logits on a chip are the digital network's, 0 to 1.", True
+        ),
+        "hw/same_class": MetricEntry("Share of inputs whose class on a chip is the digital network's, 0 to 1.", True),
         "hw/p_shift": MetricEntry(
             "Mean distance of the injected drop probabilities to the nominal ones, 0 to 1.", None
         ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lit_scaledrop.probes import (
     acceptance,
+    chip,
     energy,
     histograms,
     noise,
@@ -44,6 +45,7 @@ PROBES: dict[str, Probe] = {
     "posterior": Probe(histograms.parts, histograms.measure),
     "threshold": Probe(tradeoff.parts, tradeoff.measure),
     "reliability": Probe(reliability.parts, reliability.measure),
+    "hardware": Probe(chip.parts, chip.measure),
 }
 
 __all__ = ["PROBES", "Probe", "Subject"]

@@ -15,8 +15,10 @@ from hardware.mapping import Crossbar, exact_adc_bits, tile_rows
 from hardware.network import calibrate, on_crossbar
 from lit_scaledrop.layers.plans import draw_plan
 from lit_scaledrop.layers.sampling import sampling
+from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import build_network
+from lit_scaledrop.posterior import PosteriorPredictive
 
 LAYOUTS = ("unrolled", "kernel_split")
 
@@ -171,6 +173,29 @@ def test_networks_on_crossbars(method, layout):
                 with sampling(chip, draws):
                     ours = chip(x)
             torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("method", ["proposed", "mc_dropout_irnet", "spatial_spindrop"])
+def test_prefixes_are_shared_through_crossbars(method):
+    torch.manual_seed(0)
+    net = build_network("lenet5", METHODS[method], width=0.5).eval()
+    for layer in net.modules():
+        if isinstance(layer, ScaleDropout):
+            nn.init.uniform_(layer.scale, 0.3, 1.7)
+    chip = on_crossbar(net, Crossbar(32), Imperfections(adc_bits=4, conductance_cv=0.1), seeded())
+    x = torch.randn(3, 3, 32, 32)
+    loop, shared = (PosteriorPredictive(chip, 8, execution=kind) for kind in ("loop", "shared"))
+    work, rows = shared.passes(x), []
+    layers = [m for m in chip.modules() if isinstance(m, CrossbarLayer)]
+    hooks = [layer.register_forward_hook(lambda _, __, output: rows.append(len(output))) for layer in layers]
+    together = shared(x).logits
+    for hook in hooks:
+        hook.remove()
+    torch.testing.assert_close(together, loop(x).logits, rtol=1e-4, atol=1e-4)
+    # the first layer is the same in all passes, unless its own inputs are dropped; MC-Dropout drops behind the last
+    assert (rows[0] == 3) == (method != "spatial_spindrop")
+    assert (set(rows) == {3}) == (method == "mc_dropout_irnet")
+    assert work < 8
 
 
 @pytest.mark.parametrize("cause", ["conductance_cv", "stuck_p", "stuck_ap", "wire_resistance_ohm"])

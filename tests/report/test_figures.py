@@ -112,6 +112,20 @@ def reliability(accuracy, entropy):
     return rows
 
 
+def hardware(accuracy, entropy):
+    harm = {"digital": 0, "ideal": 0, "combined/1": 0.1, "combined/2": 0.14}
+    harm |= {f"adc/{bits}": 0.6 * 0.5 ** (bits - 1) for bits in (7, 6, 5, 4, 3, 2)}
+    harm |= {f"conductance/{cv:g}/{chip}": cv + 0.02 * chip for cv in (0.05, 0.1, 0.3) for chip in (1, 2, 3)}
+    harm |= {f"stuck/{share:g}/{chip}": 5 * share + 0.01 * chip for share in (0.001, 0.01, 0.03) for chip in (1, 2)}
+    harm |= {f"wire/{ohm:g}": 0.004 * ohm for ohm in (3, 10, 30)}
+    rows = {}
+    for part, h in harm.items():
+        rows |= {f"{part}/cls/acc": accuracy * (1 - h), f"{part}/ood/rate": min(1, 0.2 * entropy + h)}
+        rows |= {f"{part}/uniform/ood/rate": min(1, 0.8 * entropy + h), f"{part}/hw/same_class": 1 - h}
+        rows |= {f"{part}/uniform/ood/auroc/predictive_entropy": 0.95 - 0.4 * h}
+    return rows
+
+
 def energy(_accuracy, _entropy):
     rows = {}
     for real, parts in (("digital", 3), ("binary", 2), ("excluded", 2)):
@@ -122,7 +136,9 @@ def energy(_accuracy, _entropy):
     return rows
 
 
-MADE = {maker.__name__: maker for maker in (figure5, figure6, figure7, posterior, threshold, reliability, energy)}
+MADE = {
+    maker.__name__: maker for maker in (figure5, figure6, figure7, posterior, threshold, reliability, energy, hardware)
+}
 
 
 def results(make, name, networks=("resnet20",), methods=tuple(METHODS), seeds=(1,), **changes):
@@ -147,6 +163,7 @@ SHOWN = {
     "posterior": {"methods": ("Proposed", "MC-Dropout (HTanh)")},
     "threshold": {"methods": ("Proposed", "MC-Dropout (HTanh)")},
     "reliability": {"networks": ("resnet20", "vgg_small")},
+    "hardware": {"networks": ("resnet20", "vgg_small"), "methods": ("MC-Dropout (HTanh)", "Proposed"), "seeds": (1, 2)},
     "energy": {"networks": ("lenet5", "vgg_small"), "methods": ("Proposed",)},
 }
 
@@ -196,6 +213,29 @@ def test_plans_are_repetitions_and_the_asymptote_is_named(make, tmp_path):
     kinds = frame[frame.kind != "plan"].set_index(["method", "metric"])
     assert kinds.kind["Proposed", "cls/acc"] == "exact"
     assert (kinds.kind["FP", "cls/acc"], kinds.passes["FP", "cls/acc"]) == ("reference", 1000)
+
+
+def test_chips_are_repetitions(make, tmp_path):
+    pictures("hardware", results(make, "hardware", methods=("Proposed",), seeds=(1, 2)), tmp_path / "hardware")
+    frame = csv_of(tmp_path / "hardware").set_index(["effect", "level", "metric"])
+    made = [hardware(0.67 - 0.01 * seed, 1.1) for seed in (1, 2)]
+    values = pd.Series([rows[f"conductance/0.1/{chip}/cls/acc"] for rows in made for chip in (1, 2, 3)])
+    row = frame.loc[("conductance", 0.1, "cls/acc")]
+    assert (row["mean"], row["std"]) == pytest.approx((values.mean(), values.std()), rel=1e-4)
+    assert (row.n, row.chips) == (2, 3)
+    assert frame.loc[("stuck", 0.01, "hw/same_class")].chips == 2
+    bits = frame.loc[("adc", 4, "uniform/ood/rate")]
+    assert (bits["mean"], bits.chips) == (pytest.approx(made[0]["adc/4/uniform/ood/rate"], rel=1e-4), 1)
+    assert len(frame) == 5 * (3 + 6 + 3 + 3 + 3)
+
+
+def test_of_some_chips_those_are_drawn(make, tmp_path):
+    made = results(make, "hardware", methods=("Proposed",))
+    kept = {key: value for key, value in made[0].metrics.items() if key.startswith(("digital", "ideal", "adc/4"))}
+    made[0].metrics.clear()
+    made[0].metrics.update(kept)
+    pictures("hardware", made, tmp_path / "hardware")
+    assert set(csv_of(tmp_path / "hardware").effect) == {"digital", "ideal", "adc"}
 
 
 def test_pictures_of_images_are_of_the_first_seed(make, tmp_path):
