@@ -402,7 +402,7 @@ FIGURES = {"figure5", "figure6", "figure7", "posterior", "threshold", "reliabili
 def test_every_file_of_a_probe_assesses_rows_of_table3():
     files = {path.stem: sweep.load_sweep(path) for path in (ROOT / "sweeps").glob("*.yaml")}
     probes = {stem: config for stem, config in files.items() if "assess" in config["command"]}
-    assert set(probes) == {"table4", "table6", "table8", "table9", "table10"} | FIGURES
+    assert set(probes) == {"table4", "table6", "table8", "table9", "table10", "hardware"} | FIGURES
     counts = {stem: len(config["parameters"]["row"]["values"]) for stem, config in probes.items()}
     assert [counts[name] for name in ("table4", "table6", "table9", "table10")] == [3, 15, 3, 6]
     for stem, config in probes.items():
