@@ -57,7 +57,8 @@ class PosteriorPredictive:
             goes with ``"iid"`` plans only.
         row_budget: bounds the memory of ``shared``, ``exact`` and ``folded``: a batch is cut (down to single inputs) so
             that no layer's output is larger than that of the network's widest layer for this many inputs. Default:
-            128 on a CPU, where more is not faster; 1024 elsewhere, which is not measured.
+            128 on a CPU (for ``shared`` and ``exact`` the batch's size, from 32 to 128: the loop's memory, and more is
+            not faster); 1024 elsewhere, which is not measured.
 
     Attributes:
         choice: the execution that runs; for ``auto`` ``""`` before the first prediction.
@@ -189,7 +190,10 @@ class PosteriorPredictive:
             # the T samples in the order of the plan: intervals and the quantile rule count passes, not leaves
             return leaves[state.partition.group_of]
 
-        return _in_parts(run, x, self._rows(x) / shared_rows(self._trace(member, x), tree))
+        rows = self._rows(x)
+        if not self.row_budget and x.device.type == "cpu":
+            rows = min(rows, max(32, len(x)))  # the loop's memory; more is not faster
+        return _in_parts(run, x, rows / shared_rows(self._trace(member, x), tree))
 
     def _rows(self, x: Tensor) -> int:
         return self.row_budget or (128 if x.device.type == "cpu" else 1024)
