@@ -18,6 +18,7 @@ from benchmarks.measure import by_group, table
 from benchmarks.plain import ResNet
 from datamodules import CIFAR10DataModule, write_fake_cifar10
 from lit_scaledrop.layers import ScaleDropout
+from lit_scaledrop.layers.clip import Clip
 from lit_scaledrop.methods import get_method
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.objective import scale_regularization, weight_regularization
@@ -61,6 +62,12 @@ def bench_step(interleaved: Any, options: Any, network: str) -> None:
         fixture.extra_info["images"] = options.batch
 
 
+def bench_clip(interleaved: Any, options: Any) -> None:
+    """The same step of a network with clips, MC-Dropout (HTanh), compiled in bf16: PyTorch's clip and ours."""
+    for fixture in interleaved(_clips(options.width, options.batch, options.small)).values():
+        fixture.extra_info["images"] = options.batch
+
+
 def bench_pipeline(interleaved: Any, options: Any, tmp_path: Path) -> None:
     """An epoch of augmented batches."""
     images = 400 if options.small else 10_000
@@ -71,19 +78,38 @@ def bench_pipeline(interleaved: Any, options: Any, tmp_path: Path) -> None:
 def markdown(results: list[dict[str, Any]], options: Any) -> str:
     """A table of the steps and one of the pipelines; the first case of a group is what the others are held against."""
     steps: list[list[object]] = []
+    clips: list[list[object]] = []
     pipelines: list[list[object]] = []
     for cases in by_group(results):
         base = next(iter(cases.values()))["median"]
         for name, case in cases.items():
             numbers = [case["extra_info"]["images"] / case["median"], base / case["median"]]
-            network = (case["params"] or {}).get("network")
-            (steps if network else pipelines).append([*([network] if network else []), name, *numbers])
+            if network := (case["params"] or {}).get("network"):
+                steps.append([network, name, *numbers])
+            else:
+                (clips if case["group"].startswith("bench_clip") else pipelines).append([name, *numbers])
     return (
         f"A training step (forward, objective, backward, SGD), batch of {options.batch}, width {options.width:g}.\n\n"
         + table(["network", "implementation", "images/s", "times faster"], steps)
+        + "\n\nThe step of ResNet-20 with MC-Dropout (HTanh), compiled in bf16, cross-entropy alone.\n\n"
+        + table(["clip", "images/s", "times faster"], clips)
         + "\n\nTraining batches of 128 of CIFAR-10's size: random crop, flip, normalization.\n\n"
         + table(["pipeline", "images/s", "times faster"], pipelines)
     )
+
+
+def _step(network: torch.nn.Module, loss: Callable[[], Tensor], bf16: bool = False) -> Callable[[], object]:
+    """Loss, backward pass and SGD."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+
+    def run_once() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            value = loss()
+        value.backward()
+        optimizer.step()
+
+    return run_once
 
 
 def _steps(name: str, width: float, batch: int, small: bool) -> dict[str, Callable[[], object]]:
@@ -92,19 +118,7 @@ def _steps(name: str, width: float, batch: int, small: bool) -> dict[str, Callab
     plain = plain_like(ours, name, width).train()
     x, target = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
 
-    def step(network: torch.nn.Module, loss: Callable[[], Tensor], bf16: bool = False) -> Callable[[], object]:
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True)
-
-        def run_once() -> None:
-            optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                value = loss()
-            value.backward()
-            optimizer.step()
-
-        return run_once
-
-    cases = {"plain, eager fp32": step(plain, lambda: plain.loss(x, target, LAMBDA_SCALE, LAMBDA_WEIGHT))}
+    cases = {"plain, eager fp32": _step(plain, lambda: plain.loss(x, target, LAMBDA_SCALE, LAMBDA_WEIGHT))}
     for compiled in (False, True):
         for memory in (torch.contiguous_format, torch.channels_last):
             network = copy.deepcopy(ours).to(memory_format=memory)
@@ -113,7 +127,24 @@ def _steps(name: str, width: float, batch: int, small: bool) -> dict[str, Callab
             images = x.contiguous(memory_format=memory)
             title = "ours, compiled bf16" if compiled else "ours, eager fp32"
             title += ", channels-last" if memory is torch.channels_last else ""
-            cases[title] = step(network, partial(our_loss, network, images, target), bf16=compiled)
+            cases[title] = _step(network, partial(our_loss, network, images, target), bf16=compiled)
+    return cases
+
+
+def _clips(width: float, batch: int, small: bool) -> dict[str, Callable[[], object]]:
+    torch.manual_seed(0)
+    ours = build_network("resnet20", get_method("mc_dropout_htanh"), width=width).train()
+    theirs = copy.deepcopy(ours)
+    for parent in list(theirs.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Clip):
+                setattr(parent, name, torch.nn.Hardtanh(child.min_val, child.max_val))
+    x, target = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
+    cases = {}
+    for title, network in (("nn.Hardtanh", theirs), ("ours", ours)):
+        if not small:
+            network.compile(dynamic=False)
+        cases[title] = _step(network, lambda net=network: F.cross_entropy(net(x).float(), target), bf16=True)  # type: ignore[misc]
     return cases
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lit_scaledrop.cli import plan_fit
-from lit_scaledrop.evaluate import Evaluation
+from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.identity import SAME_NUMBERS, run_identity
 from lit_scaledrop.methods import lookup
 from lit_scaledrop.probes import PROBES

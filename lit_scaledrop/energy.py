@@ -19,8 +19,6 @@ from hardware.workload import LayerShape, trace_workload
 from lit_scaledrop.layers.sampling import MaskPlan, stochastic_layers
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 
-UNITS = {"pJ": 1.0, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9}
-"""Units of energy, in pJ."""
 REAL_LAYERS: tuple[RealLayers, ...] = get_args(RealLayers)
 #: reports by treatment of the real layers and by model of the converters
 Band = Mapping[tuple[RealLayers, AdcModel], EnergyReport]
@@ -122,18 +120,3 @@ def slug(component: str) -> str:
     ('scale_multiplier', 'adc')
     """
     return component.lower().replace(" ", "_")
-
-
-def in_unit(energy_pj: float) -> str:
-    """Energy with a unit that keeps the number readable.
-
-    >>> in_unit(181e3), in_unit(0.5)
-    ('181 nJ', '0.5 pJ')
-    """
-    unit = unit_of(energy_pj)
-    return f"{energy_pj / UNITS[unit]:.3g} {unit}"
-
-
-def unit_of(energy_pj: float) -> str:
-    """The largest unit that is not larger than the energy."""
-    return max((name for name, size in UNITS.items() if energy_pj >= size), key=UNITS.__getitem__, default="pJ")

@@ -16,11 +16,12 @@ from hardware.mapping import Crossbar, MappedLayer, Mapping
 from hardware.passes import Execution
 from hardware.presets import components, published
 from hardware.workload import LayerShape
-from lit_scaledrop.energy import REAL_LAYERS, UNITS, Band, Estimate, estimate_energy, image_shape, in_unit
+from lit_scaledrop.energy import REAL_LAYERS, Band, Estimate, estimate_energy, image_shape
 from lit_scaledrop.energy_figure import draw_energy
 from lit_scaledrop.methods import get_method
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.report.units import UNITS, in_unit
 
 
 def main(argv: list[str]) -> int:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from hardware.energy import EnergyReport
-from lit_scaledrop.energy import UNITS, in_unit, unit_of
+from lit_scaledrop.report.units import UNITS, in_unit, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

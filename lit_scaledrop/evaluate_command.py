@@ -10,12 +10,12 @@ import torch
 
 import datamodules
 from lit_scaledrop.evaluate import (
-    Evaluation,
     evaluate_network,
     load_classifier,
     normalized_test_set,
     set_drop_probability,
 )
+from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.functional import Interpolation
 from lit_scaledrop.layers.plans import Scheme
 from lit_scaledrop.methods import lookup

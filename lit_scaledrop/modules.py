@@ -27,7 +27,7 @@ class LitClassifier(L.LightningModule):
     """A classification network trained by the paper's objective.
 
     Test-time settings (passes T, quantile, threshold) are no arguments of this class, so that a checkpoint never
-    overrides the ones asked for; see :class:`lit_scaledrop.evaluate.Evaluation`.
+    overrides the ones asked for; see :class:`lit_scaledrop.evaluation.Evaluation`.
 
     Args:
         network: topology, a key of ``NETWORKS``.

@@ -35,7 +35,6 @@ from lit_scaledrop.callbacks import (
 from lit_scaledrop.compilation import require_compiler
 from lit_scaledrop.evaluate import (
     CheckpointError,
-    Evaluation,
     evaluate_network,
     fit_weights,
     load_classifier,
@@ -44,6 +43,7 @@ from lit_scaledrop.evaluate import (
     start_digest,
     write_predictions,
 )
+from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.identity import run_identity
 from lit_scaledrop.modules import LitClassifier  # noqa: F401  likewise
 from lit_scaledrop.record import RunRecord, keep_or_write, training_record

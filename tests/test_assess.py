@@ -15,7 +15,8 @@ from lit_scaledrop import assess, probes
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.assessment import plan_assessment, planned_assessment
 from lit_scaledrop.cli import fit, planned_result
-from lit_scaledrop.evaluate import Evaluation, load_classifier
+from lit_scaledrop.evaluate import load_classifier
+from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.parts import MeasuredPart, read_part
 from lit_scaledrop.probes import PROBES, Probe, Subject

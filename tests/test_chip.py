@@ -11,7 +11,7 @@ from datamodules import ImageDataModule
 from datamodules.loading import ImageArrays
 from hardware.crossbar import CrossbarLayer
 from hardware.presets import load_device
-from lit_scaledrop.evaluate import Evaluation
+from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import build_network

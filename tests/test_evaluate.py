@@ -12,7 +12,6 @@ import datamodules
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.evaluate import (
     CheckpointError,
-    Evaluation,
     evaluate_network,
     fit_weights,
     load_classifier,
@@ -20,6 +19,7 @@ from lit_scaledrop.evaluate import (
     read_checkpoint,
     set_drop_probability,
 )
+from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.layers.sampling import StochasticLayer
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.posterior import PosteriorPredictive

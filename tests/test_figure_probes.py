@@ -7,7 +7,7 @@ import torch
 
 from datamodules import ImageDataModule
 from datamodules.loading import ImageArrays
-from lit_scaledrop.evaluate import Evaluation
+from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.functional import expected_entropy
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules import LitClassifier

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lit_scaledrop.evaluate import Evaluation, evaluate_network
+from lit_scaledrop.evaluate import evaluate_network
+from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.layers import MaskPlan, MCDropout, ScaleDropout, sampling, stochastic_layers
 from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import build_network

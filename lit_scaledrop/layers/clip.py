@@ -1,7 +1,7 @@
 """The clip in front of a sign: ``nn.Hardtanh`` with a backward pass that reads its output.
 
-Values and gradients are those of ``nn.Hardtanh``. Of its own backward pass ``torch.compile`` keeps a mask of bytes, and
-on a CPU writing that mask took more than half of a training step. The output is kept for the next layer anyway.
+Values and gradients are those of ``nn.Hardtanh``. For its own backward pass ``torch.compile`` keeps a mask of bytes,
+and writing it is slow on a CPU (``benchmarks/bench_training.py``). The output is kept for the next layer anyway.
 """
 
 from typing import Any

@@ -26,8 +26,7 @@ def measure(subject: Subject, part: str) -> dict[str, float]:
     Raises:
         ValueError: the subject is an ensemble, whose networks are no passes of one.
     """
-    if len(subject.networks) != 1:
-        raise ValueError(f"table8 counts the passes of one network; this is an ensemble of {len(subject.networks)}")
+    subject.require_one_network("table8")
     if part == "clean":
         _, labels, prediction = subject.clean()
         return subject.classification(prediction, labels)

@@ -34,8 +34,7 @@ def measure(subject: Subject, part: str) -> dict[str, float]:
     Raises:
         ValueError: the subject is an ensemble, whose networks are no passes of one.
     """
-    if len(subject.networks) != 1:
-        raise ValueError(f"figure7 counts the passes of one network; this is an ensemble of {len(subject.networks)}")
+    subject.require_one_network("figure7")
     if part == "asymptote":
         return asymptote(subject)
     plan = asked(subject, samples=PASSES, seed=subject.evaluation.seed + int(part.rpartition("/")[2]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.evaluate import Evaluation, build_posterior
+from lit_scaledrop.evaluation import Evaluation, build_posterior
 from lit_scaledrop.metrics import classification_metrics, uncertainty_metrics
 from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.predictive import Predictive
@@ -64,6 +64,15 @@ class Subject:
         """Quantile, threshold and interpolation of the OOD rule (paper eq. 26), as the metrics take them."""
         names = ("quantile", "threshold", "interpolation")
         return {name: getattr(self.evaluation, name) for name in names}
+
+    def require_one_network(self, probe: str) -> None:
+        """Refuse an ensemble for a probe that counts the passes of one network.
+
+        Raises:
+            ValueError: naming the probe.
+        """
+        if len(self.networks) != 1:
+            raise ValueError(f"{probe} counts the passes of one network; this is an ensemble of {len(self.networks)}")
 
     def posterior(self, samples: int | None = None) -> PosteriorPredictive:
         """The posterior with ``samples`` passes (those of the evaluation by default); made once."""

@@ -1,6 +1,5 @@
 """Hardware in the loop: accuracy and OOD detection of networks on crossbars that are less and less ideal."""
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -31,28 +30,21 @@ _TEST_IMAGES = "ood/rate"
 
 def chip_numbers(run: Result) -> Iterator[dict[str, Any]]:
     """Rows (effect, level, chips, metric, value) of a run of the probe `hardware`; a chip is one repetition."""
-    rows = []
+    found: dict[tuple[str, float], dict[int, dict[str, float]]] = {}
     for key, value in run.metrics.items():
-        if found := re.fullmatch(r"(digital|ideal|adc|conductance|stuck|wire|combined)/(.+)", key):
-            effect, rest = found.groups()
-            level, chip = 0.0, 1
-            if effect not in ("digital", "ideal", "combined"):
-                number, rest = rest.split("/", 1)
-                level = float(number)
-            if effect in ("conductance", "stuck", "combined"):
-                number, rest = rest.split("/", 1)
-                chip = int(number)
-            rows.append({"effect": effect, "level": level, "chip": chip, "metric": rest, "value": value})
-    chips: dict[tuple[str, float], set[int]] = {}
-    for row in rows:
-        chips.setdefault((row["effect"], row["level"]), set()).add(row["chip"])
-    for row in rows:
-        count = len(chips[row["effect"], row["level"]])
-        yield (
-            {name: row[name] for name in ("effect", "level")}
-            | {"chips": count}
-            | {name: row[name] for name in ("metric", "value")}
-        )
+        effect, _, rest = key.partition("/")
+        level, chip = 0.0, 1
+        if effect in ("adc", "conductance", "stuck", "wire"):
+            number, _, rest = rest.partition("/")
+            level = float(number)
+        if effect in ("conductance", "stuck", "combined"):
+            number, _, rest = rest.partition("/")
+            chip = int(number)
+        found.setdefault((effect, level), {}).setdefault(chip, {})[rest] = value
+    for (effect, level), chips in found.items():
+        about = {"effect": effect, "level": level, "chips": len(chips)}
+        for metrics in chips.values():
+            yield from (about | {"metric": name, "value": value} for name, value in metrics.items())
 
 
 def draw_chips(frame: pd.DataFrame) -> "Figure":
@@ -93,8 +85,7 @@ def _curve(
     end = None
     for name, line, marker in kinds:
         chosen = run[run.effect.isin(["ideal", effect]) & (run.metric == name)]
-        x, values = _places(chosen, effect), chosen.set_index(chosen.index)
-        values = values.assign(x=x).sort_values("x")
+        values = chosen.assign(x=_places(chosen, effect)).sort_values("x")
         if values.empty:
             continue
         mean, std = 100 * values["mean"], 100 * values["std"].fillna(0)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lit_scaledrop.report.results import Result
+from lit_scaledrop.report.units import UNITS, in_unit
 
 ADCS = {"neurosim": "NeuroSim", "isaac": "ISAAC", "mnsim": "MNSIM", "murmann": "Murmann's bound"}
 ADC = "isaac"
@@ -14,7 +15,7 @@ ADC = "isaac"
 TREATMENTS = {"digital": "digital", "binary": "as if binary", "excluded": "left out"}
 """What the first and the last layer, which are not binary, are taken for."""
 EXECUTIONS = {"loop": "one by one", "shared": "common prefixes once"}
-UNITS_NJ = {"pJ": 1e-3, "nJ": 1.0, "uJ": 1e3, "mJ": 1e6, "J": 1e9}
+UNITS_NJ = {unit: size / UNITS["nJ"] for unit, size in UNITS.items()}
 PAPER_PASSES = 10
 OWN = "Scale-Dropout"
 """How the names of the paper's own rows begin."""
@@ -70,16 +71,9 @@ def paper_nj(paper: pd.DataFrame, topology: str, run: Result) -> float:
     return float(own.energy.iloc[0] * UNITS_NJ[own.unit.iloc[0]])
 
 
-def in_unit(energy_nj: float) -> str:
-    """Energy with a unit that keeps the number readable.
-
-    >>> in_unit(0.18), in_unit(179.2), in_unit(98.4e3)
-    ('180 pJ', '179 nJ', '98.4 uJ')
-    """
-    if pd.isna(energy_nj):
-        return ""
-    unit = max((name for name, size in UNITS_NJ.items() if energy_nj >= size), key=UNITS_NJ.__getitem__, default="pJ")
-    return f"{energy_nj / UNITS_NJ[unit]:.3g} {unit}"
+def readable(energy_nj: float) -> str:
+    """Energy with a unit that keeps the number readable; empty where there is none."""
+    return "" if pd.isna(energy_nj) else in_unit(energy_nj * UNITS["nJ"])
 
 
 def component_name(component: str) -> str:
@@ -113,8 +107,8 @@ def carrier(frame: pd.DataFrame, real: str, theirs: float) -> str:
     each, needed = 1e3 * part / operations, 1e3 * (theirs - others) / operations
     meets = f"at {needed:.3g} pJ it would be the paper's" if needed > 0 else "which is already more than the paper has"
     return (
-        f"First and last layer {TREATMENTS[real]}: the paper's {in_unit(theirs)} is {holds} the band "
-        f"{in_unit(band.min())} to {in_unit(band.max())}. With {ADCS[ADC]}'s converters ours is {ratio:.2f} of it; its "
-        f"largest part is {component_name(largest)}, {operations:,.0f} operations of {each:.3g} pJ "
-        f"({CONSTANTS[largest]}). All else takes {in_unit(others)}; {meets}."
+        f"First and last layer {TREATMENTS[real]}: the paper's {readable(theirs)} is {holds} the band "
+        f"{readable(band.min())} to {readable(band.max())}. With {ADCS[ADC]}'s converters ours is {ratio:.2f} of it; "
+        f"its largest part is {component_name(largest)}, {operations:,.0f} operations of {each:.3g} pJ "
+        f"({CONSTANTS[largest]}). All else takes {readable(others)}; {meets}."
     )

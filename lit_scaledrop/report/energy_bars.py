@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lit_scaledrop.report.drawing import FAINT, INK, RIVAL, name_row, panels
-from lit_scaledrop.report.energies import ADC, ADCS, TREATMENTS, UNITS_NJ, component_name, energies, in_unit, paper_nj
+from lit_scaledrop.report.energies import ADC, ADCS, TREATMENTS, UNITS_NJ, component_name, energies, paper_nj, readable
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.published import published
 from lit_scaledrop.report.results import Result
+from lit_scaledrop.report.units import UNITS, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def _bars(panel: "Axes", run: pd.DataFrame, colours: dict[str, str], paper: floa
     shown = run[(run.adc == ADC) & (run.component != "total")]
     energy = shown.pivot(index="real_layers", columns="component", values="mean").fillna(0).reindex(list(TREATMENTS))
     totals = energy.sum(axis=1)
-    unit = max((name for name, size in UNITS_NJ.items() if totals.max() >= size), key=UNITS_NJ.__getitem__)
+    unit = unit_of(totals.max() * UNITS["nJ"])
     left = pd.Series(0.0, index=energy.index)
     other = energy.drop(columns=[name for name in colours if name in energy]).sum(axis=1)
     columns = [(component_name(name), energy[name], colour) for name, colour in colours.items() if name in energy]
@@ -67,7 +68,7 @@ def _bars(panel: "Axes", run: pd.DataFrame, colours: dict[str, str], paper: floa
         left = left + widths
     for place, (total, end) in enumerate(zip(totals, left, strict=True)):
         text = panel.annotate(
-            in_unit(total), (end, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
+            readable(total), (end, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
         )
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # the paper's line runs behind it
     if paper is not None:
@@ -90,7 +91,7 @@ def _band(panel: "Axes", run: pd.DataFrame, paper: float | None) -> None:
             name = ADCS[adc] if place == 0 else None
             panel.plot(band[adc], place, mark, color=INK, markersize=5, label=name, linestyle="none", zorder=2)
     if paper is not None:
-        panel.axvline(paper, color=RIVAL, linewidth=1.2, linestyle=(0, (4, 2)), label=f"paper, {in_unit(paper)}")
+        panel.axvline(paper, color=RIVAL, linewidth=1.2, linestyle=(0, (4, 2)), label=f"paper, {readable(paper)}")
     panel.set_xscale("log")
     panel.set_yticks(range(len(TREATMENTS)), list(TREATMENTS.values()))
     panel.set_ylim(len(TREATMENTS) - 0.4, -0.6)
@@ -99,7 +100,7 @@ def _band(panel: "Axes", run: pd.DataFrame, paper: float | None) -> None:
     panel.set_xlim(low / 1.6, high * 1.6)
     ticks = [size * factor for size in UNITS_NJ.values() for factor in (1, 10, 100) if low / 1.6 <= size * factor]
     ticks = [tick for tick in ticks if tick <= high * 1.6]
-    panel.set_xticks(ticks, [in_unit(tick) for tick in ticks])
+    panel.set_xticks(ticks, [readable(tick) for tick in ticks])
     panel.set_title("Band over models of the converters; first and last layer:")
     panel.set_xlabel("Energy, logarithmic")
     _legend(panel)

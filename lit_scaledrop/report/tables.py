@@ -18,7 +18,7 @@ import pandas as pd
 from lit_scaledrop.report.acceptance import table9
 from lit_scaledrop.report.accuracy import table3
 from lit_scaledrop.report.dropout_modules import table7
-from lit_scaledrop.report.energy import table8
+from lit_scaledrop.report.energy_bands import table8
 from lit_scaledrop.report.layout import Report
 from lit_scaledrop.report.outliers import table6
 from lit_scaledrop.report.published import published

@@ -14,13 +14,14 @@ from hardware.mapping import Crossbar, MappedLayer, exact_adc_bits
 from hardware.passes import LayerUse, passes_of
 from hardware.presets import components
 from hardware.workload import LayerShape, trace_workload
-from lit_scaledrop.energy import UNITS, keep_masks
+from lit_scaledrop.energy import keep_masks
 from lit_scaledrop.energy_command import main
 from lit_scaledrop.execution import shared_passes, trace
 from lit_scaledrop.layers.plans import draw_plan, enumerate_plan
 from lit_scaledrop.layers.sharing import PrefixTree
 from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import NETWORKS, build_network
+from lit_scaledrop.report.units import UNITS
 
 PRESET = components()
 

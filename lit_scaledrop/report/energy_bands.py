@@ -16,9 +16,9 @@ from lit_scaledrop.report.energies import (
     carrier,
     component_name,
     energies,
-    in_unit,
     paper_nj,
     parts,
+    readable,
     totals,
 )
 from lit_scaledrop.report.groups import (
@@ -93,8 +93,8 @@ def _systems(
                     "technology": "SOT-MRAM, modelled",
                     "topology": key[0],
                     "bits": key[2],
-                    "shown": in_unit(band[ADC]),
-                    "band": f"{in_unit(band.min())} to {in_unit(band.max())}",
+                    "shown": readable(band[ADC]),
+                    "band": f"{readable(band.min())} to {readable(band.max())}",
                     "accuracy": accuracy,
                     "accuracy_std": std,
                     "data": data_name(runs[0]) + " (stand-in)" * runs[0].data["stand_in"],
@@ -147,8 +147,8 @@ def _bands(frame: pd.DataFrame, theirs: float) -> tuple[pd.DataFrame, dict[str, 
     table = pd.DataFrame(rows).reindex(columns=["real", "passes", *ADCS, "paper", "holds", "ratio"])
     columns = {"real": text("real", "first and last layer"), "passes": text("passes")}
     for adc, name in ADCS.items():
-        columns[adc] = Column(name, lambda row, adc=adc: in_unit(row[adc]))  # type: ignore[misc]
-    columns["paper"] = Column("paper", lambda row: in_unit(row["paper"]))
+        columns[adc] = Column(name, lambda row, adc=adc: readable(row[adc]))  # type: ignore[misc]
+    columns["paper"] = Column("paper", lambda row: readable(row["paper"]))
     columns["holds"] = Column("paper in the band", lambda row: "" if pd.isna(row["holds"]) else row["holds"])
     columns["ratio"] = Column(
         f"{ADCS[ADC]} / paper", lambda row: "" if pd.isna(row["ratio"]) else f"{row['ratio']:.2f}"
@@ -172,7 +172,7 @@ def _components(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Column]]:
 
 
 def _with_share(row: dict[Any, Any], name: str) -> str:
-    return "" if pd.isna(row[name]) else f"{in_unit(row[name])} ({row[f'{name}_share']:.1f} %)"
+    return "" if pd.isna(row[name]) else f"{readable(row[name])} ({row[f'{name}_share']:.1f} %)"
 
 
 def _below(runs: list[Result], frame: pd.DataFrame, theirs: float) -> list[str]:
