@@ -44,8 +44,9 @@ def trace(network: nn.Module, example: Float[Tensor, "1 ..."]) -> list[Segment]:
         widths.append(0)
 
     def end(*arguments: object) -> None:
-        if isinstance(arguments[-1], Tensor):
-            widths[-1] = max(widths[-1], arguments[-1].numel())
+        output = arguments[-1]
+        if isinstance(output, Tensor) and output.shape[:1] == (1,):  # not weights, which no batch makes larger
+            widths[-1] = max(widths[-1], output.numel())
 
     layers = stochastic_layers(network)
     hooks = [layer.register_forward_pre_hook(partial(begin, name)) for name, layer in layers.items()]

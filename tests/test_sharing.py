@@ -182,7 +182,8 @@ def test_row_budget_bounds_every_layer(budget, batch, execution):
     posterior = PosteriorPredictive(net, 8, execution=execution, row_budget=budget)
     posterior(x[:1])
     sizes, largest = [], max(segment.width for segment in trace(net, x[:1]))
-    hooks = [m.register_forward_hook(lambda m, i, o: sizes.append(o.numel())) for m in net.modules()]
+    layers = [m for name, m in net.named_modules() if not name.endswith("weight_estimator")]
+    hooks = [m.register_forward_hook(lambda m, i, o: sizes.append(o.numel())) for m in layers]
     logits = posterior(x).logits
     for hook in hooks:
         hook.remove()
@@ -191,6 +192,12 @@ def test_row_budget_bounds_every_layer(budget, batch, execution):
     least = 8 if execution == "folded" else 2
     assert max(sizes) <= max(budget, least) * largest
     assert_equal(logits, one(x).logits)
+
+
+def test_widths_are_those_of_inputs_not_of_weights():
+    # the 64 x 64 x 3 x 3 weights of the last stage are larger than any output for one image
+    segments = trace(network_of("resnet20", "proposed", width=1.0), torch.randn(1, 3, 32, 32))
+    assert [segment.width for segment in segments] == [16 * 32 * 32] * 7 + [32 * 16 * 16] * 6 + [64 * 8 * 8] * 6
 
 
 def test_batches_keep_their_order_and_empty_ones_their_shape():
