@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import importlib
 import inspect
 import os
 import re
@@ -14,8 +15,8 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 import datamodules
-from lit_scaledrop.methods import Method, get_method, lookup
-from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.methods import Method, lookup
+from lit_scaledrop.modules import LitClassifier, LitSegmenter
 from lit_scaledrop.rows import expand_rows, expand_variation, last_value
 
 #: one switch for ``torch.compile`` and bf16, in every profile
@@ -103,7 +104,10 @@ def resolved_method(config: dict[str, Any]) -> Method | None:
     if "method" not in arguments:
         return None
     options = {name: arguments.get(name) for name in ("p", "drop_value", "mask", "mask_per")}
-    return get_method(arguments["method"]).with_scale(**options, placement=arguments.get("scale_placement"))
+    module, name = config["model"]["class_path"].rsplit(".", 1)
+    methods = getattr(importlib.import_module(module), name).methods
+    method = methods[lookup("method", arguments["method"], methods)]
+    return method.with_scale(**options, placement=arguments.get("scale_placement"))
 
 
 def require_validation(config: dict[str, Any]) -> None:
@@ -124,7 +128,10 @@ def known_flags(parser: argparse.ArgumentParser) -> set[str]:
     """Flags of a command, those of the model and the data included."""
     flags = {flag for flag in parser._option_string_actions if flag.startswith("--")}
     flags |= {"--profile", "--row", "--variation", *SPEEDS}
-    classes: dict[str, list[type]] = {"model": [LitClassifier], "data": list(datamodules.DATAMODULES.values())}
+    classes: dict[str, list[type]] = {
+        "model": [LitClassifier, LitSegmenter],
+        "data": list(datamodules.DATAMODULES.values()),
+    }
     for group, members in classes.items():
         for member in members:
             for base in member.__mro__[:3]:

@@ -24,7 +24,7 @@ from lit_scaledrop import provenance
 from lit_scaledrop.assessment import Assessment, plan_assessment
 from lit_scaledrop.cli import fit, plan_fit
 from lit_scaledrop.ensemble import members_training, train_members
-from lit_scaledrop.evaluate import CheckpointError, evaluation_device, load_classifier
+from lit_scaledrop.evaluate import CheckpointError, evaluation_device, load_trained
 from lit_scaledrop.parts import MeasuredPart, read_part
 from lit_scaledrop.probes import PROBES, Subject
 from lit_scaledrop.progress import PartsProgress
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     networks = _networks(assessment)
     if networks is None:
         return 0
-    modules = [load_classifier(network.checkpoint).network for network in networks]
+    modules = [load_trained(network.checkpoint).network for network in networks]
     digest = _weights_digest(modules)
     # parts of other weights or data are no parts of this result
     key = hashlib.sha256(f"{assessment.id} {digest} {data.fingerprint()}".encode()).hexdigest()[:12]

@@ -16,7 +16,7 @@ from lit_scaledrop.evaluate import (
     CheckpointError,
     evaluate_network,
     evaluation_device,
-    load_classifier,
+    load_trained,
     normalized_test_set,
 )
 from lit_scaledrop.record import RunRecord, keep_or_write
@@ -79,13 +79,13 @@ def fit_ensemble(
     assert method is not None
     record = RunRecord(plan.run_id, plan.run, config, method, plan.words, datetime.now(UTC), provenance.commit())
     members = train_members(plan, fit, replan)
-    models = [load_classifier(member.checkpoint) for member in members]
+    models = [load_trained(member.checkpoint) for member in members]
     data = plan.build().data
     metrics, how = evaluate_network(
         [model.network for model in models],
         normalized_test_set(data),
         plan.evaluation,
-        data.num_classes,
+        models[0].test_metrics(plan.evaluation),
         evaluation_device(config["trainer"].get("accelerator")),
     )
     training = members_training([member.record for member in members])
@@ -129,11 +129,12 @@ def train_members(
 def members_training(members: list[Result]) -> dict[str, Any]:
     """What the result of an ensemble says of its members' trainings: sums, means, and who they are."""
     first, all_of_them = members[0].training, [member.training for member in members]
+    score = next(name for name in first if name.startswith("val_"))
     return {
         **{key: first[key] for key in ("epochs", "precision", "compiled")},
         "seconds": round(sum(training["seconds"] for training in all_of_them), 1),
         "device": "; ".join(sorted({training["device"] for training in all_of_them})),
         "best_epoch": max(training["best_epoch"] for training in all_of_them),
-        "val_acc": sum(training["val_acc"] for training in all_of_them) / len(members),
-        "members": [{"id": m.id, "seed": m.seed, "val_acc": m.training["val_acc"]} for m in members],
+        score: sum(training[score] for training in all_of_them) / len(members),
+        "members": [{"id": m.id, "seed": m.seed, score: m.training[score]} for m in members],
     }

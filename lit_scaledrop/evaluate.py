@@ -14,11 +14,15 @@ from torch import Tensor, nn
 from lit_scaledrop.evaluation import Evaluation, build_posterior
 from lit_scaledrop.layers.sampling import StochasticLayer
 from lit_scaledrop.layers.scale_dropout import check_probability
-from lit_scaledrop.metrics import classification_metrics
-from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.lit_network import LitNetwork, PredictionMetrics
+from lit_scaledrop.modules import LitClassifier, LitSegmenter
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.report.results import write_atomic
 from lit_scaledrop.shapes import Float, Int
+
+
+TASKS: dict[str, type[LitNetwork]] = {module.__name__: module for module in (LitClassifier, LitSegmenter)}
+"""What a checkpoint may hold, by name."""
 
 
 class CheckpointError(RuntimeError):
@@ -26,19 +30,20 @@ class CheckpointError(RuntimeError):
 
 
 def evaluate_network(
-    networks: nn.Module | list[nn.Module],
+    networks: nn.Module | Sequence[nn.Module],
     batches: Iterable[tuple[Tensor, Tensor]],
     evaluation: Evaluation,
-    num_classes: int,
+    metrics: PredictionMetrics,
     device: torch.device | str = "cpu",
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Metrics of the posterior predictive.
 
     Args:
         networks: one network or the members of an ensemble.
-        batches: normalized images ``(batch, channels, height, width)`` and labels ``(batch,)``.
+        batches: normalized images ``(batch, channels, height, width)`` and targets: labels ``(batch,)`` or masks
+            ``(batch, height, width)``.
         evaluation: passes, plan and OOD rule.
-        num_classes: classes.
+        metrics: what is measured, e.g. a module's ``test_metrics(evaluation)``.
         device: where it runs.
 
     Returns:
@@ -48,12 +53,7 @@ def evaluate_network(
     for member in members:
         member.to(device)
     posterior = build_posterior(members, evaluation)
-    metrics = classification_metrics(
-        num_classes,
-        quantile=evaluation.quantile,
-        threshold=evaluation.threshold,
-        interpolation=evaluation.interpolation,
-    ).to(device)
+    metrics = metrics.to(device)
     start, images = time.perf_counter(), 0
     for x, target in batches:
         metrics.update(posterior(x.to(device)), target.to(device))
@@ -119,8 +119,8 @@ def write_predictions(
     return float((predicted == labels).float().mean())
 
 
-def load_classifier(path: str | Path, **overrides: Any) -> LitClassifier:
-    """Load a :class:`LitClassifier` for evaluation, on the CPU, and uncompiled unless it is asked for.
+def load_trained(path: str | Path, **overrides: Any) -> LitNetwork:
+    """Load a trained module for evaluation, on the CPU, and uncompiled unless it is asked for.
 
     Args:
         path: Lightning checkpoint.
@@ -130,7 +130,10 @@ def load_classifier(path: str | Path, **overrides: Any) -> LitClassifier:
         CheckpointError: if the file is missing, unreadable or the weights do not fit the network.
     """
     checkpoint = read_checkpoint(path)
-    model = LitClassifier(**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
+    task = checkpoint.get("task", LitClassifier.__name__)  # the first checkpoints do not name it
+    if task not in TASKS:
+        raise CheckpointError(f"{path} was trained for {task!r}; there are {', '.join(TASKS)}")
+    model = TASKS[task](**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
     fit_weights(model, checkpoint["state_dict"], path)
     return model.eval()
 

@@ -11,7 +11,7 @@ import torch
 import datamodules
 from lit_scaledrop.evaluate import (
     evaluate_network,
-    load_classifier,
+    load_trained,
     normalized_test_set,
     set_drop_probability,
 )
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         within=arguments.within,
     )
     module = datamodules.DATAMODULES[lookup("data set", arguments.data, datamodules.DATAMODULES)](root=arguments.root)
-    models = [load_classifier(path) for path in arguments.checkpoints]
+    models = [load_trained(path) for path in arguments.checkpoints]
     for path, model in zip(arguments.checkpoints, models, strict=True):
         expected = (model.hparams["in_channels"], model.hparams["num_classes"])
         if expected != (module.in_channels, module.num_classes):
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
         [model.network for model in models],
         normalized_test_set(module),
         evaluation,
-        module.num_classes,
+        models[0].test_metrics(evaluation),
         arguments.device,
     )
     how.pop("checkpoint")

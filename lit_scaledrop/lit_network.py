@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import lightning as L
 import torch
@@ -11,9 +12,26 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.binarization import follow_optimizer
 from lit_scaledrop.method import Method
 from lit_scaledrop.objective import method_terms, scale_regularization, weight_regularization
+from lit_scaledrop.predictive import Predictive
 from lit_scaledrop.shapes import Float
 
+if TYPE_CHECKING:
+    from lit_scaledrop.evaluation import Evaluation
+
 Batch = tuple[Tensor, Tensor]
+
+
+class PredictionMetrics(Protocol):
+    """What adds up over batches of predictions: a collection of metrics, or a module of several."""
+
+    def update(self, predictive: Predictive, target: Tensor) -> None:
+        """Add a batch."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """Metrics by their keys in the glossary."""
+
+    def to(self, device: torch.device | str) -> "PredictionMetrics":
+        """The same on another device."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -32,6 +50,8 @@ class LitNetwork(L.LightningModule, ABC):
 
     monitor: ClassVar[str]
     """logged metric of the validation split, larger is better, that chooses the checkpoint"""
+    methods: ClassVar[Mapping[str, Method]]
+    """the methods that there are for the task, by name"""
     method: Method
 
     def _take(self, network: nn.Module) -> None:
@@ -46,6 +66,10 @@ class LitNetwork(L.LightningModule, ABC):
     @abstractmethod
     def task_loss(self, logits: Tensor, target: Tensor) -> Float[Tensor, ""]:
         """The task's term of the objective, a mean over the batch."""
+
+    @abstractmethod
+    def test_metrics(self, evaluation: "Evaluation") -> PredictionMetrics:
+        """Metrics of the posterior predictive, as an evaluation asks for them."""
 
     @abstractmethod
     def evaluation_step(self, batch: Batch, stage: str) -> None:
@@ -122,7 +146,8 @@ class LitNetwork(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random streams, so that a resumed run goes on with the masks that it would have drawn."""
+        """Keep the task, and the random streams: a resumed run goes on with the masks that it would have drawn."""
+        checkpoint["task"] = type(self).__name__
         checkpoint["torch_rng_state"] = torch.get_rng_state()
         checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 

@@ -23,13 +23,13 @@ def training_record(
     Args:
         trainer: after ``fit``.
         timer: its training time, over all the attempts of a run that was killed and resumed.
-        checkpoint: the callback that chose by validation accuracy.
+        checkpoint: the callback that chose by a metric of the validation split.
         best_epoch: epoch of the evaluated checkpoint, counted from 0.
         compiled: whether the network ran through ``torch.compile``.
     """
     score = checkpoint.best_model_score
     if score is None:
-        raise ValueError("no validation accuracy was recorded; data.val_fraction must be above 0")
+        raise ValueError(f"no {checkpoint.monitor} was recorded; data.val_fraction must be above 0")
     return {
         "epochs": trainer.current_epoch,
         "seconds": round(timer.time_elapsed("train"), 1),
@@ -38,7 +38,7 @@ def training_record(
         "precision": str(trainer.precision),
         "compiled": compiled,
         "best_epoch": best_epoch,
-        "val_acc": float(score),
+        str(checkpoint.monitor).replace("/", "_"): float(score),
         # last epoch's means: loss terms, validation, and what callbacks log
         "logged": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }
@@ -117,17 +117,25 @@ def keep_or_write(result: Result, run: Run) -> Path:
         The file that was written.
     """
     path = run.result_path(result.id)
-    accuracy, nll = result.metrics["cls/acc"], result.metrics["cls/nll"]
     if not is_finished(path):
         written = write_result(result, run.results)
-        print(f"accuracy {100 * accuracy:.2f} %, NLL {nll:.3f}: {written}", flush=True)
+        print(f"{headline(result.metrics)}: {written}", flush=True)
         return written
     recorded = read_result(path).metrics
     write_atomic(beside := run.retrained_path(result.id), result.to_json())
     (run.run_dir(result.id) / UNFINISHED).unlink(missing_ok=True)
     print(
-        f"trained anew: accuracy {100 * accuracy:.2f} %, NLL {nll:.3f}: {beside}; {path} is kept, it has "
-        f"{100 * recorded['cls/acc']:.2f} %, {recorded['cls/nll']:.3f}",
+        f"trained anew: {headline(result.metrics)}: {beside}; {path} is kept, it has {headline(recorded)}",
         flush=True,
     )
     return beside
+
+
+def headline(metrics: dict[str, float]) -> str:
+    """The two numbers that a run ends with.
+
+    >>> headline({"cls/acc": 0.5, "cls/nll": 1.0, "cal/ece": 0.0}), headline({"seg/iou": 0.5, "seg/nll": 1.0})
+    ('accuracy 50.00 %, NLL 1.000', 'IoU 50.00 %, NLL 1.000')
+    """
+    name, task = ("accuracy", "cls/acc") if "cls/acc" in metrics else ("IoU", "seg/iou")
+    return f"{name} {100 * metrics[task]:.2f} %, NLL {metrics[task.partition('/')[0] + '/nll']:.3f}"

@@ -37,7 +37,7 @@ from lit_scaledrop.evaluate import (
     CheckpointError,
     evaluate_network,
     fit_weights,
-    load_classifier,
+    load_trained,
     normalized_test_set,
     read_checkpoint,
     start_digest,
@@ -45,7 +45,7 @@ from lit_scaledrop.evaluate import (
 )
 from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.identity import run_identity
-from lit_scaledrop.modules import LitClassifier  # noqa: F401  likewise
+from lit_scaledrop.modules import LitClassifier, LitSegmenter  # noqa: F401  likewise
 from lit_scaledrop.record import RunRecord, keep_or_write, training_record
 from lit_scaledrop.run import Run, resume_checkpoint
 from lit_scaledrop.tracking import build_loggers, finish_loggers
@@ -166,7 +166,7 @@ class ScaleDropCLI(LightningCLI):
         interactive = sys.stderr.isatty() and sys.stdout.isatty()
         if self.subcommand == "fit":
             self.checkpoint = RunCheckpoint(
-                self.run_dir / "checkpoints", "best-{epoch}", monitor="val/acc", mode="max", save_last=True
+                self.run_dir / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
             )
             self.timer = Timer()
             ours: list[Callback] = [EstimatorSchedule(), self.checkpoint, self.timer]
@@ -234,9 +234,9 @@ class ScaleDropCLI(LightningCLI):
         path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
         if not path:
             raise CheckpointError("training left no checkpoint: trainer.max_epochs and val_fraction must be above 0")
-        model = load_classifier(path, compile_network=self.model.hparams["compile_network"])
+        model = load_trained(path, compile_network=self.model.hparams["compile_network"])
         metrics, how = evaluate_network(
-            model.network, normalized_test_set(self.datamodule), evaluation, self.datamodule.num_classes, device
+            model.network, normalized_test_set(self.datamodule), evaluation, model.test_metrics(evaluation), device
         )
         epoch, compiled = read_checkpoint(path)["epoch"], self.model.hparams["compile_network"]
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)

@@ -15,7 +15,7 @@ from lit_scaledrop import assess, probes
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.assessment import plan_assessment, planned_assessment
 from lit_scaledrop.cli import fit, planned_result
-from lit_scaledrop.evaluate import load_classifier
+from lit_scaledrop.evaluate import load_trained
 from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.parts import MeasuredPart, read_part
@@ -389,4 +389,4 @@ def test_a_probe_is_two_functions(trained, monkeypatch):
     assert main(["assess", "--probe=mine", *FLAGS]) == 0
     assert set(the_result("mine").metrics) == {"a/cls/acc", "b/cls/acc"}
     assert json.loads(only("runs/quick/tiny/*/probes/mine-*/a.json").read_text())["suites"] == {}
-    assert load_classifier(only("runs/quick/tiny/*/checkpoints/best*.ckpt"))
+    assert load_trained(only("runs/quick/tiny/*/checkpoints/best*.ckpt"))

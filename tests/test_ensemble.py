@@ -12,7 +12,7 @@ from datamodules import DATAMODULES
 from lit_scaledrop import methods
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.ensemble import member_seeds, member_words
-from lit_scaledrop.evaluate import load_classifier, normalized_test_set
+from lit_scaledrop.evaluate import load_trained, normalized_test_set
 from lit_scaledrop.report.results import load_results
 
 FIT = ["fit", "--config", "tiny.yaml"]
@@ -53,7 +53,7 @@ def test_ensemble_from_members_that_are_there_and_that_are_missing(place, three,
     images, labels = (torch.cat(parts) for parts in zip(*normalized_test_set(data), strict=True))
     checkpoints = [next(place.glob(f"runs/quick/tiny/{member.id}/checkpoints/best*.ckpt")) for member in members]
     with torch.no_grad():
-        saved = [load_classifier(path)(images).softmax(-1) for path in checkpoints]
+        saved = [load_trained(path)(images).softmax(-1) for path in checkpoints]
     mean = torch.stack(saved).mean(0)
     assert ensemble.metrics["cls/acc"] == pytest.approx((mean.argmax(1) == labels).float().mean().item())
     assert ensemble.metrics["cls/nll"] == pytest.approx(F.nll_loss(mean.log(), labels).item(), abs=1e-5)

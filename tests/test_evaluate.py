@@ -14,13 +14,14 @@ from lit_scaledrop.evaluate import (
     CheckpointError,
     evaluate_network,
     fit_weights,
-    load_classifier,
+    load_trained,
     normalized_test_set,
     read_checkpoint,
     set_drop_probability,
 )
 from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.layers.sampling import StochasticLayer
+from lit_scaledrop.metrics import classification_metrics
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.report.results import read_result
@@ -95,7 +96,7 @@ def test_drop_probability_is_the_one_asked_for(run):
         assert record["metrics"]["unc/mutual_information"] == pytest.approx(0, abs=1e-7)
     assert kept["metrics"]["cls/nll"] != dropped["metrics"]["cls/nll"]
     data = RecordedCIFAR10()
-    network = load_classifier("a.ckpt").network
+    network = load_trained("a.ckpt").network
     with torch.no_grad():
         logits, labels = zip(*((network(x), y) for x, y in normalized_test_set(data)), strict=True)
     expected = torch.nn.functional.cross_entropy(torch.cat(logits), torch.cat(labels))
@@ -103,16 +104,16 @@ def test_drop_probability_is_the_one_asked_for(run):
 
 
 def test_two_checkpoints_are_an_ensemble(run):
-    other = LitClassifier(**{**load_classifier("a.ckpt").hparams, "p": 0.5})
+    other = LitClassifier(**{**load_trained("a.ckpt").hparams, "p": 0.5})
     checkpoint = read_checkpoint("a.ckpt")
     torch.save({**checkpoint, "state_dict": other.state_dict()}, "b.ckpt")
     record = run("a.ckpt", "b.ckpt", "--data=cifar10", "--samples=3")
     assert record["evaluation"]["samples"] == 6
     assert record["checkpoints"] == ["a.ckpt", "b.ckpt"]
     assert record["network"] == ["lenet5", "lenet5"]
-    members = [load_classifier(path).network for path in ("a.ckpt", "b.ckpt")]
+    members = [load_trained(path).network for path in ("a.ckpt", "b.ckpt")]
     data = RecordedCIFAR10()
-    direct, _ = evaluate_network(members, normalized_test_set(data), Evaluation(samples=3), 10)
+    direct, _ = evaluate_network(members, normalized_test_set(data), Evaluation(samples=3), classification_metrics(10))
     assert record["metrics"] == direct
 
 
@@ -163,10 +164,10 @@ def test_metrics_do_not_depend_on_how_the_images_are_batched():
     network = LitClassifier("lenet5", width=0.25, p=0.5).network
     images, labels = torch.randn(30, 3, 32, 32), torch.arange(30) % 10
     state = torch.get_rng_state()
-    results = [
-        evaluate_network(network, zip(images.split(n), labels.split(n), strict=True), Evaluation(samples=5), 10)
-        for n in (30, 7, 1)
-    ]
+    results = []
+    for n in (30, 7, 1):
+        batches = zip(images.split(n), labels.split(n), strict=True)
+        results.append(evaluate_network(network, batches, Evaluation(samples=5), classification_metrics(10)))
     for metrics, how in results[1:]:
         assert metrics == pytest.approx(results[0][0], abs=1e-5)
         assert how["images"] == 30
@@ -175,7 +176,7 @@ def test_metrics_do_not_depend_on_how_the_images_are_batched():
     assert results[0][0]["cls/acc"] == pytest.approx(float(accuracy))
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(ValueError, match="no images"):
-        evaluate_network(network, [], Evaluation(), 10)
+        evaluate_network(network, [], Evaluation(), classification_metrics(10))
 
 
 @pytest.mark.parametrize(

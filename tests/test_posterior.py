@@ -11,6 +11,7 @@ from lit_scaledrop.evaluate import evaluate_network
 from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.layers import MaskPlan, MCDropout, ScaleDropout, sampling, stochastic_layers
 from lit_scaledrop.methods import METHODS
+from lit_scaledrop.metrics import classification_metrics
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior import PosteriorPredictive
 
@@ -185,7 +186,8 @@ def test_evaluation_takes_every_execution():
     net, batches = network_of(), [(images(5), torch.arange(5)), (images(3), torch.arange(3))]
     metrics = {}
     for execution in ("loop", "folded", "shared", "exact", "auto"):
-        metrics[execution], how = evaluate_network(net, batches, Evaluation(execution=execution), 10)
+        evaluation = Evaluation(execution=execution)
+        metrics[execution], how = evaluate_network(net, batches, evaluation, classification_metrics(10))
         assert how["execution"] == ("exact" if execution == "auto" else execution)
         assert how["samples"] == (8 if how["execution"] == "exact" else 20)
     assert metrics["exact"] == metrics["auto"]

@@ -14,7 +14,7 @@ import torch
 
 from lit_scaledrop import cli, record
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.evaluate import load_classifier
+from lit_scaledrop.evaluate import load_trained
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.report.results import read_result
 from lit_scaledrop.run import Run, exclusive, require_writable, resume_checkpoint
@@ -306,4 +306,4 @@ def test_the_checkpoint_that_was_evaluated_is_the_best(finished):
     result = read_result(only("results/quick/tiny/*.json", finished))
     best = only("runs/quick/tiny/*/checkpoints/best*.ckpt", finished)
     assert best.name == f"best-epoch={result.training['best_epoch']}.ckpt"
-    assert isinstance(load_classifier(best), LitClassifier)
+    assert isinstance(load_trained(best), LitClassifier)

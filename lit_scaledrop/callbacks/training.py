@@ -111,7 +111,10 @@ class EpochLines(L.Callback):
         """Print the epoch's numbers."""
         if not trainer.is_global_zero:
             return
-        shown = {name: trainer.callback_metrics.get(name) for name in ("loss/task", "val/acc", "val/nll")}
+        shown = {
+            name: trainer.callback_metrics.get(name)
+            for name in ("loss/task", "val/acc", "val/nll", "val/iou", "val/loss")
+        }
         numbers = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None)
         seconds = time.perf_counter() - self._start
         print(
