@@ -20,7 +20,6 @@ from lit_scaledrop.progress import with_progress
 from lit_scaledrop.report.results import write_atomic
 from lit_scaledrop.shapes import Float, Int
 
-
 TASKS: dict[str, type[LitNetwork]] = {module.__name__: module for module in (LitClassifier, LitSegmenter)}
 """What a checkpoint may hold, by name."""
 
