@@ -23,6 +23,7 @@ from lit_scaledrop.report.layout import Report
 from lit_scaledrop.report.outliers import table6
 from lit_scaledrop.report.published import published
 from lit_scaledrop.report.results import Result
+from lit_scaledrop.report.segmentation import table5
 from lit_scaledrop.report.shift import table10
 from lit_scaledrop.report.variation import table4
 
@@ -40,6 +41,7 @@ class Table:
 TABLES: dict[str, Table] = {
     "table3": Table("table3.csv", table3),
     "table4": Table("table4.csv", table4),
+    "table5": Table("table5.csv", table5),
     "table6": Table("table6.csv", table6),
     "table7": Table("table7.csv", table7),
     "table8": Table("table8.csv", table8),

@@ -1,0 +1,74 @@
+"""Table V from made-up results."""
+
+import pytest
+
+from lit_scaledrop.report.rendering import csv, markdown
+from lit_scaledrop.report.tables import build
+
+METRICS = {
+    "seg/acc": 0.95, "seg/iou": 0.7, "seg/auc": 0.96, "seg/f1": 0.82, "seg/sensitivity": 0.8, "seg/specificity": 0.97,
+    "seg/precision": 0.84, "seg/image_iou": 0.66, "seg/image_dice": 0.75, "seg/nll": 0.2, "cal/ece": 0.02,
+    "err/auroc": 0.9, "err/pavpu": 0.93,
+}  # fmt: skip
+
+
+@pytest.fixture
+def segmented(make):
+    def run(number, iou=0.7, fold=0, seed=1, lr=0.001, name="breast_ultrasound", **changes):
+        data = {"name": name, "stand_in": name == "phantom", "train": 500, "val": 80, "test": 200}
+        config = {
+            "data": {"init_args": {"image_size": 128, "fold": fold, "seed": seed}},
+            "model": {"init_args": {"width": 0.25, "lr": lr}},
+        }
+        result = make(
+            number, study="table5", network="segnet", bits_a=4, seed=seed, data=data, config=config, **changes
+        )
+        result.metrics.clear()
+        result.metrics.update({**METRICS, "seg/iou": iou})
+        return result
+
+    return run
+
+
+def test_ours_stands_beside_the_papers_and_folds_are_runs_of_one_row(segmented):
+    report = build("table5", [segmented(1, 0.6, fold=0), segmented(2, 0.8, fold=1)])
+    (section,) = report.sections
+    row = section.frame[section.frame.n.notna()].iloc[0]
+    assert (row.topology, row.method, row.n) == ("Bayesian SegNet", "Proposed", 2)
+    assert (row.iou, row.paper_iou) == (pytest.approx(70), 69.69)
+    assert row.iou_std == pytest.approx(14.142, abs=1e-3)
+    assert row.runs == "seeds 1, folds 0 1"
+    text = markdown(report)
+    assert "70.00 ± 14.14 (69.69)" in text
+    assert "(56.12)" in text  # a row of the paper's that we have not run
+    assert "Bayesian SegNet" in csv(report)
+
+
+def test_a_missing_metric_is_an_empty_cell(segmented):
+    result = segmented(1)
+    del result.metrics["err/auroc"]
+    (section,) = build("table5", [result]).sections
+    row = section.frame[section.frame.n.notna()].to_dict("records")[0]
+    assert section.columns["error_auroc"].cell(row) == ""
+    assert section.columns["ece"].cell(row) == "2.00"
+
+
+def test_older_settings_are_left_out_and_named(segmented):
+    report = build("table5", [segmented(1, 0.1, lr=0.5), segmented(2, 0.8)])
+    assert report.sections[0].frame.iou.max() == pytest.approx(80)
+    assert any("000000000001" in note for note in report.notes)
+
+
+def test_data_sets_and_stand_ins_stay_apart(segmented):
+    sections = build("table5", [segmented(1), segmented(2, name="covid_ct"), segmented(3, name="phantom")]).sections
+    assert [section.heading for section in sections] == [
+        "Breast Cancer, 10 epochs",
+        "COVID-19 Lung CT, 10 epochs",
+        "phantom, 10 epochs",
+    ]
+    assert sections[2].frame.filter(like="paper_").isna().all(axis=None)
+
+
+def test_results_of_a_classifier_are_refused(make):
+    with pytest.raises(ValueError, match="no metric seg/iou"):
+        build("table5", [make()])
