@@ -1,88 +1,29 @@
-"""From words to a configuration: profiles, packaged YAML, every default, and short messages for what does not fit."""
+"""A parsed command line as plain data with every default, and short messages for what does not fit."""
 
 import argparse
 import difflib
 import importlib
 import inspect
-import os
 import re
 from collections.abc import Iterable
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 import datamodules
+from lit_scaledrop.config_files import SPEEDS
 from lit_scaledrop.methods import Method, lookup
 from lit_scaledrop.modules import LitClassifier, LitSegmenter
-from lit_scaledrop.rows import expand_rows, expand_variation, last_value
 
-#: one switch for ``torch.compile`` and bf16, in every profile
-SPEEDS = {"--fast": "fast.yaml", "--no-fast": "slow.yaml"}
 #: help on the words that stand for configuration files, of which the parser knows nothing
 WORDS = (
     "Beside these: --profile NAME, the settings of a profile (quick, cpu, paper); --row NETWORK/METHOD, a row of Table "
-    "III; --variation none|eval/X|train/X|both/X, a condition of Table IV, with X the standard deviation of the drop "
+    "III, or NETWORK/DATA/METHOD, one of Table V; --dataset NAME, what a profile has for a data set of Table V; "
+    "--variation none|eval/X|train/X|both/X, a condition of Table IV, with X the standard deviation of the drop "
     "probability or a device; --fast, torch.compile and bf16 in any profile; --no-fast, eager fp32. Flags override all "
     "of them."
 )
-
-
-def expand_configs(words: list[str]) -> list[str]:
-    """Let ``--profile NAME`` stand for its YAML file, and find the package's own files by their short name.
-
-    Without any ``--config``, a command begins with ``classify.yaml``. ``--row NETWORK/METHOD``, a row of Table III,
-    stands for both flags, since a sweep's grid is a product and the table is not; so does ``--variation`` for a
-    condition of Table IV (:func:`lit_scaledrop.rows.expand_variation`). A profile may have an addition for a
-    network, ``profile/NAME.NETWORK.yaml``, which comes right behind it where flags name that network.
-
-    ``--fast`` and ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the
-    profile (without one, behind the last ``--config``), so that every flag has a later word.
-
-    Raises:
-        ValueError: for an unknown profile, network or method, with the nearest match, and a value of ``--fast``.
-    """
-    words, speed = _take_speed(words)
-    packaged = Path(str(resources.files("lit_scaledrop.configs")))
-    profiles = {path.stem for path in (packaged / "profile").glob("*.yaml") if "." not in path.stem}
-    split: list[str] = []
-    for word in words:
-        split += word.split("=", 1) if word.startswith(("--config=", "--profile=", "--row=")) else [word]
-    split = expand_variation(expand_rows(split))
-    network = last_value(split, "--model.network")
-    expanded: list[str] = []
-    rest = iter(split)
-    for word in rest:
-        value = next(rest, None) if word in ("--config", "--profile") else None
-        if value is None:
-            expanded.append(word)
-            continue
-        if word == "--profile":
-            value = f"profile/{lookup('profile', value, profiles)}.yaml"
-        addition = packaged / f"{value.removesuffix('.yaml')}.{network}.yaml"
-        use_packaged = (packaged / value).is_file() and not os.path.exists(value)
-        expanded += ["--config", str(packaged / value) if use_packaged else value]
-        if use_packaged and addition.is_file():
-            expanded += ["--config", str(addition)]
-    has_base = any(Path(word).name in ("classify.yaml", "config.yaml") for word in expanded)
-    if expanded and not has_base and not {"-h", "--help"} & set(expanded):
-        expanded[1:1] = ["--config", str(packaged / "classify.yaml")]
-    if speed:
-        behind = [index for index, word in enumerate(expanded) if Path(word).parent == packaged / "profile"]
-        behind = behind or [index + 1 for index, word in enumerate(expanded) if word == "--config"] or [0]
-        expanded[behind[-1] + 1 : behind[-1] + 1] = ["--config", str(packaged / speed)]
-    return expanded
-
-
-def _take_speed(words: list[str]) -> tuple[list[str], str | None]:
-    """The words without ``--fast`` and ``--no-fast``, and the file that the last of them stands for."""
-    for word in words:
-        if word.startswith(("--fast=", "--no-fast=")):
-            raise ValueError(f"--fast and --no-fast take no value, got {word!r}")
-    chosen = [word for word in words if word in SPEEDS]
-    return [word for word in words if word not in SPEEDS], SPEEDS[chosen[-1]] if chosen else None
 
 
 def resolved_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
@@ -127,7 +68,7 @@ def require_validation(config: dict[str, Any]) -> None:
 def known_flags(parser: argparse.ArgumentParser) -> set[str]:
     """Flags of a command, those of the model and the data included."""
     flags = {flag for flag in parser._option_string_actions if flag.startswith("--")}
-    flags |= {"--profile", "--row", "--variation", *SPEEDS}
+    flags |= {"--profile", "--row", "--dataset", "--variation", *SPEEDS}
     classes: dict[str, list[type]] = {
         "model": [LitClassifier, LitSegmenter],
         "data": list(datamodules.DATAMODULES.values()),

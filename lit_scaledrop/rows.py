@@ -1,22 +1,27 @@
 """Words of a sweep that stand for several flags: its grid is a product, and the paper's tables are not.
 
-``--row NETWORK/METHOD`` is a row of Table III, ``--variation WHEN/SIGMA`` a condition of Table IV.
+``--row NETWORK/METHOD`` is a row of Table III, ``--row NETWORK/DATA/METHOD`` one of Table V, ``--variation WHEN/SIGMA``
+a condition of Table IV.
 """
 
 import itertools
 
 from lit_scaledrop.methods import METHODS, lookup
 from lit_scaledrop.networks import NETWORKS
+from lit_scaledrop.networks.segmentation import SEGMENTATION_NETWORKS
+from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
 
 
 def expand_rows(words: list[str]) -> list[str]:
-    """Replace each ``--row NETWORK/METHOD`` (two words) by the two flags that it stands for.
+    """Replace each ``--row NETWORK/METHOD`` or ``--row NETWORK/DATA/METHOD`` (two words) by what it stands for.
 
     Raises:
-        ValueError: for a row that is none, or an unknown network or method, with the nearest match.
+        ValueError: for a row that is none, or an unknown network, data set or method, with the nearest match.
 
     >>> expand_rows(["fit", "--row", "resnet20/proposed"])
     ['fit', '--model.network=resnet20', '--model.method=proposed']
+    >>> expand_rows(["fit", "--row", "segnet/covid_ct.2/fp"])
+    ['fit', '--dataset=covid_ct.2', '--model.network=segnet', '--model.method=fp']
     """
     expanded: list[str] = []
     rest = iter(words)
@@ -25,11 +30,16 @@ def expand_rows(words: list[str]) -> list[str]:
         if value is None:
             expanded.append(word)
             continue
-        network, slash, method = value.partition("/")
-        if not slash:
-            raise ValueError(f"--row takes NETWORK/METHOD, e.g. resnet20/proposed, not {value!r}")
-        expanded.append(f"--model.network={lookup('network', network, NETWORKS)}")
-        expanded.append(f"--model.method={lookup('method', method, METHODS)}")
+        network, *data, method = value.split("/")
+        if not 2 <= value.count("/") + 1 <= 3:
+            raise ValueError(
+                "--row takes NETWORK/METHOD, e.g. resnet20/proposed, or NETWORK/DATA/METHOD, e.g. "
+                f"unet/skin_lesion/proposed, not {value!r}"
+            )
+        networks, methods = (SEGMENTATION_NETWORKS, SEGMENTATION_METHODS) if data else (NETWORKS, METHODS)
+        expanded += [f"--dataset={name}" for name in data]
+        expanded.append(f"--model.network={lookup('network', network, networks)}")
+        expanded.append(f"--model.method={lookup('method', method, methods)}")
     return expanded
 
 

@@ -17,7 +17,6 @@ import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop import provenance
 from lit_scaledrop.arguments import (
     WORDS,
-    expand_configs,
     explain,
     known_flags,
     require_validation,
@@ -33,6 +32,7 @@ from lit_scaledrop.callbacks import (
     evaluation_with,
 )
 from lit_scaledrop.compilation import require_compiler
+from lit_scaledrop.config_files import expand_configs
 from lit_scaledrop.evaluate import (
     CheckpointError,
     evaluate_network,

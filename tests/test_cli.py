@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from lit_scaledrop.__main__ import COMMANDS, main
-from lit_scaledrop.arguments import expand_configs
+from lit_scaledrop.config_files import expand_configs
 
 FIT = ("fit", "--config", "tiny.yaml")
 

@@ -11,8 +11,8 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.arguments import expand_configs
 from lit_scaledrop.compilation import require_compiler
+from lit_scaledrop.config_files import expand_configs
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.networks import NETWORKS
 

@@ -8,8 +8,8 @@ import pytest
 
 from lit_scaledrop import sweep
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.arguments import expand_configs
 from lit_scaledrop.cli import planned_result
+from lit_scaledrop.config_files import expand_configs
 from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import NETWORKS
 from lit_scaledrop.report.groups import TOPOLOGIES

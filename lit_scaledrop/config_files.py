@@ -1,0 +1,114 @@
+"""Words of a command line that stand for configuration files: profiles, tasks, data sets, speed."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from lit_scaledrop.methods import lookup
+from lit_scaledrop.networks.segmentation import SEGMENTATION_NETWORKS
+from lit_scaledrop.rows import expand_rows, expand_variation, last_value
+
+PACKAGED = Path(str(resources.files("lit_scaledrop.configs")))
+#: one switch for ``torch.compile`` and bf16, in every profile
+SPEEDS = {"--fast": "fast.yaml", "--no-fast": "slow.yaml"}
+#: base of a task's commands, with the folder of its profiles
+TASKS = {"classify.yaml": "profile", "segment.yaml": "segment"}
+_WITH_VALUE = ("--config", "--profile", "--row", "--dataset")
+
+
+def expand_configs(words: list[str]) -> list[str]:
+    """Let ``--profile NAME`` stand for its YAML file, and find the package's own files by their short name.
+
+    Without any ``--config``, a command begins with ``classify.yaml``, or with ``segment.yaml`` where flags name a
+    segmentation network; the profiles of the one are in ``profile/``, those of the other in ``segment/``.
+    ``--row NETWORK/METHOD``, a row of Table III, stands for both flags, since a sweep's grid is a product and the table
+    is not; so do ``--row NETWORK/DATA/METHOD`` and ``--variation`` (:mod:`lit_scaledrop.rows`). A profile may have
+    additions for a network and for a data set, ``profile/NAME.NETWORK.yaml`` and ``segment/NAME.DATA.yaml``, which come
+    right behind it where flags (``--model.network``, ``--dataset DATA`` or ``--dataset DATA.FOLD``) name them.
+
+    ``--fast`` and ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the
+    profile (without one, behind the last ``--config``), so that every flag has a later word.
+
+    Raises:
+        ValueError: for an unknown profile, network, data set or method, with the nearest match, and a value of
+            ``--fast``.
+    """
+    words, speed = _take_speed(words)
+    split: list[str] = []
+    for word in words:
+        split += word.split("=", 1) if word.startswith(tuple(f"{flag}=" for flag in _WITH_VALUE)) else [word]
+    split, dataset = _take_dataset(_split_dataset(expand_variation(expand_rows(split))))
+    network = last_value(split, "--model.network")
+    segmentation = network in SEGMENTATION_NETWORKS or any(Path(word).name == "segment.yaml" for word in split)
+    base = "segment.yaml" if segmentation else "classify.yaml"
+    expanded: list[str] = []
+    rest = iter(split)
+    for word in rest:
+        value = next(rest, None) if word in ("--config", "--profile") else None
+        if value is None:
+            expanded.append(word)
+        else:
+            value = _profile(value, TASKS[base]) if word == "--profile" else value
+            expanded += _files(value, network, dataset)
+    has_base = any(Path(word).name in (*TASKS, "config.yaml") for word in expanded)
+    if expanded and not has_base and not {"-h", "--help"} & set(expanded):
+        expanded[1:1] = ["--config", str(PACKAGED / base)]
+    return _with_speed(expanded, speed)
+
+
+def _profile(name: str, folder: str) -> str:
+    known = {path.stem for path in (PACKAGED / folder).glob("*.yaml") if "." not in path.stem}
+    return f"{folder}/{lookup('profile', name, known)}.yaml"
+
+
+def _files(value: str, network: str | None, dataset: str | None) -> list[str]:
+    """A configuration file, the package's own by its short name and then with its additions."""
+    if os.path.exists(value) or not (PACKAGED / value).is_file():
+        return ["--config", value]
+    words = ["--config", str(PACKAGED / value)]
+    name, _, fold = (dataset or "").partition(".")
+    for what in filter(None, (network, name)):
+        addition = PACKAGED / f"{value.removesuffix('.yaml')}.{what}.yaml"
+        if addition.is_file():
+            words += ["--config", str(addition)]
+            # a profile that puts something else in the place of a data set has no folds of it
+            words += [f"--data.init_args.fold={fold}"] if what == name and fold else []
+    return words
+
+
+def _split_dataset(words: list[str]) -> list[str]:
+    return [part for word in words for part in (word.split("=", 1) if word.startswith("--dataset=") else [word])]
+
+
+def _take_dataset(words: list[str]) -> tuple[list[str], str | None]:
+    """The words without ``--dataset NAME``, and the last name."""
+    from datamodules import SEGMENTATION_DATAMODULES
+
+    kept: list[str] = []
+    dataset = None
+    rest = iter(words)
+    for word in rest:
+        if word != "--dataset":
+            kept.append(word)
+            continue
+        dataset = next(rest, "")
+        lookup("data set", dataset.partition(".")[0], SEGMENTATION_DATAMODULES)
+    return kept, dataset
+
+
+def _take_speed(words: list[str]) -> tuple[list[str], str | None]:
+    """The words without ``--fast`` and ``--no-fast``, and the file that the last of them stands for."""
+    for word in words:
+        if word.startswith(("--fast=", "--no-fast=")):
+            raise ValueError(f"--fast and --no-fast take no value, got {word!r}")
+    chosen = [word for word in words if word in SPEEDS]
+    return [word for word in words if word not in SPEEDS], SPEEDS[chosen[-1]] if chosen else None
+
+
+def _with_speed(words: list[str], speed: str | None) -> list[str]:
+    if not speed:
+        return words
+    folders = [PACKAGED / folder for folder in TASKS.values()]
+    behind = [index for index, word in enumerate(words) if Path(word).parent in folders]
+    behind = behind or [index + 1 for index, word in enumerate(words) if word == "--config"] or [0]
+    return [*words[: behind[-1] + 1], "--config", str(PACKAGED / speed), *words[behind[-1] + 1 :]]
