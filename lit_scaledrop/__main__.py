@@ -59,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"scaledrop: unknown command {command!r}{hint}\n\n{usage()}", file=sys.stderr)
         return 2
     module, function = COMMANDS[command][0].split(":")
+    if command == "predict" and any(word.split("=")[0] == "--images" for word in rest):
+        module, command = "lit_scaledrop.segment_images", "predict --images"
     try:
         run = getattr(importlib.import_module(module), function)
         return run(argv if command in LIGHTNING else rest)

@@ -146,8 +146,12 @@ class LitNetwork(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the task, and the random streams: a resumed run goes on with the masks that it would have drawn."""
+        """Keep the task, what its images went through, and the random streams, which a resumed run goes on with."""
         checkpoint["task"] = type(self).__name__
+        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        if hasattr(data, "mean"):  # what a picture has to go through before the network sees it
+            names = {"mean": [*data.mean], "std": [*data.std], "class_names": [*data.class_names], "name": data.name}
+            checkpoint["images"] = names
         checkpoint["torch_rng_state"] = torch.get_rng_state()
         checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 
