@@ -6,12 +6,13 @@ from importlib.util import find_spec
 from typing import Any
 
 
-def with_progress(items: Iterable[Any], description: str) -> Iterator[Any]:
+def with_progress(items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
     """Hand items on, with a bar on a terminal.
 
     Args:
-        items: what is iterated over; its length, if it has one, gives the remaining time.
+        items: what is iterated over.
         description: what is going on, e.g. ``"evaluating"``.
+        total: number of items, for the remaining time; by default the length of ``items``, if it has one.
 
     >>> list(with_progress([1, 2], "counting"))
     [1, 2]
@@ -22,7 +23,8 @@ def with_progress(items: Iterable[Any], description: str) -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import track
 
-    total = len(items) if isinstance(items, Sized) else None
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     yield from track(items, description, total, console=Console(stderr=True), transient=True)
 
 
