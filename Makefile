@@ -16,8 +16,8 @@ export DATA PROFILE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-STUDIES := table3 table4 table6 table8 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
-.PHONY: help install install-dev test lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 report data ablation-placement bench clean
+STUDIES := table3 table4 table5 table6 table8 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
+.PHONY: help install install-dev test lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-figure8 report data ablation-placement bench clean
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
@@ -87,6 +87,9 @@ $(STUDIES:%=reproduce-%): reproduce-%: install
 reproduce-table7: install  ## dropout modules of every topology and method: number, area, power; trains nothing
 	@$(BIN)/scaledrop cost --profile $(PROFILE) --results $(RESULTS)
 	@$(BIN)/scaledrop report table7 --profile $(PROFILE) --results $(RESULTS)
+
+reproduce-figure8: install  ## segmented images beside the truth, with uncertainty; trains what Table V lacks
+	@$(BIN)/scaledrop figure8 --profile $(PROFILE) --results $(RESULTS)
 
 report: install  ## print Table III from the results that are there
 	@$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS)

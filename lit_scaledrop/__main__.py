@@ -16,6 +16,7 @@ COMMANDS = {
     "summary": ("lit_scaledrop.summary:main", "weights, memory, operations and random bits of a network by layer"),
     "energy": ("lit_scaledrop.energy_command:main", "energy, time and area of an image on a chip"),
     "cost": ("lit_scaledrop.cost_command:main", "number, area and power of a method's dropout modules"),
+    "figure8": ("lit_scaledrop.segmentation_figure:main", "masks and uncertainty of Table V's networks, as pictures"),
     "sweep": ("lit_scaledrop.sweep:main", "run a W&B sweep file here, without a server"),
     "report": ("lit_scaledrop.report.command:main", "tables and figures from the results"),
     "data": ("lit_scaledrop.data:main", "list, fetch and check the data sets"),
