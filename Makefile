@@ -57,6 +57,7 @@ unit: install-dev  ## tests and doctests on two processes
 
 reproduce-table3:   ## train what is missing of Table III, then print it
 reproduce-table4:   ## drop probabilities that vary; trains what is missing, as all below
+reproduce-table5:   ## segmentation of skin lesions, breast ultrasound, COVID-19 CT
 reproduce-table6:   ## out-of-distribution detection
 reproduce-table8:   ## energy of an image on the chip; LeNet-5 on MNIST, VGG-small
 reproduce-table9:   ## which test images the OOD rule accepts, and calibration
