@@ -1,11 +1,21 @@
-"""Lightning data modules: whole data sets in memory, augmentation on whole batches; suites to evaluate on."""
+"""Lightning data modules: whole data sets in memory, for classification and segmentation; suites to evaluate on."""
 
 from datamodules.base import ImageDataModule
+from datamodules.breast_ultrasound import BreastUltrasoundDataModule
 from datamodules.cifar10 import CIFAR10DataModule
 from datamodules.cifar10_c import CIFAR10C
 from datamodules.corruptions import CORRUPTIONS, corrupt
+from datamodules.covid_ct import CovidCTDataModule
+from datamodules.ct_volumes import CTVolumesDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.evaluation_sets import CIFAR100, EvaluationSet, Places365, Textures, TinyImageNet
+from datamodules.fake_segmentation import (
+    write_fake_breast_ultrasound,
+    write_fake_covid_ct,
+    write_fake_ct_volumes,
+    write_fake_ph2,
+    write_fake_skin_lesion,
+)
 from datamodules.fake_suites import (
     write_fake_cifar10_c,
     write_fake_cifar100,
@@ -17,6 +27,9 @@ from datamodules.fakes import fake_images, write_fake_cifar10, write_fake_mnist
 from datamodules.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.loading import ImageArrays
 from datamodules.mnist import MNISTDataModule
+from datamodules.phantom import PhantomDataModule, phantom_images
+from datamodules.segmentation import SegmentationDataModule
+from datamodules.skin_lesion import PH2DataModule, SkinLesionDataModule
 from datamodules.stl10 import STL10DataModule
 from datamodules.suite_noise import uniform_noise
 from datamodules.suites import GROUPS, Suite, load_suite, renormalized
@@ -33,6 +46,19 @@ EVALUATION_SETS: dict[str, type[EvaluationSet]] = {
 }
 """Every data set that is only evaluated on, by name, as in the commands and the suites."""
 
+SEGMENTATION_DATAMODULES: dict[str, type[SegmentationDataModule]] = {
+    module.name: module
+    for module in (
+        PhantomDataModule,
+        BreastUltrasoundDataModule,
+        SkinLesionDataModule,
+        PH2DataModule,
+        CovidCTDataModule,
+        CTVolumesDataModule,
+    )
+}
+"""Every segmentation set, by name, as in the commands and the results."""
+
 __all__ = [
     "CIFAR10C",
     "CIFAR100",
@@ -40,7 +66,11 @@ __all__ = [
     "DATAMODULES",
     "EVALUATION_SETS",
     "GROUPS",
+    "SEGMENTATION_DATAMODULES",
+    "BreastUltrasoundDataModule",
     "CIFAR10DataModule",
+    "CTVolumesDataModule",
+    "CovidCTDataModule",
     "DatasetCorruptError",
     "DatasetNotFoundError",
     "DigitsDataModule",
@@ -48,22 +78,32 @@ __all__ = [
     "ImageArrays",
     "ImageDataModule",
     "MNISTDataModule",
+    "PH2DataModule",
+    "PhantomDataModule",
     "Places365",
     "STL10DataModule",
     "SVHNDataModule",
+    "SegmentationDataModule",
+    "SkinLesionDataModule",
     "Suite",
     "Textures",
     "TinyImageNet",
     "corrupt",
     "fake_images",
     "load_suite",
+    "phantom_images",
     "renormalized",
     "uniform_noise",
+    "write_fake_breast_ultrasound",
     "write_fake_cifar10",
     "write_fake_cifar10_c",
     "write_fake_cifar100",
+    "write_fake_covid_ct",
+    "write_fake_ct_volumes",
     "write_fake_mnist",
+    "write_fake_ph2",
     "write_fake_pictures",
+    "write_fake_skin_lesion",
     "write_fake_stl10",
     "write_fake_svhn",
 ]

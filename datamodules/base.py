@@ -21,6 +21,7 @@ from datamodules.loading import (
     stream_seed,
     train_batches,
 )
+from datamodules.pictures import standardized
 from datamodules.shapes import Float, Shaped, UInt8
 
 Augment = Literal["none", "crop", "resized_crop"]
@@ -83,16 +84,16 @@ class ImageDataModule(LightningDataModule, ABC):
         limit_train: int | None = None,
     ) -> None:
         super().__init__()
-        _require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        _require(eval_batch_size >= 1, "eval_batch_size", eval_batch_size, "at least 1")
-        _require(0 <= split_seed < 2**32, "split_seed", split_seed, "from 0 to 2**32 - 1")
-        _require(0 <= seed < 2**32, "seed", seed, "from 0 to 2**32 - 1")
-        _require(0 <= val_fraction < 1, "val_fraction", val_fraction, "at least 0 and below 1")
-        _require(augment in get_args(Augment), "augment", augment, f"one of {get_args(Augment)}")
-        _require(0 <= crop_padding <= 32, "crop_padding", crop_padding, "from 0 to 32")
+        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        require(eval_batch_size >= 1, "eval_batch_size", eval_batch_size, "at least 1")
+        require(0 <= split_seed < 2**32, "split_seed", split_seed, "from 0 to 2**32 - 1")
+        require(0 <= seed < 2**32, "seed", seed, "from 0 to 2**32 - 1")
+        require(0 <= val_fraction < 1, "val_fraction", val_fraction, "at least 0 and below 1")
+        require(augment in get_args(Augment), "augment", augment, f"one of {get_args(Augment)}")
+        require(0 <= crop_padding <= 32, "crop_padding", crop_padding, "from 0 to 32")
         low, high = crop_scale
-        _require(0 < low <= high <= 1, "crop_scale", crop_scale, "two ascending fractions above 0 and up to 1")
-        _require(limit_train is None or limit_train >= 1, "limit_train", limit_train, "at least 1, or None")
+        require(0 < low <= high <= 1, "crop_scale", crop_scale, "two ascending fractions above 0 and up to 1")
+        require(limit_train is None or limit_train >= 1, "limit_train", limit_train, "at least 1, or None")
         self.root = Path(root or os.environ.get("DATA") or "data").expanduser()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
@@ -216,10 +217,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self, images: Shaped[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
         """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``."""
-        result = images.to(torch.float32, copy=True)
-        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
-            result[:, channel].sub_(255 * mean).div_(255 * std)  # scalars: no constant to move to the device
-        return result
+        return standardized(images, self.mean, self.std)
 
     def _eval_loader(self, dataset: ImageDataset) -> BatchLoader:
         return BatchLoader(dataset, ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world()))
@@ -234,6 +232,11 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._arrays
 
 
-def _require(condition: bool, argument: str, value: object, wanted: str) -> None:
+def require(condition: bool, argument: str, value: object, wanted: str) -> None:
+    """Refuse an argument.
+
+    Raises:
+        ValueError: Unless ``condition`` holds; it names the argument, what it must be and what it is.
+    """
     if not condition:
         raise ValueError(f"{argument} must be {wanted}, not {value!r}")

@@ -7,7 +7,8 @@ one.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from itertools import islice
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
@@ -111,6 +112,20 @@ class ImageDataset(Dataset[Pair]):
         return self._labels[self.indices]
 
 
+@runtime_checkable
+class WholeBatches(Protocol):
+    """A data set of pairs of tensors, in memory, that hands out whole batches."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def __getitem__(self, index: int) -> Pair:
+        """One pair."""
+
+    def __getitems__(self, indices: Sequence[int]) -> Pair:
+        """One batch."""
+
+
 class ShardBatches(Sampler[list[int]]):
     """Batches for evaluation: every image exactly once over all ranks, in order, without padding.
 
@@ -163,7 +178,7 @@ class BatchLoader:
         batch_sampler: Gives the indices of each batch.
     """
 
-    def __init__(self, dataset: ImageDataset, batch_sampler: Sampler[list[int]]) -> None:
+    def __init__(self, dataset: WholeBatches, batch_sampler: Sampler[list[int]]) -> None:
         self.dataset, self.batch_sampler = dataset, batch_sampler
         self._next: Position = {"epoch": 0, "batch": 0}
         self._resume: Position | None = None
@@ -176,10 +191,13 @@ class BatchLoader:
         epoch = getattr(getattr(self.batch_sampler, "sampler", None), "epoch", 0)
         resume, self._resume = self._resume, None
         done = resume["batch"] if resume is not None and resume["epoch"] == epoch else 0
-        for batch, indices in enumerate(self.batch_sampler):
-            if batch >= done:
-                self._next = {"epoch": epoch, "batch": batch + 1}
-                yield self.dataset.__getitems__(indices)
+        for batch, content in enumerate(self.fetch(epoch, done), done + 1):
+            self._next = {"epoch": epoch, "batch": batch}
+            yield content
+
+    def fetch(self, epoch: int, first: int) -> Iterator[Pair]:
+        """Make the batches of an epoch from batch ``first`` (from 0) on."""
+        return (self.dataset.__getitems__(indices) for indices in islice(self.batch_sampler, first, None))
 
     def state_dict(self) -> dict[str, Any]:
         """Place after the batch handed out last."""
@@ -191,7 +209,7 @@ class BatchLoader:
 
 
 def train_batches(
-    dataset: ImageDataset,
+    dataset: WholeBatches,
     batch_size: int,
     seed: int,
     rank: int = 0,
@@ -219,6 +237,11 @@ def train_batches(
     # an epoch is seeded with seed + epoch: unmixed, run 1 would repeat the orders of run 0 one epoch later
     mixed = stream_seed(seed) >> 32
     sampler: DistributedSampler[int] = DistributedSampler(
-        dataset, world_size, rank, shuffle=shuffle, seed=mixed, drop_last=True
+        dataset,  # type: ignore[arg-type]
+        world_size,
+        rank,
+        shuffle=shuffle,
+        seed=mixed,
+        drop_last=True,
     )
     return BatchSampler(sampler, batch_size, drop_last=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.integrity import DatasetCorruptError
-from datamodules.shapes import UInt8
+from datamodules.shapes import Float, Shaped, UInt8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 """What counts as a picture, in upper or lower case."""
@@ -74,3 +74,17 @@ def with_channels(
         return images.repeat(1, channels, 1, 1)
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     return (images * weights).sum(1, keepdim=True).round().to(torch.uint8).repeat(1, channels, 1, 1)
+
+
+def standardized(
+    images: Shaped[Tensor, "batch channels height width"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "batch channels height width"]:
+    """Map values from 0 to 255 to float32 with the mean and deviation of each channel, given on the scale 0 to 1, gone.
+
+    >>> standardized(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), [0.5], [0.25]).flatten().tolist()
+    [-2.0, 2.0]
+    """
+    result = images.to(torch.float32, copy=True)
+    for channel, (middle, deviation) in enumerate(zip(mean, std, strict=True)):
+        result[:, channel].sub_(255 * middle).div_(255 * deviation)  # scalars: no constant to move to the device
+    return result

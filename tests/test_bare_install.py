@@ -7,6 +7,7 @@ PROGRAM = '''
 import sys
 
 ABSENT = {"jaxtyping", "beartype", "rich", "wandb", "pandas", "tabulate", "matplotlib", "sklearn", "scipy"}
+ABSENT |= {"albumentations", "cv2", "nibabel"}
 
 class Without:
     """A finder that does not find what a bare node lacks."""

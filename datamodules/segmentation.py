@@ -1,0 +1,232 @@
+"""What all segmentation sets share: splits by group, loaders of image-mask pairs, fingerprints, normalization."""
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from datamodules.base import require
+from datamodules.grouping import group_positions
+from datamodules.integrity import fingerprint
+from datamodules.joint_augment import JointAugmentation
+from datamodules.loading import BatchLoader, ShardBatches, stratified_subset, train_batches
+from datamodules.masked_images import AugmentedBatches, Flips, MaskedBatches, MaskedImageDataset, MaskedImages
+from datamodules.paired_files import IGNORE
+from datamodules.pictures import standardized
+from datamodules.shapes import Bool, Float, Shaped
+from datamodules.source_folders import SourceFolders
+
+PairAugment = Literal["none", "flip", "full"]
+"""What is drawn for every training image: nothing, flips, or all of ``JointAugmentation`` (needs albumentations)."""
+SPLIT_SEED = 0
+"""Decides the test images where the publishers hold out none; no argument, so that test sets can be compared."""
+
+
+class SegmentationDataModule(LightningDataModule, ABC):
+    """Images with a mask each, whole in memory at one square size.
+
+    Batches are pairs: normalized float32 images (batch, channels, size, size) and int64 masks (batch, size, size), in
+    which ``ignore_index`` marks pixels that count nowhere. ``predict_dataloader`` gives the test set. Images are
+    squeezed to the square, so the aspect is not kept; all measures are taken at this size.
+
+    Groups (near-duplicates, slices of one volume) are never on two sides of a split. The test set is the publishers',
+    where there is one, and training images of its groups are left out; else it is one of ``folds`` parts, the same for
+    every seed. Validation images come out of the rest.
+
+    Args:
+        root: Folder of the data; None takes the environment variable DATA, else ``data``.
+        image_size: Height and width in pixels, a multiple of 32 for the networks with five poolings.
+        batch_size: Training images per step and process.
+        eval_batch_size: Largest evaluation batch per process.
+        val_fraction: Part of the training images held out for validation, between 0 (none) and 1.
+        split_seed: Seed of the validation split and of ``limit_train``; keep it fixed while ``seed`` varies.
+        seed: Seed of shuffling and augmentation.
+        augment: ``none``, ``flip`` (whole batches), or ``full`` (image by image, see ``joint_augment``).
+        limit_train: Train on a random subset of this many images, for smoke runs.
+        num_workers: Processes that augment where ``augment`` is ``full``; 0 is this one. No result depends on it.
+        fold: Test on this part, from 0, of a cross-validation over all images; None takes the publishers' test set,
+            or part 0 where there is none.
+        folds: Number of parts.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        ModuleNotFoundError: If ``augment`` is ``full`` and albumentations is absent.
+    """
+
+    name: str
+    """Name of the data set, as in the commands and the results."""
+    files: ClassVar[SourceFolders | None] = None
+    """Where the files may lie; None where nothing has to be there."""
+    stand_in: ClassVar[bool] = False
+    """Whether this set only stands in for another one in quick runs; it belongs in no published column."""
+    class_names: tuple[str, ...] = ("background", "lesion")
+    """Name of each label; the first is the background."""
+    ignore_index: ClassVar[int] = IGNORE
+    """Label of pixels that count nowhere."""
+    in_channels: ClassVar[int] = 1
+    """Colour channels."""
+    flips: ClassVar[Flips] = (True, False)
+    """Whether images may be mirrored left to right, and upside down."""
+    mean: tuple[float, ...]
+    """Mean of each channel on the scale 0 to 1."""
+    std: tuple[float, ...]
+    """Standard deviation of each channel on the scale 0 to 1."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        image_size: int = 128,
+        batch_size: int = 16,
+        eval_batch_size: int = 32,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        seed: int = 0,
+        augment: PairAugment = "none",
+        limit_train: int | None = None,
+        num_workers: int = 0,
+        fold: int | None = None,
+        folds: int = 5,
+    ) -> None:
+        super().__init__()
+        require(image_size >= 8, "image_size", image_size, "at least 8")
+        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        require(eval_batch_size >= 1, "eval_batch_size", eval_batch_size, "at least 1")
+        require(0 <= split_seed < 2**32, "split_seed", split_seed, "from 0 to 2**32 - 1")
+        require(0 <= seed < 2**32, "seed", seed, "from 0 to 2**32 - 1")
+        require(0 <= val_fraction < 1, "val_fraction", val_fraction, "at least 0 and below 1")
+        require(augment in get_args(PairAugment), "augment", augment, f"one of {get_args(PairAugment)}")
+        require(limit_train is None or limit_train >= 1, "limit_train", limit_train, "at least 1, or None")
+        require(num_workers >= 0, "num_workers", num_workers, "at least 0")
+        require(folds >= 2, "folds", folds, "at least 2")
+        require(fold is None or 0 <= fold < folds, "fold", fold, f"from 0 to {folds - 1}, or None")
+        self.root = Path(root or os.environ.get("DATA") or "data").expanduser()
+        self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
+        self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
+        self.augment, self.limit_train, self.num_workers = augment, limit_train, num_workers
+        self.fold, self.folds = fold, folds
+        self._joint = JointAugmentation(seed, image_size, self.flips) if augment == "full" else None
+        self._data: MaskedImages | None = None
+        self._fingerprint: str | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of labels, the background included."""
+        return len(self.class_names)
+
+    @abstractmethod
+    def load(self) -> MaskedImages:
+        """Read the whole data set into memory.
+
+        Raises:
+            DatasetNotFoundError: If it is not there.
+            DatasetCorruptError: If a file is unreadable, or does not belong to the others.
+        """
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the data once and split it; further calls do nothing."""
+        if self._data is not None:
+            return
+        data = self.load()
+        test = self._held_out(data)
+        leaks = torch.isin(data.groups, data.groups[test]) & ~test
+        rest = (~test & ~leaks).nonzero()[:, 0]
+        position = group_positions(data.groups[rest], data.strata[rest], self.split_seed)
+        val = position < self.val_fraction
+        if self.val_fraction > 0 and len(position.unique()) > 1:
+            val |= position == position.min()  # one group at least
+        train, val = rest[~val], rest[val]
+        if self.limit_train is not None:
+            if self.limit_train > len(train):
+                raise ValueError(f"limit_train is {self.limit_train}, but there are {len(train)} training images")
+            train = train[stratified_subset(data.strata[train], self.limit_train, self.split_seed)]
+        self.train_set, self.val_set = MaskedImageDataset(data, train), MaskedImageDataset(data, val)
+        self.test_set = MaskedImageDataset(data, test.nonzero()[:, 0])
+        self.left_out = [data.names[index] for index in leaks.nonzero()[:, 0].tolist()]
+        self._data = data
+
+    @property
+    def source(self) -> str:
+        """What the data was read from, and which part of a cross-validation is the test set."""
+        data = self._loaded()
+        official = self.fold is None and data.official_test is not None
+        return data.source if official else f"{data.source}; test: part {self.fold or 0} of {self.folds}"
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits for the content: all images and masks as they are used, in order."""
+        if self._fingerprint is None:
+            data = self._loaded()
+            self._fingerprint = fingerprint(data.images, data.masks)
+        return self._fingerprint
+
+    def sizes(self) -> dict[str, int]:
+        """Number of images in train, val and test; ``left_out`` names those that are in none."""
+        self._loaded()
+        return {"train": len(self.train_set), "val": len(self.val_set), "test": len(self.test_set)}
+
+    def train_dataloader(self) -> BatchLoader:
+        """Full batches of this process; order and augmentation depend only on (seed, epoch, index).
+
+        Raises:
+            ValueError: If the training set does not fill one batch.
+        """
+        self._loaded()
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        order = train_batches(self.train_set, self.batch_size, self.seed, *self._rank_and_world(), shuffle)
+        if self._joint is not None:
+            return AugmentedBatches(self.train_set, order, self.normalized, self._joint, self.num_workers)
+        flips = self.flips if self.augment == "flip" else (False, False)
+        return MaskedBatches(self.train_set, order, self.normalized, self.seed, flips)
+
+    def val_dataloader(self) -> BatchLoader:
+        """The validation images once each, in order.
+
+        Raises:
+            ValueError: If ``val_fraction`` holds none out.
+        """
+        self._loaded()
+        if not len(self.val_set):
+            raise ValueError(f"val_fraction {self.val_fraction} leaves no image; set limit_val_batches=0 as well")
+        return self._eval_loader(self.val_set)
+
+    def test_dataloader(self) -> BatchLoader:
+        """The test images once each, in order."""
+        self._loaded()
+        return self._eval_loader(self.test_set)
+
+    def predict_dataloader(self) -> BatchLoader:
+        """The same as ``test_dataloader``."""
+        return self.test_dataloader()
+
+    def normalized(
+        self, images: Shaped[Tensor, "batch channels size size"]
+    ) -> Float[Tensor, "batch channels size size"]:
+        """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``."""
+        return standardized(images, self.mean, self.std)
+
+    def _held_out(self, data: MaskedImages) -> Bool[Tensor, " items"]:
+        if self.fold is None and data.official_test is not None:
+            return data.official_test
+        fold = self.fold or 0
+        position = group_positions(data.groups, data.strata, SPLIT_SEED)
+        test = (position * self.folds).floor().long() == fold
+        if not test.any():
+            count = len(data.groups.unique())
+            raise ValueError(f"fold {fold} of {self.folds} is empty: there are only {count} groups; lower folds")
+        return test
+
+    def _eval_loader(self, dataset: MaskedImageDataset) -> BatchLoader:
+        batches = ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world())
+        return MaskedBatches(dataset, batches, self.normalized)
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _loaded(self) -> MaskedImages:
+        if self._data is None:
+            raise RuntimeError(f"{type(self).__name__} has no data yet; call setup() first")
+        return self._data
