@@ -89,7 +89,7 @@ def fit_ensemble(
         evaluation_device(config["trainer"].get("accelerator")),
     )
     training = members_training([member.record for member in members])
-    return keep_or_write(record.result(data, training, how, metrics), plan.run)
+    return keep_or_write(record.result(data, training, how, metrics | models[0].baseline(data)), plan.run)
 
 
 def train_members(

@@ -71,6 +71,10 @@ class LitNetwork(L.LightningModule, ABC):
     def test_metrics(self, evaluation: "Evaluation") -> PredictionMetrics:
         """Metrics of the posterior predictive, as an evaluation asks for them."""
 
+    def baseline(self, data: Any) -> dict[str, float]:
+        """What needs no network, to compare the result with; ``data`` is set up."""
+        return {}
+
     @abstractmethod
     def evaluation_step(self, batch: Batch, stage: str) -> None:
         """Log metrics of the deterministic network on a batch as ``stage/...``."""

@@ -1,7 +1,7 @@
 """LightningModules: what is trained, with which loss. What their trainings share is in ``lit_network.py``."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,7 +13,7 @@ from lit_scaledrop.methods import METHODS, Method, Placement, lookup
 from lit_scaledrop.metrics import classification_metrics
 from lit_scaledrop.networks import Shortcut, build_network
 from lit_scaledrop.networks.segmentation import build_segmentation_network
-from lit_scaledrop.pixels import IGNORE, Masks, dice_loss
+from lit_scaledrop.pixels import IGNORE, Masks, dice_loss, mean_mask_iou
 from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
 from lit_scaledrop.segmentation_metrics import SegmentationMetrics
 from lit_scaledrop.shapes import Float, Int
@@ -180,6 +180,10 @@ class LitSegmenter(LitNetwork):
     def test_metrics(self, evaluation: "Evaluation") -> PredictionMetrics:
         """Table V's seven, overlap by image, calibration, entropies, how well they find wrong pixels."""
         return SegmentationMetrics(self.hparams["num_classes"])
+
+    def baseline(self, data: Any) -> dict[str, float]:
+        """IoU of the mean training mask."""
+        return {"seg/mean_mask_iou": mean_mask_iou(data.train_set.masks, data.test_set.masks)}
 
     def evaluation_step(self, batch: Batch, stage: str) -> None:
         """IoU over all pixels, and the task loss."""

@@ -243,7 +243,7 @@ class ScaleDropCLI(LightningCLI):
         method = self.model.method
         record = RunRecord(self.run_id, self.run, self.resolved, method, self.words, self.started, self.commit)
         energy = self._energy(model.network)
-        result = record.result(self.datamodule, training, how, metrics | energy)
+        result = record.result(self.datamodule, training, how, metrics | energy | model.baseline(self.datamodule))
         tested = {f"test/{name}": value for name, value in metrics.items()}
         keep_or_write(result, self.run)
         finish_loggers(self.trainer.loggers, tested | energy, self.trainer.global_step)

@@ -30,6 +30,7 @@ BEYOND = {
     "error_auroc": ("err/auroc", "AUROC of wrong pixels"),
     "pavpu": ("err/pavpu", "PAvPU"),
     "ece": ("cal/ece", "ECE"),
+    "mean_mask_iou": ("seg/mean_mask_iou", "IoU of the mean training mask"),
 }
 _KEY = ["topology", "dataset", "method", "bits_w", "bits_a"]
 _VARIES = ("seed", "fold")
