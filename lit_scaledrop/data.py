@@ -11,16 +11,20 @@ from pathlib import Path
 from datamodules import (
     DATAMODULES,
     EVALUATION_SETS,
+    SEGMENTATION_DATAMODULES,
     DatasetCorruptError,
     DatasetNotFoundError,
     EvaluationSet,
     ImageDataModule,
+    SegmentationDataModule,
 )
 from datamodules.fetch import DownloadError, Progress, download
 from datamodules.fileset import Download, FileSet
+from datamodules.source_folders import SourceFolders
 from datamodules.tree import Tree
 
-KNOWN: dict[str, type[ImageDataModule] | type[EvaluationSet]] = {**DATAMODULES, **EVALUATION_SETS}
+DataSet = type[ImageDataModule] | type[SegmentationDataModule] | type[EvaluationSet]
+KNOWN: dict[str, DataSet] = {**DATAMODULES, **SEGMENTATION_DATAMODULES, **EVALUATION_SETS}
 COLUMNS = ("data set", "state", "train", "val", "test", "fingerprint", "source", "where")
 
 
@@ -45,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     return _list(root)
 
 
-def inspect(data: type[ImageDataModule] | type[EvaluationSet], root: Path) -> tuple[str, ...]:
+def inspect(data: DataSet, root: Path) -> tuple[str, ...]:
     """Load, or at least verify, one data set and describe it.
 
     Args:
@@ -65,7 +69,7 @@ def inspect(data: type[ImageDataModule] | type[EvaluationSet], root: Path) -> tu
         return (data.name, "absent", *[""] * 5, where)
 
 
-def _contents(data: type[ImageDataModule] | type[EvaluationSet], root: Path) -> tuple[str, ...]:
+def _contents(data: DataSet, root: Path) -> tuple[str, ...]:
     """Columns from the counts to the source."""
     if issubclass(data, EvaluationSet):
         count, source = data().describe(root)
@@ -122,6 +126,8 @@ def _get(name: str, root: Path, origin: Path | None, mirrors: Sequence[str]) -> 
     if files is None:
         print(f"{name} comes with an installed package; there is nothing to get")
         return 0
+    if isinstance(files, SourceFolders):
+        return _fail(f"{name} has terms to be accepted first, so it is not fetched.\n{files.remedy(root)}")
     try:
         if origin is not None:
             files.install(origin.expanduser(), root)

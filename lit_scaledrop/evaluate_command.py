@@ -4,7 +4,7 @@ import argparse
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -29,7 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     help_of = {field.name: field for field in fields(Evaluation)}
     parser = argparse.ArgumentParser("scaledrop evaluate", description=__doc__)
     parser.add_argument("checkpoints", nargs="+", type=Path, help="Lightning checkpoint; several are an ensemble")
-    parser.add_argument("--data", required=True, help=f"data set: {', '.join(sorted(datamodules.DATAMODULES))}")
+    known = ", ".join(sorted({**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}))
+    parser.add_argument("--data", required=True, help=f"data set: {known}")
     parser.add_argument("--root", help="folder of the data; default: the environment variable DATA, or ./data")
     for name, kind, text in (
         ("samples", int, "passes T"),
@@ -72,8 +73,11 @@ def main(argv: list[str]) -> int:
         chip=arguments.chip,
         within=arguments.within,
     )
-    module = datamodules.DATAMODULES[lookup("data set", arguments.data, datamodules.DATAMODULES)](root=arguments.root)
+    known = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+    kind = known[lookup("data set", arguments.data, known)]
     models = [load_trained(path) for path in arguments.checkpoints]
+    size = models[0].hparams.get("image_size")
+    module: Any = kind(root=arguments.root, **({} if size is None else {"image_size": size}))
     for path, model in zip(arguments.checkpoints, models, strict=True):
         expected = (model.hparams["in_channels"], model.hparams["num_classes"])
         if expected != (module.in_channels, module.num_classes):

@@ -11,6 +11,7 @@ import pytest
 from datamodules import (
     DATAMODULES,
     EVALUATION_SETS,
+    SEGMENTATION_DATAMODULES,
     CIFAR10DataModule,
     MNISTDataModule,
     Textures,
@@ -221,7 +222,7 @@ def test_get_downloads_verifies_and_unpacks(published, tmp_path, capsys):
         "where",
     ]
     states = dict(line.split()[:2] for line in lines[1:-1])
-    assert list(states) == [*DATAMODULES, *EVALUATION_SETS]
+    assert list(states) == [*DATAMODULES, *SEGMENTATION_DATAMODULES, *EVALUATION_SETS]
     assert {name for name, state in states.items() if state == "present"} == {"digits", "cifar10"}
     assert set(states.values()) == {"present", "absent"}
     assert lines[-1].startswith(f"To get one: scaledrop data get NAME --root {root}")
