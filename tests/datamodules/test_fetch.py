@@ -223,10 +223,18 @@ def test_get_downloads_verifies_and_unpacks(published, tmp_path, capsys):
     ]
     states = dict(line.split()[:2] for line in lines[1:-1])
     assert list(states) == [*DATAMODULES, *SEGMENTATION_DATAMODULES, *EVALUATION_SETS]
-    assert {name for name, state in states.items() if state == "present"} == {"digits", "cifar10"}
+    assert {name for name, state in states.items() if state == "present"} == {"digits", "cifar10", "phantom"}
     assert set(states.values()) == {"present", "absent"}
     assert lines[-1].startswith(f"To get one: scaledrop data get NAME --root {root}")
-    assert "(NAME: mnist, svhn, stl10, cifar10_c, cifar100, tiny_imagenet, textures, places365)" in lines[-1]
+    pictures = "breast_ultrasound, skin_lesion, ph2, covid_ct, ct_volumes"
+    assert (
+        f"(NAME: mnist, svhn, stl10, {pictures}, cifar10_c, cifar100, tiny_imagenet, textures, places365)" in lines[-1]
+    )
+
+
+def test_what_has_terms_to_accept_is_not_fetched(tmp_path, capsys):
+    assert main(["get", "breast_ultrasound", "--root", str(tmp_path)]) == 1
+    assert "has terms to be accepted first" in capsys.readouterr().err
 
 
 def test_get_tries_given_mirrors_first(published, server, tmp_path, capsys):
