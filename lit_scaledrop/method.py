@@ -241,7 +241,7 @@ class Method:
         before = self.scale is not None and self.scale.placement == "before_norm"
         order = ("scale", "pool", "norm") if before else ("pool", "norm", "scale")
         behind = {"scale": scale, "pool": pool, "norm": norm}
-        parts.update((part, behind[part]) for part in order if behind[part] is not None)
+        parts.update((part, module) for part in order if (module := behind[part]) is not None)
         return nn.Sequential(parts)
 
 

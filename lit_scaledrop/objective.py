@@ -32,8 +32,8 @@ def weight_regularization(model: nn.Module) -> Float[Tensor, ""]:
 
 def clip_regularization(model: nn.Module) -> Float[Tensor, ""]:
     r"""PACT's L2 term (arXiv:1805.06085, section 3.1): sum over activations of $\alpha_l^2$; zero without clips."""
-    clips = [layer.clip for layer in model.modules() if isinstance(layer, PACT)]
-    return torch.stack(clips).square().sum() if clips else torch.zeros(())
+    squares = [layer.clip.square() for layer in model.modules() if isinstance(layer, PACT)]
+    return torch.stack(squares).sum() if squares else torch.zeros(())
 
 
 def method_terms(model: nn.Module, method: Method) -> dict[str, tuple[float, Float[Tensor, ""]]]:

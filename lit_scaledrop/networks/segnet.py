@@ -61,7 +61,7 @@ class Decoder(nn.Module):
         """Put values back to their places and convolve."""
         # places of an older grouping, as a skip; they count within a plane, so copies of rows keep them valid
         x, places = align(x, places)
-        return self.dropout(self.activation(self.blocks(F.max_unpool2d(x, places, 2))))
+        return self.dropout(self.activation(self.blocks(F.max_unpool2d(x, places, [2, 2]))))
 
 
 class SegNet(nn.Module):
