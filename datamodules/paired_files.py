@@ -119,7 +119,7 @@ def check_labels(path: Path, values: np.ndarray, labels: int) -> None:
 
 
 def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Pair:
-    picture, stored = _read_picture(files.image, size, channels)
+    picture, stored = read_picture(files.image, size, channels)
     mask = np.zeros((stored[1], stored[0]), np.uint8)
     for path in files.masks:
         found = _read_mask(path, labels)
@@ -136,7 +136,7 @@ def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Pair:
     )
 
 
-def _read_picture(path: Path, size: int, channels: int) -> "tuple[Picture, tuple[int, int]]":
+def read_picture(path: Path, size: int, channels: int) -> "tuple[Picture, tuple[int, int]]":
     """An 8-bit picture, and the size of the file, which may be larger than the picture."""
     from PIL import Image  # comes with torchvision, whose own decoders are deprecated
 

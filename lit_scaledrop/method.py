@@ -1,7 +1,6 @@
-"""What a row of Table III is: a frozen :class:`Method`, which gives networks their layers.
+"""What a row of Table III or V is: a frozen :class:`Method`, which gives networks their layers.
 
-A network asks it for blocks (convolution, scale, pooling, BatchNorm), activations and feature dropout, and never which
-method it is.
+A network asks it for blocks (convolution, scale, pooling, BatchNorm), activations and dropout, never which one it is.
 """
 
 from collections import OrderedDict
@@ -15,14 +14,16 @@ from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear, WeightScale
 from lit_scaledrop.layers.clip import Clip
 from lit_scaledrop.layers.distribution_loss import DistributionLoss
 from lit_scaledrop.layers.dropconnect import DropConnectConv2d, DropConnectLinear
-from lit_scaledrop.layers.dropout import MCDropout
-from lit_scaledrop.layers.scale_dropout import ScaleDropout, check_probability, set_adaptive_probability
+from lit_scaledrop.layers.dropout import MCDropout, MCDropout2d
+from lit_scaledrop.layers.pact import PACT
+from lit_scaledrop.layers.scale_dropout import ScaleDropout, set_adaptive_probability
 from lit_scaledrop.layers.scale_options import Placement, ScaleOptions
 from lit_scaledrop.layers.spinbayes import SpinBayesConv2d, SpinBayesLinear
 from lit_scaledrop.layers.spindrop import SpinDrop, fix_shapes
+from lit_scaledrop.method_checks import check_method
 
 BinaryLayer = TypeVar("BinaryLayer", BinaryConv2d, BinaryLinear)
-Estimator = Literal["none", "ste", "ede", "bnn", "xnor", "dorefa", "dsq", "lab", "recu"]
+Estimator = Literal["none", "ste", "ede", "ede_weights", "bnn", "xnor", "dorefa", "dsq", "lab", "recu"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,16 @@ class Method:
     """binarization, a key of ``BINARIZATIONS``; "none": full precision"""
     weight_scale: WeightScale = "none"
     """analytic scale of the binary weights"""
-    activation: Literal["relu", "hardtanh", "unit"] = "hardtanh"
-    """nonlinearity: relu, clip to [-1, 1] or to [0, 1]; a sign needs a signed one, since sign(relu(x)) is constant"""
+    activation: Literal["relu", "hardtanh", "unit", "pact"] = "hardtanh"
+    """nonlinearity: relu, clip to [-1, 1] or [0, 1], PACT's ``bits_a`` bits; sign(relu(x)) is always 1"""
+    clip_decay: float = 0.0
+    """weight of the L2 term on PACT's clips in the objective"""
     scale: ScaleOptions | None = None
     """Scale-Dropout, or none"""
     feature_dropout: float = 0.0
     """MC-Dropout probability on the features before the classifier"""
+    block_dropout: float = 0.0
+    """MC-Dropout probability behind the central blocks of a segmentation network"""
     weight_dropout: float = 0.0
     """DropConnect probability of the hidden layers' weights"""
     input_dropout: float = 0.0
@@ -65,27 +70,18 @@ class Method:
     """key in ``METHODS`` of what the members of an ensemble are"""
 
     def __post_init__(self) -> None:
-        if self.binary and self.activation == "relu":
-            raise ValueError("a binary method needs activation='hardtanh': sign(relu(x)) is constant")
-        for name in ("feature_dropout", "weight_dropout", "input_dropout"):
-            check_probability(getattr(self, name), name)
-        if self.weight_dropout and self.binary:
-            raise ValueError("weight_dropout is for full-precision layers; a binary weight has no state for dropped")
-        if (self.input_dropout or self.arrays > 1) and not self.binary:
-            raise ValueError("input_dropout and arrays are for binary layers: give an estimator")
-        if (self.members > 1) != bool(self.member):
-            raise ValueError("an ensemble needs both: members above 1, and member, the method that they have")
+        check_method(self)
 
     @property
     def binary(self) -> bool:
-        """Whether hidden layers have 1-bit weights and activations."""
+        """Whether hidden layers have 1-bit weights."""
         return self.estimator != "none"
 
     @property
     def stochastic(self) -> bool:
         """Whether passes of one network over one input differ."""
-        dropped = self.feature_dropout or self.weight_dropout or self.input_dropout
-        return self.scale is not None or bool(dropped) or self.arrays > 1
+        rates = (self.feature_dropout, self.block_dropout, self.weight_dropout, self.input_dropout)
+        return self.scale is not None or any(rates) or self.arrays > 1
 
     @property
     def bayesian(self) -> bool:
@@ -201,12 +197,18 @@ class Method:
         """Nonlinearity behind a block."""
         if self.activation == "relu":
             return nn.ReLU()
+        if self.activation == "pact":
+            return PACT(self.bits_a)
         clip = Clip(0.0, 1.0) if self.activation == "unit" else Clip()
         return nn.Sequential(DistributionLoss(self.distribution_loss), clip) if self.distribution_loss else clip
 
     def feature_layer(self, num_features: int) -> nn.Module:
         """What stands between the extracted features and the classifier."""
         return MCDropout(num_features, self.feature_dropout) if self.feature_dropout else nn.Identity()
+
+    def block_dropout_layer(self) -> nn.Module:
+        """What stands behind a central block of a segmentation network."""
+        return MCDropout2d(self.block_dropout) if self.block_dropout else nn.Identity()
 
     def finish(self, network: nn.Module, input_shape: tuple[int, ...] | None = None) -> nn.Module:
         """Set what needs the whole network: layer-adaptive drop probabilities, and sizes of masks.
@@ -237,13 +239,9 @@ class Method:
         parts: OrderedDict[str, nn.Module] = OrderedDict({name: layer})
         scale = self.scale_layer(layer)
         before = self.scale is not None and self.scale.placement == "before_norm"
-        if scale is not None and before:
-            parts["scale"] = scale
-        if pool is not None:
-            parts["pool"] = pool
-        parts["norm"] = norm
-        if scale is not None and not before:
-            parts["scale"] = scale
+        order = ("scale", "pool", "norm") if before else ("pool", "norm", "scale")
+        behind = {"scale": scale, "pool": pool, "norm": norm}
+        parts.update((part, module) for part in order if (module := behind[part]) is not None)
         return nn.Sequential(parts)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.distribution_loss import DistributionLoss
+from lit_scaledrop.layers.pact import PACT
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.spinbayes import SpinBayesConv2d, SpinBayesLinear
 from lit_scaledrop.method import Method
@@ -29,11 +30,18 @@ def weight_regularization(model: nn.Module) -> Float[Tensor, ""]:
     return nn.utils.get_total_norm(weights).square() if weights else torch.zeros(())
 
 
-def method_terms(model: nn.Module, method: Method) -> dict[str, tuple[float, Float[Tensor, ""]]]:
-    """Terms that only some methods have, each a mean over layers, by name with their weights in the objective.
+def clip_regularization(model: nn.Module) -> Float[Tensor, ""]:
+    r"""PACT's L2 term (arXiv:1805.06085, section 3.1): sum over activations of $\alpha_l^2$; zero without clips."""
+    squares = [layer.clip.square() for layer in model.modules() if isinstance(layer, PACT)]
+    return torch.stack(squares).sum() if squares else torch.zeros(())
 
-    ``distribution``: RAD's loss on what is binarized, of the last forward pass in training. ``divergence``: SpinBayes'
-    KL divergence of the weights' posterior.
+
+def method_terms(model: nn.Module, method: Method) -> dict[str, tuple[float, Float[Tensor, ""]]]:
+    """Terms that only some methods have, by name with their weights in the objective.
+
+    ``distribution``: RAD's loss on what is binarized, of the last forward pass in training, mean over layers.
+    ``divergence``: SpinBayes' KL divergence of the weights' posterior, mean over layers. ``clip``: the squares of
+    PACT's clips, summed as those of the weights are.
 
     Args:
         model: network after its forward pass on a training batch.
@@ -50,4 +58,6 @@ def method_terms(model: nn.Module, method: Method) -> dict[str, tuple[float, Flo
     if method.divergence:
         layers = [layer for layer in model.modules() if isinstance(layer, SpinBayesConv2d | SpinBayesLinear)]
         terms["divergence"] = (method.divergence, torch.stack([layer.divergence() for layer in layers]).mean())
+    if method.clip_decay:
+        terms["clip"] = (method.clip_decay, clip_regularization(model))
     return terms

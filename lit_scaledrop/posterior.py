@@ -42,6 +42,9 @@ class PosteriorPredictive:
 
     Loop, folded and shared give the same T samples for the same plan, up to rounding.
 
+    Of a segmentation network, whose logits are maps ``(batch, classes, h, w)``, every pixel is an example of the
+    prediction, in the order image, row, column: ``prediction.mean.unflatten(0, (batch, h, w))`` are maps again.
+
     Args:
         networks: one network (T passes), or several (an ensemble; each makes ``samples`` passes of its own).
         samples: passes T a network. A network without stochastic layers makes one.
@@ -140,7 +143,10 @@ class PosteriorPredictive:
             if not self.choice:
                 self._choose(x)
             run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
-            logits = torch.cat([run(member, x) for member in range(len(self.networks))]).float()
+            runs = [run(member, x) for member in range(len(self.networks))]
+        logits = (torch.cat(runs) if len(runs) > 1 else runs[0]).float()
+        if logits.dim() == 5:
+            logits = logits.flatten(1, 3)
         if self.plans[0].weights is None:
             return Predictive(logits)
         weights = torch.cat([plan.weights for plan in self.plans if plan.weights is not None]) / len(self.plans)
@@ -162,18 +168,23 @@ class PosteriorPredictive:
             return enumerate_plan(network, mass, self.max_leaves)
 
     def _loop(self, member: int, x: Tensor) -> Tensor:
-        network, plan, outputs = self.networks[member], self.plans[member], []
+        network, plan = self.networks[member], self.plans[member]
+        logits = torch.empty(0)
         for index in range(plan.samples):
             with sampling(network, plan.single(index)):
-                outputs.append(network(x))
-        return torch.stack(outputs)
+                rows = _classes_last(network(x))
+            if not index:
+                # filled pass by pass: a stack would hold all of them twice, which counts for maps
+                logits = torch.empty(plan.samples, *rows.shape, dtype=rows.dtype, device=rows.device)
+            logits[index] = rows
+        return logits
 
     def _folded(self, member: int, x: Tensor) -> Tensor:
         network, plan = self.networks[member], self.plans[member]
 
         def run(part: Tensor) -> Tensor:
             with sampling(network, plan.folded(len(part))):
-                rows = network(part.repeat(plan.samples, *[1] * (part.dim() - 1)))
+                rows = _classes_last(network(part.repeat(plan.samples, *[1] * (part.dim() - 1))))
             return rows.unflatten(0, (plan.samples, len(part)))
 
         return _in_parts(run, x, self._rows(x) / plan.samples)
@@ -185,7 +196,7 @@ class PosteriorPredictive:
 
         def run(part: Tensor) -> Tensor:
             with sharing(network, tree, len(part)) as state:
-                rows = state.expand(network(part))
+                rows = _classes_last(state.expand(network(part)))
             leaves = rows.unflatten(0, (-1, len(part)))
             # the T samples in the order of the plan: intervals and the quantile rule count passes, not leaves
             return leaves[state.partition.group_of]
@@ -247,6 +258,11 @@ class PosteriorPredictive:
             except (RuntimeError, ValueError) as error:
                 return f"the network cannot share prefixes ({str(error).splitlines()[0]})"
         return ""
+
+
+def _classes_last(rows: Tensor) -> Tensor:
+    """A view with the classes in the last dimension, where maps have them in dimension 1."""
+    return rows.movedim(1, -1) if rows.dim() == 4 else rows
 
 
 def _in_parts(run: Callable[[Tensor], Tensor], x: Tensor, most: float) -> Tensor:

@@ -1,6 +1,7 @@
 """``scaledrop summary NETWORK METHOD``: weights, memory, operations and random bits of every layer, as larq does.
 
-A weight or a multiply-accumulate (MAC) is 1-bit where weights *and* inputs are binary. Memory counts the weights that
+A weight or a multiply-accumulate (MAC) is 1-bit where weights *and* inputs are binary; of the segmentation networks
+whose inputs have 4 bits, where the weights are, and a line below the table says so. Memory counts the weights that
 an inference needs: 1 bit each, times the arrays that SpinBayes stores, or 32; BatchNorm's running statistics are
 weights of an inference as well. Analytic scales of binary weights (XNOR-Net, DoReFa-Net, LAB, DSQ) are not counted:
 they are constants in front of a BatchNorm and go into it. Random bits are those of one stochastic pass.
@@ -17,7 +18,8 @@ from hardware.workload import trace_workload
 from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear
 from lit_scaledrop.layers.sampling import StochasticLayer
 from lit_scaledrop.methods import get_method
-from lit_scaledrop.networks import build_network
+from lit_scaledrop.networks import SEGMENTATION_NETWORKS, build_network, build_segmentation_network
+from lit_scaledrop.segmentation_methods import get_segmentation_method
 
 
 @dataclass(frozen=True)
@@ -104,19 +106,32 @@ def render(rows: Sequence[LayerSummary]) -> str:
 def main(argv: list[str]) -> int:
     """Print the summary of a network."""
     parser = argparse.ArgumentParser("scaledrop summary", description=__doc__)
-    parser.add_argument("network", help="key of NETWORKS, e.g. vgg_small")
-    parser.add_argument("method", help="key of METHODS, e.g. proposed")
+    parser.add_argument("network", help="key of NETWORKS or SEGMENTATION_NETWORKS, e.g. vgg_small or unet")
+    parser.add_argument("method", help="key of METHODS or SEGMENTATION_METHODS, e.g. proposed")
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of the channels (default: %(default)s)")
     parser.add_argument("--in-channels", type=int, default=3, help="channels of the images (default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=10, help="outputs (default: %(default)s)")
+    parser.add_argument("--classes", type=int, help="outputs (default: 10, or 2 for segmentation)")
+    parser.add_argument("--image-size", type=int, help="side of the images (default: 32, or 256 for segmentation)")
     parser.add_argument("--shortcut", choices=("pool", "conv"), help="of ResNet-18 (default: the network's)")
     arguments = parser.parse_args(argv)
-    method = get_method(arguments.method)
-    network = build_network(
-        arguments.network, method, arguments.classes, arguments.in_channels, arguments.width, arguments.shortcut
-    )
-    print(f"{arguments.network}, {method.label} ({method.reference}), one {arguments.in_channels}x32x32 image")
-    print(render(summarize(network, (arguments.in_channels, 32, 32))))
+    if arguments.network in SEGMENTATION_NETWORKS:
+        if arguments.shortcut:
+            parser.error(f"network {arguments.network!r} has no shortcuts to choose: leave --shortcut out")
+        size, classes = arguments.image_size or 256, arguments.classes or 2
+        method = get_segmentation_method(arguments.method)
+        network = build_segmentation_network(
+            arguments.network, method, classes, arguments.in_channels, arguments.width, size
+        )
+    else:
+        size, classes = arguments.image_size or 32, arguments.classes or 10
+        method = get_method(arguments.method)
+        network = build_network(
+            arguments.network, method, classes, arguments.in_channels, arguments.width, arguments.shortcut, size
+        )
+    print(f"{arguments.network}, {method.label} ({method.reference}), one {arguments.in_channels}x{size}x{size} image")
+    print(render(summarize(network, (arguments.in_channels, size, size))))
+    if method.binary and method.bits_a > 1:
+        print(f"1-bit MAC: 1-bit weights times activations of {method.bits_a} bits")
     if method.members > 1:
         print(f"of one member; the ensemble has {method.members}")
     return 0

@@ -30,11 +30,16 @@ class Binarization:
     """estimator of the inputs, made from where EDE begins"""
     normalize: bool = False
     """channel-wise normalization in front of the weights' estimator"""
+    binary_inputs: bool = True
+    """inputs become 1-bit values as well; otherwise they stay what the activation in front makes of them"""
 
 
 BINARIZATIONS: dict[str, Binarization] = {
     "ste": Binarization(lambda _, __: STE(), lambda _: STE(), normalize=True),
     "ede": Binarization(lambda _, t_min: EDE(t_min), EDE, normalize=True),
+    "ede_weights": Binarization(
+        lambda _, t_min: EDE(t_min), lambda _: nn.Identity(), normalize=True, binary_inputs=False
+    ),
     "bnn": Binarization(lambda _, __: ClippedSign(), lambda _: STE()),
     "xnor": Binarization(lambda _, __: XNORWeight(), lambda _: STE()),
     "dorefa": Binarization(lambda _, __: DoReFaWeight(), lambda _: DoReFaInput()),

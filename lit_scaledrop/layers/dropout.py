@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lit_scaledrop.layers.sampling import StochasticLayer
 from lit_scaledrop.layers.scale_dropout import check_probability
+from lit_scaledrop.layers.spindrop import SpinDrop
 from lit_scaledrop.shapes import Float
 
 
@@ -53,3 +54,21 @@ class MCDropout(StochasticLayer):
     def extra_repr(self) -> str:
         """Features and probability."""
         return f"{self.num_features}, p={float(self.p):g}"
+
+
+class MCDropout2d(SpinDrop):
+    """Dropout of single activations of feature maps that stays on at inference (Bayesian SegNet, arXiv:1511.02680).
+
+    What SpinDrop draws in front of a crossbar, between any two layers: one bit for each activation, the same for all
+    inputs of a planned pass.
+
+    Args:
+        p: probability that an activation is dropped, in [0, 1].
+        shape: of the maps of one input, ``(C, H, W)``; ``None``: :func:`lit_scaledrop.layers.spindrop.fix_shapes` finds
+            it out.
+
+    Shape: ``(batch, C, H, W)`` to the same.
+    """
+
+    def __init__(self, p: float = 0.5, shape: tuple[int, ...] | None = None) -> None:
+        super().__init__(shape, p)

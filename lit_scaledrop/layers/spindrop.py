@@ -50,7 +50,8 @@ class SpinDrop(StochasticLayer):
         """
         if self.shape is None:
             raise ValueError(
-                "a mask for each neuron needs the sizes of the feature maps: take build_network or convert, or call "
+                "a mask for each neuron needs the sizes of the feature maps: take build_network, "
+                "build_segmentation_network or convert, or call "
                 "Method.finish(network, input_shape)"
             )
         return self.shape

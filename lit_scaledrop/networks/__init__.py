@@ -1,4 +1,7 @@
-"""Topologies: functions of a ``Method``. A new one is a builder and an entry in ``NETWORKS``."""
+"""Topologies: functions of a ``Method``. A new one is a builder and an entry in ``NETWORKS``.
+
+Those for segmentation are in ``segmentation.py``.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -8,6 +11,10 @@ from torch import nn
 from lit_scaledrop.methods import Method, lookup
 from lit_scaledrop.networks.lenet5 import lenet5
 from lit_scaledrop.networks.resnet import Shortcut, resnet18, resnet20
+from lit_scaledrop.networks.segmentation import SEGMENTATION_NETWORKS, build_segmentation_network
+from lit_scaledrop.networks.segnet import segnet
+from lit_scaledrop.networks.unet import unet
+from lit_scaledrop.networks.unet_smp import unet_smp
 from lit_scaledrop.networks.vgg import vgg_small
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -57,4 +64,7 @@ def _has_shortcuts(builder: Callable[..., nn.Module]) -> bool:
     return "shortcut" in inspect.signature(builder).parameters
 
 
-__all__ = ["NETWORKS", "Shortcut", "build_network", "lenet5", "resnet18", "resnet20", "vgg_small"]
+__all__ = [
+    "NETWORKS", "SEGMENTATION_NETWORKS", "Shortcut", "build_network", "build_segmentation_network", "lenet5",
+    "resnet18", "resnet20", "segnet", "unet", "unet_smp", "vgg_small",
+]  # fmt: skip

@@ -1,0 +1,59 @@
+"""What the segmentation networks are made of: chains of 3x3 convolutions at one resolution."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from lit_scaledrop.methods import Method
+
+
+def stem(in_channels: int, out_channels: int) -> nn.Sequential:
+    """First 3x3 convolution, in full precision, with BatchNorm."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels)))
+
+
+def chain(method: Method, channels: Sequence[int], first: nn.Module | None = None) -> nn.Sequential:
+    """Hidden 3x3 convolutions, each with scale and BatchNorm; activations in between, none behind the last.
+
+    Args:
+        method: where blocks and activations come from.
+        channels: in, between and out; one more than there are convolutions.
+        first: a block in front of them.
+    """
+    blocks = [method.conv_block(c_in, c_out, 3, padding=1) for c_in, c_out in pairwise(channels)]
+    layers: list[nn.Module] = []
+    for block in (*([] if first is None else [first]), *blocks):
+        layers += [block, method.activation_layer()]
+    return nn.Sequential(*layers[:-1])
+
+
+def scaled(channels: Sequence[int], width: float) -> list[int]:
+    """Channel counts times a width, at least one each.
+
+    >>> scaled((64, 128), 0.01)
+    [1, 1]
+    """
+    return [max(1, round(count * width)) for count in channels]
+
+
+def require_multiple(images: Tensor, multiple: int, network: str) -> None:
+    """Refuse images that the network cannot halve and double without a rest.
+
+    Raises:
+        ValueError: height or width is no multiple.
+
+    >>> import torch
+    >>> require_multiple(torch.zeros(1, 3, 20, 32), 16, "U-Net")
+    Traceback (most recent call last):
+    ValueError: U-Net needs images whose height and width are multiples of 16, got 20x32: pad or scale them to 32x32
+    """
+    height, width = images.shape[-2:]
+    if height % multiple or width % multiple or not height or not width:
+        fitting = "x".join(str(max(1, -(-side // multiple)) * multiple) for side in (height, width))
+        raise ValueError(
+            f"{network} needs images whose height and width are multiples of {multiple}, got {height}x{width}: "
+            f"pad or scale them to {fitting}"
+        )
