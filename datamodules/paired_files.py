@@ -137,7 +137,16 @@ def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Pair:
 
 
 def read_picture(path: Path, size: int, channels: int) -> "tuple[Picture, tuple[int, int]]":
-    """An 8-bit picture, and the size of the file, which may be larger than the picture."""
+    """An 8-bit picture, and the width and height of its file, which may be larger than the picture.
+
+    Args:
+        path: The file.
+        size: Side that is wanted; a large JPEG is decoded at a reduced size, not below twice as much.
+        channels: 1 for grey, 3 for RGB.
+
+    Raises:
+        DatasetCorruptError: If it is no readable picture; it names the file.
+    """
     from PIL import Image  # comes with torchvision, whose own decoders are deprecated
 
     mode = "RGB" if channels == 3 else "L"

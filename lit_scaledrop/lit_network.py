@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Batch = tuple[Tensor, Tensor]
 
 
+@runtime_checkable
 class PredictionMetrics(Protocol):
     """What adds up over batches of predictions: a collection of metrics, or a module of several."""
 
@@ -30,7 +31,7 @@ class PredictionMetrics(Protocol):
     def compute(self) -> dict[str, Tensor]:
         """Metrics by their keys in the glossary."""
 
-    def to(self, device: torch.device | str) -> "PredictionMetrics":
+    def to(self, device: Any) -> "PredictionMetrics":
         """The same on another device."""
 
 
