@@ -135,7 +135,7 @@ def read_volume(
     """
     volume, turned = _read_nifti(path)
     labels, mask_turned = _read_nifti(mask_path)
-    check_mask_size(path, volume.shape, mask_path, labels.shape)
+    check_mask_size(path, volume.shape[::-1], mask_path, labels.shape[::-1])
     if turned != mask_turned:
         raise DatasetCorruptError(
             f"{mask_path} is oriented {''.join(mask_turned)}, but its volume {path} {''.join(turned)}; save the mask "

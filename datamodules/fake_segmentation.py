@@ -157,7 +157,7 @@ def write_fake_ct_volumes(
         images, masks = (np.stack(part) for part in zip(*examples[case * depth : (case + 1) * depth], strict=True))
         masks[0] = 0
         masks[-1] *= 2
-        hounsfield = -1350 + 1500 * images.astype(np.int16) / 255
+        hounsfield = -1350 + 1500 * images.astype(float) / 255
         for kind, stack in (("ct", hounsfield.astype(np.int16)), ("mask", masks.astype(np.uint8))):
             # rows of a picture run to the back, columns to the left; axes of the file to the right, front and head
             voxels = stack[:, ::-1, ::-1].transpose(2, 1, 0)

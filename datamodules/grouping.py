@@ -66,7 +66,7 @@ def group_positions(groups: Int[Tensor, " items"], strata: Int[Tensor, " items"]
         For each item the middle of its group's piece, strictly between 0 and 1.
 
     >>> group_positions(torch.tensor([7, 7, 2, 2]), torch.zeros(4, dtype=torch.int64), seed=0).tolist()
-    [0.75, 0.75, 0.25, 0.25]
+    [0.25, 0.25, 0.75, 0.75]
     """
     _, first, inverse, counts = np.unique(groups.numpy(), return_index=True, return_inverse=True, return_counts=True)
     # RandomState, not default_rng: NumPy promises that its stream never changes, and so the split never does

@@ -1,7 +1,7 @@
 """Augmentation of an image together with its mask, with albumentations; nothing else here imports it or OpenCV.
 
 albumentations 2.0.8 is the last release under a permissive licence and is no longer maintained. Two of its habits are
-worked around:
+worked around, and a third in ``elastic``:
 
 - Worker processes start from copies of one random state: two workers, and two epochs, would draw the same. Here each
   item has a state of its own, made from (seed, epoch, index).
@@ -80,22 +80,39 @@ def _transforms(size: int, flips: tuple[bool, bool]) -> Any:
     import cv2
 
     border = cv2.BORDER_REFLECT_101
-    sigma = size / 16
-    # the noise is divided by its largest value, about 4.3, and blurred, which leaves 1 / (2 sqrt(pi) sigma) of it
-    alpha = size / 64 * 4.3 * 2 * np.pi**0.5 * sigma
-    return A.Compose(
-        [
-            A.HorizontalFlip(p=0.5 * flips[0]),
-            A.VerticalFlip(p=0.5 * flips[1]),
-            A.Affine(
-                scale=(0.9, 1.1),
-                translate_percent=(-0.05, 0.05),
-                rotate=(-15, 15),
-                shear=(-5, 5),
-                border_mode=border,
-                p=0.75,
-            ),
-            A.ElasticTransform(alpha=float(alpha), sigma=max(1.0, sigma), border_mode=border, p=0.25),
-            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
-        ]
+    affine = A.Affine(
+        scale=(0.9, 1.1),
+        translate_percent=(-0.05, 0.05),
+        rotate=(-15, 15),
+        shear=(-5, 5),
+        border_mode=border,
+        p=0.75,
     )
+    contrast = A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5)
+    flipped = [A.HorizontalFlip(p=0.5 * flips[0]), A.VerticalFlip(p=0.5 * flips[1])]
+    return A.Compose([*flipped, affine, elastic(size, p=0.25), contrast])
+
+
+def elastic(size: int, p: float) -> Any:
+    """A smooth random field of shifts whose deviation is 1/64 of the image, at any place in it.
+
+    albumentations blurs its noise with replicated borders, so that a corner of the image would be shifted by several
+    times as much as its middle, and by a good part of the image. So the field is made for a larger one, and cut.
+
+    Args:
+        size: Height and width of the images in pixels.
+        p: How often it is applied.
+    """
+    import albumentations as A
+    import cv2
+
+    border, sigma = cv2.BORDER_REFLECT_101, max(1.0, size / 16)
+    whole = size + 2 * round(3 * sigma)
+    # the noise is divided by its largest value, about 4.3, and blurred, which leaves 1 / (2 sqrt(pi) sigma) of it
+    alpha = size / 64 * 4.3 * 2 * float(np.pi) ** 0.5 * sigma
+    steps = [
+        A.PadIfNeeded(whole, whole, border_mode=border),
+        A.ElasticTransform(alpha=alpha, sigma=sigma, border_mode=border, p=1),
+        A.CenterCrop(size, size),
+    ]
+    return A.Sequential(steps, p=p)

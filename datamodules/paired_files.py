@@ -88,11 +88,12 @@ def resize_mask(mask: UInt8[np.ndarray, "height width"], size: int) -> UInt8[np.
     [[0]]
     """
     height, width = mask.shape
-    values = np.unique(mask)
+    values = _present(mask)
     if (height, width) == (size, size) or len(values) == 1:
         return mask if mask.shape == (size, size) else np.full((size, size), values[0])
     rows, columns = _area_weights(height, size), _area_weights(width, size)
-    shares = np.stack([rows @ (mask == value).astype(np.float32) @ columns.T for value in values])
+    others = np.stack([rows @ (mask == value).astype(np.float32) @ columns.T for value in values[1:]])
+    shares = np.concatenate([1 - others.sum(0, keepdims=True), others])
     tie = 1e-5 * np.arange(len(values), dtype=np.float32)[:, None, None]  # beyond rounding
     return values[(shares - tie).argmax(0)]
 
@@ -114,7 +115,7 @@ def check_labels(path: Path, values: np.ndarray, labels: int) -> None:
     Raises:
         DatasetCorruptError: It names the file and the value.
     """
-    if odd := sorted({*np.unique(values).tolist()} - {*range(labels), IGNORE}):
+    if odd := sorted({*_present(values).tolist()} - {*range(labels), IGNORE}):
         raise DatasetCorruptError(f"{path} has the label {odd[0]}; labels are 0 to {labels - 1}, and 255 to ignore")
 
 
@@ -188,13 +189,20 @@ def _read_mask(path: Path, labels: int) -> UInt8[np.ndarray, "height width"]:
             values = np.asarray(opened if plain else opened.convert("L"))
     except (OSError, SyntaxError, ValueError) as error:
         raise DatasetCorruptError(f"{path} is no readable mask: {error}") from error
-    present = {*np.unique(values).tolist()}
+    present = {*_present(values).tolist()}
     if labels > 2 or present <= {0, 1} or (1 in present and present <= {0, 1, IGNORE}):
         check_labels(path, values, labels)
         return values.astype(np.uint8)
     if max(present) <= 127:
         raise DatasetCorruptError(f"{path} has values up to {max(present)}; a mask holds 0 and 1, or 0 and 255")
     return (values > 127).astype(np.uint8)
+
+
+def _present(values: np.ndarray) -> np.ndarray:
+    """The values that occur, in order; several times as fast as ``np.unique`` for 8 bits."""
+    if values.dtype != np.uint8:
+        return np.unique(values)
+    return np.flatnonzero(np.bincount(values.reshape(-1), minlength=256)).astype(np.uint8)
 
 
 def _area_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:

@@ -102,7 +102,7 @@ def _chunk(indices: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     row, column = grid[:, None], grid[None, :]
     radius = _radius(lesions, row, column)
     echo = _tissue(streams, row, column) - 6 * row
-    depth_of_lesion = streams.uniform(1, 1, low=12, high=18).float()
+    depth_of_lesion = streams.uniform(1, 1, low=12.0, high=18.0).float()
     inside = torch.sigmoid((1 - radius) / 0.12) * lesions.present
     echo = echo - depth_of_lesion * inside - _shadow(streams, lesions, row, column)
     field = streams.normal(2, size, size).float()
@@ -148,7 +148,7 @@ def _tissue(streams: Streams, row: Tensor, column: Tensor) -> Float[Tensor, "ima
 
 def _shadow(streams: Streams, lesions: Lesions, row: Tensor, column: Tensor) -> Float[Tensor, "images size size"]:
     """What is missing below a lesion, in decibels; some lesions cast none."""
-    strength = streams.uniform(1, 1, low=-4, high=8).float().clamp(min=0)
+    strength = streams.uniform(1, 1, low=-4.0, high=8.0).float().clamp(min=0)
     across = torch.sigmoid((0.8 * lesions.width - (column - lesions.column).abs()) / 0.02)
     below = torch.sigmoid((row - lesions.row - 0.6 * lesions.height) / 0.03)
     return lesions.present * strength * across * below

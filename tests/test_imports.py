@@ -85,6 +85,11 @@ def test_only_the_doors_open_hardware_and_data():
             assert door or package not in packages(path), path
 
 
+def test_albumentations_and_opencv_are_in_one_file():
+    users = [path.name for path in sources(*OURS) if packages(path) & {"albumentations", "cv2"}]
+    assert users == ["joint_augment.py"]
+
+
 def test_report_needs_no_torch():
     for path in sources("lit_scaledrop/report"):
         assert not packages(path) & {"torch", "torchvision", "lightning", "torchmetrics"}, path
