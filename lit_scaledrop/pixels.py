@@ -122,7 +122,7 @@ def pavpu(counts: Float[Tensor, "accurate certain"]) -> dict[str, Tensor]:
     }
 
 
-def mean_mask_iou(train: Masks, test: Masks) -> float:
+def mean_mask_iou(train: Masks, test: Int[Tensor, "images height width"]) -> float:
     """IoU, over all pixels, of one and the same mask for every test image: what knows only where lesions tend to be.
 
     The mask is where lesions cover at least a share t of the training images, with the t of 0.05, 0.1, ... 0.95 whose
@@ -139,7 +139,7 @@ def mean_mask_iou(train: Masks, test: Masks) -> float:
     share = ((train > 0) & (train != IGNORE)).double().mean(0)
     fixed = share >= torch.arange(1, 20, device=train.device)[:, None, None] / 20
 
-    def iou(mask: Tensor, truth: Masks) -> Tensor:
+    def iou(mask: Tensor, truth: Tensor) -> Tensor:
         lesion, counted = (truth > 0) & (truth != IGNORE), truth != IGNORE
         both, either = (mask & lesion).sum(), ((mask & counted) | lesion).sum()
         return both / either.clamp_min(1)
