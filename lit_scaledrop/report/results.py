@@ -24,7 +24,7 @@ _FRACTIONS = ("cls/acc", "cls/error", "cal/ece", "cal/adaptive_ece", "ood/rate")
 # a topology, without a trained network, has no data, training and evaluation: all three are empty.
 _REQUIRED = {
     "data": "name:str fingerprint:str stand_in:bool source:str train:int val:int test:int",
-    "training": "epochs:int seconds:float best_epoch:int val_acc:float device:str precision:str compiled:bool",
+    "training": "epochs:int seconds:float best_epoch:int val_acc|val_iou:float device:str precision:str compiled:bool",
     "evaluation": "samples:int seed:int execution:str checkpoint:str seconds:float",
     "provenance": "commit:str dirty:bool command:str started:str finished:str versions:dict",
 }
@@ -74,7 +74,7 @@ class Result:
     data: dict[str, Any]
     """name, fingerprint, stand_in, source, and the sizes train, val, test (images)."""
     training: dict[str, Any]
-    """epochs, best_epoch (counted from 0), seconds, device, precision, compiled, val_acc (fraction) ..."""
+    """epochs, best_epoch (counted from 0), seconds, device, precision, compiled, val_acc or val_iou (fraction) ..."""
     evaluation: dict[str, Any]
     """samples (passes T), seed (of the masks), execution, checkpoint (`best` or `last`), seconds."""
     metrics: dict[str, Any]
@@ -94,9 +94,11 @@ class Result:
             if group != "provenance" and not trained:
                 continue
             for key, _, kind in (entry.partition(":") for entry in keys.split()):
-                if key not in getattr(self, group):
-                    _fail(f"{group}.{key} is missing")
-                _check_type(f"{group}.{key}", getattr(self, group)[key], _KINDS[kind])
+                found = [name for name in key.split("|") if name in getattr(self, group)]
+                if not found:
+                    _fail(f"{group}.{key.replace('|', ' or ')} is missing")
+                for name in found:
+                    _check_type(f"{group}.{name}", getattr(self, group)[name], _KINDS[kind])
         if not re.fullmatch(r"[0-9a-f]{12}", self.id):
             _fail(f"id must be 12 hexadecimal digits, not {self.id!r}")
         for name in ("study", "profile"):
