@@ -64,7 +64,9 @@ def draw(rows: Sequence[Panel]) -> "Figure":
     names = ["image", "truth", *(name for method in methods for name in (method, "uncertainty"))]
     for ax, name in zip(axes[0], names, strict=True):
         ax.set_title(name, fontsize=8, loc="center")
-    figure.colorbar(shown, ax=axes[:, -1], fraction=0.08, pad=0.06, aspect=40).ax.tick_params(labelsize=6)
+    # inside the last panel's axes: tight_layout knows nothing of other places
+    bar = figure.colorbar(shown, cax=axes[-1, -1].inset_axes((0.0, -0.12, 1.0, 0.05)), orientation="horizontal")
+    bar.ax.tick_params(labelsize=6)
     return figure
 
 
