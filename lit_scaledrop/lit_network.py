@@ -153,7 +153,7 @@ class LitNetwork(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the task, what its images went through, and the random streams, which a resumed run goes on with."""
         checkpoint["task"] = type(self).__name__
-        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        data: Any = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
         if hasattr(data, "mean"):  # what a picture has to go through before the network sees it
             names = {"mean": [*data.mean], "std": [*data.std], "class_names": [*data.class_names], "name": data.name}
             checkpoint["images"] = names

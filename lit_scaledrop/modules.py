@@ -92,7 +92,7 @@ class LitClassifier(LitNetwork):
     def test_metrics(self, evaluation: "Evaluation") -> PredictionMetrics:
         """Accuracy, likelihood, calibration, entropies, OOD rate."""
         rule = evaluation.quantile, evaluation.threshold, evaluation.interpolation
-        return classification_metrics(self.hparams["num_classes"], *rule)  # type: ignore[return-value]
+        return classification_metrics(self.hparams["num_classes"], *rule)
 
     def evaluation_step(self, batch: Batch, stage: str) -> None:
         """Accuracy and loss of the deterministic network."""
