@@ -90,15 +90,8 @@ class Result:
         for field in fields(self):
             _check_type(field.name, getattr(self, field.name), _TYPES[field.name])
         trained = bool(self.data or self.training or self.evaluation)
-        for group, keys in _REQUIRED.items():
-            if group != "provenance" and not trained:
-                continue
-            for key, _, kind in (entry.partition(":") for entry in keys.split()):
-                found = [name for name in key.split("|") if name in getattr(self, group)]
-                if not found:
-                    _fail(f"{group}.{key.replace('|', ' or ')} is missing")
-                for name in found:
-                    _check_type(f"{group}.{name}", getattr(self, group)[name], _KINDS[kind])
+        for group in _REQUIRED if trained else ("provenance",):
+            _check_group(group, getattr(self, group))
         if not re.fullmatch(r"[0-9a-f]{12}", self.id):
             _fail(f"id must be 12 hexadecimal digits, not {self.id!r}")
         for name in ("study", "profile"):
@@ -265,6 +258,16 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
 
 def _fail(message: str) -> NoReturn:
     raise InvalidResultError(message)
+
+
+def _check_group(group: str, values: dict[str, Any]) -> None:
+    """Each required key, or one of those that a bar parts, has its type."""
+    for key, _, kind in (entry.partition(":") for entry in _REQUIRED[group].split()):
+        found = [name for name in key.split("|") if name in values]
+        if not found:
+            _fail(f"{group}.{key.replace('|', ' or ')} is missing")
+        for name in found:
+            _check_type(f"{group}.{name}", values[name], _KINDS[kind])
 
 
 def _check_type(name: str, value: Any, kind: type) -> None:
