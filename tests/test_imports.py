@@ -77,7 +77,16 @@ def test_only_the_doors_open_hardware_and_data():
             "summary.py",
             "variation.py",
         ),
-        "datamodules": ("arguments.py", "assess.py", "training_cli.py", "data.py", "evaluate_command.py", "probes/"),
+        "datamodules": (
+            "arguments.py",
+            "assess.py",
+            "config_files.py",
+            "data.py",
+            "evaluate_command.py",
+            "probes/",
+            "segment_images.py",
+            "training_cli.py",
+        ),
     }
     for path in sources("lit_scaledrop"):
         for package, allowed in doors.items():
