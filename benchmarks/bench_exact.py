@@ -45,6 +45,6 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
         rows.append([network, 1000 * slow / options.batch, 1000 * fast / options.batch, slow / fast])
     header = ["network", "float32, ms/image", "bfloat16, ms/image", "times faster"]
     return (
-        f"A deterministic pass of the whole network, batch of {options.batch}, width {options.width:g}; logits equal bit "
-        f"for bit; median of {options.repeats} interleaved rounds.\n\n{table(header, rows)}"
+        f"A deterministic pass of the whole network, batch of {options.batch}, width {options.width:g}; logits equal "
+        f"bit for bit; median of {options.repeats} interleaved rounds.\n\n{table(header, rows)}"
     )

