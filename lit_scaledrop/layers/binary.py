@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_scaledrop.layers.exact import conv2d_of_signs, worthwhile
 from lit_scaledrop.shapes import Float
 
 WeightScale = Literal["none", "power_of_two"]
@@ -73,6 +74,8 @@ class _ErrorDecaySign(torch.autograd.Function):
 class STE(nn.Module):
     """Sign with the clipped straight-through gradient; shape in, shape out."""
 
+    signs = True
+
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Binarize ``x``."""
         return _StraightThroughSign.apply(x)
@@ -89,6 +92,7 @@ class EDE(nn.Module):
         t_max: ``t`` at progress 1. IR-Net: 10.
     """
 
+    signs = True
     t: Tensor
     k: Tensor
 
@@ -154,6 +158,12 @@ class _Binarized:
         """Real-valued weights as the estimator gets them."""
         return normalize_weight(self.weight) if self.normalize else self.weight
 
+    @property
+    def only_signs(self) -> bool:
+        """Whether inputs and weights, as they are multiplied, are +1 and -1 and nothing else."""
+        estimators = (self.weight_estimator, self.input_estimator)
+        return self.weight_scale == "none" and all(getattr(estimator, "signs", False) for estimator in estimators)
+
     def binary_weight(self) -> Tensor:
         """Weights as the layer uses them: +-1, times a scale where the method asks for it."""
         proxy = self.proxy_weight()
@@ -203,7 +213,11 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
 
     def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
         """Convolve."""
-        return self.multiply(self.input_estimator(input), self.binary_weight())
+        signs, weight = self.input_estimator(input), self.binary_weight()
+        if self.only_signs and worthwhile(signs):
+            shape = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
+            return conv2d_of_signs(signs, weight, **shape)
+        return self.multiply(signs, weight)
 
     def multiply(
         self, input: Float[Tensor, "rows c_in h w"], weight: Float[Tensor, "c_out ..."]

@@ -58,6 +58,8 @@ class ClippedSign(nn.Module):
     the sign for long.
     """
 
+    signs = True
+
     def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Binarize."""
         return straight_through(weight, binary_sign(weight))
@@ -222,6 +224,8 @@ class ReCUWeight(nn.Module):
         tau_max: quantile at progress 1.
     """
 
+    signs = True
+
     tau: Tensor
 
     def __init__(self, tau_min: float = 0.85, tau_max: float = 0.99) -> None:
@@ -249,6 +253,8 @@ class ReCUInput(nn.Module):
 
     In training an example is first divided by its standard deviation, which changes the gradient and not the sign.
     """
+
+    signs = True
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Binarize."""
