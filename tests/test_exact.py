@@ -13,7 +13,6 @@ from lit_scaledrop.methods import METHODS
 from lit_scaledrop.networks import NETWORKS, build_network
 from lit_scaledrop.posterior import PosteriorPredictive
 
-
 pytestmark = pytest.mark.skipif(not exact.native_bfloat16(), reason="this processor does not multiply bfloat16")
 
 
