@@ -30,12 +30,12 @@ def expand_rows(words: list[str]) -> list[str]:
         if value is None:
             expanded.append(word)
             continue
-        network, *data, method = value.split("/")
-        if not 2 <= value.count("/") + 1 <= 3:
+        if value.count("/") not in (1, 2):
             raise ValueError(
                 "--row takes NETWORK/METHOD, e.g. resnet20/proposed, or NETWORK/DATA/METHOD, e.g. "
                 f"unet/skin_lesion/proposed, not {value!r}"
             )
+        network, *data, method = value.split("/")
         networks, methods = (SEGMENTATION_NETWORKS, SEGMENTATION_METHODS) if data else (NETWORKS, METHODS)
         expanded += [f"--dataset={name}" for name in data]
         expanded.append(f"--model.network={lookup('network', network, networks)}")

@@ -78,7 +78,7 @@ def test_a_profile_has_additions_for_networks():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--row=resnet20"], "--row takes NETWORK/METHOD, e.g. resnet20/proposed, not 'resnet20'"),
+        (["--row=resnet20"], "or NETWORK/DATA/METHOD, e.g. unet/skin_lesion/proposed, not 'resnet20'"),
         (["--row=resnet-20/fp"], "unknown network 'resnet-20'; did you mean 'resnet20'?"),
         (["--row=resnet20/xnot"], "unknown method 'xnot'; did you mean 'xnor'?"),
         (["--profile=quick.resnet18"], "unknown profile 'quick.resnet18'; did you mean 'quick'?"),
