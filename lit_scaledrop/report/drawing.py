@@ -83,7 +83,7 @@ def images(figure: "Figure", footer: str) -> dict[str, bytes]:
     """The figure as SVG and PNG, with the footer below it; equal figures give equal bytes."""
     width, height = figure.get_size_inches()
     lines = [line for text in footer.splitlines() for line in textwrap.wrap(text, int(width * 18.5))]
-    below = 0.15 + 0.135 * len(lines)
+    below = 0.22 + 0.135 * len(lines)
     total = height + below
     figure.set_size_inches(width, total)
     figure.tight_layout(rect=(0, below / total, 1, 1 - 0.05 / total), h_pad=1.6, w_pad=1.6)
