@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datamodules.paired_files import read_picture
 from torch import Tensor
 from torch.nn import functional as F
 
+from datamodules.paired_files import read_picture
 from datamodules.pictures import picture_paths, standardized
 from lit_scaledrop.evaluate import CheckpointError, evaluation_device, load_trained, read_checkpoint
 from lit_scaledrop.evaluation import Evaluation, build_posterior
