@@ -60,8 +60,8 @@ class PosteriorPredictive:
             goes with ``"iid"`` plans only.
         row_budget: bounds the memory of ``shared``, ``exact`` and ``folded``: a batch is cut (down to single inputs) so
             that no layer's output is larger than that of the network's widest layer for this many inputs. Default:
-            128 on a CPU (for ``shared`` and ``exact`` the batch's size, from 32 to 128: the loop's memory, and more is
-            not faster); 1024 elsewhere, which is not measured.
+            128 on a CPU (for ``shared`` and ``exact`` one and a half times the batch, from 32 to 128: little more than
+            the loop's memory, and more is not faster); 1024 elsewhere, which is not measured.
 
     Attributes:
         choice: the execution that runs; for ``auto`` ``""`` before the first prediction.
@@ -203,7 +203,7 @@ class PosteriorPredictive:
 
         rows = self._rows(x)
         if not self.row_budget and x.device.type == "cpu":
-            rows = min(rows, max(32, len(x)))  # the loop's memory; more is not faster
+            rows = min(rows, max(32, 3 * len(x) // 2))  # little more than the loop's memory; more is not faster
         return _in_parts(run, x, rows / shared_rows(self._trace(member, x), tree))
 
     def _rows(self, x: Tensor) -> int:
