@@ -21,7 +21,7 @@ STUDIES := table3 table4 table5 table6 table8 table9 table10 figure5 figure6 fig
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
-	@echo "     reproduce-* except table3 and table7: [LIMIT=images of a part] [PARTS='clean,corrupted/*/5']"
+	@echo "     reproduce-* except table3, table5, table7, figure8: [LIMIT=images of a part] [PARTS='clean,corrupted/*/5']"
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 24
 
 install: $(VENV)/.installed  ## create .venv with all that training and evaluation need
@@ -77,7 +77,7 @@ comma := ,
 few = $(if $(filter cpu,$(PROFILE)),$(if $(filter hardware,$*),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(filter hardware,$*),200,500)))
 limit = $(or $(LIMIT),$(if $(filter table8 table9 reliability,$*),,$(few)))
 parts = $(or $(PARTS),$(if $(filter cpu-table10,$(PROFILE)-$*),clean$(comma)corrupted/*$(comma)renormalized/*/5))
-asked = $(if $(filter table3,$*),,$(if $(limit),--limit=$(limit)) $(if $(parts),'--parts=$(parts)'))
+asked = $(if $(filter table3 table5,$*),,$(if $(limit),--limit=$(limit)) $(if $(parts),'--parts=$(parts)'))
 
 # a failing point does not hide the table of the others
 $(STUDIES:%=reproduce-%): reproduce-%: install
