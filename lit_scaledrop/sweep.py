@@ -170,6 +170,7 @@ def plan_points(
         SweepError: the command would refuse a point's flags, two points are the same run, or a pattern fits no point.
     """
     points: dict[Path, Point] = {}
+    rows: dict[Path, Any] = {}
     names: set[str] = set()
     for values in grid(config["parameters"], seeds):
         argv = build_command(config, values, env) + list(extra)
@@ -188,7 +189,10 @@ def plan_points(
         except (Exception, SystemExit) as error:  # jsonargparse exits on a bad flag
             raise SweepError(f"point {name} is no valid {command} ({shlex.join(flags)}): {error}") from error
         if result in points:
+            if rows[result] != values.get("row"):  # a profile's stand-in serves several rows
+                continue
             raise SweepError(f"{points[result].name} and {name} are one run, {result}; drop one of them")
+        rows[result] = values.get("row")
         given = dict(flag.split("=", 1) for flag in flags if flag.startswith("--run.") and "=" in flag)
         folder = Path(given.get("--run.runs", "runs"), *result.parent.parts[-2:], "logs")
         points[result] = Point(name, argv, result, folder / f"{name}.log")

@@ -568,3 +568,11 @@ def test_help_says_where_the_flags_of_fit_go(capsys):
         sweep.main(["--help"])
     assert caught.value.code == 0
     assert "FLAGS OF fit (OR assess) FOR EVERY POINT" in capsys.readouterr().out
+
+
+def test_rows_that_a_profile_makes_one_run_are_run_once():
+    grid = {"row": {"values": ["unet/skin_lesion/fp", "segnet/covid_ct.0/fp", "segnet/covid_ct.1/fp"]}}
+    config = sweep.load_sweep(ROOT / "sweeps" / "table5.yaml") | {"parameters": grid}
+    points = sweep.plan_points(config, {"PROFILE": "quick"}, None, [])
+    assert [point.name for point in points] == ["unet-skin_lesion-fp", "segnet-covid_ct.0-fp"]
+    assert len(sweep.plan_points(config, {"PROFILE": "cpu"}, None, [])) == 3
