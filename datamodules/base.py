@@ -1,16 +1,14 @@
 """What all image data sets share: splits, loaders, fingerprints, augmentation, normalization."""
 
-import os
-from abc import ABC, abstractmethod
-from pathlib import Path
+from abc import abstractmethod
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
 
 from datamodules.augment import random_crop, random_flip, random_resized_crop
 from datamodules.fileset import FileSet
+from datamodules.in_memory import InMemoryDataModule, missing_setup, require
 from datamodules.integrity import fingerprint
 from datamodules.loading import (
     BatchLoader,
@@ -21,14 +19,13 @@ from datamodules.loading import (
     stream_seed,
     train_batches,
 )
-from datamodules.pictures import standardized
-from datamodules.shapes import Float, Shaped, UInt8
+from datamodules.shapes import Shaped, UInt8
 
 Augment = Literal["none", "crop", "resized_crop"]
 """Geometry drawn for every training image: none, a shift within zero padding, or an enlarged part."""
 
 
-class ImageDataModule(LightningDataModule, ABC):
+class ImageDataModule(InMemoryDataModule):
     """A classification data set, whole in memory, with a fixed stratified validation split.
 
     Batches are pairs (images, labels); ``predict_dataloader`` gives the test set. Images reach the model as
@@ -54,8 +51,6 @@ class ImageDataModule(LightningDataModule, ABC):
 
     name: str
     """Name of the data set, as in the commands and the results."""
-    class_names: ClassVar[tuple[str, ...]]
-    """Name of each class, by label."""
     files: ClassVar[FileSet | None] = None
     """The published files; None where nothing has to be there."""
     stand_in: ClassVar[bool] = False
@@ -64,10 +59,6 @@ class ImageDataModule(LightningDataModule, ABC):
     """Height and width in pixels."""
     in_channels: int = 3
     """Colour channels."""
-    mean: tuple[float, ...]
-    """Mean of each channel on the scale 0 to 1."""
-    std: tuple[float, ...]
-    """Standard deviation of each channel on the scale 0 to 1."""
 
     def __init__(
         self,
@@ -83,29 +74,14 @@ class ImageDataModule(LightningDataModule, ABC):
         flip: bool = False,
         limit_train: int | None = None,
     ) -> None:
-        super().__init__()
-        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        require(eval_batch_size >= 1, "eval_batch_size", eval_batch_size, "at least 1")
-        require(0 <= split_seed < 2**32, "split_seed", split_seed, "from 0 to 2**32 - 1")
-        require(0 <= seed < 2**32, "seed", seed, "from 0 to 2**32 - 1")
-        require(0 <= val_fraction < 1, "val_fraction", val_fraction, "at least 0 and below 1")
+        super().__init__(root, batch_size, eval_batch_size, val_fraction, split_seed, seed, limit_train)
         require(augment in get_args(Augment), "augment", augment, f"one of {get_args(Augment)}")
         require(0 <= crop_padding <= 32, "crop_padding", crop_padding, "from 0 to 32")
         low, high = crop_scale
         require(0 < low <= high <= 1, "crop_scale", crop_scale, "two ascending fractions above 0 and up to 1")
-        require(limit_train is None or limit_train >= 1, "limit_train", limit_train, "at least 1, or None")
-        self.root = Path(root or os.environ.get("DATA") or "data").expanduser()
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
         self.augment, self.crop_padding, self.crop_scale, self.flip = augment, crop_padding, (low, high), flip
-        self.limit_train = limit_train
         self._arrays: ImageArrays | None = None
         self._fingerprint: str | None = None
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
 
     @abstractmethod
     def load(self) -> ImageArrays:
@@ -149,11 +125,6 @@ class ImageDataModule(LightningDataModule, ABC):
             )
         return self._fingerprint
 
-    def sizes(self) -> dict[str, int]:
-        """Number of images in train, val and test."""
-        self._loaded()
-        return {"train": len(self.train_set), "val": len(self.val_set), "test": len(self.test_set)}
-
     def train_dataloader(self) -> BatchLoader:
         """Full batches of this process, in an order that depends only on (seed, epoch).
 
@@ -161,29 +132,8 @@ class ImageDataModule(LightningDataModule, ABC):
             ValueError: If the training set does not fill one batch.
         """
         self._loaded()
-        shuffle = not getattr(self.trainer, "overfit_batches", 0)
-        order = train_batches(self.train_set, self.batch_size, self.seed, *self._rank_and_world(), shuffle)
+        order = train_batches(self.train_set, self.batch_size, self.seed, *self._rank_and_world(), self._shuffled())
         return BatchLoader(self.train_set, order)
-
-    def val_dataloader(self) -> BatchLoader:
-        """The validation images once each, in order.
-
-        Raises:
-            ValueError: If ``val_fraction`` holds none out.
-        """
-        self._loaded()
-        if not len(self.val_set):
-            raise ValueError(f"val_fraction {self.val_fraction} leaves no image; set limit_val_batches=0 as well")
-        return self._eval_loader(self.val_set)
-
-    def test_dataloader(self) -> BatchLoader:
-        """The test images once each, in order."""
-        self._loaded()
-        return self._eval_loader(self.test_set)
-
-    def predict_dataloader(self) -> BatchLoader:
-        """The same as ``test_dataloader``."""
-        return self.test_dataloader()
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment (in training) and normalize a batch of uint8 images; pass anything else through unchanged.
@@ -213,30 +163,10 @@ class ImageDataModule(LightningDataModule, ABC):
             return random_resized_crop(images, generator, self.crop_scale)
         return images
 
-    def normalized(
-        self, images: Shaped[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``."""
-        return standardized(images, self.mean, self.std)
-
     def _eval_loader(self, dataset: ImageDataset) -> BatchLoader:
         return BatchLoader(dataset, ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world()))
 
-    def _rank_and_world(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-
     def _loaded(self) -> ImageArrays:
         if self._arrays is None:
-            raise RuntimeError(f"{type(self).__name__} has no data yet; call setup() first")
+            raise missing_setup(self)
         return self._arrays
-
-
-def require(condition: bool, argument: str, value: object, wanted: str) -> None:
-    """Refuse an argument.
-
-    Raises:
-        ValueError: Unless ``condition`` holds; it names the argument, what it must be and what it is.
-    """
-    if not condition:
-        raise ValueError(f"{argument} must be {wanted}, not {value!r}")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from datamodules.base import require
 from datamodules.covid_ct import BINARY, TWO_CLASSES
+from datamodules.in_memory import require
 from datamodules.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.masked_images import MaskedImages
 from datamodules.paired_files import IGNORE, check_labels, check_mask_size, resize_mask

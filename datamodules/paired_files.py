@@ -119,6 +119,12 @@ def check_labels(path: Path, values: np.ndarray, labels: int) -> None:
         raise DatasetCorruptError(f"{path} has the label {odd[0]}; labels are 0 to {labels - 1}, and 255 to ignore")
 
 
+def squeezed(picture: "Picture", size: int) -> UInt8[np.ndarray, "channels size size"]:
+    """The picture as a square (bilinear, antialiased; the aspect is not kept)."""
+    pixels = np.asarray(picture.resize((size, size), _filter("BILINEAR")))
+    return np.ascontiguousarray(pixels.reshape(size, size, -1).transpose(2, 0, 1))
+
+
 def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Pair:
     picture, stored = read_picture(files.image, size, channels)
     mask = np.zeros((stored[1], stored[0]), np.uint8)
@@ -126,10 +132,9 @@ def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Pair:
         found = _read_mask(path, labels)
         check_mask_size(files.image, stored, path, found.shape[::-1])
         mask = np.maximum(mask, found)
-    pixels = np.asarray(picture.resize((size, size), _filter("BILINEAR")))
     thumbnail = picture.convert("L").resize((THUMBNAIL, THUMBNAIL), _filter("BILINEAR"))
     return Pair(
-        np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1)),
+        squeezed(picture, size),
         resize_mask(mask, size),
         np.asarray(thumbnail, np.float32).reshape(-1),
         stored,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datamodules.base import require
+from datamodules.in_memory import require
 from datamodules.masked_images import MaskedImages
 from datamodules.segmentation import SegmentationDataModule
 from datamodules.shapes import Float, UInt8

@@ -1,23 +1,19 @@
 """What all segmentation sets share: splits by group, loaders of image-mask pairs, fingerprints, normalization."""
 
-import os
-from abc import ABC, abstractmethod
-from pathlib import Path
+from abc import abstractmethod
 from typing import ClassVar, Literal, get_args
 
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
 
-from datamodules.base import require
 from datamodules.grouping import group_positions
+from datamodules.in_memory import InMemoryDataModule, missing_setup, require
 from datamodules.integrity import fingerprint
 from datamodules.joint_augment import JointAugmentation
 from datamodules.loading import BatchLoader, ShardBatches, stratified_subset, train_batches
 from datamodules.masked_images import AugmentedBatches, Flips, MaskedBatches, MaskedImageDataset, MaskedImages
 from datamodules.paired_files import IGNORE
-from datamodules.pictures import standardized
-from datamodules.shapes import Bool, Float, Shaped
+from datamodules.shapes import Bool
 from datamodules.source_folders import SourceFolders
 
 PairAugment = Literal["none", "flip", "full"]
@@ -26,7 +22,7 @@ SPLIT_SEED = 0
 """Decides the test images where the publishers hold out none; no argument, so that test sets can be compared."""
 
 
-class SegmentationDataModule(LightningDataModule, ABC):
+class SegmentationDataModule(InMemoryDataModule):
     """Images with a mask each, whole in memory at one square size.
 
     Batches are pairs: normalized float32 images (batch, channels, size, size) and int64 masks (batch, size, size), in
@@ -71,10 +67,6 @@ class SegmentationDataModule(LightningDataModule, ABC):
     """Colour channels."""
     flips: ClassVar[Flips] = (True, False)
     """Whether images may be mirrored left to right, and upside down."""
-    mean: tuple[float, ...]
-    """Mean of each channel on the scale 0 to 1."""
-    std: tuple[float, ...]
-    """Standard deviation of each channel on the scale 0 to 1."""
 
     def __init__(
         self,
@@ -91,31 +83,17 @@ class SegmentationDataModule(LightningDataModule, ABC):
         fold: int | None = None,
         folds: int = 5,
     ) -> None:
-        super().__init__()
+        super().__init__(root, batch_size, eval_batch_size, val_fraction, split_seed, seed, limit_train)
         require(image_size >= 8, "image_size", image_size, "at least 8")
-        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        require(eval_batch_size >= 1, "eval_batch_size", eval_batch_size, "at least 1")
-        require(0 <= split_seed < 2**32, "split_seed", split_seed, "from 0 to 2**32 - 1")
-        require(0 <= seed < 2**32, "seed", seed, "from 0 to 2**32 - 1")
-        require(0 <= val_fraction < 1, "val_fraction", val_fraction, "at least 0 and below 1")
         require(augment in get_args(PairAugment), "augment", augment, f"one of {get_args(PairAugment)}")
-        require(limit_train is None or limit_train >= 1, "limit_train", limit_train, "at least 1, or None")
         require(num_workers >= 0, "num_workers", num_workers, "at least 0")
         require(folds >= 2, "folds", folds, "at least 2")
         require(fold is None or 0 <= fold < folds, "fold", fold, f"from 0 to {folds - 1}, or None")
-        self.root = Path(root or os.environ.get("DATA") or "data").expanduser()
-        self.image_size, self.batch_size, self.eval_batch_size = image_size, batch_size, eval_batch_size
-        self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
-        self.augment, self.limit_train, self.num_workers = augment, limit_train, num_workers
+        self.image_size, self.augment, self.num_workers = image_size, augment, num_workers
         self.fold, self.folds = fold, folds
         self._joint = JointAugmentation(seed, image_size, self.flips) if augment == "full" else None
         self._data: MaskedImages | None = None
         self._fingerprint: str | None = None
-
-    @property
-    def num_classes(self) -> int:
-        """Number of labels, the background included."""
-        return len(self.class_names)
 
     @abstractmethod
     def load(self) -> MaskedImages:
@@ -162,11 +140,6 @@ class SegmentationDataModule(LightningDataModule, ABC):
             self._fingerprint = fingerprint(data.images, data.masks)
         return self._fingerprint
 
-    def sizes(self) -> dict[str, int]:
-        """Number of images in train, val and test; ``left_out`` names those that are in none."""
-        self._loaded()
-        return {"train": len(self.train_set), "val": len(self.val_set), "test": len(self.test_set)}
-
     def train_dataloader(self) -> BatchLoader:
         """Full batches of this process; order and augmentation depend only on (seed, epoch, index).
 
@@ -174,38 +147,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
             ValueError: If the training set does not fill one batch.
         """
         self._loaded()
-        shuffle = not getattr(self.trainer, "overfit_batches", 0)
-        order = train_batches(self.train_set, self.batch_size, self.seed, *self._rank_and_world(), shuffle)
+        order = train_batches(self.train_set, self.batch_size, self.seed, *self._rank_and_world(), self._shuffled())
         if self._joint is not None:
             return AugmentedBatches(self.train_set, order, self.normalized, self._joint, self.num_workers)
         flips = self.flips if self.augment == "flip" else (False, False)
         return MaskedBatches(self.train_set, order, self.normalized, self.seed, flips)
-
-    def val_dataloader(self) -> BatchLoader:
-        """The validation images once each, in order.
-
-        Raises:
-            ValueError: If ``val_fraction`` holds none out.
-        """
-        self._loaded()
-        if not len(self.val_set):
-            raise ValueError(f"val_fraction {self.val_fraction} leaves no image; set limit_val_batches=0 as well")
-        return self._eval_loader(self.val_set)
-
-    def test_dataloader(self) -> BatchLoader:
-        """The test images once each, in order."""
-        self._loaded()
-        return self._eval_loader(self.test_set)
-
-    def predict_dataloader(self) -> BatchLoader:
-        """The same as ``test_dataloader``."""
-        return self.test_dataloader()
-
-    def normalized(
-        self, images: Shaped[Tensor, "batch channels size size"]
-    ) -> Float[Tensor, "batch channels size size"]:
-        """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``."""
-        return standardized(images, self.mean, self.std)
 
     def _held_out(self, data: MaskedImages) -> Bool[Tensor, " items"]:
         if self.fold is None and data.official_test is not None:
@@ -222,11 +168,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         batches = ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world())
         return MaskedBatches(dataset, batches, self.normalized)
 
-    def _rank_and_world(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-
     def _loaded(self) -> MaskedImages:
         if self._data is None:
-            raise RuntimeError(f"{type(self).__name__} has no data yet; call setup() first")
+            raise missing_setup(self)
         return self._data

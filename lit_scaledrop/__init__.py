@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lit_scaledrop.conversion import Conversion, convert
     from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, align, draw_plan, sampling
     from lit_scaledrop.methods import METHODS, Method
-    from lit_scaledrop.modules import LitClassifier
+    from lit_scaledrop.modules import LitClassifier, LitSegmenter
     from lit_scaledrop.networks import NETWORKS, build_network
     from lit_scaledrop.posterior import PosteriorPredictive
     from lit_scaledrop.predictive import Predictive
@@ -29,6 +29,7 @@ _HOME = {
     "METHODS": "methods",
     "Method": "methods",
     "LitClassifier": "modules",
+    "LitSegmenter": "modules",
     "NETWORKS": "networks",
     "build_network": "networks",
     "PosteriorPredictive": "posterior",
@@ -42,6 +43,7 @@ __all__ = [
     "BinaryLinear",
     "Conversion",
     "LitClassifier",
+    "LitSegmenter",
     "Method",
     "PosteriorPredictive",
     "Predictive",

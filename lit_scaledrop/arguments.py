@@ -129,7 +129,8 @@ def _unknown_flag(flag: str, flags: Iterable[str]) -> str:
 def _unknown_class(key: str, given: str, reason: str) -> str:
     if key != "data":
         return f"--{key}: {given!r} is no class that can be imported: {reason}"
-    modules = {module.__name__: name for name, module in datamodules.DATAMODULES.items()}
+    known_sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+    modules = {module.__name__: name for name, module in known_sets.items()}
     name = given.rsplit(".", 1)[-1]
     near = [known for known, short in modules.items() if short == name] or difflib.get_close_matches(name, modules, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."

@@ -22,15 +22,15 @@ from torch import nn
 from datamodules import DatasetNotFoundError, ImageDataModule
 from lit_scaledrop import provenance
 from lit_scaledrop.assessment import Assessment, plan_assessment
-from lit_scaledrop.cli import fit, plan_fit
-from lit_scaledrop.ensemble import members_training, train_members
-from lit_scaledrop.evaluate import CheckpointError, evaluation_device, load_trained
+from lit_scaledrop.cli import trained_networks
+from lit_scaledrop.ensemble import members_training
+from lit_scaledrop.evaluate import evaluation_device, load_trained
 from lit_scaledrop.parts import MeasuredPart, read_part
 from lit_scaledrop.probes import PROBES, Subject
 from lit_scaledrop.progress import PartsProgress
 from lit_scaledrop.record import RunRecord
 from lit_scaledrop.report.results import Result, is_finished, read_result, write_result
-from lit_scaledrop.run import TrainedNetwork, exclusive, find_network, require_writable
+from lit_scaledrop.run import TrainedNetwork, exclusive, require_writable
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     parts = _chosen_parts(assessment, data)
     for folder in (assessment.path.parent, assessment.plan.run_dir):
         require_writable(folder)
-    networks = _networks(assessment)
+    networks = trained_networks(assessment.plan, assessment.evaluation.checkpoint)
     if networks is None:
         return 0
     modules = [load_trained(network.checkpoint).network for network in networks]
@@ -88,26 +88,6 @@ def _chosen_parts(assessment: Assessment, data: ImageDataModule) -> list[str]:
         if not fnmatch.filter(names, pattern):
             raise ValueError(f"--parts {pattern} fits no part of {assessment.probe}; there are {', '.join(names)}")
     return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in assessment.only or ("*",))]
-
-
-def _networks(assessment: Assessment) -> list[TrainedNetwork] | None:
-    """The networks of the run, trained where they are missing; ``None`` in all processes of a training but the first.
-
-    Raises:
-        ValueError: the run cannot be trained as asked.
-        CheckpointError: training left no checkpoint.
-    """
-    plan, which = assessment.plan, assessment.evaluation.checkpoint
-    if plan.method is not None and plan.method.members > 1:
-        return train_members(plan, lambda words: fit(words, need_network=True), plan_fit)
-    found = find_network(plan.run, plan.run_id, which)
-    if found is None:
-        if not fit(plan.words[1:], need_network=True):
-            return None
-        found = find_network(plan.run, plan.run_id, which)
-    if found is None:
-        raise CheckpointError(f"there is no {which} checkpoint in {plan.run_dir / 'checkpoints'} after training")
-    return [found]
 
 
 def _measure(

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lit_scaledrop.ensemble import fit_ensemble
+from lit_scaledrop.ensemble import fit_ensemble, train_members
+from lit_scaledrop.evaluate import CheckpointError
 from lit_scaledrop.report.results import is_finished
-from lit_scaledrop.run import begin_anew, exclusive, find_network, require_writable
+from lit_scaledrop.run import TrainedNetwork, begin_anew, exclusive, find_network, require_writable
 from lit_scaledrop.training_cli import ScaleDropCLI, process_rank
 
 
@@ -57,6 +59,31 @@ def fit(argv: list[str], need_network: bool = False) -> bool:
     with _our_errors():
         _fit(["fit", *argv], need_network)
     return process_rank() == 0
+
+
+def trained_networks(plan: ScaleDropCLI, which: Literal["best", "last"]) -> list[TrainedNetwork] | None:
+    """The networks of a planned run, trained where they are missing: one, or the members of an ensemble.
+
+    ``None`` in all processes of a training but the first.
+
+    Args:
+        plan: see :func:`plan_fit`.
+        which: checkpoint with the best score on the validation split, or that of the last epoch.
+
+    Raises:
+        ValueError: the run cannot be trained as asked.
+        CheckpointError: training left no checkpoint.
+    """
+    if plan.method is not None and plan.method.members > 1:
+        return train_members(plan, partial(fit, need_network=True), plan_fit)
+    found = find_network(plan.run, plan.run_id, which)
+    if found is None:
+        if not fit(plan.words[1:], need_network=True):
+            return None
+        found = find_network(plan.run, plan.run_id, which)
+    if found is None:
+        raise CheckpointError(f"there is no {which} checkpoint in {plan.run_dir / 'checkpoints'} after training")
+    return [found]
 
 
 def _fit(argv: list[str], need_network: bool) -> None:

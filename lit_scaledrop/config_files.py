@@ -24,20 +24,21 @@ def expand_configs(words: list[str]) -> list[str]:
     ``--row NETWORK/METHOD``, a row of Table III, stands for both flags, since a sweep's grid is a product and the table
     is not; so do ``--row NETWORK/DATA/METHOD`` and ``--variation`` (:mod:`lit_scaledrop.rows`). A profile may have
     additions for a network and for a data set, ``profile/NAME.NETWORK.yaml`` and ``segment/NAME.DATA.yaml``, which come
-    right behind it where flags (``--model.network``, ``--dataset DATA`` or ``--dataset DATA.FOLD``) name them.
+    right behind it where flags (``--model.network``, ``--dataset DATA`` or ``--dataset DATA.FOLD``) name them. A
+    profile without additions (quick) has one stand-in for all data sets, which has no folds.
 
     ``--fast`` and ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the
     profile (without one, behind the last ``--config``), so that every flag has a later word.
 
     Raises:
-        ValueError: for an unknown profile, network, data set or method, with the nearest match, and a value of
-            ``--fast``.
+        ValueError: for an unknown profile, network, data set or method, with the nearest match, a data set that the
+            profile has nothing for, and a value of ``--fast``.
     """
     words, speed = _take_speed(words)
     split: list[str] = []
     for word in words:
         split += word.split("=", 1) if word.startswith(tuple(f"{flag}=" for flag in _WITH_VALUE)) else [word]
-    split, dataset = _take_dataset(_split_dataset(expand_variation(expand_rows(split))))
+    split, dataset = _take_dataset(expand_variation(expand_rows(split)))
     network = last_value(split, "--model.network")
     segmentation = network in SEGMENTATION_NETWORKS or any(Path(word).name == "segment.yaml" for word in split)
     base = "segment.yaml" if segmentation else "classify.yaml"
@@ -65,35 +66,33 @@ def _files(value: str, network: str | None, dataset: str | None) -> list[str]:
     """A configuration file, the package's own by its short name and then with its additions."""
     if os.path.exists(value) or not (PACKAGED / value).is_file():
         return ["--config", value]
-    words = ["--config", str(PACKAGED / value)]
-    name, _, fold = (dataset or "").partition(".")
-    for what in filter(None, (network, name)):
-        addition = PACKAGED / f"{value.removesuffix('.yaml')}.{what}.yaml"
-        if addition.is_file():
-            words += ["--config", str(addition)]
-            # a profile that puts something else in the place of a data set has no folds of it
-            words += [f"--data.init_args.fold={fold}"] if what == name and fold else []
+    path = PACKAGED / value
+    additions = {addition.name.split(".")[1]: addition for addition in path.parent.glob(f"{path.stem}.*.yaml")}
+    words = ["--config", str(path)]
+    if network in additions:
+        words += ["--config", str(additions[network])]
+    if path.parent.name == "segment" and dataset is not None and additions:
+        name, _, fold = dataset.partition(".")
+        if name not in additions:
+            raise ValueError(
+                f"profile {path.stem!r} has settings for {', '.join(sorted(additions))}, not for {name!r}: leave "
+                "--dataset out and name the class, e.g. --data=datamodules.PH2DataModule"
+            )
+        words += ["--config", str(additions[name]), *([f"--data.init_args.fold={fold}"] if fold else [])]
     return words
-
-
-def _split_dataset(words: list[str]) -> list[str]:
-    return [part for word in words for part in (word.split("=", 1) if word.startswith("--dataset=") else [word])]
 
 
 def _take_dataset(words: list[str]) -> tuple[list[str], str | None]:
     """The words without ``--dataset NAME``, and the last name."""
     from datamodules import SEGMENTATION_DATAMODULES
 
-    kept: list[str] = []
-    dataset = None
-    rest = iter(words)
-    for word in rest:
-        if word != "--dataset":
-            kept.append(word)
-            continue
-        dataset = next(rest, "")
-        lookup("data set", dataset.partition(".")[0], SEGMENTATION_DATAMODULES)
-    return kept, dataset
+    if (dataset := last_value(words, "--dataset")) is None:
+        return words, None
+    lookup("data set", dataset.partition(".")[0], SEGMENTATION_DATAMODULES)
+    if not any(word in ("--profile", "--config") for word in words):
+        raise ValueError(f"--dataset {dataset} is what a profile has for it: add --profile quick, cpu or paper")
+    named = {index + shift for index, word in enumerate(words) if word == "--dataset" for shift in (0, 1)}
+    return [word for index, word in enumerate(words) if index not in named], dataset
 
 
 def _take_speed(words: list[str]) -> tuple[list[str], str | None]:

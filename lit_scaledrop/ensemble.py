@@ -46,6 +46,8 @@ def member_words(words: list[str], method: str, seed: int) -> list[str]:
 
     >>> member_words(["--model.method=deep_ensemble", "--seed_everything", "2", "--model.lr=0.1"], "fp", 7)
     ['--model.lr=0.1', '--model.method=fp', '--seed_everything=7']
+    >>> member_words(["--row=unet/skin_lesion/deep_ensemble"], "fp", 1)
+    ['--dataset=skin_lesion', '--model.network=unet', '--model.method=fp', '--seed_everything=1']
     """
     kept: list[str] = []
     rest = iter(words)
@@ -56,7 +58,8 @@ def member_words(words: list[str], method: str, seed: int) -> list[str]:
                 next(rest, None)
         elif flag == "--row":
             row = word.partition("=")[2] if equals else next(rest)
-            kept.append(f"--model.network={row.partition('/')[0]}")
+            network, *data, _ = row.split("/")
+            kept += [*(f"--dataset={name}" for name in data), f"--model.network={network}"]
         else:
             kept.append(word)
     return [*kept, f"--model.method={method}", f"--seed_everything={seed}"]

@@ -1,6 +1,7 @@
-"""What T passes cost: the work and memory of shared execution follow from a plan and one traced pass."""
+"""What T passes cost, which follows from a plan and one traced pass, and what all executions of them do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -81,3 +82,27 @@ def shared_rows(segments: Sequence[Segment], tree: PrefixTree) -> float:
 
 def _groups(segments: Sequence[Segment], tree: PrefixTree) -> list[int]:
     return tree.groups([segment.layer for segment in segments if segment.layer is not None])
+
+
+def classes_last(rows: Tensor) -> Tensor:
+    """A view with the classes in the last dimension, where maps have them in dimension 1."""
+    return rows.movedim(1, -1) if rows.dim() == 4 else rows
+
+
+def in_parts(run: Callable[[Tensor], Tensor], x: Tensor, most: float) -> Tensor:
+    """``run`` on parts of ``x`` of nearly equal size, at most ``most`` (but one) inputs; joined in dimension 1."""
+    parts = -(-len(x) // max(1, int(most)))
+    return run(x) if parts <= 1 else torch.cat([run(part) for part in x.tensor_split(parts)], 1)
+
+
+@contextmanager
+def evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """The networks in evaluation mode; afterwards each module is what it was."""
+    training = [module for network in networks for module in network.modules() if module.training]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -152,7 +152,7 @@ class LitSegmenter(LitNetwork):
         scale_placement: Placement | None = None,
         dice_weight: float = 1.0,
         lambda_scale: float = 1e-2,
-        lambda_weight: float = 1e-6,
+        lambda_weight: float = 5e-5,
         optimizer: Literal["adam", "sgd"] = "adam",
         lr: float = 1e-3,
         momentum: float = 0.9,

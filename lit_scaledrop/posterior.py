@@ -1,14 +1,23 @@
 """Posterior inference: T passes of one stochastic network, all its masks, or M networks become one Predictive."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.execution import Execution, Segment, shared_passes, shared_rows, trace
+from lit_scaledrop.execution import (
+    Execution,
+    Segment,
+    classes_last,
+    evaluating,
+    in_parts,
+    shared_passes,
+    shared_rows,
+    trace,
+)
 from lit_scaledrop.layers.plans import Scheme, draw_plan, enumerate_plan
 from lit_scaledrop.layers.probabilities import Probability, as_built
 from lit_scaledrop.layers.sampling import MaskPlan, sampling
@@ -139,7 +148,7 @@ class PosteriorPredictive:
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "batch ..."]) -> Predictive:
         """Predictive distribution for a batch of inputs."""
-        with _evaluating(self.networks):
+        with evaluating(self.networks):
             if not self.choice:
                 self._choose(x)
             run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
@@ -154,7 +163,7 @@ class PosteriorPredictive:
 
     def passes(self, x: Float[Tensor, "batch ..."]) -> float:
         """Work of ``shared`` (or ``exact``) execution in passes of the network, all members together."""
-        with _evaluating(self.networks):
+        with evaluating(self.networks):
             return sum(shared_passes(self._trace(m, x), self._tree(m)) for m in range(len(self.networks)))
 
     def _built(self, network: nn.Module) -> AbstractContextManager[None]:
@@ -172,7 +181,7 @@ class PosteriorPredictive:
         logits = torch.empty(0)
         for index in range(plan.samples):
             with sampling(network, plan.single(index)):
-                rows = _classes_last(network(x))
+                rows = classes_last(network(x))
             if not index:
                 # filled pass by pass: a stack would hold all of them twice, which counts for maps
                 logits = torch.empty(plan.samples, *rows.shape, dtype=rows.dtype, device=rows.device)
@@ -184,10 +193,10 @@ class PosteriorPredictive:
 
         def run(part: Tensor) -> Tensor:
             with sampling(network, plan.folded(len(part))):
-                rows = _classes_last(network(part.repeat(plan.samples, *[1] * (part.dim() - 1))))
+                rows = classes_last(network(part.repeat(plan.samples, *[1] * (part.dim() - 1))))
             return rows.unflatten(0, (plan.samples, len(part)))
 
-        return _in_parts(run, x, self._rows(x) / plan.samples)
+        return in_parts(run, x, self._rows(x) / plan.samples)
 
     def _shared(self, member: int, x: Tensor) -> Tensor:
         if not len(x):
@@ -196,7 +205,7 @@ class PosteriorPredictive:
 
         def run(part: Tensor) -> Tensor:
             with sharing(network, tree, len(part)) as state:
-                rows = _classes_last(state.expand(network(part)))
+                rows = classes_last(state.expand(network(part)))
             leaves = rows.unflatten(0, (-1, len(part)))
             # the T samples in the order of the plan: intervals and the quantile rule count passes, not leaves
             return leaves[state.partition.group_of]
@@ -204,7 +213,7 @@ class PosteriorPredictive:
         rows = self._rows(x)
         if not self.row_budget and x.device.type == "cpu":
             rows = min(rows, max(32, 3 * len(x) // 2))  # little more than the loop's memory; more is not faster
-        return _in_parts(run, x, rows / shared_rows(self._trace(member, x), tree))
+        return in_parts(run, x, rows / shared_rows(self._trace(member, x), tree))
 
     def _rows(self, x: Tensor) -> int:
         return self.row_budget or (128 if x.device.type == "cpu" else 1024)
@@ -258,26 +267,3 @@ class PosteriorPredictive:
             except (RuntimeError, ValueError) as error:
                 return f"the network cannot share prefixes ({str(error).splitlines()[0]})"
         return ""
-
-
-def _classes_last(rows: Tensor) -> Tensor:
-    """A view with the classes in the last dimension, where maps have them in dimension 1."""
-    return rows.movedim(1, -1) if rows.dim() == 4 else rows
-
-
-def _in_parts(run: Callable[[Tensor], Tensor], x: Tensor, most: float) -> Tensor:
-    """``run`` on parts of ``x`` of nearly equal size, at most ``most`` (but one) inputs; joined in dimension 1."""
-    parts = -(-len(x) // max(1, int(most)))
-    return run(x) if parts <= 1 else torch.cat([run(part) for part in x.tensor_split(parts)], 1)
-
-
-@contextmanager
-def _evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
-    training = [module for network in networks for module in network.modules() if module.training]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

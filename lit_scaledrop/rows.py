@@ -21,7 +21,7 @@ def expand_rows(words: list[str]) -> list[str]:
     >>> expand_rows(["fit", "--row", "resnet20/proposed"])
     ['fit', '--model.network=resnet20', '--model.method=proposed']
     >>> expand_rows(["fit", "--row", "segnet/covid_ct.2/fp"])
-    ['fit', '--dataset=covid_ct.2', '--model.network=segnet', '--model.method=fp']
+    ['fit', '--dataset', 'covid_ct.2', '--model.network=segnet', '--model.method=fp']
     """
     expanded: list[str] = []
     rest = iter(words)
@@ -37,7 +37,7 @@ def expand_rows(words: list[str]) -> list[str]:
             )
         network, *data, method = value.split("/")
         networks, methods = (SEGMENTATION_NETWORKS, SEGMENTATION_METHODS) if data else (NETWORKS, METHODS)
-        expanded += [f"--dataset={name}" for name in data]
+        expanded += [word for name in data for word in ("--dataset", name)]
         expanded.append(f"--model.network={lookup('network', network, networks)}")
         expanded.append(f"--model.method={lookup('method', method, methods)}")
     return expanded

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.paired_files import read_picture
+from datamodules.paired_files import read_picture, squeezed
 from datamodules.pictures import picture_paths, standardized
 from lit_scaledrop.evaluate import CheckpointError, evaluation_device, load_trained, read_checkpoint
 from lit_scaledrop.evaluation import Evaluation, build_posterior
@@ -76,10 +76,12 @@ def main(argv: list[str]) -> int:
     rows.writerow([*_COLUMNS, *(f"share({name})" for name in about["class_names"])])
     size = module.hparams["image_size"]
     found = segment(posterior, paths, size, about["mean"], about["std"], device)
-    for name, image in zip(names, with_progress(found, "segmenting", len(paths)), strict=True):
-        _write_pictures(arguments.out / name, image)
-        rows.writerow(_row(image, name, len(about["class_names"])))
-    write_atomic(arguments.out / "predictions.csv", table.getvalue())
+    try:
+        for name, image in zip(names, with_progress(found, "segmenting", len(paths)), strict=True):
+            _write_pictures(arguments.out / name, image)
+            rows.writerow(_row(image, name, len(about["class_names"])))
+    finally:  # also of what was done before a broken file
+        write_atomic(arguments.out / "predictions.csv", table.getvalue())
     print(f"{len(paths)} pictures: masks, uncertainty and overlays in {arguments.out}", flush=True)
     return 0
 
@@ -108,8 +110,7 @@ def segment(
     for start in range(0, len(paths), BATCH):
         part = paths[start : start + BATCH]
         pictures = [read_picture(path, size, 3 if len(mean) == 3 else 1) for path in part]
-        squeezed = [np.atleast_3d(np.asarray(picture.resize((size, size)))) for picture, _ in pictures]
-        x = torch.from_numpy(np.stack(squeezed)).movedim(-1, 1)
+        x = torch.from_numpy(np.stack([squeezed(picture, size) for picture, _ in pictures]))
         predictive = posterior(standardized(x, mean, std).to(device)).cpu()
         shape = (len(part), size, size)
         probs = predictive.mean.view(*shape, -1).movedim(-1, 1)

@@ -13,27 +13,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lit_scaledrop import provenance
-from lit_scaledrop.cli import fit, plan_fit
-from lit_scaledrop.evaluate import CheckpointError, evaluation_device, load_trained
+from lit_scaledrop.cli import plan_fit, trained_networks
+from lit_scaledrop.evaluate import evaluation_device, load_trained
 from lit_scaledrop.evaluation import build_posterior
 from lit_scaledrop.pixels import image_overlap
 from lit_scaledrop.progress import with_progress
+from lit_scaledrop.report.drawing import footer, style
 from lit_scaledrop.report.drawing import images as rendered
-from lit_scaledrop.report.drawing import style
+from lit_scaledrop.report.groups import TOPOLOGIES, data_name
 from lit_scaledrop.report.results import Result, write_atomic
-from lit_scaledrop.report.segmentation import DATA_NAMES, TOPOLOGIES
-from lit_scaledrop.run import find_network
 from lit_scaledrop.segmentation_picture import Panel, draw
 from lit_scaledrop.shapes import Float, Int
 
 ROWS = ("unet/skin_lesion", "segnet/breast_ultrasound", "segnet/covid_ct.0")
 METHODS = ("fp", "mc_dropout", "proposed")
 QUANTILES = {"median": 0.5, "lower quartile": 0.25}
+_CAPTION = (
+    "Test images by their IoU under the full-precision network: nearest to the median and to the lower quartile of the "
+    "images with a lesion. Green: outline of the truth; white: predicted; red: wrong pixels. Uncertainty: entropy of "
+    "the mean prediction as a share of its maximum."
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Segmented:
     """A network's prediction of a test set."""
 
     record: Result
+    data: Any
+    """data module, set up"""
     mask: Int[Tensor, "images height width"]
     entropy: Float[Tensor, "images height width"]
     """of the mean prediction, as a share of its maximum"""
@@ -49,63 +54,52 @@ class Segmented:
 def main(argv: list[str]) -> int:
     """Draw Figure 8 and write what is in it."""
     arguments = _parser().parse_args(argv)
-    common = [*arguments.words, "--config", "segment.yaml", "--profile", arguments.profile, "--run.study=table5"]
+    common = ["--config", "segment.yaml", "--profile", arguments.profile, "--run.study=table5", *arguments.words]
     common += [f"--run.results={arguments.results}"]
     panels: list[Panel] = []
+    records: list[Result] = []
     shown: dict[str, Any] = {}
     for row in arguments.rows:
-        data, segmented = _row(row, common)
-        if (title := f"{_title(segmented)} [{data.fingerprint()}]") in shown:
+        segmented = [_segmented([*common, f"--row={row}/{method}"]) for method in METHODS]
+        data, first = segmented[0].data, segmented[0].record
+        title = f"{TOPOLOGIES[first.network]}, {data_name(first)}"
+        if title in shown:
             continue  # a stand-in for several data sets
         about = []
-        for name, index in _chosen(segmented["fp"].mask, data.test_set.masks, data.num_classes).items():
-            panels.append(_panel(data, segmented, index, f"{_title(segmented)}\n{name}"))
-            about.append({"example": name, "image": data.test_set.names[index], **_numbers(data, segmented, index)})
-        shown[title] = {"runs": {name: one.record.id for name, one in segmented.items()}, "examples": about}
-    commit, dirty = provenance.commit()
-    records = [one.record for one in segmented.values()]
-    footer = (
-        f"Profile {arguments.profile}; commit {commit[:10]}{' (dirty)' * dirty}. Test images by their IoU under the "
-        "full-precision network: nearest to the median and to the lower quartile of the images with a lesion. Green: "
-        "outline of the truth; white: predicted; red: wrong pixels. Uncertainty: entropy of the mean prediction as a "
-        f"share of its maximum, T = {max(one.evaluation['samples'] for one in records)} for methods with passes."
-    )
+        for name, index in _chosen(segmented[0].mask, data.test_set.masks, data.num_classes).items():
+            panels.append(_panel(segmented, index, f"{title}\n{name}"))
+            about.append({"example": name, "image": data.test_set.names[index], **_numbers(segmented, index)})
+        records += [one.record for one in segmented]
+        runs = {one.record.method: one.record.id for one in segmented}
+        shown[title] = {"fingerprint": data.fingerprint(), "runs": runs, "examples": about}
     with style():
-        files = rendered(draw(panels), footer)
+        files = rendered(draw(panels), footer(records, _CAPTION))
     stem = Path(arguments.results) / arguments.profile / "figure8"
     for form, content in files.items():
         write_atomic(stem.with_suffix(f".{form}"), content)
+    commit, dirty = provenance.commit()
     record = {"figure": "figure8", "commit": commit, "dirty": dirty, "shown": shown}
     write_atomic(stem.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     print(f"Written: {', '.join(str(stem.with_suffix(end)) for end in ('.svg', '.png', '.json'))}", flush=True)
     return 0
 
 
-def _row(row: str, common: list[str]) -> tuple[Any, dict[str, Segmented]]:
-    """The data of a topology and data set, set up, and each method's prediction of its test images."""
-    data: Any = None
-    segmented: dict[str, Segmented] = {}
-    network, name = row.split("/")
-    for method in METHODS:
-        words = [*common, f"--row={network}/{name}/{method}"]
-        fit(words, need_network=True)
-        plan = plan_fit(words)
-        found = find_network(plan.run, plan.run_id, plan.evaluation.checkpoint)
-        if found is None:
-            raise CheckpointError(f"there is no checkpoint in {plan.run_dir / 'checkpoints'} after training")
-        if data is None:
-            data = plan.build().data
-            data.setup("test")
-        module = load_trained(found.checkpoint)
-        device = evaluation_device(plan.resolved["trainer"].get("accelerator"))
-        posterior = build_posterior(module.network.to(device), plan.evaluation)
-        masks, entropies = [], []
-        for images, target in with_progress(data.test_dataloader(), f"{row} {method}"):
-            prediction = posterior(images.to(device)).cpu()
-            masks.append(prediction.predicted_class.view_as(target))
-            entropies.append((prediction.predictive_entropy / math.log(prediction.num_classes)).view(target.shape))
-        segmented[method] = Segmented(found.record, torch.cat(masks), torch.cat(entropies).clamp(0, 1))
-    return data, segmented
+def _segmented(words: list[str]) -> Segmented:
+    """The test images as a run's network segments them; it is trained first where it is missing."""
+    plan = plan_fit(words)
+    networks = trained_networks(plan, plan.evaluation.checkpoint)
+    if networks is None:
+        raise ValueError("Figure 8 is drawn by one process: leave --trainer.devices out")
+    data = plan.build().data
+    data.setup("test")
+    device = evaluation_device(plan.resolved["trainer"].get("accelerator"))
+    posterior = build_posterior(load_trained(networks[0].checkpoint).network.to(device), plan.evaluation)
+    masks, entropies = [], []
+    for images, target in with_progress(data.test_dataloader(), "segmenting"):
+        prediction = posterior(images.to(device)).cpu()
+        masks.append(prediction.predicted_class.view_as(target))
+        entropies.append((prediction.predictive_entropy / math.log(prediction.num_classes)).view(target.shape))
+    return Segmented(networks[0].record, data, torch.cat(masks), torch.cat(entropies).clamp(0, 1))
 
 
 def _chosen(predicted: Tensor, truth: Tensor, classes: int) -> dict[str, int]:
@@ -121,33 +115,25 @@ def _chosen(predicted: Tensor, truth: Tensor, classes: int) -> dict[str, int]:
     return chosen
 
 
-def _panel(data: Any, segmented: dict[str, Segmented], index: int, title: str) -> Panel:
-    image = data.test_set.images[index]
-    picture = image.expand(3, -1, -1) if len(image) == 1 else image
+def _panel(segmented: Sequence[Segmented], index: int, title: str) -> Panel:
+    image, truth = segmented[0].data.test_set[index]
     return Panel(
         title,
-        picture.movedim(0, -1).numpy(),
-        data.test_set.masks[index].numpy().astype(np.uint8),
-        {
-            one.record.label: (one.mask[index].numpy().astype(np.uint8), one.entropy[index].numpy())
-            for one in segmented.values()
-        },
+        image.expand(3, -1, -1).movedim(0, -1).numpy(),
+        truth.byte().numpy(),
+        {one.record.label: (one.mask[index].byte().numpy(), one.entropy[index].numpy()) for one in segmented},
     )
 
 
-def _numbers(data: Any, segmented: dict[str, Segmented], index: int) -> dict[str, Any]:
-    truth = data.test_set.masks[index : index + 1]
+def _numbers(segmented: Sequence[Segmented], index: int) -> dict[str, Any]:
+    data = segmented[0].data
+    truth = data.test_set[index][1][None]
     numbers = {}
-    for name, one in segmented.items():
+    for one in segmented:
         iou, _ = image_overlap(one.mask[index : index + 1], truth, data.num_classes)
-        numbers[name] = {"iou": round(iou.item(), 4), "mean_entropy_share": round(one.entropy[index].mean().item(), 4)}
+        entropy = one.entropy[index].mean()
+        numbers[one.record.method] = {"iou": round(iou.item(), 4), "mean_entropy_share": round(entropy.item(), 4)}
     return numbers
-
-
-def _title(segmented: dict[str, Segmented]) -> str:
-    record = segmented["fp"].record
-    name = record.data["name"]
-    return f"{TOPOLOGIES.get(record.network, record.network)}, {DATA_NAMES.get(name, name)}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,6 +143,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", nargs="+", default=ROWS, help="NETWORK/DATA pairs (default: those of Table V)")
     parser.add_argument("words", nargs="*", help="behind --: further flags of every fit")
     return parser
-
-
-__all__: Sequence[str] = ["main"]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules import PhantomDataModule
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.config_files import expand_configs
 from lit_scaledrop.evaluate import load_trained
 from lit_scaledrop.modules import LitSegmenter
 from lit_scaledrop.pixels import IGNORE
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.report.results import load_results, read_result
+from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
 
 TINY = """
 run: {profile: quick, study: table5, tracking: disabled}
@@ -93,6 +96,28 @@ def test_unlabelled_pixels_have_no_gradient():
     assert logits.grad[:, :, 8:].abs().max() > 0
 
 
+def test_a_deep_ensemble_averages_its_members(place, monkeypatch):
+    ensemble = replace(SEGMENTATION_METHODS["deep_ensemble"], members=2)
+    monkeypatch.setitem(SEGMENTATION_METHODS, "deep_ensemble", ensemble)
+    words = [*FIT, "--trainer.max_epochs=1", "--run.study=ensemble", "--model.method"]
+    assert main([*words, "deep_ensemble"]) == 0
+    results = {result.method: [] for result in load_results("results", "quick", "ensemble")[0]}
+    for result in load_results("results", "quick", "ensemble")[0]:
+        results[result.method].append(result)
+    (ours,) = results["deep_ensemble"]
+    assert sorted(member["id"] for member in ours.training["members"]) == sorted(run.id for run in results["fp"])
+    data = PhantomDataModule(images=40, image_size=32)
+    data.setup()
+    images, masks = next(iter(data.test_dataloader()))
+    saved = []
+    for run in results["fp"]:
+        (path,) = Path(f"runs/quick/ensemble/{run.id}/checkpoints").glob("best*.ckpt")
+        with torch.no_grad():
+            saved.append(load_trained(path)(images).softmax(1))
+    expected = (torch.stack(saved).mean(0).argmax(1) == masks).double().mean()
+    assert ours.metrics["seg/acc"] == pytest.approx(float(expected), abs=1e-6)
+
+
 PICTURES = {
     "grey.png": ("L", (40, 70)),
     "colour.jpg": ("RGB", (33, 17)),
@@ -142,6 +167,7 @@ def test_pictures_that_cannot_be_segmented(place, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert main([*words, str(tmp_path / "broken.png")]) == 1
     assert "broken.png is no readable picture" in capsys.readouterr().err
+    assert (tmp_path / "out" / "predictions.csv").read_text().startswith("file,")
 
 
 def test_figure8_shows_two_images_of_each_data_set(place, capsys):
@@ -175,10 +201,15 @@ def test_profiles_and_data_sets():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--row=unet/skin_lesions/fp"], "unknown data set 'skin_lesions'; did you mean 'skin_lesion'?"),
+        (
+            ["--profile=cpu", "--row=unet/skin_lesions/fp"],
+            "unknown data set 'skin_lesions'; did you mean 'skin_lesion'?",
+        ),
         (["--row=resnet20/skin_lesion/fp"], "unknown network 'resnet20'"),
         (["--row=unet/skin_lesion/irnet"], "unknown method 'irnet'"),
         (["--row=a/b/c/d"], "NETWORK/DATA/METHOD"),
+        (["--profile=cpu", "--model.network=unet", "--dataset=ph2"], "has settings for .*, not for 'ph2'"),
+        (["--model.network=unet", "--dataset=skin_lesion"], "add --profile"),
     ],
 )
 def test_rows_that_are_none(words, message):

@@ -20,27 +20,17 @@ from torch.nn import functional as F
 
 from lit_scaledrop.layers.sharing import align
 from lit_scaledrop.methods import Method
-from lit_scaledrop.networks.stages import chain, require_multiple, scaled, stem
+from lit_scaledrop.networks.stages import Stage, chain, require_multiple, scaled, stem
 from lit_scaledrop.shapes import Float, Int
 
 CHANNELS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 
 
-class Encoder(nn.Module):
-    """Convolutions, max-pooling that notes the places, dropout.
+class Encoder(Stage):
+    """Convolutions, max-pooling that notes the places, dropout."""
 
-    Args:
-        blocks: the convolutions, without the last activation.
-        activation: the last activation.
-        dropout: behind it.
-    """
-
-    def __init__(self, blocks: nn.Module, activation: nn.Module, dropout: nn.Module) -> None:
-        super().__init__()
-        self.blocks, self.activation, self.dropout = blocks, activation, dropout
-
-    def forward(
+    def forward(  # type: ignore[override]
         self, x: Float[Tensor, "batch c_in H W"]
     ) -> tuple[Float[Tensor, "rows c_out h w"], Int[Tensor, "coarser c_out h w"]]:
         """Pooled maps, and for each value its place in the plane, ``row * W + column``."""
@@ -48,14 +38,10 @@ class Encoder(nn.Module):
         return self.dropout(x), places
 
 
-class Decoder(nn.Module):
-    """Max-unpooling, convolutions, activation, dropout; arguments as :class:`Encoder`."""
+class Decoder(Stage):
+    """Max-unpooling, convolutions, activation, dropout."""
 
-    def __init__(self, blocks: nn.Module, activation: nn.Module, dropout: nn.Module) -> None:
-        super().__init__()
-        self.blocks, self.activation, self.dropout = blocks, activation, dropout
-
-    def forward(
+    def forward(  # type: ignore[override]
         self, x: Float[Tensor, "batch c_in h w"], places: Int[Tensor, "coarser c_in h w"]
     ) -> Float[Tensor, "rows c_out H W"]:
         """Put values back to their places and convolve."""

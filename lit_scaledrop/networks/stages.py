@@ -7,6 +7,25 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from lit_scaledrop.methods import Method
+from lit_scaledrop.shapes import Float
+
+
+class Stage(nn.Module):
+    """Convolutions at one resolution, the last one's activation, dropout; what is between them is the network's.
+
+    Args:
+        blocks: the convolutions, without the last activation.
+        activation: the last activation.
+        dropout: behind it.
+    """
+
+    def __init__(self, blocks: nn.Module, activation: nn.Module, dropout: nn.Module) -> None:
+        super().__init__()
+        self.blocks, self.activation, self.dropout = blocks, activation, dropout
+
+    def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h w"]:
+        """Convolve."""
+        return self.dropout(self.activation(self.blocks(x)))
 
 
 def stem(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -18,28 +18,10 @@ from torch import Tensor, nn
 
 from lit_scaledrop.layers.sharing import align
 from lit_scaledrop.methods import Method
-from lit_scaledrop.networks.stages import chain, require_multiple, scaled, stem
+from lit_scaledrop.networks.stages import Stage, chain, require_multiple, scaled, stem
 from lit_scaledrop.shapes import Float
 
 CHANNELS = (64, 128, 256, 512, 1024)
-
-
-class Stage(nn.Module):
-    """Two convolutions at one resolution, the activation of the second, dropout.
-
-    Args:
-        blocks: the convolutions, without the last activation.
-        activation: the last activation.
-        dropout: behind it.
-    """
-
-    def __init__(self, blocks: nn.Module, activation: nn.Module, dropout: nn.Module) -> None:
-        super().__init__()
-        self.blocks, self.activation, self.dropout = blocks, activation, dropout
-
-    def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h w"]:
-        """Convolve twice."""
-        return self.dropout(self.activation(self.blocks(x)))
 
 
 class Decoder(nn.Module):

@@ -7,9 +7,16 @@ import pandas as pd
 
 from lit_scaledrop.report.results import Result
 
-TOPOLOGIES = {"resnet18": "ResNet-18", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "lenet5": "LeNet-5"}
-"""The paper's name of a network by its key in `NETWORKS`, in the paper's order."""
-DATA_NAMES = {"cifar10": "CIFAR-10", "mnist": "MNIST"}
+TOPOLOGIES = {
+    "resnet18": "ResNet-18", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "lenet5": "LeNet-5",
+    "unet": "U-Net", "unet_smp": "U-Net (ResNet-18 encoder)", "segnet": "Bayesian SegNet",
+}  # fmt: skip
+"""The paper's name of a network by its key in `NETWORKS` or `SEGMENTATION_NETWORKS`, in the paper's order."""
+DATA_NAMES = {
+    "cifar10": "CIFAR-10", "mnist": "MNIST",
+    "skin_lesion": "Skin Cancer", "breast_ultrasound": "Breast Cancer", "covid_ct": "COVID-19 Lung CT",
+}  # fmt: skip
+"""The paper's name of a data set by ours."""
 ORDER = {name: place for place, name in enumerate(TOPOLOGIES.values())}
 KEY = ["topology", "method", "bits_w", "bits_a", "bayesian"]
 """What makes a row."""
@@ -113,7 +120,7 @@ def caption(runs: Sequence[Result], numbers: str, arguments: str = "") -> list[s
     first, data = runs[0], runs[0].data
     name = data_name(first)
     seeds = all_seeds(runs)
-    kind = f"{name}, a stand-in that says nothing about CIFAR-10" if data["stand_in"] else name
+    kind = f"{name}, a stand-in that says nothing about the paper's data" if data["stand_in"] else name
     checkpoints = " or ".join(sorted({run.evaluation["checkpoint"] for run in runs}))
     sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} --seeds {seeds}{arguments}"
     report = f"scaledrop report {first.study} --profile {first.profile}"

@@ -6,14 +6,19 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import caption, identity, mean_and_std, one_profile
+from lit_scaledrop.report.groups import (
+    ORDER,
+    TOPOLOGIES,
+    caption,
+    data_name,
+    epochs_heading,
+    identity,
+    mean_and_std,
+    one_profile,
+)
 from lit_scaledrop.report.layout import Column, Report, Section, bits, mean_column, number, spread, text
 from lit_scaledrop.report.results import Result
 
-TOPOLOGIES = {"unet": "U-Net", "unet_smp": "U-Net (ResNet-18 encoder)", "segnet": "Bayesian SegNet"}
-"""The paper's name of a network by its key in `SEGMENTATION_NETWORKS`."""
-DATA_NAMES = {"skin_lesion": "Skin Cancer", "breast_ultrasound": "Breast Cancer", "covid_ct": "COVID-19 Lung CT"}
-"""The paper's name of a data set by ours."""
 PAPERS = {
     "pixel_acc": ("seg/acc", "accuracy"),
     "iou": ("seg/iou", "IoU"),
@@ -68,7 +73,7 @@ def table5(results: Sequence[Result], paper: pd.DataFrame) -> Report:
 
 def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Section:
     first = results[0]
-    name = DATA_NAMES.get(first.data["name"], first.data["name"])
+    name = data_name(first)
     rows: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         topology = TOPOLOGIES.get(result.network, result.network)
@@ -77,9 +82,8 @@ def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Se
     ours = pd.DataFrame([dict(zip(_KEY, key, strict=True)) | _summary(runs) for key, runs in shown.items()])
     papers = paper.rename(columns={column: f"paper_{column}" for column in PAPERS})
     frame = papers[papers.dataset == name].merge(ours, on=_KEY, how="outer")
-    place = list(TOPOLOGIES.values())
     order = frame.assign(
-        _topology=frame.topology.map(lambda topology: place.index(topology) if topology in place else len(place)),
+        _topology=frame.topology.map(ORDER),
         _method=frame.method.map({"FP": 0, "MC-Dropout": 1, "Proposed": 9}).fillna(5),
     ).sort_values(["_topology", "_method", "method"], kind="stable")
     frame = order.drop(columns=["_topology", "_method"]).assign(**identity(first), epochs=first.training["epochs"])
@@ -89,8 +93,7 @@ def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Se
         f"Images of {' or '.join(map(str, sizes))} pixels a side. Mean ± sample standard deviation over n runs, in "
         "brackets the paper's."
     )
-    heading = f"{name if not first.data['stand_in'] else first.data['name']}, {first.training['epochs']} epochs"
-    return Section(heading, frame.astype({"n": "Int64"}), _columns(), caption(used, numbers))
+    return Section(epochs_heading(first), frame.astype({"n": "Int64"}), _columns(), caption(used, numbers))
 
 
 def _newest(key: tuple[Any, ...], runs: list[Result], notes: list[str]) -> list[Result]:

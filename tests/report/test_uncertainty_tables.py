@@ -99,7 +99,7 @@ def test_other_data_and_other_limits_are_sections_of_their_own(make):
     assert "-- --limit=2000`" in text
     assert "## CIFAR-10, 10 epochs, at most 2000 images a part: detection rate" in text
     assert text.count("- Absent, and replaced by nothing") == 1
-    assert "a stand-in that says nothing about CIFAR-10" in text
+    assert "a stand-in that says nothing about the paper's data" in text
 
 
 # --- table IX ---
