@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
             continue  # a stand-in for several data sets
         about = []
         for name, index in _chosen(segmented[0].mask, data.test_set.masks, data.num_classes).items():
-            panels.append(_panel(segmented, index, f"{title}\n{name}"))
+            panels.append(_panel(segmented, index, "\n".join([*title.split(", "), name])))
             about.append({"example": name, "image": data.test_set.names[index], **_numbers(segmented, index)})
         records += [one.record for one in segmented]
         runs = {one.record.method: one.record.id for one in segmented}
