@@ -156,7 +156,7 @@ class Method:
             return None
         return ScaleDropout(
             layer.weight.shape[0],
-            p=0.0 if self.scale.p == "adaptive" else self.scale.p,
+            p=self.scale.p if isinstance(self.scale.p, float) else 0.0,  # the others are set by `finish`
             drop_value=self.scale.drop_value,
             mask=self.scale.mask,
             mask_per=self.scale.mask_per,
@@ -217,8 +217,8 @@ class Method:
             network: built of this method's layers.
             input_shape: one input, e.g. ``(3, 32, 32)``; masks for single neurons need it.
         """
-        if self.scale is not None and self.scale.p == "adaptive":
-            set_adaptive_probability(network)
+        if self.scale is not None and self.scale.by_size is not None:
+            set_adaptive_probability(network, self.scale.by_size)
         if input_shape is not None:
             fix_shapes(network, input_shape)
         return network

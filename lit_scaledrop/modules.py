@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import JaccardIndex, MulticlassAccuracy
 
-from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer
+from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer, SizeClasses
 from lit_scaledrop.lit_network import Batch, LitNetwork, NonFiniteLossError, PredictionMetrics
 from lit_scaledrop.methods import METHODS, Method, Placement, lookup
 from lit_scaledrop.metrics import classification_metrics
@@ -33,7 +33,8 @@ class LitClassifier(LitNetwork):
         width: multiplier of all hidden channel counts.
         shortcut: ResNet-18's skip at a change of shape: weight-free pooling or a 1x1 convolution; by default as the
             network says (pooling).
-        p: drop probability of every Scale-Dropout layer; by default as the method says (layer-adaptive).
+        p: drop probability of every Scale-Dropout layer, or of the small, the middle and the large ones; by default as
+            the method says (layer-adaptive).
         drop_value: what a dropped scale becomes; by default as the method says.
         mask: one bit a layer or one a channel; by default as the method says.
         mask_per: in training, a draw for each sample or for the batch; by default as the method says.
@@ -61,7 +62,7 @@ class LitClassifier(LitNetwork):
         in_channels: int = 3,
         width: float = 1.0,
         shortcut: Shortcut | None = None,
-        p: float | None = None,
+        p: float | SizeClasses | None = None,
         drop_value: DropValue | None = None,
         mask: Mask | None = None,
         mask_per: MaskPer | None = None,
@@ -117,7 +118,8 @@ class LitSegmenter(LitNetwork):
         in_channels: channels of the images.
         image_size: side of the images in pixels; masks for single neurons depend on it.
         width: multiplier of all hidden channel counts.
-        p: drop probability of every Scale-Dropout layer; by default as the method says (layer-adaptive).
+        p: drop probability of every Scale-Dropout layer, or of the small, the middle and the large ones; by default as
+            the method says (layer-adaptive).
         drop_value: what a dropped scale becomes; by default as the method says.
         mask: one bit a layer or one a channel; by default as the method says.
         mask_per: in training, a draw for each sample or for the batch; by default as the method says.
@@ -145,7 +147,7 @@ class LitSegmenter(LitNetwork):
         in_channels: int = 3,
         image_size: int = 128,
         width: float = 1.0,
-        p: float | None = None,
+        p: float | SizeClasses | None = None,
         drop_value: DropValue | None = None,
         mask: Mask | None = None,
         mask_per: MaskPer | None = None,

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -13,7 +14,11 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
 def commit() -> tuple[str, bool]:
-    """Commit of the source tree and whether tracked files have changed since; ``("unknown", True)`` outside git."""
+    """Commit of the source tree and whether tracked files have changed since; ``("unknown", True)`` outside git.
+
+    A copy without its repository (a container, a node that was sent the files) is told by ``SCALEDROP_COMMIT``, which
+    whoever makes the copy of a clean tree sets to its full hash.
+    """
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
@@ -24,7 +29,8 @@ def commit() -> tuple[str, bool]:
     try:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
-        return "unknown", True
+        told = os.environ.get("SCALEDROP_COMMIT", "")
+        return (told, False) if re.fullmatch("[0-9a-f]{40}", told) else ("unknown", True)
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from lit_scaledrop.layers import draw_plan, sampling
+from lit_scaledrop.layers.probabilities import scale_dropouts
 from lit_scaledrop.layers.scale_dropout import ScaleDropout, adaptive_probability, set_adaptive_probability
+from lit_scaledrop.methods import METHODS
+from lit_scaledrop.networks import build_network
 
 ALPHA = torch.tensor([0.5, 2.0, 3.5])
 
@@ -104,6 +107,18 @@ def test_adaptive_probability_of_vgg_small():
     set_adaptive_probability(model)
     assert [round(float(layer.p), 3) for layer in model] == [0.1, 0.1, 0.2, 0.2, 0.5]
     assert adaptive_probability(1, 1) == 0.5
+    set_adaptive_probability(model, (0.3, 0.0, 1.0))
+    assert [round(float(layer.p), 3) for layer in model] == [0.3, 0.3, 0.0, 0.0, 1.0]
+
+
+def test_a_probability_for_each_size_class():
+    network = build_network("resnet20", METHODS["proposed"].with_scale(p=[0.05, 0.1, 0.3]), num_classes=10)
+    values = {layer.num_weights: round(float(layer.p), 3) for layer in scale_dropouts(network)}
+    assert values == {9 * 16 * 16: 0.05, 9 * 16 * 32: 0.05, 9 * 32 * 32: 0.1, 9 * 32 * 64: 0.1, 9 * 64 * 64: 0.3}
+    with pytest.raises(ValueError, match="one value for all layers, or three"):
+        METHODS["proposed"].with_scale(p=[0.1, 0.2])
+    with pytest.raises(ValueError, match=r"of a size class.*must lie in \[0, 1\], got 1.5"):
+        METHODS["proposed"].with_scale(p=(0.1, 0.2, 1.5))
 
 
 def _data_gradient(mask_per, after_norm, p=0.5):

@@ -129,23 +129,29 @@ def check_probability(p: float, name: str = "p") -> float:
     return float(p)
 
 
-def adaptive_probability(num_weights: int, largest: int) -> float:
+SizeClasses = tuple[float, float, float]
+"""drop probabilities of the small, the middle and the large layers of a network"""
+ADAPTIVE: SizeClasses = (0.1, 0.2, 0.5)
+"""the default of the three"""
+
+
+def adaptive_probability(num_weights: int, largest: int, p: SizeClasses = ADAPTIVE) -> float:
     """Layer-adaptive drop probability from the size of a layer relative to the network's largest binary layer.
 
     The paper gives a small p to layers with few parameters and a large one to those with many; its thresholds are
-    lost in our copy. Ours: .1 up to an eighth of the largest, .2 up to a half, .5 above; a width multiplier leaves
-    it unchanged. For VGG-small: .1 .1 .2 .2 .5.
+    lost in our copy. Ours: small up to an eighth of the largest, middle up to a half, large above; a width multiplier
+    leaves it unchanged. For VGG-small: .1 .1 .2 .2 .5.
 
     >>> [adaptive_probability(n, 16) for n in (1, 2, 4, 8, 16)]
     [0.1, 0.1, 0.2, 0.2, 0.5]
     """
     share = num_weights / largest
-    return 0.1 if share <= 1 / 8 else 0.2 if share <= 1 / 2 else 0.5
+    return p[0] if share <= 1 / 8 else p[1] if share <= 1 / 2 else p[2]
 
 
-def set_adaptive_probability(model: nn.Module) -> None:
+def set_adaptive_probability(model: nn.Module, p: SizeClasses = ADAPTIVE) -> None:
     """Give every :class:`ScaleDropout` of ``model`` the probability that :func:`adaptive_probability` finds for it."""
     layers = [layer for layer in model.modules() if isinstance(layer, ScaleDropout)]
     largest = max((layer.num_weights for layer in layers), default=0)
     for layer in layers:
-        layer.p.fill_(adaptive_probability(layer.num_weights, largest))
+        layer.p.fill_(check_probability(adaptive_probability(layer.num_weights, largest, p)))
