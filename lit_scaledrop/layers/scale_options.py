@@ -14,7 +14,7 @@ class ScaleOptions:
     """How Scale-Dropout is used in a network."""
 
     p: float | Sequence[float] | Literal["adaptive"] = "adaptive"
-    """drop probability of every layer; those of small, middle and large layers; or "adaptive", .1, .2 and .5 of these"""
+    """drop probability of every layer; of small, middle and large layers; or "adaptive", .1, .2 and .5 of these"""
     drop_value: DropValue = "unitary"
     """what a dropped scale becomes"""
     mask: Mask = "vector"

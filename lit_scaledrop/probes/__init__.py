@@ -46,6 +46,7 @@ PROBES: dict[str, Probe] = {
     "threshold": Probe(tradeoff.parts, tradeoff.measure),
     "reliability": Probe(reliability.parts, reliability.measure),
     "hardware": Probe(chip.parts, chip.measure),
+    "ablation-sigma": Probe(variation.parts, variation.measure),  # Table IV over a wider range
 }
 
 __all__ = ["PROBES", "Probe", "Subject"]
