@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 STUDIES := table3 table4 table5 table6 table8 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
-.PHONY: help install install-dev test lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-figure8 report data ablation-placement bench clean
+.PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-figure8 report data ablation-placement bench clean
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
@@ -54,6 +54,9 @@ types: install-dev  ## mypy
 
 unit: install-dev  ## tests and doctests on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-slow: install-dev  ## injected faults and one point of every sweep: the tests that take minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow
 
 reproduce-table3:   ## train what is missing of Table III, then print it
 reproduce-table4:   ## drop probabilities that vary; trains what is missing, as all below

@@ -37,11 +37,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def bench_posterior(interleaved: Any, options: Any, network: str, samples: int) -> None:
-    """One network and T: every execution in turns, then the peak memory of each in a process of its own."""
+    """One network and T: every execution in turns, then the peak memory of each."""
     kinds: list[Execution] = ["loop", "folded", "shared"] + (["exact"] if network == "vgg_small" else [])
     cases = {kind: prepare(network, options.width, samples, kind, options.batch) for kind in kinds}
     for kind, fixture in interleaved(cases, warm=False).items():
-        memory = peak_megabytes(prepare, network, options.width, samples, kind, options.batch)
+        memory = peak_megabytes(prepare(network, options.width, samples, kind, options.batch))
         fixture.extra_info.update(work=_work(network, options.width, samples, kind), peak_megabytes=memory)
 
 
@@ -55,13 +55,14 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
             rows.append([
                 case["params"]["network"], case["params"]["samples"], kind, case["extra_info"]["work"],
                 1000 * case["median"] / options.batch, base["median"] / case["median"],
-                own, own / loop if own and loop else None,
+                own, own / loop,
             ])  # fmt: skip
     header = ["network", "T", "execution", "work in passes", "ms/image", "times faster than loop", "peak MB",
               "of the loop's"]  # fmt: skip
     return (
         f"Batch of {options.batch}, width {options.width:g}, fp32, p layer-adaptive, plan of seed 0 (in brackets: mean "
-        f"work of 20 seeds); median of {options.repeats} interleaved rounds.\n\n{table(header, rows)}"
+        f"work of 20 seeds); median of {options.repeats} interleaved rounds. Memory: the most that tensors "
+        f"hold at once beside the network.\n\n{table(header, rows)}"
     )
 
 

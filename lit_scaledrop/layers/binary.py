@@ -30,8 +30,19 @@ def binary_sign(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     >>> binary_sign(torch.tensor([-0.3, 0.0, 2.0]))
     tensor([-1.,  1.,  1.])
     """
+    return signs_of(x.detach())
+
+
+def signs_of(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """:func:`binary_sign` for the inside of a custom gradient.
+
+    torch 2.11 compiles such a gradient away, without a word, if its result has been detached or made in place.
+    """
     # of one type throughout: torch.where with two numbers is much slower on a CPU
-    return x.detach().clone().ge_(0).mul_(2).sub_(1)
+    positive = x.clone().ge_(0)
+    if torch.compiler.is_compiling():
+        return positive * 2 - 1
+    return positive.mul_(2).sub_(1)
 
 
 def window(x: Float[Tensor, "..."], low: float = -1.0, high: float = 1.0) -> Float[Tensor, "..."]:
@@ -50,7 +61,7 @@ class _StraightThroughSign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return binary_sign(x)
+        return signs_of(x)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> Tensor:
@@ -62,7 +73,7 @@ class _ErrorDecaySign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, t: Tensor, k: Tensor) -> Tensor:
         ctx.save_for_backward(x, t, k)
-        return binary_sign(x)
+        return signs_of(x)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:

@@ -28,7 +28,8 @@ class _ClippedLevels(torch.autograd.Function):
         top = 2**bits - 1
         step = clip / top
         # clipped behind the division: whatever its rounding, there are 2^k levels
-        return (x / step).clamp_(0, top).round_().mul_(step)
+        level = (x / step).clamp_(0, top).round_()
+        return level * step if torch.compiler.is_compiling() else level.mul_(step)  # see `binary.signs_of`
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor, None]:

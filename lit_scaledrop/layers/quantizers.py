@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.binary import binary_sign, window
+from lit_scaledrop.layers.binary import binary_sign, signs_of, window
 from lit_scaledrop.shapes import Float
 
 
@@ -162,7 +162,7 @@ class _SoftQuantizer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, c: Tensor, a: Tensor) -> Tensor:
         ctx.save_for_backward(x, c, a)
-        return (c * binary_sign(x)).to(x.dtype)
+        return c * signs_of(x)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
