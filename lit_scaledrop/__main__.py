@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": ("lit_scaledrop.evaluate_command:main", "posterior metrics of a checkpoint on a test set"),
     "assess": ("lit_scaledrop.assess:main", "uncertainty, shift and calibration of a run of Table III"),
     "summary": ("lit_scaledrop.summary:main", "weights, memory, operations and random bits of a network by layer"),
+    "export": ("lit_scaledrop.packed.command:main", "a trained network as a packed file, ONNX or torch.export program"),
     "energy": ("lit_scaledrop.energy_command:main", "energy, time and area of an image on a chip"),
     "cost": ("lit_scaledrop.cost_command:main", "number, area and power of a method's dropout modules"),
     "figure8": ("lit_scaledrop.segmentation_figure:main", "masks and uncertainty of Table V's networks, as pictures"),

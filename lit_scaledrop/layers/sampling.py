@@ -63,8 +63,10 @@ class StochasticLayer(nn.Module):
     def active_draws(self, x: Tensor) -> Tensor | None:
         """Draws for the input ``x``: rows are 1 (all of the batch alike) or ``len(x)``; ``None``: no dropout."""
         if self._planned is not None:
-            if len(self._planned) not in (1, len(x)):
-                raise ValueError(f"the plan holds {len(self._planned)} rows, the input {len(x)}: fold both alike")
+            # shape[0], not len: an exported program leaves the number of rows open
+            rows, own = x.shape[0], self._planned.shape[0]
+            if own != rows and own != 1:
+                raise ValueError(f"the plan holds {own} rows, the input {rows}: fold both alike")
             return self._planned
         if self.training:
             return self.draw(len(x) if self.mask_per == "sample" else 1, device=x.device)
