@@ -10,7 +10,10 @@ COMMANDS = {
     "fit": ("lit_scaledrop.cli:main", "train, evaluate and record one run (LightningCLI)"),
     "validate": ("lit_scaledrop.cli:main", "validation accuracy of a checkpoint (LightningCLI)"),
     "test": ("lit_scaledrop.cli:main", "deterministic test accuracy of a checkpoint (LightningCLI)"),
-    "predict": ("lit_scaledrop.cli:main", "class probabilities of a checkpoint (LightningCLI)"),
+    "predict": (
+        "lit_scaledrop.cli:main",
+        "--images: classes or masks of your own pictures; else of a checkpoint on a test set",
+    ),
     "evaluate": ("lit_scaledrop.evaluate_command:main", "posterior metrics of a checkpoint on a test set"),
     "assess": ("lit_scaledrop.assess:main", "uncertainty, shift and calibration of a run of Table III"),
     "summary": ("lit_scaledrop.summary:main", "weights, memory, operations and random bits of a network by layer"),
@@ -62,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     module, function = COMMANDS[command][0].split(":")
     if command == "predict" and any(word.split("=")[0] == "--images" for word in rest):
-        module, command = "lit_scaledrop.segment_images", "predict --images"
+        module, command = "lit_scaledrop.predict_images", "predict --images"
     try:
         run = getattr(importlib.import_module(module), function)
         return run(argv if command in LIGHTNING else rest)

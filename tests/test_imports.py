@@ -80,9 +80,11 @@ def test_only_the_doors_open_hardware_and_data():
         "datamodules": (
             "arguments.py",
             "assess.py",
+            "classify_images.py",
             "config_files.py",
             "data.py",
             "evaluate_command.py",
+            "packed/command.py",
             "probes/",
             "segment_images.py",
             "training_cli.py",
