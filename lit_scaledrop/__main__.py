@@ -24,6 +24,7 @@ COMMANDS = {
     "sweep": ("lit_scaledrop.sweep:main", "run a W&B sweep file here, without a server"),
     "report": ("lit_scaledrop.report.command:main", "tables and figures from the results"),
     "data": ("lit_scaledrop.data:main", "list, fetch and check the data sets"),
+    "doctor": ("lit_scaledrop.doctor:main", "versions, devices, data and tracking of this machine"),
 }
 LIGHTNING = {"fit", "validate", "test", "predict"}
 

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  so that --data finds its classes by name
-from lit_scaledrop import provenance
+from lit_scaledrop import forecast, provenance
 from lit_scaledrop.arguments import (
     WORDS,
     explain,
@@ -197,6 +197,8 @@ class ScaleDropCLI(LightningCLI):
             self.started, self.commit = datetime.now(UTC), provenance.commit()
             for logger in self.trainer.loggers:
                 logger.log_hyperparams({"id": self.run_id, **self.resolved})
+            if self.trainer.strategy.root_device.type == "cpu" and self.trainer.global_rank == 0:
+                self._forecast()
         path = self.config_init[subcommand]["ckpt_path"]
         if path:
             fit_weights(self.model, read_checkpoint(path)["state_dict"], path)
@@ -207,6 +209,13 @@ class ScaleDropCLI(LightningCLI):
             if self.trainer.interrupted:
                 raise KeyboardInterrupt from stop
             raise
+
+    def _forecast(self) -> None:
+        self.datamodule.setup("fit")
+        fast = bool(self.model.hparams.get("compile_network"))
+        said = forecast.warning(self.model.network, self.datamodule, self.trainer.max_epochs, self.run.profile, fast)
+        if said:
+            print(f"scaledrop: {said}", file=sys.stderr, flush=True)
 
     def predict(self, model: L.LightningModule, datamodule: Any, ckpt_path: str | None = None, **_: Any) -> None:
         """Write the class probabilities of the deterministic network to a CSV file, one row a test image, in order."""

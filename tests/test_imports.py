@@ -83,6 +83,7 @@ def test_only_the_doors_open_hardware_and_data():
             "classify_images.py",
             "config_files.py",
             "data.py",
+            "doctor.py",
             "evaluate_command.py",
             "packed/command.py",
             "probes/",
