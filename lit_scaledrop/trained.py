@@ -45,7 +45,7 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
     images = read_checkpoint(path).get("images")
     if images is None:
         raise CheckpointError(
-            f"{path} does not say how its images were normalized: `scaledrop export --ckpt_path {path} --data NAME "
+            f"{path} does not say how its images were normalized: `scaledrop export --model {path} --data NAME "
             "--out net.packed` makes a file that does"
         )
     return load_trained(path), images

@@ -233,6 +233,12 @@ def test_export_command(place, finished, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "logits of 100 images of noise: the same bits, without dropout and in 3 random passes" in printed
     assert load_packed("net.packed")[1]["images"]["class_names"][0] == "airplane"
+    content = place.joinpath("net.packed").read_bytes()
+    assert main(["export", "--model", "net.packed", "--out", "again.packed"]) == 0  # what is packed stays as it is
+    assert place.joinpath("again.packed").read_bytes() == content
+    capsys.readouterr()
+    assert main(["export", "--model", "lenet5-proposed", "--out", "net.pt2", "--format", "torch-passes"]) == 0
+    assert "logits of 100 images of noise differ by at most 0" in capsys.readouterr().out
     assert main(["export", "--ckpt_path", str(checkpoint), "--out", "net.onnx", "--format", "packed"]) == 1
     assert "--out of packed has to end in .packed, not '.onnx'" in capsys.readouterr().err
 

@@ -2,6 +2,6 @@
 
 from lit_scaledrop.packed.container import Packed, PackedError, read_packed
 from lit_scaledrop.packed.inference import freeze
-from lit_scaledrop.packed.model import load_packed, pack, pack_checkpoint
+from lit_scaledrop.packed.model import load_packed, pack
 
-__all__ = ["Packed", "PackedError", "freeze", "load_packed", "pack", "pack_checkpoint", "read_packed"]
+__all__ = ["Packed", "PackedError", "freeze", "load_packed", "pack", "read_packed"]

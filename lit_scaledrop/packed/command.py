@@ -1,4 +1,4 @@
-"""``scaledrop export --ckpt_path CHECKPOINT --out FILE``: a trained network to take away.
+"""``scaledrop export --model CHECKPOINT --out FILE``: a trained network to take away.
 
 =================  ===================================================================================
 ``--format``       file
@@ -15,6 +15,7 @@ packed file has to give the same bits, a program the same logits up to rounding.
 """
 
 import argparse
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ from torch import Tensor, nn
 
 import datamodules
 from datamodules import DatasetNotFoundError
-from lit_scaledrop.evaluate import load_trained, read_checkpoint
+from lit_scaledrop.evaluate import load_trained
 from lit_scaledrop.layers.sampling import MaskPlan, sampling, stochastic_layers
+from lit_scaledrop.lit_network import LitNetwork
 from lit_scaledrop.methods import lookup
 from lit_scaledrop.packed.inference import freeze
-from lit_scaledrop.packed.model import load_packed, pack_checkpoint
+from lit_scaledrop.packed.model import load_packed, pack
 from lit_scaledrop.packed.program import Deterministic, Passes, export_onnx, export_program, masks_of
 from lit_scaledrop.report.results import read_result
+from lit_scaledrop.trained import open_trained
 
 FORMATS = ("packed", "onnx", "onnx-passes", "torch", "torch-passes")
 SUFFIXES = {"packed": ".packed", "onnx": ".onnx", "torch": ".pt2"}
@@ -45,26 +48,25 @@ class ExportError(RuntimeError):
 def main(argv: list[str]) -> int:
     """Export a network and compare it with the original."""
     arguments = _parser().parse_args(argv)
-    checkpoint, kind = arguments.ckpt_path, arguments.format.partition("-")[0]
-    if arguments.out.suffix != SUFFIXES[kind]:
-        raise ValueError(f"--out of {arguments.format} has to end in {SUFFIXES[kind]}, not {arguments.out.suffix!r}")
-    images = _images(checkpoint, arguments.data)
-    x, what = _real(images["name"], arguments.root, load_trained(checkpoint).hparams["in_channels"])
+    kind = arguments.format.partition("-")[0]
     out: Path = arguments.out
+    if out.suffix != SUFFIXES[kind]:
+        raise ValueError(f"--out of {arguments.format} has to end in {SUFFIXES[kind]}, not {out.suffix!r}")
+    module, images = _open(arguments.model, arguments.data)
+    x, what = _real(images["name"], arguments.root, module.hparams["in_channels"])
     out.parent.mkdir(parents=True, exist_ok=True)
-    if arguments.format == "packed":
+    if kind == "packed":
         about = _origin(arguments.result) if arguments.result else {}
-        size = pack_checkpoint(checkpoint, images, about).write(out)
-        worst = _worst(load_trained(checkpoint).network, load_packed(out)[0].network, x)
+        size = pack(copy.deepcopy(module), images, about).write(out)
+        worst = _worst(module.network, load_packed(out)[0].network, x)
         if worst:
             out.unlink()
             raise ExportError(f"the packed network's logits differ by up to {worst:.3g}; nothing was written")
-        floats = sum(p.numel() for p in load_trained(checkpoint).network.state_dict().values()) * 4
+        floats = 4 * sum(value.numel() for value in module.network.state_dict().values())
         print(f"{out}: {size:,} bytes, {floats / size:.1f} times smaller than in float32 ({floats:,} bytes)")
         print(f"logits of {len(x)} {what}: the same bits, without dropout and in {PASSES} random passes", flush=True)
         return 0
-    network = freeze(load_trained(checkpoint).network)
-    passes = arguments.format.endswith("-passes")
+    network, passes = freeze(module.network), arguments.format.endswith("-passes")
     if kind == "onnx":
         export_onnx(network, x[:2], passes, out)
         run = _onnx_runtime(out)
@@ -78,19 +80,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _images(checkpoint: Path, data: str | None) -> dict[str, Any]:
-    """What a picture goes through before the network sees it."""
-    known = read_checkpoint(checkpoint).get("images")
-    if known is not None:
-        return dict(known)
+def _open(model: str, data: str | None) -> tuple[LitNetwork, dict[str, Any]]:
+    """The module, and what a picture goes through before its network sees it: that of ``data``, if given."""
     if data is None:
-        raise ValueError(
-            f"{checkpoint} does not say which images it was trained on: add --data NAME, e.g. --data cifar10"
-        )
+        return open_trained(model)
     kind = datamodules.DATAMODULES[lookup("data set", data, datamodules.DATAMODULES)]
-    module: Any = kind()
-    names = [*module.class_names]
-    return {"mean": [*module.mean], "std": [*module.std], "class_names": names, "name": module.name}
+    own: Any = kind()
+    names = [*own.class_names]
+    return load_trained(model), {"mean": [*own.mean], "std": [*own.std], "class_names": names, "name": own.name}
 
 
 def _real(name: str, root: str | None, channels: int) -> tuple[Tensor, str]:
@@ -163,7 +160,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "scaledrop export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--ckpt_path", type=Path, required=True, help="Lightning checkpoint of a run")
+    parser.add_argument(
+        "--model", "--ckpt_path", dest="model", required=True, help="checkpoint, packed file, or a model's name"
+    )
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.add_argument("--format", choices=FORMATS, default="packed", help="(default: %(default)s)")
     parser.add_argument("--data", help="data set of the training, for checkpoints that do not name it")

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_scaledrop.evaluate import TASKS, load_trained, read_checkpoint
+from lit_scaledrop.evaluate import TASKS
 from lit_scaledrop.lit_network import LitNetwork
 from lit_scaledrop.packed.container import Packed, PackedError, read_packed
 from lit_scaledrop.packed.inference import as_signs, binary_layers, freeze, plain_signs
-from lit_scaledrop.packed.thresholds import Threshold, foldable, replace, threshold_of
+from lit_scaledrop.packed.thresholds import Threshold, fold, foldable, replace
 
 TRAINING_ONLY = (
     "lambda_scale", "lambda_weight", "label_smoothing", "optimizer", "lr", "momentum", "schedule", "warmup_epochs",
@@ -40,9 +40,9 @@ def pack(
     given = {key: value for key, value in module.hparams.items() if key not in TRAINING_ONLY and value is not None}
     network = freeze(module.network)
     generator = torch.Generator().manual_seed(0)
-    folded = foldable(network, torch.randn(16, int(given["in_channels"]), side, side, generator=generator))
-    for name in folded:
-        replace(network, name, threshold_of(network.get_submodule(name)))  # type: ignore[arg-type]
+    images_of_noise = torch.randn(16, int(given["in_channels"]), side, side, generator=generator)
+    fold(network, foldable(network, images_of_noise))
+    folded = [name for name, part in network.named_modules() if isinstance(part, Threshold)]  # before as well
     layers = binary_layers(network)
     weights = {f"{name}.weight" for name in layers}
     tensors: dict[str, Tensor] = {}
@@ -63,28 +63,6 @@ def pack(
         **(about or {}),
     }
     return Packed(said, tensors, signs)
-
-
-def pack_checkpoint(
-    path: str | Path, images: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None
-) -> Packed:
-    """Pack the network of a checkpoint.
-
-    Args:
-        path: Lightning checkpoint of a run.
-        images: as for :func:`pack`; needed where the checkpoint does not say it, as those of the first runs.
-        about: as for :func:`pack`.
-
-    Raises:
-        CheckpointError: the file is missing or damaged.
-        ValueError: nobody says how images are normalized, or the network cannot be packed.
-    """
-    known = read_checkpoint(path).get("images") or images
-    if known is None:
-        raise ValueError(
-            f"{path} does not say how its images were normalized: name its data set with --dataset, e.g. cifar10"
-        )
-    return pack(load_trained(path), known, about)
 
 
 def load_packed(path: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
