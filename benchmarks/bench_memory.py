@@ -42,7 +42,7 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
         rows.append([params["network"], params["samples"], *(held.get(kind) for kind in kinds), *ratios])
     header = ["network", "T", *(f"{kind}, MB" for kind in kinds), *(f"{kind} of the loop's" for kind in kinds[1:])]
     what = (
-        f"Batch of {options.batch}, width {options.width:g}, fp32, p layer-adaptive, plan of seed 0. The most that tensors "
-        "hold at once beside the network's weights, from torch's allocator; MB of 10^6 bytes."
+        f"Batch of {options.batch}, width {options.width:g}, fp32, p layer-adaptive, plan of seed 0. The most that "
+        "tensors hold at once beside the network's weights, from torch's allocator; MB of 10^6 bytes."
     )
     return f"{what}\n\n{table(header, rows)}"
