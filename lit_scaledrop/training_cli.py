@@ -141,6 +141,7 @@ class ScaleDropCLI(LightningCLI):
                 super().instantiate_classes()
                 if self.subcommand == "fit":
                     self._settle_evaluation(self.model, self.trainer.callbacks)  # type: ignore[attr-defined]
+                require_gpus(self.trainer)
                 if self.model.hparams.get("compile_network"):
                     require_compiler(self.trainer.strategy.root_device)
         except ValueError as error:
@@ -257,6 +258,20 @@ class ScaleDropCLI(LightningCLI):
                 image, _ = self.datamodule.test_set[0]
                 metrics |= callback.finish(self.trainer, network, tuple(image.shape))
         return metrics
+
+
+def require_gpus(trainer: L.Trainer) -> None:
+    """Refuse what several processes have on GPUs only, before the data is loaded.
+
+    Raises:
+        ValueError: for SyncBatchNorm on another device.
+    """
+    asked = getattr(trainer.strategy, "_layer_sync", None) is not None
+    if asked and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
+        raise ValueError(
+            "trainer.sync_batchnorm needs GPUs, other devices have no SyncBatchNorm: leave it out, and BatchNorm takes "
+            "its statistics from each process's share of a batch"
+        )
 
 
 def process_rank() -> int:
