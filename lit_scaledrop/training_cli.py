@@ -45,10 +45,11 @@ from lit_scaledrop.evaluate import (
 )
 from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.identity import run_identity
+from lit_scaledrop.media import log_media
 from lit_scaledrop.modules import LitClassifier, LitSegmenter  # noqa: F401  likewise
 from lit_scaledrop.record import RunRecord, keep_or_write, training_record
 from lit_scaledrop.run import Run, resume_checkpoint
-from lit_scaledrop.tracking import build_loggers, finish_loggers
+from lit_scaledrop.tracking import build_loggers, finish_loggers, log_artifacts, start_loggers
 
 
 class ScaleDropCLI(LightningCLI):
@@ -196,8 +197,7 @@ class ScaleDropCLI(LightningCLI):
         if subcommand == "fit":
             # now, not at the end: the tree may be edited while the run trains
             self.started, self.commit = datetime.now(UTC), provenance.commit()
-            for logger in self.trainer.loggers:
-                logger.log_hyperparams({"id": self.run_id, **self.resolved})
+            start_loggers(self.trainer.loggers, {"id": self.run_id, **self.resolved})
         path = self.config_init[subcommand]["ckpt_path"]
         if path:
             fit_weights(self.model, read_checkpoint(path)["state_dict"], path)
@@ -237,8 +237,9 @@ class ScaleDropCLI(LightningCLI):
         if not path:
             raise CheckpointError("training left no checkpoint: trainer.max_epochs and val_fraction must be above 0")
         model = load_trained(path, compile_network=self.model.hparams["compile_network"])
+        measured = model.test_metrics(evaluation)
         metrics, how = evaluate_network(
-            model.network, normalized_test_set(self.datamodule), evaluation, model.test_metrics(evaluation), device
+            model.network, normalized_test_set(self.datamodule), evaluation, measured, device
         )
         epoch, compiled = read_checkpoint(path)["epoch"], self.model.hparams["compile_network"]
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
@@ -247,8 +248,11 @@ class ScaleDropCLI(LightningCLI):
         energy = self._energy(model.network)
         result = record.result(self.datamodule, training, how, metrics | energy | model.baseline(self.datamodule))
         tested = {f"test/{name}": value for name, value in metrics.items()}
-        keep_or_write(result, self.run)
-        finish_loggers(self.trainer.loggers, tested | energy, self.trainer.global_step)
+        written = keep_or_write(result, self.run)
+        loggers, step = self.trainer.loggers, self.trainer.global_step
+        log_media(loggers, model, measured, self.datamodule, evaluation, step)
+        log_artifacts(loggers, written, Path(path))
+        finish_loggers(loggers, tested | energy, step)
 
     def _energy(self, network: torch.nn.Module) -> dict[str, float]:
         """Energy on the chip, where the callback that counts it is there."""
