@@ -192,6 +192,8 @@ class LitNetwork(L.LightningModule, ABC):
         # a checkpoint of another number of devices has no stream for each of these
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+        if self._trainer is not None:
+            self.on_train_epoch_start()  # which a checkpoint from within an epoch would leave out
 
     def on_train_epoch_start(self) -> None:
         """Give every process but the first a random stream of its own, so that no two examples share their masks.

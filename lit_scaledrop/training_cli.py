@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  so that --data finds its classes by name
@@ -167,6 +168,9 @@ class ScaleDropCLI(LightningCLI):
         """Trainer with our loggers and callbacks beside the user's."""
         config = self.config_init[self.subcommand]["trainer"]
         interactive = sys.stderr.isatty() and sys.stdout.isatty()
+        if not config["plugins"] and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+            # its own requeueing would go on from the middle of an epoch; ours does from the end of one
+            kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
         if self.subcommand == "fit":
             self.checkpoint = RunCheckpoint(
                 self.run_dir / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
