@@ -1,6 +1,7 @@
 """How long a training will take, measured on a few images before it begins."""
 
 import copy
+import sys
 import time
 from typing import Any
 
@@ -58,3 +59,13 @@ def warning(network: nn.Module, data: Any, epochs: int | None, profile: str, fas
         f"this training will take about {how_long} on this CPU: {epochs} epochs of {images:,} images{instead}. "
         "Ctrl-C stops it, and the same command goes on where it stopped"
     )
+
+
+def announce(trainer: Any, model: Any, data: Any, profile: str) -> None:
+    """Print the warning before a training on a CPU; arguments are Lightning's, and the profile of the run."""
+    if trainer.strategy.root_device.type != "cpu" or trainer.global_rank > 0:
+        return
+    data.setup("fit")
+    fast = bool(model.hparams.get("compile_network"))
+    if said := warning(model.network, data, trainer.max_epochs, profile, fast):
+        print(f"scaledrop: {said}", file=sys.stderr, flush=True)
