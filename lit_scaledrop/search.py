@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.hyperband import verdict
 from lit_scaledrop.launch import Point, Runner, visible_gpus
 from lit_scaledrop.report.journal import Journal, JournalError, Trial
 from lit_scaledrop.report.results import is_finished, read_result
-from lit_scaledrop.suggest import EngineError, bands, problems, suggest
+from lit_scaledrop.suggest import EngineError, problems, suggest
 from lit_scaledrop.sweep import Plan, SweepError, build_command, point_paths
 
 _LOOK = 1.0  # seconds between two looks at a training's log
@@ -161,10 +162,10 @@ class _Round:
         if time.monotonic() < self.asked.get(point.name, 0):
             return ""
         self.asked[point.name] = time.monotonic() + _LOOK
-        history = self.history(point)
+        history, others = self.history(point), [trial.history for trial in self.earlier]
         for epochs in range(self.judged.get(point.name, 0) + 1, len(history) + 1):
             self.judged[point.name] = epochs
-            if why := bands(self.search.config, self.earlier, history[:epochs]):
+            if why := verdict(self.search.config, others, history[:epochs]):
                 return why
         return ""
 

@@ -1,4 +1,4 @@
-"""The door to W&B's open-source search engine, the package `sweeps`: what to try next, and whom Hyperband stops.
+"""The door to W&B's open-source search engine, the package `sweeps`: what to try next.
 
 Used as a calculator: it gets the file's method, metric and parameters and what has been tried, and keeps nothing.
 """
@@ -14,7 +14,7 @@ from lit_scaledrop.report.journal import Trial
 
 PACKAGE = "sweeps>=0.2,<0.3"
 """0.3.0 asks for numpy below 2, without need: https://pypi.org/project/sweeps/0.3.0/."""
-_ASKED = ("method", "metric", "parameters", "early_terminate")
+_ASKED = ("method", "metric", "parameters")
 _BOUNDED = (None, "uniform", "int_uniform", "q_uniform", "log_uniform_values", "q_log_uniform_values")
 
 
@@ -37,6 +37,15 @@ def engine() -> Any:
     if not hasattr(package, "next_runs"):  # a folder called sweeps imports as an empty package
         raise EngineError(_missing("it is not installed"))
     return package
+
+
+def is_installed() -> bool:
+    """Whether there is an engine."""
+    try:
+        engine()
+    except EngineError:
+        return False
+    return True
 
 
 def _missing(reason: str) -> str:
@@ -85,27 +94,6 @@ def suggest(config: Mapping[str, Any], trials: Sequence[Trial], seed: int) -> di
     finally:
         np.random.set_state(state)
     return {name: _plain(entry["value"], config["parameters"][name]) for name, entry in run.config.items()}
-
-
-def bands(config: Mapping[str, Any], others: Sequence[Trial], history: Sequence[float]) -> str:
-    """Why Hyperband stops a training with this history now; empty if it does not.
-
-    Args:
-        config: sweep file with `early_terminate`.
-        others: points to compare with, by their histories.
-        history: metric after each epoch so far.
-    """
-    sweeps = engine()
-    name = config["metric"]["name"]
-    runs = [
-        sweeps.SweepRun(name=trial.name, state="finished", sampledHistory=[{name: value} for value in trial.history])
-        for trial in others
-    ]
-    asked = sweeps.SweepRun(name="asked", state="running", sampledHistory=[{name: value} for value in history])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        stopped = sweeps.stop_runs(_asked(config), [*runs, asked])
-    return f"hyperband, {name} {history[-1]:.4f} after epoch {len(history)}" if stopped else ""
 
 
 def _asked(config: Mapping[str, Any]) -> dict[str, Any]:

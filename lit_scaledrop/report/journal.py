@@ -1,7 +1,7 @@
 """What a search has tried: JSON lines beside its results, one when a point is chosen and one when it has ended.
 
-A line is appended under a lock and synced, so several processes may share a journal. Only the last line can be torn by a
-power cut; the next writer takes it away.
+A line is appended under a lock and synced, so several processes may share a journal. A power cut tears the last line at
+most, and the next writer takes it away.
 """
 
 import fcntl
@@ -112,13 +112,14 @@ class Journal:
         trials: dict[int, Trial] = {}
         for place, line in enumerate(content.split(b"\n")[:-1], 1):  # what follows the last newline is torn
             try:
-                trial = Trial(**json.loads(line))
+                fields = json.loads(line)
+                trial = Trial(**{**fields, "history": tuple(fields["history"])})
                 if not 0 <= trial.number <= len(trials):
                     raise ValueError(f"number {trial.number} out of order")
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, KeyError) as error:
                 raise JournalError(
                     f"{self.path}, line {place} is no point of a search ({error}); move the file away to begin anew "
                     "(results that are there are not trained again)"
                 ) from error
-            trials[trial.number] = replace(trial, history=tuple(trial.history))
+            trials[trial.number] = trial
         return [trials[number] for number in sorted(trials)]
