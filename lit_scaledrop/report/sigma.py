@@ -101,11 +101,11 @@ def _line(key: tuple[Any, ...], when: str, sigma: str, runs: list[Result]) -> Ro
     return line
 
 
-def _of(metric: str, factor: float) -> Callable[[dict[str, Any]], float]:
+def _of(metric: str, factor: int) -> Callable[[dict[str, Any]], float]:
     return lambda metrics: factor * metrics[metric]
 
 
-def _of_chips(metric: str, factor: float) -> Callable[[dict[str, Any]], float]:
+def _of_chips(metric: str, factor: int) -> Callable[[dict[str, Any]], float]:
     return lambda metrics: factor * sum(metrics[f"chip/{number}/{metric}"] for number in range(1, CHIPS + 1)) / CHIPS
 
 
