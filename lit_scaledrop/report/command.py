@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lit_scaledrop.report.figures import FIGURES, pictures
+from lit_scaledrop.report.journal import JournalError, trials_in
 from lit_scaledrop.report.layout import Report
 from lit_scaledrop.report.rendering import csv, markdown, show
 from lit_scaledrop.report.results import load_results, write_atomic
@@ -47,13 +48,14 @@ def main(argv: list[str]) -> int:
         if args.name in FIGURES:
             written = pictures(args.name, results, stem)
         elif args.name not in TABLES:
-            written = _table(sweep_report(args.name, results), stem, args.format)
-            written += sweep_pictures(args.name, results, stem) if find_spec("matplotlib") else []
+            trials = trials_in(stem)
+            written = _table(sweep_report(args.name, results, trials), stem, args.format)
+            written += sweep_pictures(args.name, results, stem, trials) if find_spec("matplotlib") else []
         else:
             written = _table(build(args.name, results), stem, args.format)
             drawn = [name for name, figure in FIGURES.items() if figure.study == args.name and find_spec("matplotlib")]
             written += [path for name in drawn for path in pictures(name, results, stem.with_name(name))]
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, JournalError) as error:
         print(f"scaledrop report: {error}", file=sys.stderr)
         return 1
     print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)

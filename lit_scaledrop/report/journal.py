@@ -49,6 +49,15 @@ class Trial:
         return f"try-{self.number:03d}"
 
 
+def trials_in(folder: Path) -> list[Trial]:
+    """What all searches of a folder of results have tried.
+
+    Raises:
+        JournalError: one of the journals is none.
+    """
+    return [trial for path in sorted(folder.glob("search-*.jsonl")) for trial in Journal(path).trials()]
+
+
 class Journal:
     """The journal in one file.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lit_scaledrop.report.drawing import INK, label_ends, panels
-from lit_scaledrop.report.swept import CLASSES, QUANTITIES, label, show_value
+from lit_scaledrop.report.swept import CLASSES, LOGARITHMIC, QUANTITIES, label, show_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COLOURS = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "v"), ("#E69F00", "D"), ("#56B4E9", "P"))
 """Of the lines, in order."""
-_WIDE = 30
+_WIDE = 100
 """From this ratio of the largest to the smallest value on, an axis is logarithmic."""
 
 
@@ -92,7 +92,7 @@ def draw_responses(frame: pd.DataFrame, names: Sequence[str], title: str) -> "Fi
                 ends.append((float(x[-1]), float(line.rows[quantity].iloc[-1]), line.name, colour))
         panel.set_title(heading)
         panel.set_xlabel(label(along)[:1].upper() + label(along)[1:])
-        _scale(panel, values if numeric else words, numeric)
+        _scale(panel, values if numeric else words, numeric, along)
         if panel is axes[0][-1] and ends:
             label_ends(panel, [(panel.get_xlim()[1], y, name, colour) for _, y, name, colour in ends])
     return figure
@@ -111,21 +111,33 @@ def _draw_line(
             panel.plot(x[place], y[place], marker="o", markersize=11, fillstyle="none", color=INK, markeredgewidth=1.3)
 
 
-def _scale(panel: "Axes", values: list[Any], numeric: bool) -> None:
+def _scale(panel: "Axes", values: list[Any], numeric: bool, name: str) -> None:
     if not numeric:
         panel.set_xticks(range(len(values)), values)
         panel.set_xlim(-0.5, len(values) - 0.5)
         panel.grid(axis="x", visible=False)
-    elif is_wide(values):
-        panel.set_xscale("log")
+    elif is_wide(values, name):
+        log_axis(panel)
     else:
         panel.set_xlim(left=min(0, *values))
 
 
-def is_wide(values: Sequence[float]) -> bool:
-    """Whether numbers are so far apart that they belong on a logarithmic axis.
+def log_axis(panel: "Axes") -> None:
+    """Make the x axis logarithmic, with more ticks than powers of ten where it spans few of them."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    if high / low < _WIDE:
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3)))
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def is_wide(values: Sequence[float], name: str = "") -> bool:
+    """Whether numbers belong on a logarithmic axis: they are far apart, or the setting `name` is of that kind.
 
     >>> is_wide([1e-4, 1e-2]), is_wide([0.1, 0.5]), is_wide([0, 1e3])
     (True, False, False)
     """
-    return min(values) > 0 and max(values) / min(values) >= _WIDE
+    return min(values) > 0 and (name in LOGARITHMIC or max(values) / min(values) >= _WIDE)

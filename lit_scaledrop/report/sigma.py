@@ -165,7 +165,7 @@ def draw_sigma(frame: pd.DataFrame) -> "Figure":
                     ends.append((float(shown.x.iloc[-1]), float(shown.y.iloc[-1]), name, colour))
             panel.set_title(title)
             panel.set_xlabel("Standard deviation sigma of p")
-            panel.set_xlim(left=0)
+            panel.set_xlim(left=-0.03 * panel.get_xlim()[1])
             if panel is row[-1]:
                 label_ends(panel, [(panel.get_xlim()[1], y, name, colour) for _, y, name, colour in ends])
         name_row(row[0], f"{topology}, {method}")

@@ -23,6 +23,8 @@ PARAMETERS = {
 """Name of a swept setting for people; others are called as on the command line."""
 CLASSES = {"model.p": ("small layers", "middle layers", "large layers")}
 """What the numbers of a list-valued setting are of."""
+LOGARITHMIC = ("model.lr", "model.lambda_scale", "model.lambda_weight")
+"""Settings whose axis is logarithmic whatever their values."""
 QUANTITIES = {
     "validation": ("Validation accuracy (%)", 100),
     "accuracy": ("Test accuracy (%)", 100),
@@ -110,7 +112,7 @@ def sweep_table(title: str, results: Sequence[Result]) -> Report:
             "Mean ± sample standard deviation over n seeds. Best: by the validation split; test images choose nothing."
         )
         sections.append(
-            Section(epochs_heading(group[0]), frame, _columns(names, data_name(group[0])), caption(group, about))
+            Section(epochs_heading(group[0]), frame, _columns(frame, names, data_name(group[0])), caption(group, about))
         )
         head = frame.assign(**identity(group[0]))
         frames.append(head.rename(columns={name: name.partition(".")[2] for name in names}))
@@ -141,11 +143,12 @@ def label(name: str) -> str:
     return PARAMETERS.get(name, name.partition(".")[2])
 
 
-def _columns(names: Sequence[str], data: str) -> dict[str, Column]:
+def _columns(frame: pd.DataFrame, names: Sequence[str], data: str) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for name in names:
         of = f" ({', '.join(word.partition(' ')[0] for word in CLASSES[name])})" if name in CLASSES else ""
-        columns[name] = Column(label(name) + of, lambda row, name=name: show_value(row[name]), left=True)  # type: ignore[misc]
+        has_lists = frame[name].map(lambda value: isinstance(value, list)).any()
+        columns[name] = _setting(name, label(name) + (of if has_lists else ""))
     return columns | {
         "validation": mean_column("validation", "validation accuracy (%)"),
         "best": Column("best", lambda row: "best" if row["best"] else "", left=True),
@@ -156,6 +159,10 @@ def _columns(names: Sequence[str], data: str) -> dict[str, Column]:
         "n": number("n", "n", ".0f"),
         "seeds": text("seeds"),
     }
+
+
+def _setting(name: str, header: str) -> Column:
+    return Column(header, lambda row: show_value(row[name]), left=True)
 
 
 def _validation(runs: Sequence[Result]) -> tuple[float, float]:
