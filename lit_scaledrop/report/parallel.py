@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lit_scaledrop.report.drawing import FAINT, INK, RIVAL, panels
-from lit_scaledrop.report.responses import is_wide, log_axis
+from lit_scaledrop.report.responses import are_numbers, is_wide, log_axis
 from lit_scaledrop.report.swept import label, show_value
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _axis(panel: "Axes", place: int, values: list[Any], name: str) -> None:
 
 def _positions(values: list[Any]) -> tuple[list[float], list[str]]:
     """Numbers as they are; of anything else its places in order, with the words there."""
-    if all(isinstance(value, int | float) for value in values):
+    if are_numbers(values):
         return [float(value) for value in values], []
     words = list(dict.fromkeys(map(show_value, values)))
     return [float(words.index(show_value(value))) for value in values], words

@@ -43,14 +43,15 @@ def lines(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[Line]:
         yield Line("", list(frame[names[0]]), frame)
     else:
         along, other = along_and_other(frame, names)
-        for value in frame[other].drop_duplicates():
-            chosen = frame[frame[other] == value]
-            yield Line(show_value(value), list(chosen[along]), chosen)
+        words = frame[other].map(show_value)  # a value may be a list or nothing, which compare badly
+        for word in words.drop_duplicates():
+            chosen = frame[words == word]
+            yield Line(word, list(chosen[along]), chosen)
 
 
 def along_and_other(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, str]:
     """Which of two settings lies along the axis, and which one the lines are of."""
-    first, second = sorted(names, key=lambda name: -frame[name].nunique())
+    first, second = sorted(names, key=lambda name: -frame[name].map(show_value).nunique())
     return first, second
 
 
@@ -79,7 +80,7 @@ def draw_responses(frame: pd.DataFrame, names: Sequence[str], title: str) -> "Fi
     figure, axes = panels(1, len(shown), 2.9, 3.1, title)
     along = names[0] if len(names) == 1 else along_and_other(frame, names)[0]
     values = [value for line in drawn for value in line.x]
-    numeric = all(isinstance(value, int | float) for value in values)
+    numeric = are_numbers(values)
     words = list(dict.fromkeys(map(show_value, values)))
     for panel, (quantity, (heading, _)) in zip(axes[0], shown.items(), strict=True):
         ends = []
@@ -122,6 +123,15 @@ def _scale(panel: "Axes", values: list[Any], numeric: bool, name: str) -> None:
         panel.set_xlim(left=min(0, *values))
 
 
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether values have places on an axis; the others stand there in order.
+
+    >>> are_numbers([1, 0.5]), are_numbers([True, False]), are_numbers([0.1, float("nan")])
+    (True, False, False)
+    """
+    return all(isinstance(value, int | float) and value == value and not isinstance(value, bool) for value in values)
+
+
 def log_axis(panel: "Axes") -> None:
     """Make the x axis logarithmic, with more ticks than powers of ten where it spans few of them."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -137,7 +147,7 @@ def log_axis(panel: "Axes") -> None:
 def is_wide(values: Sequence[float], name: str = "") -> bool:
     """Whether numbers belong on a logarithmic axis: they are far apart, or the setting `name` is of that kind.
 
-    >>> is_wide([1e-4, 1e-2]), is_wide([0.1, 0.5]), is_wide([0, 1e3])
+    >>> is_wide([1e-5, 1e-2]), is_wide([0.1, 0.5]), is_wide([0, 1e3])
     (True, False, False)
     """
     return min(values) > 0 and (name in LOGARITHMIC or max(values) / min(values) >= _WIDE)

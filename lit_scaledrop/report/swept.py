@@ -127,7 +127,7 @@ def show_value(value: Any) -> str:
     >>> show_value([0.1, 0.2, 0.5]), show_value(None), show_value(0.00012345), show_value("before_norm")
     ('0.1, 0.2, 0.5', 'default', '0.000123', 'before norm')
     """
-    if value is None:
+    if value is None or value != value:  # a data frame turns None into NaN
         return "default"
     if isinstance(value, list):
         return ", ".join(map(show_value, value))

@@ -2,12 +2,15 @@
 
 import io
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from lit_scaledrop import sweep
 from lit_scaledrop.report.command import main
+from lit_scaledrop.report.journal import Journal, Trial
 from lit_scaledrop.report.rendering import csv, markdown
 from lit_scaledrop.report.responses import lines
 from lit_scaledrop.report.results import write_result
@@ -239,6 +242,52 @@ def test_what_was_not_trained_is_refused(make):
     del made.training["val_acc"]
     with pytest.raises(ValueError, match="no validation accuracy"):
         sweep_report("x", [made])
+
+
+def test_what_a_search_stopped_is_named_and_drawn(studies, tmp_path, capsys):
+    results = studies["search-proposed"]
+    for run in results:
+        write_result(run, tmp_path)
+    values = {"model.p": 0.2, "model.lr": 0.1, "model.lambda_scale": 0.5, "model.lambda_weight": 1e-5}
+    journal = Journal(tmp_path / "cpu" / "search-proposed" / "search-0.jsonl")
+    for number, (state, why) in enumerate(
+        [("finished", ""), ("stopped", "hyperband, val/acc 0.4"), ("failed", "it broke")]
+    ):
+        trial = journal.choose(number, lambda trials: Trial(len(trials), values, ""))
+        journal.end(trial, state, value=0.4, why=why)
+    assert main(["search-proposed", "--results", str(tmp_path), "--profile", "cpu", "--format", "markdown"]) == 0
+    out = capsys.readouterr().out
+    assert "- try-001 stopped, hyperband, val/acc 0.4 (model.p 0.2, model.lr 0.1," in out
+    assert "- try-002 failed, it broke" in out
+    assert "try-000" not in out
+    if find_spec("matplotlib"):
+        picture = (tmp_path / "cpu" / "search-proposed-parallel.png").read_bytes()
+        sweep_pictures("search-proposed", results, tmp_path / "without")
+        assert picture != (tmp_path / "without-parallel.png").read_bytes()
+    journal.path.write_text("no journal\n")
+    assert main(["search-proposed", "--results", str(tmp_path), "--profile", "cpu"]) == 1
+    assert "move the file away" in capsys.readouterr().err
+
+
+def test_a_sweep_ends_with_its_table(trained, tmp_path, capsys):
+    for number, name in enumerate(("ablation-dropout-rate", "table3"), 1):
+        write_result(trained(number, 0.5, study=name, p=0.1), tmp_path)
+        sweep._report(tmp_path / "cpu" / name)
+    out = capsys.readouterr().out
+    assert "Drop probability, for all layers" in out
+    assert "Table III" not in out  # which `make` prints
+    assert (tmp_path / "cpu" / "ablation-dropout-rate.md").exists()
+
+
+def test_settings_without_an_order_stand_side_by_side(trained, tmp_path):
+    """Lists, words and nothing beside another setting."""
+    points = [(p, value) for p in (None, 0.1, [0.1, 0.2, 0.5]) for value in ("unitary", None)]
+    results = [trained(number, 0.5, p=p, drop_value=value) for number, (p, value) in enumerate(points, 1)]
+    frame = sweep_report("x", results).sections[0].frame
+    found = {line.name: len(line.x) for line in lines(frame, ["model.p", "model.drop_value"])}
+    assert found == {"default": 3, "unitary": 3}
+    if find_spec("matplotlib"):
+        assert len(sweep_pictures("x", results, tmp_path / "x")) == 2
 
 
 def test_command_shows_any_folder_of_trainings(trained, tmp_path, capsys):
