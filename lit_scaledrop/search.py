@@ -66,7 +66,8 @@ class Search:
     @property
     def id(self) -> str:
         """Eight hexadecimal digits: what makes it another search; not the number of points."""
-        what = [{name: self.config.get(name) for name in _SCIENCE}, list(self.extra), self.env["PROFILE"], self.seed]
+        flags = [flag for flag in self.extra if not flag.startswith("--run.")]  # where it lies, not what it is
+        what = [{name: self.config.get(name) for name in _SCIENCE}, flags, self.env["PROFILE"], self.seed]
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
     def point(self, trial: Trial) -> Point:

@@ -274,6 +274,8 @@ def test_a_search_runs_goes_on_and_repeats(here, capfd, jobs):
     assert run("--runs", "6", "--jobs", jobs, method="bayes") == 0  # the same points: all results are there
     assert [trial.values for trial in journal().trials()] == whole
     assert not Path("started").exists()
+    assert run("--runs", "6", "--jobs", jobs, "--", "--run.runs=runs", method="bayes") == 0  # the same search
+    assert len(list(Path("results/quick/s").glob("search-*.jsonl"))) == 1
     assert run("--runs", "1", "--search-seed", "1", method="bayes") == 0
     assert len(list(Path("results/quick/s").glob("search-*.jsonl"))) == 2
 

@@ -68,9 +68,8 @@ def test_one_point_runs(path, tmp_path, monkeypatch, capfd):
     config = sweep.load_sweep(path)
     words = [str(path), "--profile", "quick"]
     if config["method"] == "grid":
-        names = [
-            point.name for point in sweep.plan_points(config, {"PROFILE": "quick"}, None, SHORT[command_of(config)])
-        ]
+        named = sweep.plan_points(config, {"PROFILE": "quick"}, None, [], lambda flags: Path("r/p", "-".join(flags)))
+        names = [point.name for point in named]
         words += ["--only", next((name for name in names if name.startswith("resnet20-proposed")), names[0])]
     else:
         needs_engine()
