@@ -163,6 +163,9 @@ def draw_sigma(frame: pd.DataFrame) -> "Figure":
                     )  # fmt: skip
                     name = WHEN[when] + (f", {CHIPS} chips" if prefix else "")
                     ends.append((float(shown.x.iloc[-1]), float(shown.y.iloc[-1]), name, colour))
+            if title.endswith("(%)"):
+                low, high = panel.get_ylim()
+                panel.set_ylim(max(low, -2), min(high, 102))
             panel.set_title(title)
             panel.set_xlabel("Standard deviation sigma of p")
             panel.set_xlim(left=-0.03 * panel.get_xlim()[1])
