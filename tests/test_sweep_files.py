@@ -18,8 +18,8 @@ SHORT = {
 SHORT["assess"] = [*SHORT["fit"], "--limit=8"]
 
 
-def command_of(config) -> str:
-    return next(word for word in config["command"] if word in sweep.PLANS)
+def command_of(path) -> str:
+    return next(word for word in sweep.load_sweep(path)["command"] if word in sweep.PLANS)
 
 
 def needs_engine():
@@ -65,17 +65,17 @@ def test_one_point_runs(path, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("DATA", raising=False)
-    config = sweep.load_sweep(path)
-    words = [str(path), "--profile", "quick"]
+    config, short = sweep.load_sweep(path), SHORT[command_of(path)]
     if config["method"] == "grid":
         named = sweep.plan_points(config, {"PROFILE": "quick"}, None, [], lambda flags: Path("r/p", "-".join(flags)))
         names = [point.name for point in named]
-        words += ["--only", next((name for name in names if name.startswith("resnet20-proposed")), names[0])]
+        name = next((name for name in names if name.startswith("resnet20-proposed")), names[0])
+        chosen = ["--only", name]
+        (point,) = sweep.plan_points(config, {"PROFILE": "quick"}, None, short, None, [name])
+        results = [point.result]
     else:
         needs_engine()
-        words += ["--runs", "1"]
-    assert sweep.main([*words, "--", *SHORT[command_of(config)]]) == 0, capfd.readouterr().out
-    (result,) = [file for file in Path("results/quick").glob("*/*.json") if file.parent.name != "table3"] or list(
-        Path("results/quick/table3").glob("*.json")
-    )
+        chosen, results = ["--runs", "1"], []
+    assert sweep.main([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
+    (result,) = results or Path("results/quick").glob("*/*.json")
     assert read_result(result).metrics

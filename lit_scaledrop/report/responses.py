@@ -117,7 +117,7 @@ def _scale(panel: "Axes", values: list[Any], numeric: bool, name: str) -> None:
         panel.set_xticks(range(len(values)), values)
         panel.set_xlim(-0.5, len(values) - 0.5)
         panel.grid(axis="x", visible=False)
-    elif is_wide(values, name):
+    elif is_wide([float(value) for value in values], name):
         log_axis(panel)
     else:
         panel.set_xlim(left=min(0, *values))
@@ -147,7 +147,7 @@ def log_axis(panel: "Axes") -> None:
 def is_wide(values: Sequence[float], name: str = "") -> bool:
     """Whether numbers belong on a logarithmic axis: they are far apart, or the setting `name` is of that kind.
 
-    >>> is_wide([1e-5, 1e-2]), is_wide([0.1, 0.5]), is_wide([0, 1e3])
+    >>> is_wide([1e-5, 1e-2]), is_wide([0.1, 0.5]), is_wide([0.0, 1e3])
     (True, False, False)
     """
     return min(values) > 0 and (name in LOGARITHMIC or max(values) / min(values) >= _WIDE)
