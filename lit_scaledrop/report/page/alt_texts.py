@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from lit_scaledrop.report.energies import ADC, ADCS, TREATMENTS, readable
+from lit_scaledrop.report.energies import ADC, ADCS, TREATMENTS, component_name, readable
 from lit_scaledrop.report.figures import FIGURES
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.contents import Shown
@@ -45,12 +45,14 @@ def _runs(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]
 
 
 def _ends(run: pd.DataFrame, along: str, unit: str) -> Iterator[str]:
-    """Each metric at the first and the last value of what lies along the axis."""
+    """Each metric at the first and the last place along the axis, and where it is farthest from the first."""
     for metric, (name, factor, of) in _METRICS.items():
         line = run[run.metric == metric].sort_values(along)
         if len(line):
-            first, last = (f"{factor * value:.3g}{of}" for value in (line["mean"].iloc[0], line["mean"].iloc[-1]))
-            yield f"{name} {first} at {line[along].iloc[0]:g}, {last} at {line[along].iloc[-1]:g}{unit}"
+            values, places = list(factor * line["mean"]), list(line[along])
+            farthest = max(range(len(values)), key=lambda place: abs(values[place] - values[0]))
+            points = sorted({0, farthest, len(values) - 1})
+            yield f"{name} {', '.join(f'{values[place]:.3g}{of} at {places[place]:g}' for place in points)}{unit}"
 
 
 def _noise(run: pd.DataFrame) -> Iterator[str]:
@@ -74,32 +76,32 @@ def _posterior(run: pd.DataFrame) -> Iterator[str]:
 def _threshold(run: pd.DataFrame) -> Iterator[str]:
     rule = run[(run["quantile"] == 0.1) & (run.threshold == 0.95) & (run.metric == "rate")]
     for row in rule.itertuples():
-        name = "test images" if row.part == "clean" else str(row.part).replace("_", " ")
+        name = "test images" if row.part == "clean" else str(row.part).replace("_", " + ")
         yield f"the paper's rule calls {100 * float(str(row.mean)):.3g} % of {name} OOD"
 
 
 def _reliability(run: pd.DataFrame) -> Iterator[str]:
     wide = run[run.bin >= 0].pivot(index="bin", columns="metric", values="mean").dropna()
     over = 100 * (wide.share * (wide.confidence - wide.accuracy)).sum()
-    worst = (wide.accuracy - wide.confidence).abs().idxmax()
     yield f"mean confidence is {abs(over):.1f} points {'above' if over > 0 else 'below'} mean accuracy"
-    pair = wide.loc[worst]
+    wide = wide[wide.share >= 0.01].assign(gap=lambda frame: (frame.accuracy - frame.confidence).abs())
+    pair = wide.sort_values("gap").iloc[-1]
     yield f"farthest from the diagonal, accuracy {pair.accuracy:.0%} at confidence {pair.confidence:.0%}"
 
 
 def _energy(run: pd.DataFrame) -> Iterator[str]:
-    totals = run[run.component == "total"].set_index(["real_layers", "adc"])["mean"]
+    totals = run[run.component == "total"]
     for real, name in TREATMENTS.items():
-        band = totals[real]
+        band = totals[totals.real_layers == real].set_index("adc")["mean"]
         parts = run[(run.real_layers == real) & (run.adc == ADC) & (run.component != "total")].set_index("component")
         largest = parts["mean"].idxmax()
         yield (
             f"first and last layer {name}: {readable(band[ADC])} with {ADCS[ADC]}'s converters, the largest part "
-            f"{largest.replace('_', ' ')} with {readable(parts['mean'].max())}; over the models of the converters "
+            f"{component_name(str(largest))} with {readable(parts['mean'].max())}; over the models of the converters "
             f"{readable(band.min())} to {readable(band.max())}"
         )
-    if ("", "paper") in totals.index:
-        yield f"the paper's energy, dashed, is {readable(totals['', 'paper'])}"
+    for energy in totals[totals.adc == "paper"]["mean"]:
+        yield f"the paper's energy, dashed, is {readable(energy)}"
 
 
 def _chips(run: pd.DataFrame) -> Iterator[str]:
@@ -107,12 +109,8 @@ def _chips(run: pd.DataFrame) -> Iterator[str]:
     for effect, line in accuracy.groupby("effect", sort=False):
         ends = line.sort_values("mean", ascending=False)
         best, worst = 100 * ends["mean"].iloc[0], 100 * ends["mean"].iloc[-1]
-        levels = f" ({ends.level.iloc[0]:g} to {ends.level.iloc[-1]:g})" if len(line) > 1 else ""
-        yield (
-            f"{effect}{levels}: accuracy {best:.1f} to {worst:.1f} %"
-            if len(line) > 1
-            else (f"{effect}: accuracy {best:.1f} %")
-        )
+        levels = f" from {ends.level.iloc[0]:g} to {ends.level.iloc[-1]:g}" if len(line) > 1 else ""
+        yield f"{effect}{levels}: accuracy {best:.1f} %" + (f" to {worst:.1f} %" if levels else "")
 
 
 _TEXTS: dict[str, tuple[str, Callable[[pd.DataFrame], Iterator[str]]]] = {

@@ -66,7 +66,7 @@ def _document(found: _Profiles, panels: Panels) -> str:
 <div><h1>Scale-Dropout: results</h1>
 <p>Every table and figure that has results, beside the numbers of <a href="{_PAPER}">the paper</a>.
 The button in a row says how its numbers were made. Grey rows are the paper's, not measured here.</p></div>
-<button type="button" id="theme" aria-pressed="false" hidden>Dark</button>
+<button type="button" id="theme" hidden>Dark colours</button>
 </header>
 <aside>
 {_filters(found)}

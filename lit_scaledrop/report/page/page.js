@@ -14,7 +14,7 @@ const remembered = (value) => {
   }
 };
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
-const label = () => theme.setAttribute("aria-pressed", String(isDark()));
+const label = () => { theme.textContent = isDark() ? "Light colours" : "Dark colours"; };
 if (["light", "dark"].includes(remembered())) root.dataset.theme = remembered();
 theme.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
