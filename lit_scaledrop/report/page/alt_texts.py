@@ -18,6 +18,16 @@ _METRICS = {
     "uniform/ood/rate": ("uniform noise called OOD", 100, " %"),
     "uniform/ood/auroc/predictive_entropy": ("AUROC of uniform noise", 100, " %"),
 }
+TITLES = {
+    "figure5": "one test image under growing noise",
+    "figure6": "rotated test images",
+    "figure7": "number of passes T",
+    "posterior": "class outputs over the passes",
+    "threshold": "quantile and threshold of the OOD rule",
+    "reliability": "accuracy by confidence",
+    "hardware": "networks on crossbars that are not ideal",
+}
+"""What a figure with results of its own is about, for its heading."""
 
 
 def alt_text(shown: Shown) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Row, Section
-from lit_scaledrop.report.page.alt_texts import alt_text
+from lit_scaledrop.report.page.alt_texts import TITLES, alt_text
 from lit_scaledrop.report.page.contents import Shown, Study
 from lit_scaledrop.report.page.markup import escape, sentence, slug, tag
 from lit_scaledrop.report.page.provenance import Panels
@@ -16,25 +16,30 @@ from lit_scaledrop.report.results import Result
 
 _LONG = 24
 """Letters from which on a column's header gets room for more than one word a line."""
+_NAMES = 3
+"""Columns that may stand in the header of a row."""
 _WIDE = 2.4
 """Width over height from which on a picture may not become as narrow as others."""
 
 
 def article(study: Study, id: str, panels: Panels) -> str:
     """A study: its title, what could not be shown, its tables with notes, its pictures."""
-    parts = [tag("h3", escape(title(study)))]
+    parts = [tag("h3", escape(title(study)), id=f"{id}-title")]
     if study.problems:
         items = "".join(tag("li", sentence(problem)) for problem in study.problems)
         parts.append(f'<div class="problems" role="note"><p>Not shown</p><ul>{items}</ul></div>')
     if study.report:
         parts += _tables(study.report, study.results, id, panels)
-    parts += [_picture(shown, slug(id, shown.name), panels) for shown in study.pictures]
+    alone = study.report is None and len(study.pictures) == 1
+    parts += [_picture(shown, id if alone else slug(id, shown.name), panels, alone) for shown in study.pictures]
     return tag("article", "\n".join(parts), id=id)
 
 
 def title(study: Study) -> str:
     """What a study is called in headings."""
-    return study.report.title if study.report else readable(study.name)
+    if study.report:
+        return study.report.title
+    return f"{readable(study.name)}: {TITLES[study.name]}" if study.name in TITLES else readable(study.name)
 
 
 def readable(name: str) -> str:
@@ -75,18 +80,18 @@ def _page_of(id: str) -> str:
 
 
 def _table(section: Section, id: str, by_id: dict[str, Result], sources: dict[str, int], panels: Panels) -> str:
-    leading = _leading(section.columns)
+    leading = _leading(section)
     names = [name for name in section.columns if name not in leading]
     by_row = RESULT_IDS in section.frame
     headers = [tag("th", escape(", ".join(section.columns[name].header for name in leading)), scope="col")]
-    headers += [tag("th", "runs", scope="col", class_="left")] if by_row else []
+    headers += [tag("th", "runs", scope="col", class_="left made")] if by_row else []
     headers += [_header(section.columns[name]) for name in names]
     rows = []
     for row in section.frame.to_dict("records"):
         runs = [by_id[run] for run in str(row[RESULT_IDS]).split() if run in by_id] if by_row else []
         cells = [_row_header(section.columns, leading, row)]
         of = ", ".join(section.columns[name].cell(row) for name in leading)
-        cells += [tag("td", panels.button(runs, of) if runs else "", class_="left")] if by_row else []
+        cells += [tag("td", panels.button(runs, of) if runs else "", class_="left made")] if by_row else []
         cells += [_cell(section.columns[name], row, _page_of(id), sources) for name in names]
         about = {"data_topology": _or_none(row.get("topology")), "data_method": _or_none(row.get("method"))}
         measured = None if not by_row else "yes" if runs else "no"
@@ -103,16 +108,23 @@ def _table(section: Section, id: str, by_id: dict[str, Result], sources: dict[st
     )
 
 
-def _leading(columns: dict[str, Column]) -> list[str]:
-    """Columns that name a row: the first, and after the topology the next one of text."""
-    names = list(columns)
-    return names[:2] if names[0] == "topology" and columns[names[1]].left else names[:1]
+def _leading(section: Section) -> list[str]:
+    """Columns that name a row: the first, the one after a topology, and further ones of text until no two are alike."""
+    columns, records = section.columns, section.frame.to_dict("records")
+    leading: list[str] = []
+    for name in list(columns)[:_NAMES]:
+        alike = len({tuple(columns[one].cell(row) for one in leading) for row in records}) < len(records)
+        if leading and not (columns[name].left and (alike or leading == ["topology"])):
+            break
+        leading.append(name)
+    return leading
 
 
 def _header(column: Column) -> str:
     words = ["left"] if column.left else []
     words += ["long"] if len(column.header) >= _LONG else []
-    return tag("th", escape(column.header), scope="col", class_=" ".join(words) or None)
+    header = column.header.replace(", %)", ",\N{NO-BREAK SPACE}%)")
+    return tag("th", escape(header), scope="col", class_=" ".join(words) or None)
 
 
 def _row_header(columns: dict[str, Column], leading: list[str], row: Row) -> str:
@@ -135,7 +147,8 @@ def _or_none(value: Any) -> str | None:
     return None if value is None or pd.isna(value) else str(value)
 
 
-def _picture(shown: Shown, id: str, panels: Panels) -> str:
+def _picture(shown: Shown, id: str, panels: Panels, alone: bool) -> str:
+    """A picture, under a heading of its own unless it stands alone in its article."""
     kind = {"svg": "image/svg+xml", "png": "image/png"}[shown.form]
     data = base64.b64encode(shown.image).decode()
     image = (
@@ -150,9 +163,10 @@ def _picture(shown: Shown, id: str, panels: Panels) -> str:
     caption += tag("p", files + "Made from " + panels.button(shown.runs, readable(shown.name)))
     topologies = dict.fromkeys(TOPOLOGIES.get(run.network, run.network) for run in shown.runs)
     methods = dict.fromkeys(run.label for run in shown.runs)
+    heading = "" if alone else tag("h4", escape(readable(shown.name)), id=f"{id}-title")
     return tag(
         "figure",
-        tag("h4", escape(readable(shown.name)), id=f"{id}-title") + box + tag("figcaption", caption),
+        heading + box + tag("figcaption", caption),
         data_topology="|".join(topologies),
         data_method="|".join(methods),
     )
