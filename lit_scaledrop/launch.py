@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,6 +75,8 @@ class _Child:
     slot: int
     shown: int  # bytes of the log that have been echoed
     started: float = field(default_factory=time.monotonic)
+    stopping: str = ""  # why it was asked to stop
+    deadline: float = float("inf")  # when it is killed if it does not
 
 
 class Runner:
@@ -89,6 +91,7 @@ class Runner:
         env: environment of the children.
         gpus: GPUs that the jobs take turns in; with fewer than two, nothing is set.
         grace: signals that stop a child, each with the seconds it has to obey.
+        stop: asked again and again why a running point should stop; empty: it goes on.
     """
 
     def __init__(
@@ -98,12 +101,14 @@ class Runner:
         env: Mapping[str, str],
         gpus: Sequence[str] = (),
         grace: Sequence[tuple[int, float]] = ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 5)),
+        stop: Callable[[Point], str] | None = None,
     ) -> None:
         from rich.progress import Progress
 
         self.points, self.jobs, self.env, self.gpus, self.grace = list(points), jobs, env, gpus, grace
         self.children: list[_Child] = []
         self.failures: list[tuple[Point, str]] = []
+        self.stop, self.stopped = stop or (lambda _: ""), list[tuple[Point, str]]()
         self.done = self.skipped = 0
         terminal = sys.stdout.isatty()
         self.streams = jobs == 1 and terminal
@@ -130,6 +135,7 @@ class Runner:
         for point, reason in self.failures:
             self._explain(point, reason)
         counts = f"{self.done} done, {self.skipped} skipped, {len(self.failures)} failed"
+        counts += f", {len(self.stopped)} stopped early" if self.stopped else ""
         print(f"{len(self.points)} points: {counts}, {time.monotonic() - start:.1f} s", flush=True)
         return 1 if self.failures else 0
 
@@ -159,15 +165,30 @@ class Runner:
         if self.jobs == 1 and not self.streams:
             self._echo(child)
         if code is None:
+            self._stop_early(child)
             return
         self.children.remove(child)
         reason = _reason(code, child.point.result)
+        if reason and child.stopping:
+            self.stopped.append((child.point, child.stopping))
+            self._say(child.point, f"stopped, {child.stopping}")
+            return
         if reason:
             self.failures.append((child.point, reason))
         else:
             self.done += 1
         seconds = time.monotonic() - child.started
         self._say(child.point, f"{f'FAILED, {reason}' if reason else 'done'} ({seconds:.1f} s)")
+
+    def _stop_early(self, child: _Child) -> None:
+        if not child.stopping:
+            child.stopping = self.stop(child.point)
+            if child.stopping:
+                signum, seconds = self.grace[0]
+                child.deadline = time.monotonic() + seconds
+                os.killpg(child.process.pid, signum)
+        elif time.monotonic() > child.deadline:
+            os.killpg(child.process.pid, signal.SIGKILL)
 
     def _echo(self, child: _Child) -> None:
         with open(child.point.log, "rb") as log:
@@ -193,7 +214,9 @@ class Runner:
             print(line, flush=True)
             return
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        self.progress.update(self.task, completed=self.done + self.skipped + len(self.failures), refresh=True)
+        self.progress.update(
+            self.task, completed=self.done + self.skipped + len(self.failures) + len(self.stopped), refresh=True
+        )
 
     def _explain(self, point: Point, reason: str) -> None:
         print(f"\n{point.name} FAILED: {reason}\n  command: {shlex.join(point.argv)}")

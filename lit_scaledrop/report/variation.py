@@ -71,16 +71,21 @@ def table4(results: Sequence[Result], paper: pd.DataFrame) -> Report:
 
 def condition_of(run: Result) -> tuple[str, str]:
     """How a run was trained and asked, and the sigma or device that it was asked with."""
+    trained, asked = trained_and_asked(run)
+    if not trained:
+        return (WITHOUT, asked) if asked else (BASELINE, "")
+    return (WITH if trained == asked else f"trained with {trained}, asked with {asked or 'none'}"), asked
+
+
+def trained_and_asked(run: Result) -> tuple[str, str]:
+    """The sigma or device that a run was trained with, and that it was asked with; empty for none."""
     trained = ""
     for callback in run.config.get("trainer", {}).get("callbacks") or []:
         about = callback.get("init_args", {})
         if callback["class_path"].endswith(".MTJVariation") and about["when"] != "eval":
             trained = _named({**about, "chip": about["seed"] if about["redraw"] == "chip" else None})
     variation = run.evaluation.get("variation")
-    asked = _named(variation) if variation else ""
-    if not trained:
-        return (WITHOUT, asked) if asked else (BASELINE, "")
-    return (WITH if trained == asked else f"trained with {trained}, asked with {asked or 'none'}"), asked
+    return trained, _named(variation) if variation else ""
 
 
 def _named(variation: Mapping[str, Any]) -> str:

@@ -4,13 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from lit_scaledrop.report.figures import FIGURES, Picture, pictures_of
 from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, epochs_heading, ids_of
+from lit_scaledrop.report.journal import JournalError, trials_in
 from lit_scaledrop.report.layout import RESULT_IDS, Report, Section, bits, number, text
 from lit_scaledrop.report.results import Result, load_results
+from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
+from lit_scaledrop.report.swept import swept as varied
 from lit_scaledrop.report.tables import TABLES, build
 
 _LARGE = 400_000
@@ -63,6 +67,9 @@ def studies(results_dir: Path | str, profile: str) -> list[Study]:
             _fill(study, folder)
         made.append(study)
     _foreign(made, folder)
+    for study in made:
+        if study.report and study.name not in TABLES and not study.pictures and find_spec("matplotlib"):
+            _draw_sweep(study, folder)
     return made
 
 
@@ -71,8 +78,10 @@ def _fill(study: Study, folder: Path) -> None:
         if study.name in TABLES:
             study.report = build(study.name, study.results)
         elif study.name not in FIGURES:
-            study.report = _plain(study)
-    except (ValueError, LookupError, TypeError) as error:  # one table must not take the others with it
+            swept = study.name in SWEEPS or varied(study.results)
+            trials = trials_in(folder / study.name)
+            study.report = sweep_report(study.name, study.results, trials) if swept else _plain(study)
+    except (ValueError, LookupError, TypeError, JournalError) as error:  # one table must not take the others with it
         study.problems.append(f"the table could not be made: {_reason(error)}")
     for name, figure in FIGURES.items():
         if study.name == (figure.study or name):
@@ -125,6 +134,20 @@ def _foreign(made: list[Study], folder: Path) -> None:
             files = _files(stem)
             form, image = _smaller({path.suffix[1:]: path.read_bytes() for path in files})
             owner.pictures.append(Shown(stem.name, image, form, files, owner.results, None))
+
+
+def _draw_sweep(study: Study, folder: Path) -> None:
+    """Add the pictures of a sweep that has none in the folder."""
+    with TemporaryDirectory() as temporary:
+        try:
+            trials = trials_in(folder / study.name)
+            drawn = sweep_pictures(study.name, study.results, Path(temporary) / study.name, trials)
+        except (ValueError, LookupError, TypeError, JournalError) as error:
+            study.problems.append(f"the pictures could not be made: {_reason(error)}")
+            return
+        for path in drawn:
+            if path.suffix == ".svg":
+                study.pictures.append(Shown(path.stem, path.read_bytes(), "svg", [], study.results, None))
 
 
 def _plain(study: Study) -> Report:
