@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -81,19 +80,19 @@ def _page_of(id: str) -> str:
 
 def _table(section: Section, id: str, by_id: dict[str, Result], sources: dict[str, int], panels: Panels) -> str:
     leading = _leading(section)
-    names = [name for name in section.columns if name not in leading]
+    others = [name for name in section.columns if name not in leading]
     by_row = RESULT_IDS in section.frame
     headers = [tag("th", escape(", ".join(section.columns[name].header for name in leading)), scope="col")]
     headers += [tag("th", "runs", scope="col", class_="left made")] if by_row else []
-    headers += [_header(section.columns[name]) for name in names]
+    headers += [_header(section.columns[name]) for name in others]
     rows = []
     for row in section.frame.to_dict("records"):
         runs = [by_id[run] for run in str(row[RESULT_IDS]).split() if run in by_id] if by_row else []
         cells = [_row_header(section.columns, leading, row)]
         of = ", ".join(section.columns[name].cell(row) for name in leading)
         cells += [tag("td", panels.button(runs, of) if runs else "", class_="left made")] if by_row else []
-        cells += [_cell(section.columns[name], row, _page_of(id), sources) for name in names]
-        about = {"data_topology": _or_none(row.get("topology")), "data_method": _or_none(row.get("method"))}
+        cells += [_cell(section.columns[name], row, _page_of(id), sources) for name in others]
+        about = {"data_topology": _of(row, "topology", runs), "data_method": _of(row, "method", runs)}
         measured = None if not by_row else "yes" if runs else "no"
         rows.append(tag("tr", "".join(cells), **about, data_measured=measured))
     whole = "" if by_row else f" {panels.button(list(by_id.values()), section.heading)}"
@@ -143,8 +142,20 @@ def _cell(column: Column, row: Row, article: str, sources: dict[str, int]) -> st
     return tag("td", content, class_=" ".join(words) or None)
 
 
-def _or_none(value: Any) -> str | None:
-    return None if value is None or pd.isna(value) else str(value)
+def _of(row: Row, name: str, runs: Sequence[Result]) -> str | None:
+    """Topology or method of a row, for the filters: what it says, else that of its runs."""
+    value = row.get(name)
+    if value is not None and not pd.isna(value):
+        return str(value)
+    return "|".join(_names(runs)[name]) or None
+
+
+def _names(runs: Sequence[Result]) -> dict[str, list[str]]:
+    """Topologies and methods of runs, each once."""
+    return {
+        "topology": list(dict.fromkeys(TOPOLOGIES.get(run.network, run.network) for run in runs)),
+        "method": list(dict.fromkeys(run.label for run in runs)),
+    }
 
 
 def _picture(shown: Shown, id: str, panels: Panels, alone: bool) -> str:
@@ -161,14 +172,12 @@ def _picture(shown: Shown, id: str, panels: Panels, alone: bool) -> str:
     links = [panels.link(path, path.suffix[1:].upper()) for path in shown.files]
     files = f"As {', '.join(links)}. " if links else ""
     caption += tag("p", files + "Made from " + panels.button(shown.runs, readable(shown.name)))
-    topologies = dict.fromkeys(TOPOLOGIES.get(run.network, run.network) for run in shown.runs)
-    methods = dict.fromkeys(run.label for run in shown.runs)
     heading = "" if alone else tag("h4", escape(readable(shown.name)), id=f"{id}-title")
     return tag(
         "figure",
         heading + box + tag("figcaption", caption),
-        data_topology="|".join(topologies),
-        data_method="|".join(methods),
+        data_topology="|".join(_names(shown.runs)["topology"]),
+        data_method="|".join(_names(shown.runs)["method"]),
     )
 
 
