@@ -201,10 +201,14 @@ def test_a_figure_older_than_its_results_is_drawn_anew(make, tmp_path):
 
 def test_pictures_of_other_studies_are_shown_too(make, tmp_path):
     write_result(make(1, study="ablation-x"), tmp_path)
+    write_result(make(2, study="ablation-x", seed=2, metrics={"cls/acc": 0.5}), tmp_path)
     (tmp_path / "cpu" / "ablation-x-response.svg").write_text('<svg viewBox="0 0 10 9"></svg>')
     write_page(tmp_path, ["cpu"], tmp_path / "index.html")
     root = tree(tmp_path / "index.html")
-    assert "ResNet-20 Proposed" in root.all("img")[0].attributes["alt"]
+    alt = root.all("img")[0].attributes["alt"]
+    assert "ResNet-20 Proposed" in alt
+    assert "test accuracy (%) from 50.00" in alt
+    assert "to 86.00" in alt
     assert root.all("table")[0].all("tbody")[0].all("tr")[0].text.startswith("ResNet-20 Proposed")
 
 
