@@ -43,6 +43,8 @@ def alt_text(shown: Shown, report: Report | None) -> str:
         shown: the picture.
         report: table of its study, which has the numbers of a picture that is no figure of `FIGURES`.
     """
+    if shown.words:
+        return shown.words
     frame = shown.picture.frame if shown.picture else None
     names = [name for name in _TEXTS if shown.picture and FIGURES.get(name) is shown.picture.figure]
     if frame is None:
