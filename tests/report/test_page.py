@@ -201,11 +201,32 @@ def test_a_figure_older_than_its_results_is_drawn_anew(make, tmp_path):
 
 def test_pictures_of_other_studies_are_shown_too(make, tmp_path):
     write_result(make(1, study="ablation-x"), tmp_path)
+    write_result(make(2, study="ablation-x", seed=2, metrics={"cls/acc": 0.5}), tmp_path)
     (tmp_path / "cpu" / "ablation-x-response.svg").write_text('<svg viewBox="0 0 10 9"></svg>')
     write_page(tmp_path, ["cpu"], tmp_path / "index.html")
     root = tree(tmp_path / "index.html")
-    assert "ResNet-20 Proposed" in root.all("img")[0].attributes["alt"]
+    alt = root.all("img")[0].attributes["alt"]
+    assert "ResNet-20 Proposed" in alt
+    assert "test accuracy (%) from 50.00" in alt
+    assert "to 86.00" in alt
     assert root.all("table")[0].all("tbody")[0].all("tr")[0].text.startswith("ResNet-20 Proposed")
+
+
+def test_figure8_says_what_is_seen_and_of_which_runs(make, tmp_path):
+    write_result(make(1, study="lenet5"), tmp_path)
+    write_result(make(2, study="lenet5", seed=2), tmp_path)
+    example = {"example": "median", "image": "a.png", "proposed": {"iou": 0.71, "mean_entropy_share": 0.2}}
+    about = {"fingerprint": "f", "runs": {"proposed": f"{2:012x}"}, "examples": [example]}
+    for stem in ("figure8", "other"):
+        (tmp_path / "cpu" / f"{stem}.svg").write_text('<svg viewBox="0 0 10 9"></svg>')
+    (tmp_path / "cpu" / "figure8.json").write_text(json.dumps({"shown": {"U-Net, Breast Cancer": about}}))
+    study, lost = studies(tmp_path, "cpu")
+    (shown,) = study.pictures
+    assert [run.seed for run in shown.runs] == [2]
+    assert "U-Net, Breast Cancer, median: IoU proposed 0.71." in shown.words
+    assert "other" in lost.problems[0]
+    write_page(tmp_path, ["cpu"], tmp_path / "index.html")
+    assert shown.words in tree(tmp_path / "index.html").all("img")[0].attributes["alt"]
 
 
 # --- form ---

@@ -1,5 +1,6 @@
 """What is seen on a picture, in words, from the numbers in it: for readers who cannot see it."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import pandas as pd
@@ -7,8 +8,13 @@ import pandas as pd
 from lit_scaledrop.report.energies import ADC, ADCS, TREATMENTS, component_name, readable
 from lit_scaledrop.report.figures import FIGURES
 from lit_scaledrop.report.groups import TOPOLOGIES
+from lit_scaledrop.report.layout import Report, Section
 from lit_scaledrop.report.page.contents import Shown
 
+_NAMES = 3
+"""Columns of a table that name a row in words."""
+_COUNTS = ("n", "seed", "epochs")
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?( |$)")
 _METRICS = {
     "cls/acc": ("accuracy", 100, " %"),
     "cls/nll": ("NLL", 1, " nats"),
@@ -30,12 +36,20 @@ TITLES = {
 """What a figure with results of its own is about, for its heading."""
 
 
-def alt_text(shown: Shown) -> str:
-    """Sentences on a picture: what it is of, then for each network where its curves begin and end."""
+def alt_text(shown: Shown, report: Report | None) -> str:
+    """Sentences on a picture: what it is of, then for each network where its curves begin and end.
+
+    Args:
+        shown: the picture.
+        report: table of its study, which has the numbers of a picture that is no figure of `FIGURES`.
+    """
+    if shown.words:
+        return shown.words
     frame = shown.picture.frame if shown.picture else None
     names = [name for name in _TEXTS if shown.picture and FIGURES.get(name) is shown.picture.figure]
     if frame is None:
-        return f"Plot {shown.name.replace('-', ' ')} of {_networks(shown)}; its numbers are in the table above."
+        ranges = [words for section in report.sections for words in _ranges(section)] if report else []
+        return f"Plot {shown.name.replace('-', ' ')} of {_networks(shown)}. {'; '.join(ranges)}."
     if not names:
         return (
             f"Plot of {_networks(shown)}; its {len(frame)} numbers are in the CSV file. {shown.picture.figure.caption}"  # type: ignore[union-attr]
@@ -48,6 +62,18 @@ def alt_text(shown: Shown) -> str:
 def _networks(shown: Shown) -> str:
     found = dict.fromkeys(f"{TOPOLOGIES.get(run.network, run.network)} {run.label}" for run in shown.runs)
     return ", ".join(found)
+
+
+def _ranges(section: Section) -> Iterator[str]:
+    """Lowest and highest value of each column of numbers, with the rows that have them."""
+    records = section.frame.to_dict("records")
+    names = [column for column in section.columns.values() if column.left][:_NAMES]
+    for column in section.columns.values():
+        cells = [(column.cell(row), ", ".join(name.cell(row) for name in names)) for row in records]
+        found = [(float(cell.split()[0]), cell, row) for cell, row in cells if _NUMBER.match(cell)]
+        if not column.left and column.header not in _COUNTS and len(found) > 1:
+            (_, low, of_low), (_, high, of_high) = min(found), max(found)
+            yield f"{section.heading}: {column.header} from {low} ({of_low}) to {high} ({of_high})"
 
 
 def _runs(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:

@@ -1,5 +1,6 @@
 """What stands on the page: tables, pictures and runs of each profile, and what was wrong with its files."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -35,6 +36,8 @@ class Shown:
     runs: list[Result]
     picture: Picture | None
     """The numbers in it and the caption; none for a picture that is no figure of `FIGURES`."""
+    words: str = ""
+    """What is seen, where that is known from elsewhere."""
 
 
 @dataclass
@@ -124,16 +127,50 @@ def _smaller(drawn: dict[str, bytes]) -> tuple[str, bytes]:
 
 
 def _foreign(made: list[Study], folder: Path) -> None:
-    """Add pictures that are no figure's, such as those of sweeps, to the study that their name begins with."""
+    """Add pictures that are no figure's: to the study that their name begins with, or whose runs their JSON file names.
+
+    Of any other it is not known what it was made from, so it is not shown.
+    """
+    lost = Study("pictures", [])
     for stem in sorted({path.with_suffix("") for form in ("svg", "png") for path in folder.glob(f"*.{form}")}):
         if any(stem.name == name or stem.name.startswith(f"{name}-") for name in FIGURES):
             continue
-        owners = [study for study in made if study.results and stem.name.startswith(study.name)]
+        files = _files(stem)
+        form, image = _smaller({path.suffix[1:]: path.read_bytes() for path in files})
+        owners = [study for study in made if study.results and f"{stem.name}-".startswith(f"{study.name}-")]
         if owners:
             owner = max(owners, key=lambda study: len(study.name))
-            files = _files(stem)
-            form, image = _smaller({path.suffix[1:]: path.read_bytes() for path in files})
             owner.pictures.append(Shown(stem.name, image, form, files, owner.results, None))
+            continue
+        for study in made:
+            try:
+                runs, words = segmented(stem.with_suffix(".json"), study.results)
+            except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                continue
+            if runs:
+                study.pictures.append(Shown(stem.name, image, form, files, runs, None, words))
+                break
+        else:
+            lost.problems.append(f"the picture {stem.name}: no result in this folder says what it was made from")
+    made += [lost] if lost.problems else []
+
+
+def segmented(path: Path, results: Sequence[Result]) -> tuple[list[Result], str]:
+    """Those of the results that the record beside Figure 8 names, and what is seen on it.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError, LookupError, TypeError, AttributeError: it is no record of Figure 8.
+    """
+    shown = json.loads(path.read_text(encoding="utf-8"))["shown"]
+    ids = {id for about in shown.values() for id in about["runs"].values()}
+    sentences = []
+    for title, about in shown.items():
+        for example in about["examples"]:
+            overlaps = [f"{name} {one['iou']:.2f}" for name, one in example.items() if isinstance(one, dict)]
+            sentences.append(f"{title}, {example['example']}: IoU {', '.join(overlaps)}.")
+    words = "Segmented images beside the truth, with the uncertainty of each pixel. " + " ".join(sentences)
+    return [run for run in results if run.id in ids], words
 
 
 def _draw_sweep(study: Study, folder: Path) -> None:

@@ -41,6 +41,6 @@ def slug(*words: str) -> str:
     """An id from words.
 
     >>> slug("cpu", "table3", "VGG-small, T = 10")
-    'cpu-table3-vgg-small-t-10'
+    'cpu-table3-VGG-small-T-10'
     """
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
+    return re.sub(r"[^A-Za-z0-9._]+", "-", " ".join(words)).strip("-")

@@ -30,7 +30,9 @@ def article(study: Study, id: str, panels: Panels) -> str:
     if study.report:
         parts += _tables(study.report, study.results, id, panels)
     alone = study.report is None and len(study.pictures) == 1
-    parts += [_picture(shown, id if alone else slug(id, shown.name), panels, alone) for shown in study.pictures]
+    parts += [
+        _picture(shown, id if alone else slug(id, shown.name), panels, study.report, alone) for shown in study.pictures
+    ]
     return tag("article", "\n".join(parts), id=id)
 
 
@@ -158,12 +160,12 @@ def _names(runs: Sequence[Result]) -> dict[str, list[str]]:
     }
 
 
-def _picture(shown: Shown, id: str, panels: Panels, alone: bool) -> str:
+def _picture(shown: Shown, id: str, panels: Panels, report: Report | None, alone: bool) -> str:
     """A picture, under a heading of its own unless it stands alone in its article."""
     kind = {"svg": "image/svg+xml", "png": "image/png"}[shown.form]
     data = base64.b64encode(shown.image).decode()
     image = (
-        f'<img src="data:{kind};base64,{data}" alt="{escape(alt_text(shown))}"'
+        f'<img src="data:{kind};base64,{data}" alt="{escape(alt_text(shown, report))}"'
         + (' class="wide"' if _ratio(shown) > _WIDE else "")
         + ">"
     )
