@@ -69,7 +69,7 @@ def _ranges(section: Section) -> Iterator[str]:
     records = section.frame.to_dict("records")
     names = [column for column in section.columns.values() if column.left][:_NAMES]
     for column in section.columns.values():
-        cells = [(column.cell(row), ", ".join(name.cell(row) for name in names)) for row in records]
+        cells = [(column.cell(row), ", ".join(filter(None, (name.cell(row) for name in names)))) for row in records]
         found = [(float(cell.split()[0]), cell, row) for cell, row in cells if _NUMBER.match(cell)]
         if not column.left and column.header not in _COUNTS and len(found) > 1:
             (_, low, of_low), (_, high, of_high) = min(found), max(found)
