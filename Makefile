@@ -97,8 +97,9 @@ reproduce-table7: install  ## dropout modules of every topology and method: numb
 reproduce-figure8: install  ## segmented images beside the truth, with uncertainty; trains what Table V lacks
 	@$(BIN)/scaledrop figure8 --profile $(PROFILE) --results $(RESULTS)
 
-report: install  ## print Table III from the results that are there
-	@$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS)
+report: install  ## print Table III from the results that are there; all tables and figures as one HTML page
+	@$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS); status=$$?; \
+	$(BIN)/scaledrop report --html --profile $(PROFILE) --results $(RESULTS) && exit $$status
 
 ablation-placement: sweep-placement  ## the same as sweep-placement (docs/scale-placement.md)
 

@@ -87,6 +87,11 @@ def seeds_of(runs: Sequence[Result]) -> str:
     return " ".join(str(run.seed) for run in runs)
 
 
+def ids_of(runs: Sequence[Result]) -> str:
+    """Ids of a row's runs, for the column `RESULT_IDS`."""
+    return " ".join(run.id for run in runs)
+
+
 def epochs_heading(result: Result) -> str:
     """Name of the data, number of epochs, and a probe's limit: the head of a section."""
     epochs, limit = result.training["epochs"], result.evaluation.get("limit")

@@ -15,12 +15,13 @@ from lit_scaledrop.report.groups import (
     data_name,
     epochs_heading,
     identity,
+    ids_of,
     mean_and_std,
     probe_arguments,
     rule_sentence,
     seeds_of,
 )
-from lit_scaledrop.report.layout import Column, Report, Row, Section, mean_column, number, text
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Row, Section, mean_column, number, text
 from lit_scaledrop.report.results import Result
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def passes_table(title: str, results: Sequence[Result]) -> Report:
         "they are) against test images, by predictive entropy and by mutual information. One pass has no disagreement: "
         "its mutual information is 0 and tells nothing."
     )
-    return Report(title, sections, notes, data[first + [name for name in data if name not in first]])
+    return Report(title, sections, notes, data[first + [name for name in data if name not in (*first, RESULT_IDS)]])
 
 
 def _section(results: list[Result], notes: list[str]) -> Section:
@@ -87,7 +88,7 @@ def _counts(runs: list[Result]) -> list[int]:
 
 def _line(key: tuple[Any, ...], passes: int, runs: list[Result]) -> Row:
     line: Row = dict(zip(KEY, key, strict=True)) | {"passes": passes, "epochs": runs[0].training["epochs"]}
-    line |= {"n": len(runs), "seeds": seeds_of(runs)}
+    line |= {"n": len(runs), "seeds": seeds_of(runs), RESULT_IDS: ids_of(runs)}
     for name, (metric, factor) in _CLEAN.items():
         line[name], line[f"{name}_std"] = mean_and_std(
             runs,

@@ -14,12 +14,13 @@ from lit_scaledrop.report.groups import (
     data_name,
     epochs_heading,
     identity,
+    ids_of,
     mean_and_std,
     probe_arguments,
     rule_sentence,
     seeds_of,
 )
-from lit_scaledrop.report.layout import Column, Report, Row, Section, mean_column, number, text
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Row, Section, mean_column, number, text
 from lit_scaledrop.report.responses import COLOURS
 from lit_scaledrop.report.results import Result
 from lit_scaledrop.report.variation import CHIPS, trained_and_asked
@@ -69,7 +70,9 @@ def sigma_table(title: str, results: Sequence[Result]) -> Report:
     frames = [section.frame.assign(**identity(results[0])) for section in sections]
     data = pd.concat(frames, ignore_index=True)
     first = list(identity(results[0]))
-    return Report(title, sections, [*notes, *_NOTES], data[first + [name for name in data if name not in first]])
+    return Report(
+        title, sections, [*notes, *_NOTES], data[first + [name for name in data if name not in (*first, RESULT_IDS)]]
+    )
 
 
 def _section(results: list[Result], notes: list[str]) -> Section:
@@ -91,7 +94,7 @@ def _section(results: list[Result], notes: list[str]) -> Section:
 
 def _line(key: tuple[Any, ...], when: str, sigma: str, runs: list[Result]) -> Row:
     line: Row = dict(zip(KEY, key, strict=True)) | {"when": when, "sigma": sigma}
-    line |= {"epochs": runs[0].training["epochs"], "n": len(runs), "seeds": seeds_of(runs)}
+    line |= {"epochs": runs[0].training["epochs"], "n": len(runs), "seeds": seeds_of(runs), RESULT_IDS: ids_of(runs)}
     values = pd.Series([run.training.get("val_acc", float("nan")) for run in runs], dtype=float) * 100
     line["validation"], line["validation_std"] = values.mean(), values.std()
     part = "use" if when in ("eval", "both") else "nominal"

@@ -6,8 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import by_data, caption, data_name, epochs_heading, identity, mean_and_std, seeds_of
-from lit_scaledrop.report.layout import Column, Report, Row, Section, mean_column, number, text
+from lit_scaledrop.report.groups import (
+    by_data,
+    caption,
+    data_name,
+    epochs_heading,
+    identity,
+    ids_of,
+    mean_and_std,
+    seeds_of,
+)
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Row, Section, mean_column, number, text
 from lit_scaledrop.report.results import Result
 
 PARAMETERS = {
@@ -86,7 +95,15 @@ def sweep_frame(runs: Sequence[Result], names: Sequence[str], notes: list[str]) 
             factor = QUANTITIES[quantity][1]
             of_run = lambda metrics, k=metric, f=factor: f * metrics[k]  # noqa: E731
             line[quantity], line[f"{quantity}_std"] = mean_and_std(found, of_run)
-        lines.append(line | {"n": len(found), "seeds": seeds_of(found), "epochs": found[0].training["epochs"]})
+        lines.append(
+            line
+            | {
+                "n": len(found),
+                "seeds": seeds_of(found),
+                RESULT_IDS: ids_of(found),
+                "epochs": found[0].training["epochs"],
+            }
+        )
     lines.sort(key=lambda line: [_place(line[name]) for name in names])
     frame = pd.DataFrame(lines)
     frame["best"] = [place == frame.validation.idxmax() for place in frame.index]
@@ -118,7 +135,7 @@ def sweep_table(title: str, results: Sequence[Result]) -> Report:
         frames.append(head.rename(columns={name: name.partition(".")[2] for name in names}))
     data = pd.concat(frames, ignore_index=True)
     first = list(identity(results[0]))
-    return Report(title, sections, notes, data[first + [name for name in data if name not in first]])
+    return Report(title, sections, notes, data[first + [name for name in data if name not in (*first, RESULT_IDS)]])
 
 
 def show_value(value: Any) -> str:
