@@ -1,9 +1,9 @@
 """Posterior inference: T passes of one stochastic network, all its masks, or M networks become one Predictive."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from lit_scaledrop.layers.probabilities import Probability, as_built
 from lit_scaledrop.layers.sampling import MaskPlan, sampling
 from lit_scaledrop.layers.sharing import PrefixTree, sharing
 from lit_scaledrop.predictive import Predictive
+from lit_scaledrop.progress import with_progress
 from lit_scaledrop.shapes import Float
 
 logger = logging.getLogger(__name__)
@@ -160,6 +161,21 @@ class PosteriorPredictive:
             return Predictive(logits)
         weights = torch.cat([plan.weights for plan in self.plans if plan.weights is not None]) / len(self.plans)
         return Predictive(logits, weights.to(logits.device), self.uncovered)
+
+    def over(self, batches: Iterable[Any], description: str = "predicting") -> Predictive:
+        """The predictive distribution of many batches, with a progress bar on a terminal; the result is on the CPU.
+
+        Args:
+            batches: inputs, or tuples that begin with them, as a ``DataLoader`` gives; each is moved to the network's
+                device.
+            description: what the bar says.
+
+        Raises:
+            ValueError: there is no batch.
+        """
+        device = next((tensor.device for tensor in self.networks[0].state_dict().values()), torch.device("cpu"))
+        inputs = (batch if isinstance(batch, Tensor) else batch[0] for batch in with_progress(batches, description))
+        return Predictive.cat([self(x.to(device)).cpu() for x in inputs])
 
     def passes(self, x: Float[Tensor, "batch ..."]) -> float:
         """Work of ``shared`` (or ``exact``) execution in passes of the network, all members together."""
