@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lit_scaledrop.evaluate import CheckpointError, read_checkpoint
-from lit_scaledrop.report.results import Result, is_finished, read_result
+from lit_scaledrop.report.results import Result, is_finished, read_result, write_atomic
 from lit_scaledrop.tracking import Tracking
 
 UNFINISHED = "unfinished"
 """Mark in the folder of a run with a result whose network is being trained anew."""
+PREVIOUS = "previous.ckpt"
+"""The checkpoint before the last one."""
 
 
 @dataclass(frozen=True)
@@ -140,27 +142,42 @@ def exclusive(folder: Path, doing: str = "trains") -> Iterator[None]:
 
 
 def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
-    """Checkpoint to go on from: the last epoch's, or the best one where the last one is damaged.
+    """Checkpoint to go on from: of the sound ones, that with most epochs behind it.
 
-    A damaged file is moved aside, since Lightning would write the next one under another name beside it.
+    Damaged files are moved aside, since Lightning would write the next one under another name beside it, and so are
+    those whose best checkpoint is lost. Where it is not ``last.ckpt``, that becomes a copy of it.
 
     Args:
         run_dir: folder of the run.
         first: whether this is the process that speaks and moves files for all that train the network.
     """
     folder = run_dir / "checkpoints"
-    best = sorted(folder.glob("best*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in (folder / "last.ckpt", *best):
+    epochs: dict[Path, int] = {}
+    for path in (*sorted(folder.glob("best*.ckpt")), folder / "last.ckpt", folder / PREVIOUS):
         if not path.is_file():
             continue
         try:
-            epochs = read_checkpoint(path)["epoch"] + 1
+            checkpoint = read_checkpoint(path)
+            best = _best_of(checkpoint)
+            if best and folder / best not in {*epochs, path}:
+                raise CheckpointError(f"{path} needs {best}, which is damaged or gone")
+            epochs[path] = checkpoint["epoch"] + 1
         except CheckpointError as error:
             if first:
                 os.replace(path, aside := path.with_name(f"{path.name}.damaged"))
                 print(f"{error}: moved aside to {aside.name}", file=sys.stderr, flush=True)
-            continue
-        if first:
-            print(f"going on after epoch {epochs} of {path}", file=sys.stderr, flush=True)
-        return path
-    return None
+    if not epochs:
+        return None
+    last = folder / "last.ckpt"
+    chosen = max(epochs, key=lambda path: (epochs[path], path == last))
+    if first:
+        print(f"going on after epoch {epochs[chosen]} of {chosen}", file=sys.stderr, flush=True)
+        if chosen != last:
+            write_atomic(last, chosen.read_bytes())
+    return chosen
+
+
+def _best_of(checkpoint: dict[str, Any]) -> str:
+    """Name of the checkpoint that was the best when this one was saved."""
+    states = checkpoint.get("callbacks", {})
+    return next((Path(s["best_model_path"]).name for s in states.values() if "best_model_path" in s), "")

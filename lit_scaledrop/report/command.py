@@ -8,9 +8,11 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from lit_scaledrop.report.failures import load_failures, notes
 from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.rendering import csv, markdown, show
 from lit_scaledrop.report.results import Result, load_results, write_atomic
@@ -34,6 +36,9 @@ def main(argv: list[str]) -> int:
     results, problems = load_results(args.results, args.profile, study)
     for problem in problems:
         print(f"scaledrop report: left out: {problem}", file=sys.stderr)
+    failed = notes(load_failures(Path(args.results) / args.profile / study, (result.id for result in results)))
+    if not results or args.name in FIGURES:
+        print(*failed, sep="\n", end="\n" if failed else "", file=sys.stderr)
     if not results:
         print(_nothing(study, args.results, args.profile), file=sys.stderr)
         return 1
@@ -45,7 +50,7 @@ def main(argv: list[str]) -> int:
         if args.name in FIGURES:
             written = pictures(args.name, results, stem)
         else:
-            written = _table(args.name, results, stem, args.format)
+            written = _table(args.name, results, failed, stem, args.format)
             drawn = [name for name, figure in FIGURES.items() if figure.study == args.name and find_spec("matplotlib")]
             written += [path for name in drawn for path in pictures(name, results, stem.with_name(name))]
     except (ValueError, OSError) as error:
@@ -55,8 +60,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _table(name: str, results: Sequence[Result], stem: Path, form: str) -> list[Path]:
+def _table(name: str, results: Sequence[Result], failed: list[str], stem: Path, form: str) -> list[Path]:
     report = build(name, results)
+    report = replace(report, notes=[*report.notes, *failed])
     texts = {"markdown": markdown(report), "csv": csv(report)}
     files = {stem.with_suffix(".md"): texts["markdown"], stem.with_suffix(".csv"): texts["csv"]}
     for path, text in files.items():
