@@ -110,7 +110,7 @@ class Claims:
             return holder
         owner = Owner(
             socket.gethostname(), os.getpid(), _place(), _born(os.getpid()), time.time(), secrets.token_hex(8),
-            self.stale / _BEATS,
+            float(self.stale / _BEATS),
         )  # fmt: skip
         path = folder / f"{result.stem}.{number + 1}.json"
         if not _create(path, _text(owner)):
@@ -142,11 +142,10 @@ class Claims:
         with self._lock:
             for result, claim in self._held.items():
                 with contextlib.suppress(OSError):  # a file system that is away for a while: others will judge
-                    try:
+                    followed = _latest(claim.path.parent, result.stem)[0] > claim.number
+                    claim.lost = claim.lost or followed or not _is_kept(claim)
+                    if not claim.lost:
                         os.utime(claim.path)  # to the time of the file's server
-                    except FileNotFoundError:  # somebody tidied up
-                        claim.lost = not _create(claim.path, _text(claim.owner))
-                    claim.lost = claim.lost or _latest(claim.path.parent, result.stem)[0] > claim.number
 
     def _keep_alive(self) -> None:
         while not self._end.wait(self.stale / _BEATS):
@@ -173,6 +172,15 @@ class Claims:
         if now - since >= 2 * beat and _touched_now(path.parent) - touched / 1e9 > _BEATS * beat:
             return ""
         return str(owner or "a process whose claim is not readable")
+
+
+def _is_kept(claim: _Claim) -> bool:
+    """Whether the file of a claim is still its own; one that somebody tidied up is made again."""
+    try:
+        owner = _parse(claim.path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return _create(claim.path, _text(claim.owner))
+    return owner is None or owner.token == claim.owner.token
 
 
 def _all(folder: Path, id: str) -> list[tuple[int, Path]]:
@@ -222,7 +230,8 @@ def _text(owner: Owner, released: bool = False) -> str:
 def _parse(text: str) -> Owner | None:
     try:
         record: dict[str, Any] = json.loads(text)
-        return Owner(**record)
+        owner = Owner(**record)
+        return owner if isinstance(owner.pid, int) and isinstance(owner.beat, float) else None
     except (ValueError, TypeError):  # cut off by a power cut, or another release's
         return None
 

@@ -142,39 +142,49 @@ def exclusive(folder: Path, doing: str = "trains") -> Iterator[None]:
 
 
 def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
-    """Checkpoint to go on from: of the sound ones, that with most epochs behind it.
+    """Checkpoint to go on from: of the sound ones whose best one is there, that with most epochs behind it.
 
-    Damaged files are moved aside, since Lightning would write the next one under another name beside it, and so are
-    those whose best checkpoint is lost. Where it is not ``last.ckpt``, that becomes a copy of it.
+    Damaged files are moved aside, since Lightning would write the next one under another name beside it. A best one
+    that is lost comes back from the checkpoint of the same epoch. ``last.ckpt`` becomes a copy of what is chosen.
 
     Args:
         run_dir: folder of the run.
         first: whether this is the process that speaks and moves files for all that train the network.
     """
     folder = run_dir / "checkpoints"
+    last = folder / "last.ckpt"
     epochs: dict[Path, int] = {}
-    for path in (*sorted(folder.glob("best*.ckpt")), folder / "last.ckpt", folder / PREVIOUS):
-        if not path.is_file():
-            continue
+    lonely: dict[Path, str] = {}
+    for path in filter(Path.is_file, (*sorted(folder.glob("best*.ckpt")), last, folder / PREVIOUS)):
         try:
             checkpoint = read_checkpoint(path)
-            best = _best_of(checkpoint)
-            if best and folder / best not in {*epochs, path}:
-                raise CheckpointError(f"{path} needs {best}, which is damaged or gone")
-            epochs[path] = checkpoint["epoch"] + 1
         except CheckpointError as error:
             if first:
-                os.replace(path, aside := path.with_name(f"{path.name}.damaged"))
-                print(f"{error}: moved aside to {aside.name}", file=sys.stderr, flush=True)
-    if not epochs:
-        return None
-    last = folder / "last.ckpt"
-    chosen = max(epochs, key=lambda path: (epochs[path], path == last))
+                _move_aside(path, str(error))
+            continue
+        best = _best_of(checkpoint)
+        if best == f"best-epoch={checkpoint['epoch']}.ckpt" and not (folder / best).exists() and first:
+            write_atomic(folder / best, path.read_bytes())
+        if best and not (folder / best).exists():
+            lonely[path] = f"{path} needs {best}, which is damaged or gone"
+        else:
+            epochs[path] = checkpoint["epoch"] + 1
+    if epochs:
+        chosen = max(epochs, key=lambda path: (epochs[path], path == last))
+        if first:
+            print(f"going on after epoch {epochs[chosen]} of {chosen}", file=sys.stderr, flush=True)
+            if chosen != last:
+                write_atomic(last, chosen.read_bytes())
+        return chosen
     if first:
-        print(f"going on after epoch {epochs[chosen]} of {chosen}", file=sys.stderr, flush=True)
-        if chosen != last:
-            write_atomic(last, chosen.read_bytes())
-    return chosen
+        for path, problem in lonely.items():
+            _move_aside(path, problem)
+    return None
+
+
+def _move_aside(path: Path, problem: str) -> None:
+    os.replace(path, aside := path.with_name(f"{path.name}.damaged"))
+    print(f"{problem}: moved aside to {aside.name}", file=sys.stderr, flush=True)
 
 
 def _best_of(checkpoint: dict[str, Any]) -> str:
