@@ -143,7 +143,7 @@ class Claims:
             for result, claim in self._held.items():
                 with contextlib.suppress(OSError):  # a file system that is away for a while: others will judge
                     followed = _latest(claim.path.parent, result.stem)[0] > claim.number
-                    claim.lost = claim.lost or followed or not _is_kept(claim)
+                    claim.lost = claim.lost or followed or not _is_kept(claim, result)
                     if not claim.lost:
                         os.utime(claim.path)  # to the time of the file's server
 
@@ -174,12 +174,15 @@ class Claims:
         return str(owner or "a process whose claim is not readable")
 
 
-def _is_kept(claim: _Claim) -> bool:
-    """Whether the file of a claim is still its own; one that somebody tidied up is made again."""
+def _is_kept(claim: _Claim, result: Path) -> bool:
+    """Whether the file of a claim is still its own; one that somebody tidied up is made again.
+
+    Who takes a point over and finishes it removes its claims, so beside a result it was no tidying.
+    """
     try:
         owner = _parse(claim.path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return _create(claim.path, _text(claim.owner))
+        return not result.exists() and _create(claim.path, _text(claim.owner))
     return owner is None or owner.token == claim.owner.token
 
 

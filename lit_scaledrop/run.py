@@ -153,22 +153,8 @@ def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
     """
     folder = run_dir / "checkpoints"
     last = folder / "last.ckpt"
-    epochs: dict[Path, int] = {}
-    lonely: dict[Path, str] = {}
-    for path in filter(Path.is_file, (*sorted(folder.glob("best*.ckpt")), last, folder / PREVIOUS)):
-        try:
-            checkpoint = read_checkpoint(path)
-        except CheckpointError as error:
-            if first:
-                _move_aside(path, str(error))
-            continue
-        best = _best_of(checkpoint)
-        if best == f"best-epoch={checkpoint['epoch']}.ckpt" and not (folder / best).exists() and first:
-            write_atomic(folder / best, path.read_bytes())
-        if best and not (folder / best).exists():
-            lonely[path] = f"{path} needs {best}, which is damaged or gone"
-        else:
-            epochs[path] = checkpoint["epoch"] + 1
+    files = [path for path in (*sorted(folder.glob("best*.ckpt")), last, folder / PREVIOUS) if path.is_file()]
+    epochs = {path: number for path in files if (number := _usable_epochs(path, first))}
     if epochs:
         chosen = max(epochs, key=lambda path: (epochs[path], path == last))
         if first:
@@ -176,10 +162,26 @@ def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
             if chosen != last:
                 write_atomic(last, chosen.read_bytes())
         return chosen
-    if first:
-        for path, problem in lonely.items():
-            _move_aside(path, problem)
+    for path in filter(Path.is_file, files if first else ()):
+        _move_aside(path, f"{path} is of no use without its best checkpoint, which is damaged or gone")
     return None
+
+
+def _usable_epochs(path: Path, first: bool) -> int:
+    """Epochs behind a checkpoint; 0 if it is damaged, or the best one of its time is lost."""
+    try:
+        checkpoint = read_checkpoint(path)
+    except CheckpointError as error:
+        if first:
+            _move_aside(path, str(error))
+        return 0
+    best = path.with_name(_best_of(checkpoint) or path.name)
+    if not best.exists():
+        if best.name != f"best-epoch={checkpoint['epoch']}.ckpt":
+            return 0
+        if first:
+            write_atomic(best, path.read_bytes())
+    return int(checkpoint["epoch"]) + 1
 
 
 def _move_aside(path: Path, problem: str) -> None:

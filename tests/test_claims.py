@@ -176,6 +176,20 @@ def test_who_stood_still_finds_its_point_lost_and_leaves_it(result, monkeypatch,
     assert files(result) == []
 
 
+def test_who_stood_still_while_another_one_finished_the_point(result, monkeypatch, clock):
+    other = elsewhere(result, monkeypatch)
+    mine = Claims(stale=60.0)
+    assert mine.take(result)
+    clock.sleep(61)
+    assert mine.take(result) == ""
+    result.write_text("a result")
+    mine.release(result, finished=True)
+    assert files(result) == []
+    other.beat()
+    assert other.lost(result)
+    assert files(result) == []
+
+
 def test_two_that_judge_a_claim_dead_do_not_both_follow(result, monkeypatch, clock):
     """The slower one has looked already, and then the faster one has come, gone, and a third one has come."""
     elsewhere(result, monkeypatch)

@@ -247,20 +247,16 @@ def test_a_lost_best_checkpoint(place, finished, capsys):
     """It comes back from the last one, if that is of its epoch; without it nobody could evaluate at the end."""
     shutil.copytree(finished, place, dirs_exist_ok=True)
     folder = only("runs/quick/tiny/*/checkpoints")
-    last, previous, best = folder / "last.ckpt", folder / "previous.ckpt", only("best*.ckpt", folder)
-    same, other = (last, previous) if read_checkpoint(best)["epoch"] == 1 else (previous, last)
-    whole = best.read_bytes()
+    last, best = folder / "last.ckpt", folder / "best-epoch=1.ckpt"
     best.unlink()
     assert resume_checkpoint(folder.parent) == last
-    assert load_trained(best).state_dict().keys() == load_trained(same).state_dict().keys()
+    assert best.read_bytes() == last.read_bytes()
     best.unlink()
-    same.unlink()
-    if other == previous:  # it is of the time of an earlier best one
-        other.write_bytes(whole)
-        lightning_state = torch.load(other, weights_only=True)
-        torch.save({**lightning_state, "epoch": 0}, other)
+    last.unlink()
+    assert resume_checkpoint(folder.parent, first=False) is None
     assert resume_checkpoint(folder.parent) is None
-    assert f"{other.name} needs {best.name}, which is damaged or gone: moved aside" in capsys.readouterr().err
+    assert "previous.ckpt is of no use without its best checkpoint" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["previous.ckpt.damaged"]
 
 
 def test_a_best_checkpoint_that_was_saved_before_the_kill_is_gone_on_from(place, finished, capsys):
