@@ -60,7 +60,7 @@ FAULTS = [
           command="report"),
     # other signals
     Fault("crashed", ("step", "SIGSEGV", 7), -11),
-    Fault("terminated", ("step", "SIGTERM", 7), -15),
+    Fault("terminated", ("step", "SIGTERM", 7), 130, "the same command goes on"),
     Fault("Ctrl-C in training", ("step", "SIGINT", 7), 130, "the same command goes on"),
     Fault("Ctrl-C in validation", ("validation", "SIGINT"), 130, "the same command goes on"),
     Fault("Ctrl-C in the evaluation", ("evaluation", "SIGINT"), 130, "the same command goes on"),
@@ -116,7 +116,9 @@ def test_killed_at_a_random_moment(seed, place, undisturbed, record_property):
     draw = random.Random(seed)
     codes = [place.fit(kill_after=draw.uniform(0.1, 1.0) * undisturbed.seconds) for _ in range(3)]
     assert set(codes) <= {KILLED, 0}
-    record_property("fault", f"killed after a random time, {codes.count(KILLED)} times")
+    for code in codes:
+        if code == KILLED:  # the machine may have been faster
+            record_property("fault", "killed after a random time")
     assert_mended(place, undisturbed)
 
 
