@@ -292,6 +292,8 @@ class Runner:
         if self.streams:
             print("  its output is above")
             return
+        if not point.log.exists():  # it was not started, or on another machine
+            return
         tail = point.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:]
         print(f"  the end of {point.log}:", *tail, sep="\n    ")
 

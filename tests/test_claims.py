@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop import claims
+from lit_scaledrop import claims, launch
 from lit_scaledrop.claims import Claims
-from lit_scaledrop.report.results import write_atomic
+from lit_scaledrop.launch import Point, Runner
+from lit_scaledrop.report.failures import Failure, read_failure, write_failure
+from lit_scaledrop.report.results import ResultError, write_atomic
 
 
 class Clock:
@@ -315,3 +317,100 @@ def test_a_full_disk_is_said_and_leaves_no_rubbish(result, monkeypatch):
 def test_the_file_systems_clock(tmp_path):
     assert abs(claims._touched_now(tmp_path) - time.time()) < 60
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the runner of a sweep ---
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run points, programs in Python, one at a time; exit code and what was said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "is_finished", lambda path, **_: path.exists())
+
+    def run(**programs: str) -> tuple[int, str]:
+        points = [
+            Point(name, [sys.executable, "-c", program], path_of(name), Path(f"{name}.log"))
+            for name, program in programs.items()
+        ]
+        return Runner(points, 1, os.environ).run(), capsys.readouterr().out
+
+    return run
+
+
+def path_of(name: str) -> Path:
+    return Path("results/quick/s", f"{name}.json")
+
+
+def works(name: str) -> str:
+    return f"open({str(path_of(name))!r}, 'w').close()"
+
+
+def test_what_others_have_is_put_off_and_waited_for(run):
+    other = Claims()
+    assert other.take(path_of("a")) == ""
+    threading.Timer(2.0, other.release, [path_of("a")]).start()
+    code, said = run(a=works("a"), b=works("b"))
+    assert code == 0
+    holder = f"process {os.getpid()} on {claims.socket.gethostname()}"
+    wanted = [
+        f"[1/2] a: put off, {holder} has it", "[2/2] b: starts", "[2/2] b: done",
+        f"waiting for what others have: a ({holder})", "[1/2] a: starts", "[1/2] a: done",
+        "2 points: 2 done, 0 skipped, 0 failed",
+    ]  # fmt: skip
+    lines = iter(said.splitlines())
+    assert all(any(line.startswith(text) for line in lines) for text in wanted), said
+    assert list(Path("results/quick/s/.claims").iterdir()) == []
+
+
+def test_what_others_finish_or_fail_at_is_not_run(run):
+    other = Claims()
+    assert other.take(path_of("a")) == other.take(path_of("b")) == ""
+
+    def end():
+        path_of("a").touch()
+        other.release(path_of("a"), finished=True)
+        write_failure(Failure("b", "it broke", "node7", "now"), path_of("b"))
+        other.release(path_of("b"))
+
+    threading.Timer(1.0, end).start()
+    code, said = run(a="raise SystemExit(9)", b="raise SystemExit(9)")
+    assert code == 1
+    assert "[1/2] a: skipped, finished already" in said
+    assert "[2/2] b: FAILED elsewhere, it broke (on node7)" in said
+    code, said = run(a="raise SystemExit(9)", b=works("b"))  # a later sweep tries again
+    assert code == 0
+    assert read_failure(path_of("b")) is None
+
+
+def test_a_command_says_why_it_failed(run):
+    program = "import os; open(os.environ['SCALEDROP_ERROR_FILE'], 'w').write('no\\n  memory' + '!' * 400); exit(1)"
+    code, said = run(a=program, b="raise SystemExit(3)")
+    assert code == 1
+    failures = [read_failure(path_of(name)) for name in "ab"]
+    assert [failure and failure.reason for failure in failures] == [
+        "exit code 1: no memory" + "!" * 291 + " ...", "exit code 3",
+    ]  # fmt: skip
+    assert "a FAILED: exit code 1: no memory!!!" in said
+    assert not list(Path().glob("*.error"))
+
+
+def test_a_full_disk_fails_the_point_and_a_read_only_one_the_sweep(run, monkeypatch):
+    take = Claims.take
+
+    def refuse(number, text):
+        def refused(self, result):
+            if result.stem == "a":
+                raise OSError(number, text)
+            return take(self, result)
+
+        monkeypatch.setattr(Claims, "take", refused)
+
+    refuse(28, "No space left on device")
+    code, said = run(a=works("a"), b=works("b"))
+    assert code == 1
+    assert "[1/2] a: FAILED, cannot write to results/quick/s (No space left on device)" in said
+    assert "2 points: 1 done, 0 skipped, 1 failed" in said
+    refuse(30, "Read-only file system")
+    with pytest.raises(ResultError, match=r"\(Read-only file system\): choose other folders with --results DIR"):
+        run(a=works("a"), b=works("b"))
