@@ -105,7 +105,7 @@ EACH_ONCE = Counter(map(str, range(POINTS)))
 def test_no_point_twice_over_20_repetitions_and_the_time_is_shared(tmp_path, monkeypatch, record_property):
     """Wall time and results of two processes against those of one."""
     prepare(tmp_path / "alone", monkeypatch)
-    nap, begin = 0.5, time.monotonic()
+    nap, begin = 1.0, time.monotonic()  # long against the start of a process on a busy machine
     finish(start(nap=nap))
     alone, expected = time.monotonic() - begin, table()
     assert notes() == EACH_ONCE
