@@ -159,8 +159,10 @@ def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
         chosen = max(epochs, key=lambda path: (epochs[path], path == last))
         if first:
             print(f"going on after epoch {epochs[chosen]} of {chosen}", file=sys.stderr, flush=True)
-            if chosen != last:
-                write_atomic(last, chosen.read_bytes())
+            best = chosen.with_name(_best_of(read_checkpoint(chosen)) or chosen.name)
+            for path in {last, best} - {chosen}:
+                if path == last or not path.exists():
+                    write_atomic(path, chosen.read_bytes())
         return chosen
     for path in filter(Path.is_file, files if first else ()):
         _move_aside(path, f"{path} is of no use without its best checkpoint, which is damaged or gone")
@@ -176,12 +178,8 @@ def _usable_epochs(path: Path, first: bool) -> int:
             _move_aside(path, str(error))
         return 0
     best = path.with_name(_best_of(checkpoint) or path.name)
-    if not best.exists():
-        if best.name != f"best-epoch={checkpoint['epoch']}.ckpt":
-            return 0
-        if first:
-            write_atomic(best, path.read_bytes())
-    return int(checkpoint["epoch"]) + 1
+    itself = best.name == f"best-epoch={checkpoint['epoch']}.ckpt"
+    return int(checkpoint["epoch"]) + 1 if itself or best.exists() else 0
 
 
 def _move_aside(path: Path, problem: str) -> None:

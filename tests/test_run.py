@@ -251,8 +251,15 @@ def test_a_lost_best_checkpoint(place, finished, capsys):
     best.unlink()
     assert resume_checkpoint(folder.parent) == last
     assert best.read_bytes() == last.read_bytes()
+    assert not (folder / "best-epoch=0.ckpt").exists()
     best.unlink()
     last.unlink()
+    assert resume_checkpoint(folder.parent) == folder / "previous.ckpt"
+    assert (folder / "best-epoch=0.ckpt").read_bytes() == last.read_bytes()
+    capsys.readouterr()
+    (folder / "best-epoch=0.ckpt").unlink()
+    last.unlink()
+    torch.save({**read_checkpoint(folder / "previous.ckpt"), "epoch": 1}, folder / "previous.ckpt")
     assert resume_checkpoint(folder.parent, first=False) is None
     assert resume_checkpoint(folder.parent) is None
     assert "previous.ckpt is of no use without its best checkpoint" in capsys.readouterr().err
