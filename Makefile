@@ -9,6 +9,7 @@ ONLY    ?=
 FAST    ?=
 SPEED   := $(if $(FAST),$(if $(filter 0 no false,$(FAST)),--no-fast,--fast))
 LIMIT   ?=
+RUNS    ?=
 PARTS   ?=
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -17,7 +18,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 STUDIES := table3 table4 table5 table6 table8 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
-.PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-figure8 report data ablation-placement bench clean
+ABLATIONS := dropout-rate drop-value placement sigma passes
+.PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
@@ -95,12 +97,29 @@ reproduce-table7: install  ## dropout modules of every topology and method: numb
 reproduce-figure8: install  ## segmented images beside the truth, with uncertainty; trains what Table V lacks
 	@$(BIN)/scaledrop figure8 --profile $(PROFILE) --results $(RESULTS)
 
-report: install  ## print Table III from the results that are there
-	@$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS)
+report: install  ## print Table III from the results that are there; all tables and figures as one HTML page
+	@$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS); status=$$?; \
+	$(BIN)/scaledrop report --html --profile $(PROFILE) --results $(RESULTS) && exit $$status
 
-ablation-placement: install  ## where the scale stands, how often a mask is drawn (docs/scale-placement.md)
-	@$(BIN)/scaledrop sweep sweeps/ablation-placement.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
-	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(filter cpu,$(PROFILE)),-- --trainer.max_epochs=4)
+ablation-placement: sweep-placement  ## the same as sweep-placement (docs/scale-placement.md)
+
+sweep-dropout-rate:  ## drop probability, for all layers and by layer size (docs/sweeps.md); table and plots, as below
+sweep-drop-value:    ## what a dropped scale becomes, what one bit drops
+sweep-placement:     ## where the scale stands, how often a mask is drawn
+sweep-sigma:         ## drop probabilities that vary in training, at test, in both
+sweep-passes:        ## number of passes T: accuracy, likelihood, calibration, detection
+
+# an ablation compares short trainings, 4 epochs in the cpu profile; T is asked of the networks of Table III
+short = $(if $(filter cpu,$(PROFILE)),$(if $(filter passes,$*),,--trainer.max_epochs=4))
+$(ABLATIONS:%=sweep-%): sweep-%: install
+	@$(BIN)/scaledrop sweep sweeps/ablation-$*.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(patsubst %,'%',$(ONLY))) -- $(strip $(SPEED) $(short) \
+	  $(if $(filter sigma passes,$*),$(if $(or $(LIMIT),$(few)),--limit=$(or $(LIMIT),$(few)))))
+
+sweep-search: install  ## Bayesian search over p, learning rate and regularizers; RUNS=number of trainings
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[search]'
+	@$(BIN)/scaledrop sweep sweeps/search-proposed.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
+	  $(if $(RUNS),--runs $(RUNS)) -- $(strip $(SPEED) $(short))
 
 data: install  ## list the data sets that are there
 	@$(BIN)/scaledrop data --root $(DATA)

@@ -1,4 +1,4 @@
-"""T passes as a loop, folded into the batch, with shared prefixes, and all masks exactly: time, work and memory."""
+"""T passes as a loop, folded into the batch, with shared prefixes, and all masks exactly: time and work."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.measure import by_group, peak_megabytes, table
+from benchmarks.measure import by_group, table
 from lit_scaledrop.execution import Execution
 from lit_scaledrop.methods import get_method
 from lit_scaledrop.networks import build_network
@@ -37,12 +37,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def bench_posterior(interleaved: Any, options: Any, network: str, samples: int) -> None:
-    """One network and T: every execution in turns, then the peak memory of each."""
+    """One network and T: every execution in turns."""
     kinds: list[Execution] = ["loop", "folded", "shared"] + (["exact"] if network == "vgg_small" else [])
     cases = {kind: prepare(network, options.width, samples, kind, options.batch) for kind in kinds}
     for kind, fixture in interleaved(cases, warm=False).items():
-        memory = peak_megabytes(prepare(network, options.width, samples, kind, options.batch))
-        fixture.extra_info.update(work=_work(network, options.width, samples, kind), peak_megabytes=memory)
+        fixture.extra_info.update(work=_work(network, options.width, samples, kind))
 
 
 def markdown(results: list[dict[str, Any]], options: Any) -> str:
@@ -51,18 +50,14 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
     for cases in by_group(results):
         base = cases["loop"]
         for kind, case in cases.items():
-            own, loop = case["extra_info"]["peak_megabytes"], base["extra_info"]["peak_megabytes"]
             rows.append([
                 case["params"]["network"], case["params"]["samples"], kind, case["extra_info"]["work"],
                 1000 * case["median"] / options.batch, base["median"] / case["median"],
-                own, own / loop,
             ])  # fmt: skip
-    header = ["network", "T", "execution", "work in passes", "ms/image", "times faster than loop", "peak MB",
-              "of the loop's"]  # fmt: skip
+    header = ["network", "T", "execution", "work in passes", "ms/image", "times faster than loop"]
     return (
         f"Batch of {options.batch}, width {options.width:g}, fp32, p layer-adaptive, plan of seed 0 (in brackets: mean "
-        f"work of 20 seeds); median of {options.repeats} interleaved rounds. Memory: the most that tensors "
-        f"hold at once beside the network.\n\n{table(header, rows)}"
+        f"work of 20 seeds); median of {options.repeats} interleaved rounds.\n\n{table(header, rows)}"
     )
 
 

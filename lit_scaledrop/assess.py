@@ -31,6 +31,7 @@ from lit_scaledrop.progress import PartsProgress
 from lit_scaledrop.record import RunRecord
 from lit_scaledrop.report.results import Result, is_finished, read_result, write_result
 from lit_scaledrop.run import TrainedNetwork, exclusive, require_writable
+from lit_scaledrop.tracking import finish_loggers, log_artifacts, wandb_logger
 
 
 def main(argv: list[str]) -> int:
@@ -73,6 +74,7 @@ def main(argv: list[str]) -> int:
         result = record.result(data, _training(networks), how, metrics)
         result = replace(result, provenance={**result.provenance, "setting": assessment.setting})
         write_result(result, plan.run.results)
+        _track(assessment, result, folder)
     print(f"{len(measured)} parts{_and_absent(list(absent))}: {assessment.path}", flush=True)
     return 0
 
@@ -124,6 +126,17 @@ def _measure(
 def _reason(error: Exception, subject: Subject) -> str:
     """The first line of a message without the folders of this machine, which a result must not name."""
     return str(error).splitlines()[0].replace(str(subject.data.root), "the data folder").rstrip(".")
+
+
+def _track(assessment: Assessment, result: Result, folder: Path) -> None:
+    """Mirror the result as a W&B run of job type "assess", in the group of its probe."""
+    run, name = assessment.plan.run, f"{result.network}-{result.method}-s{result.seed}-{assessment.probe}"
+    tags = [run.profile, assessment.probe, assessment.plan.run_id]
+    logger = wandb_logger(folder, run.tracking, run.project, assessment.probe, name, tags, "assess")
+    if logger is not None:
+        logger.log_hyperparams({"id": result.id, **result.config})
+        log_artifacts([logger], assessment.path)
+        finish_loggers([logger], result.metrics, 0)
 
 
 def _asked(assessment: Assessment) -> dict[str, Any]:

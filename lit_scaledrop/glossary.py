@@ -43,6 +43,29 @@ _COMPONENTS = {
     "averaging": "the mean over the passes",
 }
 
+TRAINING: dict[str, MetricEntry] = {
+    "loss/total": MetricEntry("Objective with all its weighted terms, epoch mean.", False),
+    "loss/task": MetricEntry("The task's term of the objective, unweighted as all terms, epoch mean, nats.", False),
+    "loss/scale": MetricEntry("Term of the scales, epoch mean.", False),
+    "loss/weight": MetricEntry("Term of the proxy weights, epoch mean.", False),
+    "loss/distribution": MetricEntry("RAD's own term, epoch mean.", False),
+    "loss/divergence": MetricEntry("SpinBayes' own term, epoch mean, nats.", False),
+    "loss/clip": MetricEntry("PACT's own term, the sum of its squared clips, epoch mean.", False),
+    "val/acc": MetricEntry(
+        "Accuracy of the deterministic network on the validation split, which chooses the checkpoint, 0 to 1.", True
+    ),
+    "val/nll": MetricEntry("Negative log-likelihood of the deterministic network on that split, nats.", False),
+    "val/iou": MetricEntry(
+        "IoU of the deterministic segmentation network on the validation split, which chooses the checkpoint, 0 to 1.",
+        True,
+    ),
+    "val/loss": MetricEntry("Task loss of the deterministic segmentation network on that split.", False),
+    "grad/alpha_data": MetricEntry(
+        "L2 norm of the data's gradient on all scales (callback `ScaleGradient`), epoch mean.", None
+    ),
+}
+"""What a training logs, epoch by epoch."""
+
 METRICS: dict[str, MetricEntry] = (
     {
         "cls/acc": MetricEntry("Share of examples whose most probable class is right, 0 to 1.", True),

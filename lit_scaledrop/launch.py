@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,6 +81,8 @@ class _Child:
     slot: int
     shown: int  # bytes of the log that have been echoed
     started: float = field(default_factory=time.monotonic)
+    stopping: str = ""  # why it was asked to stop
+    deadline: float = float("inf")  # when it is killed if it does not
 
 
 class Runner:
@@ -96,6 +98,7 @@ class Runner:
         gpus: GPUs that the jobs take turns in; with fewer than two, nothing is set.
         grace: signals that stop a child, each with the seconds it has to obey.
         stale: seconds without a sign of life after which another sweep's claim on a point counts as dead.
+        stop: asked again and again why a running point should stop; empty: it goes on.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Runner:
         gpus: Sequence[str] = (),
         grace: Sequence[tuple[int, float]] = ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 5)),
         stale: float = STALE,
+        stop: Callable[[Point], str] | None = None,
     ) -> None:
         from rich.progress import Progress
 
@@ -114,6 +118,7 @@ class Runner:
         self.put_off: dict[Path, str] = {}  # who has them
         self.children: list[_Child] = []
         self.failures: list[tuple[Point, str]] = []
+        self.stop, self.stopped = stop or (lambda _: ""), list[tuple[Point, str]]()
         self.done = self.skipped = 0
         self.idle = False
         terminal = sys.stdout.isatty()
@@ -143,6 +148,7 @@ class Runner:
         for point, reason in self.failures:
             self._explain(point, reason)
         counts = f"{self.done} done, {self.skipped} skipped, {len(self.failures)} failed"
+        counts += f", {len(self.stopped)} stopped early" if self.stopped else ""
         print(f"{len(self.points)} points: {counts}, {time.monotonic() - start:.1f} s", flush=True)
         return 1 if self.failures else 0
 
@@ -232,9 +238,16 @@ class Runner:
         if code is None:
             if self.claims.lost(child.point.result):
                 self._give_way(child)
+            else:
+                self._stop_early(child)
             return
         self.children.remove(child)
         reason = _reason(code, child.point)
+        if reason and child.stopping:
+            self.claims.release(child.point.result)
+            self.stopped.append((child.point, child.stopping))
+            self._say(child.point, f"stopped, {child.stopping}")
+            return
         if reason:
             self._fail(child.point, reason)
         else:
@@ -257,6 +270,16 @@ class Runner:
             write_failure(Failure(point.name, reason, socket.gethostname(), now), point.result)
         except OSError as error:
             self._say(point, f"the failure could not be recorded for the table: {error.strerror or error}")
+
+    def _stop_early(self, child: _Child) -> None:
+        if not child.stopping:
+            child.stopping = self.stop(child.point)
+            if child.stopping:
+                signum, seconds = self.grace[0]
+                child.deadline = time.monotonic() + seconds
+                os.killpg(child.process.pid, signum)
+        elif time.monotonic() > child.deadline:
+            os.killpg(child.process.pid, signal.SIGKILL)
 
     def _echo(self, child: _Child) -> None:
         with open(child.point.log, "rb") as log:
@@ -285,7 +308,9 @@ class Runner:
             print(line, flush=True)
             return
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        self.progress.update(self.task, completed=self.done + self.skipped + len(self.failures), refresh=True)
+        self.progress.update(
+            self.task, completed=self.done + self.skipped + len(self.failures) + len(self.stopped), refresh=True
+        )
 
     def _explain(self, point: Point, reason: str) -> None:
         print(f"\n{point.name} FAILED: {reason}\n  command: {shlex.join(point.argv)}")

@@ -1,8 +1,11 @@
 """What the trainings of all tasks share: the paper's objective, optimizer and schedule, random streams that resume."""
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import lightning as L
@@ -10,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.binarization import follow_optimizer
+from lit_scaledrop.layers.probabilities import seeded
+from lit_scaledrop.layers.sampling import batch_draws
 from lit_scaledrop.method import Method
 from lit_scaledrop.objective import method_terms, scale_regularization, weight_regularization
 from lit_scaledrop.predictive import Predictive
@@ -89,7 +94,9 @@ class LitNetwork(L.LightningModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Task loss, both regularization terms and what the method adds, each logged on its own."""
         images, target = batch
-        task = self.task_loss(self(images), target)
+        with self._one_mask_for_all_processes(batch_idx):
+            logits = self(images)
+        task = self.task_loss(logits, target)
         scale, weight = scale_regularization(self.network), weight_regularization(self.network)
         loss = task + self.hparams["lambda_scale"] * scale + self.hparams["lambda_weight"] * weight
         terms = {"loss/task": task, "loss/scale": scale, "loss/weight": weight}
@@ -164,6 +171,19 @@ class LitNetwork(L.LightningModule, ABC):
         """Keep the random streams until training starts: what is built before it draws from them."""
         self._rng_state = checkpoint.get("torch_rng_state"), checkpoint.get("cuda_rng_state")
 
+    def on_fit_start(self) -> None:
+        """Refuse a training whose processes would go on from different checkpoints, or one of them from none."""
+        if self.trainer.world_size == 1:
+            return
+        path = self.trainer.ckpt_path
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else None
+        strategy = self.trainer.strategy
+        if not strategy.reduce_boolean_decision(strategy.broadcast(digest) == digest):
+            raise ValueError(
+                "the processes of this training do not see the same checkpoint to go on from: all nodes need one "
+                "folder of runs on a shared file system (--run.runs=DIR), and the same current folder"
+            )
+
     def on_train_start(self) -> None:
         """Go on with the random streams of the checkpoint, if there is one."""
         cpu, cuda = getattr(self, "_rng_state", (None, None))
@@ -172,6 +192,24 @@ class LitNetwork(L.LightningModule, ABC):
         # a checkpoint of another number of devices has no stream for each of these
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+        if self._trainer is not None:
+            self.on_train_epoch_start()  # which a checkpoint from within an epoch would leave out
+
+    def on_train_epoch_start(self) -> None:
+        """Give every process but the first a random stream of its own, so that no two examples share their masks.
+
+        A checkpoint has the first one's stream. The others' follow from seed, process and epoch: a training that is
+        resumed between two epochs draws what it would have drawn.
+        """
+        self._seed = int(self.trainer.strategy.broadcast(torch.initial_seed()))
+        if rank := self.trainer.global_rank:
+            torch.manual_seed(seeded("process", self._seed, rank, self.current_epoch).initial_seed())
+
+    def _one_mask_for_all_processes(self, batch_idx: int) -> AbstractContextManager[None]:
+        """What is drawn once for a batch is drawn once for the global batch: alike in all processes."""
+        if self._trainer is None or self._trainer.world_size == 1:
+            return nullcontext()
+        return batch_draws(self.network, seeded("batch", self._seed, self.current_epoch, batch_idx))
 
     def _refuse_non_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):

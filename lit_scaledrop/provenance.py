@@ -16,9 +16,12 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
 def commit() -> tuple[str, bool]:
     """Commit of the source tree and whether tracked files have changed since; ``("unknown", True)`` outside git.
 
-    A copy without its repository (a container, a node that was sent the files) is told by ``SCALEDROP_COMMIT``, which
-    whoever makes the copy of a clean tree sets to its full hash.
+    ``SCALEDROP_COMMIT``, the full hash of a clean tree, speaks for a copy without its repository, or with an older one
+    (a container, a node that was sent the files): who makes the copy sets it.
     """
+    told = os.environ.get("SCALEDROP_COMMIT", "")
+    if re.fullmatch("[0-9a-f]{40}", told):
+        return told, False
     root = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
@@ -29,8 +32,7 @@ def commit() -> tuple[str, bool]:
     try:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
-        told = os.environ.get("SCALEDROP_COMMIT", "")
-        return (told, False) if re.fullmatch("[0-9a-f]{40}", told) else ("unknown", True)
+        return "unknown", True
 
 
 def versions() -> dict[str, str]:

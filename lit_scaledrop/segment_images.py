@@ -7,13 +7,13 @@ training size, so their aspect is not kept; its probabilities are brought back t
 the most probable class is taken.
 """
 
-import argparse
 import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from torch.nn import functional as F
 
 from datamodules.paired_files import read_picture, squeezed
 from datamodules.pictures import picture_paths, standardized
-from lit_scaledrop.evaluate import CheckpointError, evaluation_device, load_trained, read_checkpoint
+from lit_scaledrop.classify_images import parser
+from lit_scaledrop.evaluate import evaluation_device
 from lit_scaledrop.evaluation import Evaluation, build_posterior
-from lit_scaledrop.modules import LitSegmenter
+from lit_scaledrop.lit_network import LitNetwork
 from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.report.results import write_atomic
@@ -53,16 +54,9 @@ class SegmentedImage:
         return self.probs.argmax(0)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], module: LitNetwork, about: dict[str, Any]) -> int:
     """Segment a folder of pictures, or one."""
-    arguments = _parser().parse_args(argv)
-    checkpoint = read_checkpoint(arguments.ckpt_path)
-    module = load_trained(arguments.ckpt_path)
-    if not isinstance(module, LitSegmenter):
-        raise ValueError(f"{arguments.ckpt_path} is a classifier's: --images is for segmentation networks")
-    about = checkpoint.get("images")
-    if about is None:
-        raise CheckpointError(f"{arguments.ckpt_path} does not say how its images were normalized; train it again")
+    arguments = parser().parse_args(argv)
     paths = [arguments.images] if arguments.images.is_file() else picture_paths(arguments.images)
     if not paths:
         raise FileNotFoundError(f"there is no picture in {arguments.images}")
@@ -174,16 +168,3 @@ def _output_names(paths: Sequence[Path], images: Path) -> list[str]:
     below = [path.relative_to(images) if images.is_dir() else Path(path.name) for path in paths]
     stems = [str(path.with_suffix("")) for path in below]
     return [str(path) if stems.count(stem) > 1 else stem for path, stem in zip(below, stems, strict=True)]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("scaledrop predict", description=__doc__)
-    parser.add_argument("--ckpt_path", type=Path, required=True, help="checkpoint of a segmentation network")
-    parser.add_argument(
-        "--images", type=Path, required=True, help="a folder of pictures (PNG, JPEG, BMP, WebP), or one"
-    )
-    parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder of what is written")
-    parser.add_argument("--samples", type=int, default=20, help="passes T (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the mask plan")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    return parser

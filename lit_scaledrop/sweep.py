@@ -2,7 +2,8 @@
 
 Every point of the grid becomes one process, `fit`, `assess` or `cost`, with the argv that `wandb agent` would give it.
 A point whose result file exists is skipped, so the same command goes on after a failure, Ctrl-C or a power cut. Several
-of them, on several machines that share the results folder, split the points.
+of them, on several machines that share the results folder, split the points. Points that are searched, not listed
+(`method: random` or `bayes`), are chosen in `lit_scaledrop/search.py`.
 """
 
 import argparse
@@ -47,10 +48,16 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         extra = [*extra, f"--run.results={args.results}"]
     try:
         env = child_environment(os.environ, args.profile, args.file.stem, args.jobs)
-        points = plan_points(load_sweep(args.file), env, args.seeds, extra, plan, args.only)
+        config = load_sweep(args.file)
+        if config["method"] != "grid":
+            return _search(config, args, env, extra, plan)
+        points = plan_points(config, env, args.seeds, extra, plan, args.only)
         if args.dry_run:
             return _dry_run(points)
-        return Runner(points, args.jobs, env, visible_gpus(env) if args.jobs > 1 else [], stale=args.stale).run()
+        gpus = visible_gpus(env) if args.jobs > 1 else []
+        code = Runner(points, args.jobs, env, gpus, stale=args.stale).run()
+        _report(points[0].result.parent)
+        return code
     except (SweepError, ResultError) as error:
         print(f"scaledrop sweep: {error}", file=sys.stderr)
         return 2
@@ -61,10 +68,10 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
 
 
 def load_sweep(path: Path) -> dict[str, Any]:
-    """Read and check a W&B sweep file of method `grid`.
+    """Read and check a W&B sweep file.
 
     Raises:
-        SweepError: the file is missing, no YAML, or no grid that can be run here.
+        SweepError: the file is missing, no YAML, or nothing that can be run here.
     """
     import yaml
 
@@ -75,10 +82,8 @@ def load_sweep(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise SweepError(f"{path} is no sweep file: it needs method, parameters and command")
     method, command, parameters = (config.get(key) for key in ("method", "command", "parameters"))
-    if method in ("random", "bayes"):
-        raise SweepError(f"{path}: method {method!r} does not run here yet, only grid; use wandb sweep and wandb agent")
-    if method != "grid":
-        raise SweepError(f"{path}: unknown method {method!r}; write 'method: grid'")
+    if method not in METHODS:
+        raise SweepError(f"{path}: unknown method {method!r}; write 'method: {' or '.join(METHODS)}'")
     if (
         not isinstance(command, list)
         or not {"${args}"} <= set(map(str, command))
@@ -88,18 +93,20 @@ def load_sweep(path: Path) -> dict[str, Any]:
     if not isinstance(parameters, dict) or not parameters:
         raise SweepError(f"{path}: needs 'parameters:' with at least one name")
     for name, entry in parameters.items():
-        if problem := _problem(name, entry):
+        if problem := _problem(name, entry, method == "grid"):
             raise SweepError(f"{path}: {name} {problem}")
-    if "early_terminate" in config:
-        print(f"scaledrop sweep: {path}: early_terminate is ignored here", file=sys.stderr)
+    if "early_terminate" in config and method == "grid":
+        print(f"scaledrop sweep: {path}: early_terminate is ignored in a grid", file=sys.stderr)
     return config
 
 
-def _problem(name: str, entry: Any) -> str:
-    """What is wrong with one parameter of a grid; empty if nothing is."""
+def _problem(name: str, entry: Any, in_grid: bool) -> str:
+    """What is wrong with one parameter; empty if nothing is. Distributions are checked by the engine that draws."""
     if isinstance(entry, dict) and "parameters" in entry:
         return f"is nested, which W&B empties; write dotted names, '{name}.<inner>:'"
-    if not isinstance(entry, dict) or set(entry) not in ({"values"}, {"value"}):
+    if not in_grid and isinstance(entry, dict) and not {"values", "value"} & set(entry):
+        return ""
+    if not isinstance(entry, dict) or (in_grid and set(entry) not in ({"values"}, {"value"})):
         return "needs 'values: [...]' or 'value: ...' and nothing else in a grid"
     values = _values(entry)
     if not isinstance(values, list) or not values:
@@ -177,8 +184,6 @@ def plan_points(
     names: set[str] = set()
     for values in grid(config["parameters"], seeds):
         argv = build_command(config, values, env) + list(extra)
-        command = next(word for word in argv if word in PLANS)
-        flags = argv[argv.index(command) + 1 :]
         name = base = _name(values, config["parameters"])
         for n in itertools.count(2):
             if name not in names:
@@ -187,22 +192,69 @@ def plan_points(
         names.add(name)
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
             continue
-        try:
-            result = Path((plan or PLANS[command])(flags))
-        except (Exception, SystemExit) as error:  # jsonargparse exits on a bad flag
-            raise SweepError(f"point {name} is no valid {command} ({shlex.join(flags)}): {error}") from error
+        result, logs = point_paths(argv, plan, name)
         if result in points:
             if rows[result] != values.get("row"):  # a profile's stand-in serves several rows
                 continue
             raise SweepError(f"{points[result].name} and {name} are one run, {result}; drop one of them")
         rows[result] = values.get("row")
-        given = dict(flag.split("=", 1) for flag in flags if flag.startswith("--run.") and "=" in flag)
-        folder = Path(given.get("--run.runs", "runs"), *result.parent.parts[-2:], "logs")
-        points[result] = Point(name, argv, result, folder / f"{name}.log")
+        points[result] = Point(name, argv, result, logs / f"{name}.log")
     for pattern in only:
         if not fnmatch.filter(names, pattern):
             raise SweepError(f"--only {pattern} fits no point; there are {', '.join(sorted(names))}")
     return list(points.values())
+
+
+def point_paths(argv: Sequence[str], plan: Plan | None, name: str) -> tuple[Path, Path]:
+    """The file of a point's result, and the folder of the logs.
+
+    Raises:
+        SweepError: the command would refuse the point's flags.
+    """
+    command = next(word for word in argv if word in PLANS)
+    flags = list(argv[argv.index(command) + 1 :])
+    try:
+        result = Path((plan or PLANS[command])(flags))
+    except (Exception, SystemExit) as error:  # jsonargparse exits on a bad flag
+        raise SweepError(f"point {name} is no valid {command} ({shlex.join(flags)}): {error}") from error
+    given = dict(flag.split("=", 1) for flag in flags if flag.startswith("--run.") and "=" in flag)
+    return result, Path(given.get("--run.runs", "runs"), *result.parent.parts[-2:], "logs")
+
+
+def _search(
+    config: dict[str, Any], args: argparse.Namespace, env: Mapping[str, str], extra: Sequence[str], plan: Plan | None
+) -> int:
+    from lit_scaledrop import search
+    from lit_scaledrop.suggest import EngineError
+
+    runs = args.runs or config.get("run_cap")
+    if not isinstance(runs, int) or runs < 1:
+        raise SweepError(f"{args.file}: how many points? Write 'run_cap: 20' in it, or add --runs 20")
+    if args.only != ["*"] or len(args.seeds or [1]) > 1:
+        raise SweepError("--only and several --seeds are of a grid; a search chooses its points, one training each")
+    if args.seeds:
+        config = {**config, "parameters": {**config["parameters"], "seed_everything": {"value": args.seeds[0]}}}
+    try:
+        asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan)
+    except EngineError as error:
+        raise SweepError(str(error)) from error
+    code, folder = search.run(asked, args.dry_run)
+    if not args.dry_run:
+        _report(folder)
+    return code
+
+
+def _report(folder: Path) -> None:
+    """Table and plots of a sweep that has them; a paper's table is made by `scaledrop report`, which `make` calls."""
+    try:
+        from lit_scaledrop.report.command import main as report
+        from lit_scaledrop.report.sweeps import SWEEPS
+    except ImportError as error:  # a bare node trains without pandas
+        print(f"scaledrop sweep: no table, {error}", file=sys.stderr)
+        return
+    if folder.name in SWEEPS and any(folder.glob("*.json")):
+        print(flush=True)
+        report([folder.name, "--results", str(folder.parents[1]), "--profile", folder.parent.name])
 
 
 def _name(values: Mapping[str, Any], parameters: Mapping[str, Mapping[str, Any]]) -> str:
@@ -234,6 +286,7 @@ def _plan_cost(flags: list[str]) -> Path:
     return planned_cost(flags)
 
 
+METHODS = ("grid", "random", "bayes")
 PLANS: dict[str, Plan] = {"fit": _plan_fit, "assess": _plan_assess, "cost": _plan_cost}
 """Commands that a sweep can run."""
 
@@ -253,8 +306,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, help="sweep file, e.g. sweeps/table3.yaml")
     profile = os.environ.get("PROFILE") or "quick"
-    parser.add_argument("--profile", default=profile, help="quick, cpu or paper (default: $PROFILE, or quick)")
+    parser.add_argument("--profile", default=profile, help="quick, cpu, gpu or paper (default: $PROFILE, or quick)")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's seed_everything")
+    parser.add_argument("--runs", type=_positive, help="points of a search (default: the file's run_cap)")
+    parser.add_argument("--search-seed", type=int, default=0, help="another seed, another search (default: 0)")
     parser.add_argument("--jobs", type=_positive, default=1, help="points at once (default: 1)")
     parser.add_argument("--results", help="folder of results (default: as in the configuration)")
     parser.add_argument(

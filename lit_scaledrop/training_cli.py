@@ -11,10 +11,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  so that --data finds its classes by name
-from lit_scaledrop import provenance
+from lit_scaledrop import forecast, provenance
 from lit_scaledrop.arguments import (
     WORDS,
     explain,
@@ -45,10 +46,11 @@ from lit_scaledrop.evaluate import (
 )
 from lit_scaledrop.evaluation import Evaluation
 from lit_scaledrop.identity import run_identity
+from lit_scaledrop.media import log_media
 from lit_scaledrop.modules import LitClassifier, LitSegmenter  # noqa: F401  likewise
 from lit_scaledrop.record import RunRecord, keep_or_write, training_record
 from lit_scaledrop.run import Run, resume_checkpoint
-from lit_scaledrop.tracking import build_loggers, finish_loggers
+from lit_scaledrop.tracking import build_loggers, finish_loggers, log_artifacts, start_loggers
 
 
 class ScaleDropCLI(LightningCLI):
@@ -141,6 +143,7 @@ class ScaleDropCLI(LightningCLI):
                 super().instantiate_classes()
                 if self.subcommand == "fit":
                     self._settle_evaluation(self.model, self.trainer.callbacks)  # type: ignore[attr-defined]
+                require_gpus(self.trainer)
                 if self.model.hparams.get("compile_network"):
                     require_compiler(self.trainer.strategy.root_device)
         except ValueError as error:
@@ -165,6 +168,9 @@ class ScaleDropCLI(LightningCLI):
         """Trainer with our loggers and callbacks beside the user's."""
         config = self.config_init[self.subcommand]["trainer"]
         interactive = sys.stderr.isatty() and sys.stdout.isatty()
+        if not config["plugins"] and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+            # its own requeueing would go on from the middle of an epoch; ours does from the end of one
+            kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
         if self.subcommand == "fit":
             self.checkpoint = RunCheckpoint(
                 self.run_dir / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
@@ -195,8 +201,8 @@ class ScaleDropCLI(LightningCLI):
         if subcommand == "fit":
             # now, not at the end: the tree may be edited while the run trains
             self.started, self.commit = datetime.now(UTC), provenance.commit()
-            for logger in self.trainer.loggers:
-                logger.log_hyperparams({"id": self.run_id, **self.resolved})
+            start_loggers(self.trainer.loggers, {"id": self.run_id, **self.resolved})
+            forecast.announce(self.trainer, self.model, self.datamodule, self.run.profile)
         path = self.config_init[subcommand]["ckpt_path"]
         if path:
             fit_weights(self.model, read_checkpoint(path)["state_dict"], path)
@@ -236,8 +242,9 @@ class ScaleDropCLI(LightningCLI):
         if not path:
             raise CheckpointError("training left no checkpoint: trainer.max_epochs and val_fraction must be above 0")
         model = load_trained(path, compile_network=self.model.hparams["compile_network"])
+        measured = model.test_metrics(evaluation)
         metrics, how = evaluate_network(
-            model.network, normalized_test_set(self.datamodule), evaluation, model.test_metrics(evaluation), device
+            model.network, normalized_test_set(self.datamodule), evaluation, measured, device
         )
         epoch, compiled = read_checkpoint(path)["epoch"], self.model.hparams["compile_network"]
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
@@ -246,8 +253,11 @@ class ScaleDropCLI(LightningCLI):
         energy = self._energy(model.network)
         result = record.result(self.datamodule, training, how, metrics | energy | model.baseline(self.datamodule))
         tested = {f"test/{name}": value for name, value in metrics.items()}
-        keep_or_write(result, self.run)
-        finish_loggers(self.trainer.loggers, tested | energy, self.trainer.global_step)
+        written = keep_or_write(result, self.run)
+        loggers, step = self.trainer.loggers, self.trainer.global_step
+        log_media(loggers, model, measured, self.datamodule, evaluation, step)
+        log_artifacts(loggers, written, Path(path))
+        finish_loggers(loggers, tested | energy, step)
 
     def _energy(self, network: torch.nn.Module) -> dict[str, float]:
         """Energy on the chip, where the callback that counts it is there."""
@@ -257,6 +267,20 @@ class ScaleDropCLI(LightningCLI):
                 image, _ = self.datamodule.test_set[0]
                 metrics |= callback.finish(self.trainer, network, tuple(image.shape))
         return metrics
+
+
+def require_gpus(trainer: L.Trainer) -> None:
+    """Refuse what several processes have on GPUs only, before the data is loaded.
+
+    Raises:
+        ValueError: for SyncBatchNorm on another device.
+    """
+    asked = getattr(trainer.strategy, "_layer_sync", None) is not None
+    if asked and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
+        raise ValueError(
+            "trainer.sync_batchnorm needs GPUs, other devices have no SyncBatchNorm: leave it out, and BatchNorm takes "
+            "its statistics from each process's share of a batch"
+        )
 
 
 def process_rank() -> int:

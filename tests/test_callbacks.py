@@ -1,6 +1,7 @@
 """Callbacks: the estimator's schedule, the data's gradient on the scales, progress lines, checkpoints that move."""
 
 import re
+import warnings
 from pathlib import Path
 
 import lightning as L
@@ -32,15 +33,18 @@ class Spy(L.Callback):
 
 @pytest.fixture
 def train():
-    def run(model: LitClassifier, *callbacks: L.Callback, epochs: int = 3) -> L.Trainer:
+    def run(model: LitClassifier, *callbacks: L.Callback, epochs: int = 3, start: Path | None = None) -> L.Trainer:
         torch.manual_seed(0)
         data = TensorDataset(torch.randn(32, 3, 32, 32), torch.arange(32) % 10)
         trainer = L.Trainer(
-            max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
+            max_epochs=epochs, accelerator="cpu", logger=False, num_sanity_val_steps=0,
+            enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
             enable_progress_bar=False, enable_model_summary=False, callbacks=[*callbacks],
         )  # fmt: skip
         # batches come whole: Lightning has no worker to ask for
-        trainer.fit(model, _Batches(data), _Batches(data))
+        trainer.fit(
+            model, _Batches(data), _Batches(data), ckpt_path=start, weights_only=None if start is None else True
+        )
         return trainer
 
     return run
@@ -67,6 +71,22 @@ def test_estimator_schedule_sets_t_once_an_epoch(train):
     # from 0.1 (IR-Net's for shallow networks) towards 10, by tens of decades
     for step, values in enumerate(spy.t):
         assert values == pytest.approx([10 ** (-1 + 2 * (step // 2) / 4)] * 6, rel=1e-5)
+
+
+def test_a_start_within_an_epoch_sets_estimators_and_clock(train, tmp_path):
+    """Lightning begins no epoch then, and the estimators' place is in no checkpoint."""
+
+    def saving(folder: Path) -> ModelCheckpoint:
+        return ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
+
+    train(LitClassifier("lenet5", "proposed", width=0.25), EstimatorSchedule(), saving(tmp_path / "a"), epochs=2)
+    spy, model = Spy(), LitClassifier("lenet5", "proposed", width=0.25)
+    callbacks = EstimatorSchedule(), EpochLines(), saving(tmp_path / "b"), spy
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two folders, and a loader that cannot say where it stopped
+        train(model, *callbacks, epochs=2, start=tmp_path / "a" / "step=3.ckpt")
+    assert len(spy.t) == 1  # the second of two steps of the second epoch
+    assert spy.t[0] == pytest.approx([10**0.0] * 6, rel=1e-5)
 
 
 def test_estimator_schedule_without_estimators(train):

@@ -13,7 +13,7 @@ from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.predictive import Predictive
-from lit_scaledrop.probes import PROBES, Subject, histograms, noise, passes, tradeoff
+from lit_scaledrop.probes import PROBES, Subject, histograms, noise, passes, prefixes, tradeoff
 
 IMAGES = 24
 
@@ -55,7 +55,9 @@ def measured(made, probe, part):
     return metrics
 
 
-@pytest.mark.parametrize("probe", ["figure5", "figure6", "figure7", "posterior", "threshold", "reliability"])
+@pytest.mark.parametrize(
+    "probe", ["figure5", "figure6", "figure7", "posterior", "threshold", "reliability", "ablation-passes"]
+)
 def test_parts_are_named_without_networks(probe):
     made = subject()
     names = list(PROBES[probe].parts(Subject([], made.data, made.evaluation)))
@@ -224,3 +226,31 @@ def test_reliability_bins_add_up_to_the_calibration_error():
     assert metrics["cal/ece"] == pytest.approx((share * abs(confidence - right)).sum())
     assert metrics["cls/acc"] == pytest.approx((share * right).sum())
     assert all((confidence > np.array(bins) / 15) & (confidence <= (np.array(bins) + 1) / 15))
+
+
+def test_the_ablation_of_passes_is_of_the_first_passes_of_one_plan():
+    from sklearn.metrics import roc_auc_score
+
+    made = subject(label="own")
+    images, labels = made.test_images
+    clean, noise = measured(made, "ablation-passes", "clean"), measured(made, "ablation-passes", "uniform")
+    assert {int(key.split("/")[1]) for key in clean} == set(prefixes.COUNTS)
+    posterior = PosteriorPredictive(made.networks, prefixes.COUNTS[-1], seed=made.evaluation.seed)
+    foreign = made.suite("uniform")
+    inside = posterior(made.data.normalized(images)).logits.double().softmax(-1).numpy()
+    outside = posterior(foreign.images if foreign.normalized else made.data.normalized(foreign.images))
+    outside = outside.logits.double().softmax(-1).numpy()
+    truth = np.repeat([0, 1], [len(images), len(foreign.images)])
+    for count in (2, 10, 50):
+        mean = inside[:count].mean(0)
+        assert clean[f"T/{count}/cls/acc"] == pytest.approx((mean.argmax(-1) == labels.numpy()).mean())
+        right = mean[np.arange(len(labels)), labels.numpy()]
+        assert clean[f"T/{count}/cls/nll"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
+        entropies = [scipy.stats.entropy(probs[:count].mean(0), axis=-1) for probs in (inside, outside)]
+        area = roc_auc_score(truth, np.concatenate(entropies))
+        assert noise[f"T/{count}/ood/auroc/predictive_entropy"] == pytest.approx(area, abs=2e-3)
+    assert clean["T/1/unc/mutual_information"] == pytest.approx(0, abs=1e-6)
+    assert noise["T/1/ood/auroc/mutual_information"] == pytest.approx(0.5, abs=0.05)
+    assert made.suites["uniform"]["images"] == len(foreign.images)
+    with pytest.raises(ValueError, match="counts the passes of one network"):
+        measured(subject(members=2), "ablation-passes", "clean")

@@ -7,7 +7,7 @@ import pytest
 from lit_scaledrop.cli import planned_result
 from lit_scaledrop.identity import run_identity, science
 from lit_scaledrop.methods import METHODS, get_method
-from lit_scaledrop.provenance import command
+from lit_scaledrop.provenance import command, commit
 from lit_scaledrop.sweep import load_sweep, plan_points
 
 ROOT = Path(__file__).parents[1]
@@ -144,3 +144,11 @@ def test_command_names_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["fit", f"--config={tmp_path}/a b.yaml", "--root", "/mnt/secret/data", "-c", "relative/x.yaml"]
     assert command(words) == "scaledrop fit '--config=a b.yaml' --root data -c relative/x.yaml"
+
+
+def test_a_copy_without_its_repository_is_told_its_commit(monkeypatch):
+    told = "0123456789" * 4
+    monkeypatch.setenv("SCALEDROP_COMMIT", told)
+    assert commit() == (told, False)
+    monkeypatch.setenv("SCALEDROP_COMMIT", "main")  # no hash: git is asked
+    assert commit()[0] != "main"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.report.documents import refresh
@@ -49,6 +50,8 @@ def test_scaledrop_command(command, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.delenv("DATA", raising=False)
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (40, 50), "olive").save(tmp_path / "pictures" / "olive.png")
     words = shlex.split(command)[1:]
     if words[0] == "fit":
         words += [
@@ -75,6 +78,18 @@ def test_python_code_runs():
     exec(code, names)
     assert names["prediction"].mean.shape == (8, 3)
     assert names["prediction"].mutual_information.shape == names["prediction"].is_ood().shape == (8,)
+
+
+def test_python_code_of_the_documents_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for document in DOCUMENTS[1:]:
+        text = document.read_text()
+        written = re.findall(r"^scaledrop export .*-passes .*--out \S+\.onnx$", text, re.MULTILINE)
+        blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        for command in written if blocks else []:
+            assert main(shlex.split(command)[1:]) == 0
+        for code in blocks:
+            exec(code, {})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

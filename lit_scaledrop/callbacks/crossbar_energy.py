@@ -15,6 +15,8 @@ from lit_scaledrop.energy import Estimate, energy_metrics, estimate_energy
 from lit_scaledrop.energy_figure import draw_energy
 from lit_scaledrop.posterior import PosteriorPredictive
 
+_TABLE = ("layer", "component", "operations", "energy_pj", "latency_ns", "area_um2")
+
 
 class CrossbarEnergy(L.Callback):
     """Log energy, latency and area of an image on the chip, with the masks that T passes of a plan really draw.
@@ -83,7 +85,7 @@ class CrossbarEnergy(L.Callback):
         return estimate_energy(network, input_shape, plan, self.chip, self.preset, self.execution)
 
     def finish(self, trainer: L.Trainer, network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, float]:
-        """Numbers of a trained network, for a record; the picture goes to the loggers that take one.
+        """Numbers of a trained network, for a record; loggers that take them get the breakdown and its picture.
 
         Args:
             trainer: of the training.
@@ -92,9 +94,12 @@ class CrossbarEnergy(L.Callback):
         """
         report = self.estimate(network, input_shape).report()
         for logger in trainer.loggers:
+            if hasattr(logger, "log_table"):
+                rows = [[getattr(entry, name) for name in _TABLE] for entry in report.entries]
+                logger.log_table("hw/energy_breakdown", [*_TABLE], rows, step=trainer.global_step)
             if hasattr(logger, "log_image") and find_spec("matplotlib"):
                 title = f"{type(network).__name__}, one image, T = {self.passes}, {self.execution}"
-                logger.log_image("hw/energy", [draw_energy(report, title)])
+                logger.log_image("hw/energy", [draw_energy(report, title)], step=trainer.global_step)
         return energy_metrics(report)
 
     def on_train_batch_start(

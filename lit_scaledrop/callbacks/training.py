@@ -21,6 +21,10 @@ from lit_scaledrop.run import PREVIOUS
 class EstimatorSchedule(L.Callback):
     """Set IR-Net's EDE and ReCU's quantile once per epoch to ``epoch / max_epochs`` of their range."""
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Where a checkpoint from within an epoch is the start, that epoch does not begin again."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move every estimator on."""
         progress = trainer.current_epoch / max(trainer.max_epochs or 1, 1)
@@ -157,6 +161,10 @@ def _fingerprint(trainer: L.Trainer) -> str | None:
 
 class EpochLines(L.Callback):
     """One line an epoch, for logs and pipes where a progress bar would be noise."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of an epoch that begins in its middle, too."""
+        self._start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""

@@ -63,8 +63,10 @@ class StochasticLayer(nn.Module):
     def active_draws(self, x: Tensor) -> Tensor | None:
         """Draws for the input ``x``: rows are 1 (all of the batch alike) or ``len(x)``; ``None``: no dropout."""
         if self._planned is not None:
-            if len(self._planned) not in (1, len(x)):
-                raise ValueError(f"the plan holds {len(self._planned)} rows, the input {len(x)}: fold both alike")
+            # shape[0], not len: an exported program leaves the number of rows open
+            rows, own = x.shape[0], self._planned.shape[0]
+            if own != rows and own != 1:
+                raise ValueError(f"the plan holds {own} rows, the input {rows}: fold both alike")
             return self._planned
         if self.training:
             return self.draw(len(x) if self.mask_per == "sample" else 1, device=x.device)
@@ -133,3 +135,21 @@ def sampling(model: nn.Module, draws: Mapping[str, Tensor]) -> Iterator[None]:
     finally:
         for name, layer in layers.items():
             layer._planned = before[name]
+
+
+@contextmanager
+def batch_draws(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """Let the layers with one draw for a training batch take it from ``generator`` in the block, the CPU's.
+
+    For processes that train one network on shares of a batch: with equal generators they draw alike, whatever their
+    global streams and devices. Layers with a draw for each sample go on to use the global stream.
+    """
+    layers = [layer for layer in stochastic_layers(model).values() if layer.training and layer.mask_per == "batch"]
+    try:
+        for layer in layers:
+            at = next(layer.parameters(), next(layer.buffers(), torch.empty(0)))
+            layer._planned = layer.from_uniform(torch.rand(1, *layer.uniform_shape, generator=generator).to(at.device))
+        yield
+    finally:
+        for layer in layers:
+            layer._planned = None

@@ -14,6 +14,7 @@ from lit_scaledrop.probes import (
     noise,
     outliers,
     passes,
+    prefixes,
     reliability,
     rotation,
     shift,
@@ -47,6 +48,7 @@ PROBES: dict[str, Probe] = {
     "reliability": Probe(reliability.parts, reliability.measure),
     "hardware": Probe(chip.parts, chip.measure),
     "ablation-sigma": Probe(variation.parts, variation.measure),  # Table IV over a wider range
+    "ablation-passes": Probe(prefixes.parts, prefixes.measure),
 }
 
 __all__ = ["PROBES", "Probe", "Subject"]

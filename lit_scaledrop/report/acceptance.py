@@ -13,6 +13,7 @@ from lit_scaledrop.report.groups import (
     data_name,
     epochs_heading,
     identity,
+    ids_of,
     is_papers_data,
     mean_and_std,
     probe_arguments,
@@ -20,7 +21,7 @@ from lit_scaledrop.report.groups import (
     seeds_of,
     with_paper,
 )
-from lit_scaledrop.report.layout import Column, Report, Section, mean_column, number, text
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Section, mean_column, number, text
 from lit_scaledrop.report.results import Result
 
 QUANTITIES = {
@@ -87,6 +88,7 @@ def _lines(key: tuple[Any, ...], runs: list[Result]) -> list[dict[str, Any]]:
     for quantity, (metric, factor, _) in QUANTITIES.items():
         ours, std = mean_and_std(runs, lambda m, k=metric, f=factor: f * m[f"clean/{k}"])  # type: ignore[misc]
         row = dict(zip(KEY, key, strict=True)) | {"n": len(runs), "seeds": seeds_of(runs)}
+        row[RESULT_IDS] = ids_of(runs)
         lines.append(row | {"quantity": quantity, "ours": ours, "ours_std": std})
     return lines
 

@@ -13,12 +13,13 @@ from lit_scaledrop.report.groups import (
     data_name,
     epochs_heading,
     identity,
+    ids_of,
     is_papers_data,
     mean_and_std,
     seeds_of,
     with_paper,
 )
-from lit_scaledrop.report.layout import LOST, Column, Report, Section, bits, number, spread, text
+from lit_scaledrop.report.layout import LOST, RESULT_IDS, Column, Report, Section, bits, number, spread, text
 from lit_scaledrop.report.results import Result
 
 _MEANS = {"nll": "cls/nll", "ece": "cal/ece", "ood_rate": "ood/rate"}
@@ -68,6 +69,7 @@ def _summary(runs: list[Result]) -> dict[str, Any]:
     return {
         "n": len(runs),
         "seeds": seeds_of(runs),
+        RESULT_IDS: ids_of(runs),
         "accuracy": accuracy,
         "std": std,
         **{name: mean_and_std(runs, lambda metrics, key=key: metrics[key])[0] for name, key in _MEANS.items()},  # type: ignore[misc]

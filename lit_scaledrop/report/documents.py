@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_scaledrop.glossary import METRICS
+from lit_scaledrop.glossary import METRICS, TRAINING
 from lit_scaledrop.report.rendering import section_cells
 from lit_scaledrop.report.results import Result, load_results, write_atomic
 from lit_scaledrop.report.tables import build
@@ -77,7 +77,7 @@ def _placement(results_dir: Path) -> list[str]:
 
 
 def _glossary(_results_dir: Path) -> list[str]:
-    return [f"| `{name}` | {entry.description} |" for name, entry in METRICS.items()]
+    return [f"| `{name}` | {entry.description} |" for name, entry in (TRAINING | METRICS).items()]
 
 
 PARTS: dict[str, Callable[[Path], list[str]]] = {"table3": _table3, "placement": _placement, "glossary": _glossary}

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import KEY, ORDER, TOPOLOGIES, by_row, commits_of, one_profile
-from lit_scaledrop.report.layout import Column, Report, Section, bits, number, text
+from lit_scaledrop.report.groups import KEY, ORDER, TOPOLOGIES, by_row, commits_of, ids_of, one_profile
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Section, bits, number, text
 from lit_scaledrop.report.results import Result
 
 _REUSE = {
@@ -69,7 +69,11 @@ def _place(run: Result) -> tuple[int, int]:
 
 
 def _row(key: tuple[Any, ...], run: Result, reuse: str) -> dict[str, Any]:
-    row = dict(zip(KEY, key, strict=True)) | {name: run.metrics[f"{reuse}/{name}"] for name in _OWN}
+    row = (
+        dict(zip(KEY, key, strict=True))
+        | {RESULT_IDS: run.id}
+        | {name: run.metrics[f"{reuse}/{name}"] for name in _OWN}
+    )
     return row | {name: run.metrics[name] for name in _PASS}
 
 
@@ -107,6 +111,7 @@ def _layers(topology: str, shown: dict[tuple[Any, ...], Result]) -> tuple[Sectio
             rows.setdefault(layer, {"layer": layer})[run.label] = values["modules"]
             exports.append(dict(zip(KEY, key, strict=True)) | {"scope": "layer", "layer": layer} | values)
     frame = pd.DataFrame(list(rows.values())).reindex(columns=["layer", *methods])
+    frame = frame.assign(topology=topology, **{RESULT_IDS: ids_of(list(shown.values()))})
     columns = {"layer": text("layer")} | {name: number(name, name, ",.0f") for name in methods}
     heading = f"Layer-wise: modules of each layer of {topology}, as many as it draws bits in a pass"
     return Section(heading, frame, columns, []), pd.DataFrame(exports)

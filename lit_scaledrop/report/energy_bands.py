@@ -27,12 +27,13 @@ from lit_scaledrop.report.groups import (
     by_row,
     caption,
     data_name,
+    ids_of,
     mean_and_std,
     one_profile,
     probe_arguments,
     seeds_of,
 )
-from lit_scaledrop.report.layout import Column, Report, Section, mean_column, text
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Section, mean_column, text
 from lit_scaledrop.report.results import Result
 
 _NOTES = [
@@ -65,10 +66,17 @@ def table8(results: Sequence[Result], paper: pd.DataFrame) -> Report:
         theirs = paper_nj(paper, key[0], runs[0])
         name = f"{key[0]}, {key[1]}, T = {runs[0].evaluation['samples']}"
         sections += [
-            Section(f"{name}: energy of an image by ADC model", *_bands(frames[key], theirs), []),
-            Section(f"{name}: by component", *_components(frames[key]), _below(runs, frames[key], theirs)),
+            _of(runs, f"{name}: energy of an image by ADC model", *_bands(frames[key], theirs), []),
+            _of(runs, f"{name}: by component", *_components(frames[key]), _below(runs, frames[key], theirs)),
         ]
     return Report("Table VIII: energy of an image", sections, [*notes, *_NOTES], _export(shown, frames, paper))
+
+
+def _of(runs: list[Result], heading: str, frame: pd.DataFrame, columns: dict[str, Column], below: list[str]) -> Section:
+    """A section with the energies of one network."""
+    topology = TOPOLOGIES.get(runs[0].network, runs[0].network)
+    marks = {"topology": topology, "method": runs[0].label, RESULT_IDS: ids_of(runs)}
+    return Section(heading, frame.assign(**marks), columns, below)
 
 
 def _place(run: Result, order: list[str]) -> tuple[int, str, str]:
@@ -98,6 +106,7 @@ def _systems(
                     "accuracy": accuracy,
                     "accuracy_std": std,
                     "data": data_name(runs[0]) + " (stand-in)" * runs[0].data["stand_in"],
+                    RESULT_IDS: ids_of(runs),
                 }
             )
     frame = pd.DataFrame(rows).reindex(
@@ -112,6 +121,7 @@ def _systems(
             "accuracy_std",
             "data",
             "source",
+            RESULT_IDS,
         ]
     )
     columns = {

@@ -114,24 +114,59 @@ def pictures(name: str, results: Sequence[Result], stem: Path) -> list[Path]:
         ValueError: the results do not fit the figure.
         OSError: the files cannot be written.
     """
+    written = []
+    for picture in pictures_of(name, results, stem):
+        for form, content in (picture.files() | {"csv": picture.csv()}).items():
+            path = picture.stem.with_name(f"{picture.stem.name}.{form}")
+            write_atomic(path, content)
+            written.append(path)
+    return written
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one picture of a figure shows, before it is drawn."""
+
+    figure: Figure
+    stem: Path
+    """Its files without their endings."""
+    runs: list[Result]
+    """All that is shown."""
+    frame: pd.DataFrame
+    """The numbers in it."""
+    notes: list[str]
+    """What a reader has to know of the runs."""
+
+    def files(self) -> dict[str, bytes]:
+        """SVG and PNG; needs matplotlib."""
+        with style():
+            return images(
+                self.figure.draw(self.frame), footer(self.runs, self.figure.caption, self.figure.passes, self.notes)
+            )
+
+    def csv(self) -> bytes:
+        """The numbers as CSV."""
+        return self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def pictures_of(name: str, results: Sequence[Result], stem: Path) -> list[Picture]:
+    """The pictures of the figure `name` as `pictures` writes them, not yet drawn; needs no matplotlib.
+
+    Raises:
+        KeyError: there is no such figure.
+        ValueError: the results do not fit the figure.
+    """
     figure = FIGURES[name]
     one_profile(results)
     groups = [sorted(results, key=lambda run: run.id)] if figure.over_data else by_data(results)
-    written = []
+    made = []
     for group in groups:
         notes: list[str] = []
         shown = _ordered(by_row(group, notes))
-        frame = numbers(figure, shown)
         used = [run for runs in shown.values() for run in (runs if figure.over_seeds else runs[:1])]
-        below = footer(used, figure.caption, figure.passes, notes)
-        with style():
-            files = images(figure.draw(frame), below)
         where = stem if len(groups) == 1 else stem.with_name(f"{stem.name}-{_distinction(group[0])}")
-        files["csv"] = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-        for form, content in files.items():
-            write_atomic(where.with_name(f"{where.name}.{form}"), content)
-            written.append(where.with_name(f"{where.name}.{form}"))
-    return written
+        made.append(Picture(figure, where, used, numbers(figure, shown), notes))
+    return made
 
 
 def numbers(figure: Figure, shown: dict[tuple[Any, ...], list[Result]]) -> pd.DataFrame:

@@ -87,6 +87,11 @@ def seeds_of(runs: Sequence[Result]) -> str:
     return " ".join(str(run.seed) for run in runs)
 
 
+def ids_of(runs: Sequence[Result]) -> str:
+    """Ids of a row's runs, for the column `RESULT_IDS`."""
+    return " ".join(run.id for run in runs)
+
+
 def epochs_heading(result: Result) -> str:
     """Name of the data, number of epochs, and a probe's limit: the head of a section."""
     epochs, limit = result.training["epochs"], result.evaluation.get("limit")
@@ -109,13 +114,14 @@ def identity(result: Result) -> dict[str, Any]:
     return {"profile": result.profile, "data": result.data["name"], "fingerprint": result.data["fingerprint"]}
 
 
-def caption(runs: Sequence[Result], numbers: str, arguments: str = "") -> list[str]:
+def caption(runs: Sequence[Result], numbers: str, arguments: str = "", passes: str = "") -> list[str]:
     """Profile, data, schedule, device, commit, and the commands that make the numbers again.
 
     Args:
         runs: what is shown.
         numbers: what the numbers are.
         arguments: further words of the sweep's command line.
+        passes: the T of the numbers, where it is not that of the evaluation.
     """
     first, data = runs[0], runs[0].data
     name = data_name(first)
@@ -127,8 +133,8 @@ def caption(runs: Sequence[Result], numbers: str, arguments: str = "") -> list[s
     return [
         f"Profile {first.profile}. Data: {kind}; {data['source']}; fingerprint {data['fingerprint']}; "
         f"{data['train']} training, {data['val']} validation and {data['test']} test images.",
-        f"Epochs: {first.training['epochs']}; {checkpoints} checkpoint; T = {passes_of(runs)}; seeds {seeds}. "
-        f"{numbers}",
+        f"Epochs: {first.training['epochs']}; {checkpoints} checkpoint; T = {passes or passes_of(runs)}; "
+        f"seeds {seeds}. {numbers}",
         *([f"Width, as a multiple of the paper's channels: {widths}."] if (widths := widths_of(runs)) else []),
         f"Device: {'; '.join(sorted({run.training['device'] for run in runs}))}. Commit: {commits_of(runs)}.",
         f"Make it again: `{sweep}`, then `{report}`; the exact command of each run is in its JSON file.",

@@ -8,6 +8,8 @@ import pandas as pd
 
 LOST = "lost in our copy"
 """Source of a published number that our copy of the paper has lost."""
+RESULT_IDS = "result_ids"
+"""Column of a section's frame, not shown: ids of the results that a row is made of, as `ids_of` writes them."""
 Row = dict[Any, Any]
 
 

@@ -12,13 +12,14 @@ from lit_scaledrop.report.groups import (
     caption,
     epochs_heading,
     identity,
+    ids_of,
     mean_and_std,
     probe_arguments,
     rule_sentence,
     seeds_of,
     with_paper,
 )
-from lit_scaledrop.report.layout import Column, Report, Section, bits, number, spread, text
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Section, bits, number, spread, text
 from lit_scaledrop.report.results import Result
 
 PAPER_SUITES = ("gaussian", "uniform", "test_gaussian", "test_uniform", "svhn", "stl10")
@@ -115,6 +116,7 @@ def _section(
     lines = []
     for key, runs in shown.items():
         line: dict[str, Any] = dict(zip(KEY, key, strict=True)) | {"n": len(runs), "seeds": seeds_of(runs)}
+        line[RESULT_IDS] = ids_of(runs)
         for name, value in values.items():
             mean, std = mean_and_std(runs, value)
             absent = any(name in run.evaluation["absent"] for run in runs)

@@ -13,10 +13,11 @@ from lit_scaledrop.report.groups import (
     data_name,
     epochs_heading,
     identity,
+    ids_of,
     mean_and_std,
     one_profile,
 )
-from lit_scaledrop.report.layout import Column, Report, Section, bits, mean_column, number, spread, text
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Section, bits, mean_column, number, spread, text
 from lit_scaledrop.report.results import Result
 
 PAPERS = {
@@ -68,7 +69,7 @@ def table5(results: Sequence[Result], paper: pd.DataFrame) -> Report:
         "split, groups of near-duplicates, folds), at another image size, so there is no column of differences.",
     ]
     frame = pd.concat([section.frame for section in sections], ignore_index=True)
-    return Report("Table V: segmentation", sections, notes, frame)
+    return Report("Table V: segmentation", sections, notes, frame.drop(columns=RESULT_IDS))
 
 
 def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Section:
@@ -119,7 +120,7 @@ def _place(run: Result) -> tuple[int, int]:
 
 
 def _summary(runs: list[Result]) -> dict[str, Any]:
-    columns: dict[str, Any] = {"n": len(runs), "runs": _names(runs)}
+    columns: dict[str, Any] = {"n": len(runs), "runs": _names(runs), RESULT_IDS: ids_of(runs)}
     for name, (metric, _) in {**PAPERS, **BEYOND}.items():
         columns[name], columns[f"{name}_std"] = mean_and_std(runs, lambda metrics, key=metric: 100 * metrics[key])  # type: ignore[misc]
     return columns

@@ -13,6 +13,7 @@ from lit_scaledrop.report.groups import (
     data_name,
     epochs_heading,
     identity,
+    ids_of,
     is_papers_data,
     mean_and_std,
     probe_arguments,
@@ -20,7 +21,7 @@ from lit_scaledrop.report.groups import (
     seeds_of,
     with_paper,
 )
-from lit_scaledrop.report.layout import Column, Report, Section, mean_column, number, text
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Section, mean_column, number, text
 from lit_scaledrop.report.results import Result
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -82,6 +83,7 @@ def _section(
     for key, runs in shown.items():
         for corruption in (*corruptions, MEAN):
             row = dict(zip(KEY, key, strict=True)) | {"corruption": corruption, "n": len(runs), "seeds": seeds_of(runs)}
+            row[RESULT_IDS] = ids_of(runs)
             lines.append(row | _numbers(runs, prefix, corruptions if corruption == MEAN else [corruption], measured))
     frame = with_paper(pd.DataFrame(lines), paper, _ROW)
     sources = {

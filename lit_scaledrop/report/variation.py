@@ -14,6 +14,7 @@ from lit_scaledrop.report.groups import (
     data_name,
     epochs_heading,
     identity,
+    ids_of,
     is_papers_data,
     mean_and_std,
     probe_arguments,
@@ -21,7 +22,7 @@ from lit_scaledrop.report.groups import (
     seeds_of,
     with_paper,
 )
-from lit_scaledrop.report.layout import Column, Report, Row, Section, mean_column, number, text
+from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Row, Section, mean_column, number, text
 from lit_scaledrop.report.results import Result
 
 SIGMAS = {"0.02": "sigma_1", "0.05": "sigma_2", "0.1": "sigma_3"}
@@ -70,16 +71,21 @@ def table4(results: Sequence[Result], paper: pd.DataFrame) -> Report:
 
 def condition_of(run: Result) -> tuple[str, str]:
     """How a run was trained and asked, and the sigma or device that it was asked with."""
+    trained, asked = trained_and_asked(run)
+    if not trained:
+        return (WITHOUT, asked) if asked else (BASELINE, "")
+    return (WITH if trained == asked else f"trained with {trained}, asked with {asked or 'none'}"), asked
+
+
+def trained_and_asked(run: Result) -> tuple[str, str]:
+    """The sigma or device that a run was trained with, and that it was asked with; empty for none."""
     trained = ""
     for callback in run.config.get("trainer", {}).get("callbacks") or []:
         about = callback.get("init_args", {})
         if callback["class_path"].endswith(".MTJVariation") and about["when"] != "eval":
             trained = _named({**about, "chip": about["seed"] if about["redraw"] == "chip" else None})
     variation = run.evaluation.get("variation")
-    asked = _named(variation) if variation else ""
-    if not trained:
-        return (WITHOUT, asked) if asked else (BASELINE, "")
-    return (WITH if trained == asked else f"trained with {trained}, asked with {asked or 'none'}"), asked
+    return trained, _named(variation) if variation else ""
 
 
 def _named(variation: Mapping[str, Any]) -> str:
@@ -119,7 +125,7 @@ def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Se
 
 def _line(key: tuple[Any, ...], condition: str, sigma: str, runs: list[Result], baseline: list[Result]) -> Row:
     line: Row = dict(zip(KEY, key, strict=True)) | {"n": len(runs), "seeds": seeds_of(runs)}
-    line |= {"condition": condition, "sigma": sigma, "level": SIGMAS.get(sigma, sigma)}
+    line |= {RESULT_IDS: ids_of(runs), "condition": condition, "sigma": sigma, "level": SIGMAS.get(sigma, sigma)}
     part = "use" if sigma else "nominal"
     quantities: dict[str, Quantity] = {"chips": _mean_of_chips, "worst": _worst_chip}
     for name, (metric, factor) in _QUANTITIES.items():

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from lit_scaledrop import methods
 from lit_scaledrop.report import command, drawing
 from lit_scaledrop.report.command import main
 from lit_scaledrop.report.drawing import label_ends, panels
-from lit_scaledrop.report.figures import FIGURES, pictures
+from lit_scaledrop.report.figures import FIGURES, pictures, pictures_of
+from lit_scaledrop.report.groups import TOPOLOGIES
+from lit_scaledrop.report.page.alt_texts import alt_text
+from lit_scaledrop.report.page.contents import Shown
 from lit_scaledrop.report.results import write_result
 
 pytest.importorskip("matplotlib")
@@ -192,6 +196,16 @@ def test_files_are_the_same_bytes_again(make, tmp_path, name):
     frame = csv_of(stem)
     assert {"profile", "data", "fingerprint", "topology", "method", "n", "seeds", "epochs"} <= set(frame)
     assert not frame.duplicated().any()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_picture_in_words(make, tmp_path, name):
+    (picture,) = pictures_of(name, results(make, name, **SHOWN[name]), tmp_path / name)
+    words = alt_text(Shown(name, b"", "svg", [], picture.runs, picture), None)
+    for run in picture.runs:
+        (of_run,) = re.findall(rf"{TOPOLOGIES[run.network]} {re.escape(run.label)}: ([^:].*?\d)", words)[:1]
+        assert of_run
+    assert "nan" not in words
 
 
 def test_numbers_are_means_over_seeds(make, tmp_path):

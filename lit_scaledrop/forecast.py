@@ -1,0 +1,71 @@
+"""How long a training will take, measured on a few images before it begins."""
+
+import copy
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+IMAGES, REPEATS = 16, 3
+WORTH_MEASURING = 2_000_000
+"""Images to train on below which nobody has to be warned: CIFAR-10 for 44 epochs."""
+WORTH_SAYING_H = 6.0
+
+
+def training_hours(network: nn.Module, shape: tuple[int, ...], images: int, epochs: int) -> float:
+    """Hours that forward and backward passes over ``epochs`` times ``images`` take, eager in float32, on the CPU.
+
+    The network, its BatchNorm and the random streams are left as they are. Compiled bf16 is about three times as fast.
+
+    Args:
+        network: that is to be trained.
+        shape: one input, e.g. ``(3, 32, 32)``.
+        images: training images.
+        epochs: how often.
+    """
+    with torch.random.fork_rng(devices=[]):
+        trial = copy.deepcopy(network).train()
+        x = torch.randn(IMAGES, *shape)
+        seconds = []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            trial(x).float().square().mean().backward()
+            seconds.append(time.perf_counter() - start)
+    return min(seconds) / IMAGES * images * epochs / 3600
+
+
+def warning(network: nn.Module, data: Any, epochs: int | None, profile: str, fast: bool) -> str | None:
+    """What to say before a training on a CPU that will take long; ``None`` if nothing.
+
+    Args:
+        network: that is to be trained.
+        data: data module, set up.
+        epochs: of the training; ``None`` if it has no such end.
+        profile: of the run.
+        fast: whether it is compiled.
+    """
+    images = len(data.train_set)
+    if epochs is None or epochs < 0 or images * epochs < WORTH_MEASURING:
+        return None
+    shape = tuple(data.train_set[0][0].shape)
+    hours = training_hours(network, shape, images, epochs) / (3 if fast else 1)
+    if hours < WORTH_SAYING_H:
+        return None
+    how_long = f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
+    instead = "" if profile in ("quick", "cpu") else "; `--profile cpu` is made for CPUs"
+    return (
+        f"this training will take about {how_long} on this CPU: {epochs} epochs of {images:,} images{instead}. "
+        "Ctrl-C stops it, and the same command goes on where it stopped"
+    )
+
+
+def announce(trainer: Any, model: Any, data: Any, profile: str) -> None:
+    """Print the warning before a training on a CPU; arguments are Lightning's, and the profile of the run."""
+    if trainer.strategy.root_device.type != "cpu" or trainer.global_rank > 0:
+        return
+    data.setup("fit")
+    fast = bool(model.hparams.get("compile_network"))
+    if said := warning(model.network, data, trainer.max_epochs, profile, fast):
+        print(f"scaledrop: {said}", file=sys.stderr, flush=True)

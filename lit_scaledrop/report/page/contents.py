@@ -1,0 +1,207 @@
+"""What stands on the page: tables, pictures and runs of each profile, and what was wrong with its files."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from lit_scaledrop.report.figures import FIGURES, Picture, pictures_of
+from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, epochs_heading, ids_of
+from lit_scaledrop.report.journal import JournalError, trials_in
+from lit_scaledrop.report.layout import RESULT_IDS, Report, Section, bits, number, text
+from lit_scaledrop.report.results import Result, load_results
+from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
+from lit_scaledrop.report.swept import swept as varied
+from lit_scaledrop.report.tables import TABLES, build
+
+_LARGE = 400_000
+"""Bytes from which on an SVG is shown as its PNG, if that is smaller."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One picture of the page."""
+
+    name: str
+    """Of its files, without ending."""
+    image: bytes
+    form: str
+    """`svg` or `png`."""
+    files: list[Path]
+    """Files of the same name, for links."""
+    runs: list[Result]
+    picture: Picture | None
+    """The numbers in it and the caption; none for a picture that is no figure of `FIGURES`."""
+    words: str = ""
+    """What is seen, where that is known from elsewhere."""
+
+
+@dataclass
+class Study:
+    """A table, or a study that has pictures only."""
+
+    name: str
+    results: list[Result]
+    report: Report | None = None
+    pictures: list[Shown] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """What could not be shown, and why."""
+
+
+def profiles_in(results_dir: Path | str) -> list[str]:
+    """Profiles that have results, by name."""
+    return sorted({path.parent.parent.name for path in Path(results_dir).glob("*/*/*.json")})
+
+
+def studies(results_dir: Path | str, profile: str) -> list[Study]:
+    """Tables in the order of `TABLES`, then figures, then what has neither; a broken file is named, and left out."""
+    folder = Path(results_dir) / profile
+    found = {path.parent.name for path in folder.glob("*/*.json")}
+    names = [name for name in (*TABLES, *FIGURES) if name in found]
+    made = []
+    for name in (*names, *sorted(found - set(names))):
+        results, problems = load_results(results_dir, profile, name)
+        study = Study(name, results, problems=problems)
+        if results:
+            _fill(study, folder)
+        made.append(study)
+    _foreign(made, folder)
+    for study in made:
+        if study.report and study.name not in TABLES and not study.pictures and find_spec("matplotlib"):
+            _draw_sweep(study, folder)
+    return made
+
+
+def _fill(study: Study, folder: Path) -> None:
+    try:
+        if study.name in TABLES:
+            study.report = build(study.name, study.results)
+        elif study.name not in FIGURES:
+            swept = study.name in SWEEPS or varied(study.results)
+            trials = trials_in(folder / study.name)
+            study.report = sweep_report(study.name, study.results, trials) if swept else _plain(study)
+    except (ValueError, LookupError, TypeError, JournalError) as error:  # one table must not take the others with it
+        study.problems.append(f"the table could not be made: {_reason(error)}")
+    for name, figure in FIGURES.items():
+        if study.name == (figure.study or name):
+            try:
+                study.pictures += _figure(name, study.results, folder, study.problems)
+            except (ValueError, LookupError, TypeError, OSError) as error:
+                study.problems.append(f"the picture {name} could not be made: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__} {error}"
+
+
+def _figure(name: str, results: Sequence[Result], folder: Path, problems: list[str]) -> Iterator[Shown]:
+    """Pictures whose CSV holds the numbers of the results as they are now are taken from the folder, others drawn."""
+    for picture in pictures_of(name, results, folder / name):
+        files = _files(picture.stem)
+        drawn = {path.suffix[1:]: path.read_bytes() for path in files}
+        if drawn.get("csv") != picture.csv() or not drawn.keys() & {"svg", "png"}:
+            files = []
+            if find_spec("matplotlib") is None:
+                problems.append(f"the picture {picture.stem.name} is not drawn: that needs matplotlib")
+                continue
+            drawn = picture.files()
+        form, image = _smaller(drawn)
+        yield Shown(picture.stem.name, image, form, files, picture.runs, picture)
+
+
+def _files(stem: Path) -> list[Path]:
+    paths = [stem.with_name(f"{stem.name}.{form}") for form in ("svg", "png", "csv")]
+    return [path for path in paths if path.is_file()]
+
+
+def _smaller(drawn: dict[str, bytes]) -> tuple[str, bytes]:
+    svg, png = drawn.get("svg"), drawn.get("png")
+    if svg is None or (png is not None and len(svg) > max(_LARGE, len(png))):
+        assert png is not None
+        return "png", png
+    return "svg", svg
+
+
+def _foreign(made: list[Study], folder: Path) -> None:
+    """Add pictures that are no figure's: to the study that their name begins with, or whose runs their JSON file names.
+
+    Of any other it is not known what it was made from, so it is not shown.
+    """
+    lost = Study("pictures", [])
+    for stem in sorted({path.with_suffix("") for form in ("svg", "png") for path in folder.glob(f"*.{form}")}):
+        if any(stem.name == name or stem.name.startswith(f"{name}-") for name in FIGURES):
+            continue
+        files = _files(stem)
+        form, image = _smaller({path.suffix[1:]: path.read_bytes() for path in files})
+        owners = [study for study in made if study.results and f"{stem.name}-".startswith(f"{study.name}-")]
+        if owners:
+            owner = max(owners, key=lambda study: len(study.name))
+            owner.pictures.append(Shown(stem.name, image, form, files, owner.results, None))
+            continue
+        for study in made:
+            try:
+                runs, words = segmented(stem.with_suffix(".json"), study.results)
+            except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                continue
+            if runs:
+                study.pictures.append(Shown(stem.name, image, form, files, runs, None, words))
+                break
+        else:
+            lost.problems.append(f"the picture {stem.name}: no result in this folder says what it was made from")
+    made += [lost] if lost.problems else []
+
+
+def segmented(path: Path, results: Sequence[Result]) -> tuple[list[Result], str]:
+    """Those of the results that the record beside Figure 8 names, and what is seen on it.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError, LookupError, TypeError, AttributeError: it is no record of Figure 8.
+    """
+    shown = json.loads(path.read_text(encoding="utf-8"))["shown"]
+    ids = {id for about in shown.values() for id in about["runs"].values()}
+    sentences = []
+    for title, about in shown.items():
+        for example in about["examples"]:
+            overlaps = [f"{name} {one['iou']:.2f}" for name, one in example.items() if isinstance(one, dict)]
+            sentences.append(f"{title}, {example['example']}: IoU {', '.join(overlaps)}.")
+    words = "Segmented images beside the truth, with the uncertainty of each pixel. " + " ".join(sentences)
+    return [run for run in results if run.id in ids], words
+
+
+def _draw_sweep(study: Study, folder: Path) -> None:
+    """Add the pictures of a sweep that has none in the folder."""
+    with TemporaryDirectory() as temporary:
+        try:
+            trials = trials_in(folder / study.name)
+            drawn = sweep_pictures(study.name, study.results, Path(temporary) / study.name, trials)
+        except (ValueError, LookupError, TypeError, JournalError) as error:
+            study.problems.append(f"the pictures could not be made: {_reason(error)}")
+            return
+        for path in drawn:
+            if path.suffix == ".svg":
+                study.pictures.append(Shown(path.stem, path.read_bytes(), "svg", [], study.results, None))
+
+
+def _plain(study: Study) -> Report:
+    """Runs of a study that has no table of its own, one a row."""
+    rows = []
+    for run in study.results:
+        row = {"topology": TOPOLOGIES.get(run.network, run.network), "method": run.label, "seed": run.seed}
+        row |= {"bits_w": run.bits_w, "bits_a": run.bits_a, RESULT_IDS: ids_of([run])}
+        row |= {"what": epochs_heading(run) if run.training else "nothing trained"}
+        row |= {"accuracy": 100 * run.metrics.get("cls/acc", float("nan"))}
+        rows.append(row | {"nll": run.metrics.get("cls/nll"), "ece": run.metrics.get("cal/ece")})
+    frame = pd.DataFrame(rows).sort_values(
+        ["topology", "method", "what", "seed"],
+        key=lambda column: column.map(ORDER).fillna(9) if column.name == "topology" else column,
+        kind="stable",
+    )
+    columns = {"topology": text("topology"), "method": text("method"), "bits": bits(), "what": text("what", "data")}
+    columns |= {"seed": number("seed", "seed", ".0f"), "accuracy": number("accuracy", "test accuracy (%)", ".2f")}
+    columns |= {"nll": number("nll", "NLL", ".3f"), "ece": number("ece", "ECE", ".3f")}
+    return Report(f"Runs of {study.name}", [Section("Runs, one a line", frame, columns, [])], [], frame)

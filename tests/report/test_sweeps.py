@@ -1,0 +1,305 @@
+"""Tables and plots of sweeps from made-up results. SCALEDROP_PICTURES=folder keeps the pictures."""
+
+import io
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lit_scaledrop import sweep
+from lit_scaledrop.report.command import main
+from lit_scaledrop.report.journal import Journal, Trial
+from lit_scaledrop.report.rendering import csv, markdown
+from lit_scaledrop.report.responses import lines
+from lit_scaledrop.report.results import write_result
+from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
+from lit_scaledrop.report.swept import settings, swept
+from lit_scaledrop.report.variation import CHIPS
+
+RATES = [0.05, 0.1, 0.3, [0.1, 0.2, 0.5], [0.05, 0.2, 0.5], [0.3, 0.2, 0.5], [0.1, 0.5, 0.5], [0.1, 0.2, 0.8]]
+HOW = {"limit": 200, "images": 200, "parts": [], "suites": {}, "absent": {}}
+RULE = {"quantile": 0.1, "threshold": 0.95, "interpolation": "linear"}
+
+
+def scores(accuracy):
+    return {
+        "cls/acc": accuracy,
+        "cls/nll": 2 - 2 * accuracy,
+        "cal/ece": 0.03,
+        "unc/mutual_information": 0.05 * accuracy,
+    }
+
+
+@pytest.fixture
+def trained(make):
+    """A result of `fit` with these settings of the model."""
+
+    def result(number, validation, seed=1, study="ablation-dropout-rate", test=None, **model):
+        config = {"model": {"init_args": {"network": "resnet20", "width": 1.0, **model}}, "seed_everything": seed}
+        training, provenance = {"val_acc": validation}, {"setting": str(sorted(model.items()))}
+        made = make(number, study=study, seed=seed, training=training, config=config, provenance=provenance)
+        made.metrics.clear()
+        made.metrics.update(scores(validation - 0.05 if test is None else test))
+        return made
+
+    return result
+
+
+def dropout_rate(trained, _make):
+    points = [(rate, seed) for rate in RATES for seed in (1, 2)]
+    for number, (rate, seed) in enumerate(points, 1):
+        yield trained(number, 0.8 - 0.1 * (number % 5) / 5 + 0.01 * seed, seed, p=rate)
+
+
+def drop_value(trained, _make):
+    points = [(value, mask) for value in ("unitary", "average", "random") for mask in ("vector", "element")]
+    for number, (value, mask) in enumerate(points, 1):
+        yield trained(number, 0.6 + number / 100, study="ablation-drop-value", drop_value=value, mask=mask)
+
+
+def placement(trained, _make):
+    points = [(per, place) for per in ("batch", "sample") for place in ("before_norm", "after_norm")]
+    for number, (per, place) in enumerate(points, 1):
+        kept = {"mask_per": per, "scale_placement": place}
+        yield trained(number, 0.6 + number / 100, study="ablation-placement", **kept)
+
+
+def search(trained, _make):
+    for n in range(1, 13):
+        kept = {
+            "p": 0.05 * n,
+            "lr": 0.005 * 1.5**n,
+            "lambda_scale": 1e-4 * 2.0**n,
+            "lambda_weight": 1e-6 * 1.7 ** (n % 7),
+        }
+        yield trained(n, 0.8 - 0.01 * abs(n - 7), study="search-proposed", **kept)
+
+
+def sigma(_trained, make):
+    conditions = [("", "")] + [("", s) for s in (0.05, 0.2)] + [(s, "") for s in (0.05, 0.2)]
+    conditions += [(s, s) for s in (0.05, 0.2)]
+    points = [(condition, seed) for condition in conditions for seed in (1, 2)]
+    for number, ((train, test), seed) in enumerate(points, 1):
+        yield varied(make, number, train, test, seed)
+
+
+def passes(_trained, make):
+    points = [(label, seed) for label in ("Proposed", "MC-Dropout (HTanh)") for seed in (1, 2)]
+    for number, (label, seed) in enumerate(points, 1):
+        made = make(number, study="ablation-passes", label=label, seed=seed, evaluation={**HOW, **RULE})
+        made.metrics.clear()
+        for T in (1, 2, 5, 10, 20, 50):
+            row = scores(0.7 - 0.1 / T + 0.01 * seed)
+            made.metrics.update({f"clean/T/{T}/{name}": value for name, value in row.items()})
+            for suite, area in (("uniform", 0.8), ("gaussian", 0.6), ("svhn", 0.7)):
+                head = f"{suite}/T/{T}/ood/auroc"
+                made.metrics[f"{head}/predictive_entropy"] = area - 0.1 / T
+                made.metrics[f"{head}/mutual_information"] = area - 0.2 / T
+        yield made
+
+
+def varied(make, number, train, test, seed):
+    about = {"sigma": train, "device": None, "when": "train", "redraw": "use", "within": "clipped", "seed": 0}
+    callback = {"class_path": "lit_scaledrop.callbacks.MTJVariation", "init_args": about}
+    record = {"sigma": test, "device": None, "redraw": "use", "chip": None, "within": "clipped"}
+    made = make(
+        number, study="ablation-sigma", seed=seed, evaluation={**HOW, **RULE, "variation": record if test else None},
+        config={"trainer": {"callbacks": [callback] if train else None}}, provenance={"setting": f"{train} {test}"},
+    )  # fmt: skip
+    made.metrics.clear()
+    sizes = {"use": 0.1} | {f"chip/{n}": 0.02 * n for n in range(1, CHIPS + 1)} if test else {"nominal": 0.0}
+    for part, size in sizes.items():
+        row = scores(0.8 - size * (test or 0) + 0.01 * seed) | {"uniform/ood/rate": 0.7 - size * (test or 0)}
+        made.metrics.update({f"{part}/{name}": value for name, value in row.items()})
+    return made
+
+
+MADE = {
+    "ablation-dropout-rate": dropout_rate, "ablation-drop-value": drop_value, "ablation-placement": placement,
+    "search-proposed": search, "ablation-sigma": sigma, "ablation-passes": passes,
+}  # fmt: skip
+
+
+@pytest.fixture
+def studies(trained, make):
+    """Results of every sweep, by its name."""
+    return {name: list(maker(trained, make)) for name, maker in MADE.items()}
+
+
+def cells(report):
+    block = [line for line in markdown(report).splitlines() if line.startswith("|")]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in block]
+    return [dict(zip(table[0], row, strict=True)) for row in table[2:]]
+
+
+def test_every_sweep_has_made_up_results(studies):
+    assert studies.keys() == SWEEPS.keys()
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_files_are_the_same_bytes_again(studies, tmp_path, name):
+    pytest.importorskip("matplotlib")
+    stem = Path(os.environ.get("SCALEDROP_PICTURES", tmp_path)) / name
+    written = sweep_pictures(name, studies[name], stem)
+    ends = {"search-proposed": ["response", "parallel"]}.get(name, ["response"])
+    assert [path.name for path in written] == [f"{name}-{end}.{form}" for end in ends for form in ("svg", "png")]
+    again = sweep_pictures(name, studies[name][::-1], tmp_path / "again")
+    assert all(one.read_bytes() == two.read_bytes() for one, two in zip(written, again, strict=True))
+    assert csv(sweep_report(name, studies[name])) == csv(sweep_report(name, studies[name][::-1]))
+
+
+def test_what_was_swept_is_found(studies, trained):
+    found = {name: swept(results) for name, results in studies.items()}
+    assert found["ablation-dropout-rate"] == ["model.p"]
+    assert found["ablation-drop-value"] == ["model.drop_value", "model.mask"]
+    assert found["search-proposed"] == ["model.p", "model.lr", "model.lambda_scale", "model.lambda_weight"]
+    run = trained(1, 0.5, p=0.1, compile_network=True)
+    assert "model.compile_network" not in settings(run)  # how fast, not what
+    assert swept([run, trained(2, 0.5, seed=2, p=0.1)]) == []
+
+
+def test_the_best_is_by_the_validation_split_alone(trained):
+    results = [trained(1, 0.80, p=0.1, test=0.9), trained(2, 0.82, seed=2, p=0.1, test=0.9)]
+    results += [trained(3, 0.85, p=0.3, test=0.1), trained(4, 0.87, seed=2, p=0.3, test=0.2)]
+    first, second = cells(sweep_report("ablation-dropout-rate", results))
+    assert (first["best"], second["best"]) == ("", "best")
+    assert second["validation accuracy (%)"] == "86.00 ± 1.41"
+    assert second["CIFAR-10 test accuracy (%)"] == "15.00 ± 7.07"
+    assert (second["n"], second["seeds"]) == ("2", "1 2")
+    frame = pd.read_csv(io.StringIO(csv(sweep_report("ablation-dropout-rate", results))))
+    assert frame.best.tolist() == [False, True]
+    assert frame["validation"].tolist() == pytest.approx([81, 86])
+
+
+def test_of_two_runs_with_one_seed_the_newest_is_shown(trained):
+    results = [trained(1, 0.5, p=0.1), trained(2, 0.6, p=0.1), trained(3, 0.4, p=0.2)]
+    report = sweep_report("x", results)
+    assert [row["validation accuracy (%)"] for row in cells(report)] == ["60.00", "40.00"]
+    assert report.notes == ["Of two runs with seed 1, 000000000002 is shown and 000000000001 is left out."]
+
+
+def test_lists_become_a_line_for_each_place(studies):
+    frame = sweep_report("ablation-dropout-rate", studies["ablation-dropout-rate"]).sections[0].frame
+    found = {line.name: line.x for line in lines(frame, ["model.p"])}
+    assert found == {
+        "one for all": [0.05, 0.1, 0.3],
+        "small layers": [0.05, 0.1, 0.3],
+        "middle layers": [0.2, 0.5],
+        "large layers": [0.5, 0.8],
+    }
+
+
+def test_lengths_and_data_are_never_mixed(trained, tmp_path):
+    results = [trained(1, 0.5, p=0.1), trained(2, 0.6, p=0.2), trained(3, 0.4, p=0.1), trained(4, 0.4, p=0.2)]
+    for run in results[2:]:
+        run.training["epochs"] = 4
+    report = sweep_report("ablation-dropout-rate", results)
+    assert [section.heading for section in report.sections] == ["CIFAR-10, 4 epochs", "CIFAR-10, 10 epochs"]
+    assert report.data.best.sum() == 2
+    pytest.importorskip("matplotlib")
+    names = [path.name for path in sweep_pictures("ablation-dropout-rate", results, tmp_path / "a")]
+    assert names[1::2] == ["a-response-cifar10-4epochs-f00d.png", "a-response-cifar10-10epochs-f00d.png"]
+
+
+def test_sigma_is_asked_of_uses_and_chips(studies):
+    rows = {
+        (row["p varies"], row["sigma or device"]): row
+        for row in cells(sweep_report("ablation-sigma", studies["ablation-sigma"]))
+    }
+    assert [key[0] for key in rows] == ["no variation"] + ["at test only"] * 2 + ["in training only"] * 2 + [
+        "in both"
+    ] * 2
+    both = rows["in both", "0.2"]
+    assert both["CIFAR-10 test accuracy (%)"].startswith("79.50")  # 0.8 - 0.1 x 0.2 + 0.015
+    assert both[f"{CHIPS} chips, accuracy (%)"].startswith("79.30")  # the mean of 0.02 x (1 ... 10) is 0.11
+    assert rows["in training only", "0.2"][f"{CHIPS} chips, accuracy (%)"] == ""
+    assert rows["at test only", "0.05"]["noise rejected (%)"].startswith("69.50")
+
+
+def test_passes_are_lines_and_suites_are_means(studies):
+    rows = cells(sweep_report("ablation-passes", studies["ablation-passes"]))
+    assert [(row["method"], row["T"]) for row in rows[5:7]] == [("MC-Dropout (HTanh)", "50"), ("Proposed", "1")]
+    assert rows[6]["CIFAR-10 test accuracy (%)"] == "61.50 ± 0.71"
+    assert rows[6]["AUROC of pure noise by entropy (%)"] == "60.0 ± 0.0"
+    assert rows[6]["AUROC of other images by mutual information (%)"] == "50.0 ± 0.0"
+    for run in studies["ablation-passes"]:
+        for key in [key for key in run.metrics if key.startswith("svhn")]:
+            del run.metrics[key]
+    assert (
+        "AUROC of other images by entropy (%)"
+        not in cells(sweep_report("ablation-passes", studies["ablation-passes"]))[0]
+    )
+    run.metrics.clear()
+    run.metrics["x"] = 1.0
+    with pytest.raises(ValueError, match="has no numbers by T"):
+        sweep_report("ablation-passes", [run])
+
+
+def test_what_was_not_trained_is_refused(make):
+    made = make(1, training={"val_iou": 0.5})
+    del made.training["val_acc"]
+    with pytest.raises(ValueError, match="no validation accuracy"):
+        sweep_report("x", [made])
+
+
+def test_what_a_search_stopped_is_named_and_drawn(studies, tmp_path, capsys):
+    results = studies["search-proposed"]
+    for run in results:
+        write_result(run, tmp_path)
+    values = {"model.p": 0.2, "model.lr": 0.1, "model.lambda_scale": 0.5, "model.lambda_weight": 1e-5}
+    journal = Journal(tmp_path / "cpu" / "search-proposed" / "search-0.jsonl")
+    for number, (state, why) in enumerate(
+        [("finished", ""), ("stopped", "hyperband, val/acc 0.4"), ("failed", "it broke")]
+    ):
+        trial = journal.choose(number, lambda trials: Trial(len(trials), values, ""))
+        journal.end(trial, state, value=0.4, why=why)
+    assert main(["search-proposed", "--results", str(tmp_path), "--profile", "cpu", "--format", "markdown"]) == 0
+    out = capsys.readouterr().out
+    assert "- try-001 stopped, hyperband, val/acc 0.4 (model.p 0.2, model.lr 0.1," in out
+    assert "- try-002 failed, it broke" in out
+    assert "try-000" not in out
+    if find_spec("matplotlib"):
+        picture = (tmp_path / "cpu" / "search-proposed-parallel.png").read_bytes()
+        sweep_pictures("search-proposed", results, tmp_path / "without")
+        assert picture != (tmp_path / "without-parallel.png").read_bytes()
+    journal.path.write_text("no journal\n")
+    assert main(["search-proposed", "--results", str(tmp_path), "--profile", "cpu"]) == 1
+    assert "move the file away" in capsys.readouterr().err
+
+
+def test_a_sweep_ends_with_its_table(trained, tmp_path, capsys):
+    for number, name in enumerate(("ablation-dropout-rate", "table3"), 1):
+        write_result(trained(number, 0.5, study=name, p=0.1), tmp_path)
+        sweep._report(tmp_path / "cpu" / name)
+    out = capsys.readouterr().out
+    assert "Drop probability, for all layers" in out
+    assert "Table III" not in out  # which `make` prints
+    assert (tmp_path / "cpu" / "ablation-dropout-rate.md").exists()
+
+
+def test_settings_without_an_order_stand_side_by_side(trained, tmp_path):
+    """Lists, words and nothing beside another setting."""
+    points = [(p, value) for p in (None, 0.1, [0.1, 0.2, 0.5]) for value in ("unitary", None)]
+    results = [trained(number, 0.5, p=p, drop_value=value) for number, (p, value) in enumerate(points, 1)]
+    frame = sweep_report("x", results).sections[0].frame
+    found = {line.name: len(line.x) for line in lines(frame, ["model.p", "model.drop_value"])}
+    assert found == {"default": 3, "unitary": 3}
+    if find_spec("matplotlib"):
+        assert len(sweep_pictures("x", results, tmp_path / "x")) == 2
+
+
+def test_command_shows_any_folder_of_trainings(trained, tmp_path, capsys):
+    for n in range(1, 5):
+        write_result(trained(n, 0.5 + n / 10, study="my-sweep", lr=0.1 * n), tmp_path)
+    assert main(["my-sweep", "--results", str(tmp_path), "--profile", "cpu", "--format", "markdown"]) == 0
+    out = capsys.readouterr()
+    assert "# Sweep my-sweep" in out.out
+    assert "| learning rate" in out.out
+    names = {path.name for path in (tmp_path / "cpu").glob("my-sweep*.*")}
+    assert {"my-sweep.md", "my-sweep.csv"} <= names
+    assert main(["ablation-sigma", "--results", str(tmp_path), "--profile", "cpu"]) == 1
+    assert "sweep sweeps/ablation-sigma.yaml --profile cpu" in capsys.readouterr().err
+    assert main(["ablation-sgima", "--results", str(tmp_path)]) == 2
+    assert "did you mean 'ablation-sigma'?" in capsys.readouterr().err

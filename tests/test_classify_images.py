@@ -1,0 +1,110 @@
+"""Classes of one's own pictures: any size and mode, by a model of the package, a packed file or a checkpoint."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.pictures import standardized
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.layers import draw_plan, sampling
+from lit_scaledrop.trained import model_names, open_trained
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (32, 32, 4), dtype=np.uint8)
+    Image.fromarray(noise[..., :3]).save(folder / "a.png")
+    Image.fromarray(noise[..., 0]).resize((50, 20)).save(folder / "grey.bmp")
+    Image.fromarray(noise).resize((200, 300)).save(folder / "alpha.webp")
+    Image.fromarray(noise[..., :3]).convert("P").resize((7, 9)).save(folder / "more" / "palette.PNG")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_model_of_the_package(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert model_names() == ["lenet5-proposed", "resnet20-proposed"]
+    words = [
+        "predict",
+        "--model",
+        "resnet20-proposed",
+        "--images",
+        "pictures",
+        "--samples",
+        "4",
+        "--figure",
+        "sheet.png",
+    ]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "4 pictures, " in printed
+    assert "palette.PNG" in printed
+    found = rows("predictions/predictions.csv")
+    assert [row["file"] for row in found] == ["a.png", "alpha.webp", "grey.bmp", "palette.PNG"]
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width > 500
+    module, images = open_trained("resnet20-proposed")
+    x = torch.from_numpy(np.asarray(Image.open("pictures/a.png")).transpose(2, 0, 1).copy())[None]
+    x = standardized(x, images["mean"], images["std"])
+    plan, probs = draw_plan(module.network, 4, seed=0), []
+    with torch.no_grad():
+        for index in range(4):
+            with sampling(module.network, plan.single(index)):
+                probs.append(module.network(x)[0].softmax(-1))
+    mean = torch.stack(probs).mean(0)
+    row = found[0]
+    assert row["class"] == images["class_names"][int(mean.argmax())]
+    shown = [float(row[f"p({name})"]) for name in images["class_names"]]
+    assert shown == pytest.approx(mean.tolist(), abs=1e-5)
+    assert float(row["confidence"]) == pytest.approx(mean.max().item(), abs=1e-4)
+    assert float(row["entropy"]) == pytest.approx(torch.special.entr(mean).sum().item(), abs=1e-4)
+    assert float(row["lower"]) <= float(row["confidence"]) <= float(row["upper"])
+    # eq. 26: some class is above the threshold in all but a tenth of the passes
+    sure = torch.stack(probs).quantile(0.1, 0).max() >= 0.95
+    assert row["decision"] == ("accept" if sure else "reject")
+
+
+def test_threshold_and_csv_file(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for threshold, decision in (("0", "accept"), ("1", "reject")):
+        words = ["predict", "--model=lenet5-proposed", "--images=pictures/grey.bmp", f"--threshold={threshold}"]
+        assert main([*words, "--out=own/list.csv"]) == 0
+        (row,) = rows("own/list.csv")
+        assert row["decision"] == decision
+        assert row["class"] in "0123456789"
+
+
+def test_a_checkpoint_and_its_packed_file_agree(pictures, place, finished, capsys):
+    checkpoint = next(finished.rglob("best-*.ckpt"))
+    shutil.copy(checkpoint, "net.ckpt")
+    assert main(["predict", "--ckpt_path", "net.ckpt", "--images", str(pictures), "--out", "a.csv"]) == 0
+    place.joinpath("empty").mkdir()
+    assert main(["export", "--ckpt_path", "net.ckpt", "--out", "net.packed", "--root", "empty"]) == 0
+    assert main(["predict", "--model", "net.packed", "--images", str(pictures), "--out", "b.csv"]) == 0
+    assert rows("a.csv") == rows("b.csv")
+
+
+def test_errors(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "none").mkdir()
+    (pictures / "broken.png").write_bytes(b"\x89PNG nothing")
+    for words, message in (
+        (["--model=resnet20-propose", "--images=pictures"], "did you mean 'resnet20-proposed'"),
+        (["--model=resnet20-proposed", "--images=none"], "there is no picture (PNG, JPEG, BMP, WebP) in none"),
+        (["--model=resnet20-proposed", "--images=pictures"], "broken.png is no readable picture"),
+        (["--model=absent.ckpt", "--images=pictures"], "no checkpoint absent.ckpt"),
+    ):
+        assert main(["predict", *words]) == 1
+        assert message in capsys.readouterr().err

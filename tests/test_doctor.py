@@ -1,0 +1,67 @@
+"""What the machine has, and how long a training would take on it."""
+
+import copy
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lit_scaledrop import doctor, forecast
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.methods import METHODS
+from lit_scaledrop.networks import build_network
+
+
+def test_a_healthy_machine(place, capsys):
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert f"Python {sys.version.split()[0]}" in printed
+    assert torch.__version__.split("+")[0] in printed
+    assert "offline, no key found" in printed
+    assert "cifar10" in next(line for line in printed.splitlines() if "data " in line)
+    assert "embedded, for the quick profile: digits, phantom" in printed
+    assert printed.endswith("nothing is missing\n")
+
+
+def test_what_is_old_or_missing_is_said_with_its_remedy(place, capsys, monkeypatch):
+    versions = {"torch": "2.4.1+cpu", "lightning": None, "wandb": None}
+    true = doctor.installed
+    monkeypatch.setattr(doctor, "installed", lambda name: versions.get(name, true(name)))
+    assert main(["doctor", "--root", "nowhere"]) == 1
+    printed = capsys.readouterr().out
+    assert "! torch" in printed
+    assert "2.4.1+cpu is too old: pip install -U 'torch>=2.11'" in printed
+    assert "! lightning       not installed: pip install 'lightning>=2.6'" in printed
+    assert "- wandb" in printed
+    assert "in nowhere: nothing" in printed
+    assert "2 to mend" in printed
+
+
+def test_a_long_training_is_announced(monkeypatch):
+    network = build_network("lenet5", METHODS["proposed"], in_channels=1, width=0.25)
+    before, stream = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    hours = forecast.training_hours(network, (1, 32, 32), images=1000, epochs=10)
+    assert hours * 3600 < 1000 * 10
+    assert torch.equal(stream, torch.get_rng_state())
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+    monkeypatch.setattr(forecast, "training_hours", lambda *_, **__: 2160.0)
+    data = SimpleNamespace(train_set=[(torch.zeros(1, 32, 32), 0)] * 45_000)
+    said = forecast.warning(network, data, 300, "paper", fast=False)
+    assert said is not None
+    assert "about 90 days on this CPU: 300 epochs of 45,000 images; `--profile cpu` is made for CPUs" in said
+    assert "about 30 days" in str(forecast.warning(network, data, 300, "paper", fast=True))
+    assert forecast.warning(network, data, 15, "cpu", fast=True) is None
+
+
+def test_fit_says_it(place, capsys, monkeypatch):
+    monkeypatch.setattr(forecast, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(forecast, "WORTH_SAYING_H", 0.0)
+    assert main(["fit", "--config=tiny.yaml", "--trainer.max_epochs=1"]) == 0
+    assert "this training will take about 0 hours on this CPU: 1 epochs of 180 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "least"), [("torch", "2.11"), ("albumentations", "2.0.8"), ("jsonargparse", "4.41")])
+def test_lowest_versions_are_those_of_the_package(line, least):
+    assert doctor.minimum_versions()[line] == least

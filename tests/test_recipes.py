@@ -1,0 +1,126 @@
+"""The recipes of ``recipes/``, as far as one machine can try them: two nodes on loopback, a SLURM of two scripts."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lit_scaledrop.report.results import read_result
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+FIT = ("--config=tiny.yaml", "--run.tracking=offline")
+
+# Starts two tasks with the environment that srun gives them; ends them when it is told to end.
+SRUN = """#!/bin/bash
+echo $$ > srun.pid
+trap 'kill -TERM $tasks; sleep 15; kill -KILL $tasks 2>/dev/null' TERM
+tasks=""
+for task in 0 1; do
+  SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" &
+  tasks="$tasks $!"
+done
+status=0
+for task in $tasks; do wait $task || status=$?; done
+exit $status
+"""
+SCONTROL = """#!/bin/bash
+echo "$@" >> scontrol.log
+kill -TERM "$(cat srun.pid)"
+"""
+
+
+@pytest.fixture
+def start(place):
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*words: str, **environment: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                ["bash", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                env={**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment},
+                process_group=0,
+            )
+        )  # fmt: skip
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def one_result(place: Path) -> object:
+    (path,) = place.glob("results/quick/tiny/*.json")
+    return read_result(path)
+
+
+@pytest.mark.parametrize("script", sorted(RECIPES.glob("*.sh")), ids=lambda path: path.name)
+def test_scripts_are_sound(script):
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert os.access(script, os.X_OK)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_torchrun_are_one_training(place, start):
+    shared = {"NODES": "2", "GPUS": "1", "MASTER_PORT": free_port()}
+    words = (str(RECIPES / "torchrun.sh"),)
+    nodes = [start(*words, str(node), "127.0.0.1", *FIT, **shared) for node in (0, 1)]
+    outputs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    result = one_result(place)
+    assert result.training["world_size"] == 2
+    assert result.evaluation["images"] == 60
+    assert len(list(place.rglob("offline-run-*"))) == 1
+    again = [start(*words, str(node), "127.0.0.1", *FIT, **shared) for node in (0, 1)]
+    outputs = [node.communicate(timeout=300)[0] for node in again]
+    assert [node.returncode for node in again] == [0, 0], outputs
+    assert "finished already" in outputs[0]
+
+
+@pytest.mark.slow
+def test_a_slurm_job_whose_time_is_up_is_requeued_and_goes_on(place, start):
+    """Two tasks; the signal comes within an epoch. A SLURM of two shell scripts: no scheduler is tried here."""
+    bin_ = place / "bin"
+    bin_.mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (bin_ / name).write_text(text)
+        (bin_ / name).chmod(0o755)
+    job = {"SLURM_JOB_ID": "4242", "SLURM_NNODES": "1", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    job |= {"SLURM_JOB_NAME": "scaledrop", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    job |= {"PATH": f"{bin_}:{os.environ['PATH']}"}
+    words = (str(RECIPES / "slurm-ddp.sh"), *FIT, "--trainer.max_epochs=30", "--trainer.accelerator=cpu")
+
+    first = start(*words, **job)
+    deadline = time.monotonic() + 200
+    while not list(place.glob("runs/quick/tiny/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGUSR1)
+    out, _ = first.communicate(timeout=120)
+    assert first.returncode != 0
+    assert "time is nearly up: requeue" in out
+    assert Path("scontrol.log").read_text() == "requeue 4242\n"
+    assert not list(place.glob("results/**/*.json"))
+    assert not list(place.rglob("hpc_ckpt*"))  # Lightning's own, from within an epoch
+
+    second = start(*words, **job)
+    out, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, out
+    assert out.count("going on after epoch ") == 1
+    assert "epoch 1/30" not in out
+    result = one_result(place)
+    assert result.training["epochs"] == 30
+    assert result.training["world_size"] == 2

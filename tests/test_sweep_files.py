@@ -1,0 +1,81 @@
+"""Every file in sweeps/: W&B's schema takes it, every point is one that the command line takes, and one point runs."""
+
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.cli import LightningCLI
+
+from lit_scaledrop import sweep
+from lit_scaledrop.report.results import read_result
+from lit_scaledrop.suggest import is_installed, problems, suggest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+SHORT = {
+    "fit": ["--trainer.max_epochs=1", "--data.limit_train=64", "--run.tracking=disabled", "--evaluation.samples=2"],
+    "cost": [],
+}
+SHORT["assess"] = [*SHORT["fit"], "--limit=8"]
+
+
+def command_of(path) -> str:
+    return next(word for word in sweep.load_sweep(path)["command"] if word in sweep.PLANS)
+
+
+def needs_engine():
+    if not is_installed():
+        pytest.skip("the extra `search` is not installed")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_schema_of_wandb(path):
+    needs_engine()
+    assert not problems(sweep.load_sweep(path))
+
+
+def test_schema_refuses_what_is_wrong():
+    needs_engine()
+    config = sweep.load_sweep(ROOT / "sweeps" / "search-proposed.yaml")
+    bad = {**config["parameters"], "model.p": {"distribution": "uniform", "min": 0.1}}
+    assert problems({**config, "parameters": bad})
+    assert problems({**config, "early_terminate": {"type": "median"}})
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_point_parses(path, monkeypatch):
+    """All points against the real command line; a parser of `fit` alone: those of other commands take half the time."""
+    fit = {"fit": LightningCLI.subcommands()["fit"]}
+    monkeypatch.setattr(LightningCLI, "subcommands", staticmethod(lambda: fit))
+    config = sweep.load_sweep(path)
+    if config["method"] != "grid":
+        needs_engine()
+        values = suggest(config, [], seed=0)
+        config = {**config, "parameters": {name: {"value": value} for name, value in values.items()}}
+    points = sweep.plan_points(config, {"PROFILE": "quick"}, None, [])
+    study = {"table3-beyond": "table3", "table5-beyond": "table5"}.get(path.stem, path.stem)
+    assert {point.result.parent.name for point in points} == {study}
+    assert len({point.name for point in points}) == len(points)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_one_point_runs(path, tmp_path, monkeypatch, capfd):
+    """The first point of ResNet-20, or the first one, in the quick profile: an epoch on 64 images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("DATA", raising=False)
+    config, short = sweep.load_sweep(path), SHORT[command_of(path)]
+    if config["method"] == "grid":
+        named = sweep.plan_points(config, {"PROFILE": "quick"}, None, [], lambda flags: Path("r/p", "-".join(flags)))
+        names = [point.name for point in named]
+        name = next((name for name in names if name.startswith("resnet20-proposed")), names[0])
+        chosen = ["--only", name]
+        (point,) = sweep.plan_points(config, {"PROFILE": "quick"}, None, short, None, [name])
+        results = [point.result]
+    else:
+        needs_engine()
+        chosen, results = ["--runs", "1"], []
+    assert sweep.main([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
+    (result,) = results or Path("results/quick").glob("*/*.json")
+    assert read_result(result).metrics
