@@ -1,6 +1,7 @@
 """``scaledrop`` and ``python -m lit_scaledrop``: a table from command to function; help imports nothing heavy."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -79,6 +80,9 @@ def main(argv: list[str] | None = None) -> int:
     except (argparse.ArgumentError, ValueError, OSError, RuntimeError) as error:
         if os.environ.get("SCALEDROP_TRACEBACK"):
             traceback.print_exc()
+        if told := os.environ.get("SCALEDROP_ERROR_FILE"):  # a sweep asks why
+            with contextlib.suppress(OSError), open(told, "w", encoding="utf-8") as file:
+                file.write(str(error))
         misused = isinstance(error, argparse.ArgumentError)
         hint = "" if misused else "\n(SCALEDROP_TRACEBACK=1 shows where)"
         print(f"scaledrop {command}: error: {error}{hint}", file=sys.stderr)

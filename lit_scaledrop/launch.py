@@ -1,24 +1,30 @@
 """Run the points of a sweep as processes: several at once, on their own GPUs, stopped with this process.
 
-A point whose result exists is skipped and one that fails is reported at the end. Children have process groups of their
-own and, on Linux, the kernel stops them if this process is killed.
+A point whose result exists is skipped, one that another sweep has claimed is put off, and one that fails is reported at
+the end. Children have process groups of their own and, on Linux, the kernel stops them if this process is killed.
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
+from lit_scaledrop.claims import STALE, Claims
+from lit_scaledrop.report.failures import Failure, forget_failure, read_failure, write_failure
 from lit_scaledrop.report.results import ResultError, is_finished
 
 _TAIL = 12  # lines of a failed point's log in the summary
+_LONGEST = 300  # characters of a reason in a table
 
 # Runs between fork and the child's program. A preexec_fn would run Python in a forked copy of this process,
 # which may deadlock where it has threads (torch). PR_SET_PDEATHSIG = 1, and survives exec.
@@ -91,6 +97,7 @@ class Runner:
         env: environment of the children.
         gpus: GPUs that the jobs take turns in; with fewer than two, nothing is set.
         grace: signals that stop a child, each with the seconds it has to obey.
+        stale: seconds without a sign of life after which another sweep's claim on a point counts as dead.
         stop: asked again and again why a running point should stop; empty: it goes on.
     """
 
@@ -101,15 +108,19 @@ class Runner:
         env: Mapping[str, str],
         gpus: Sequence[str] = (),
         grace: Sequence[tuple[int, float]] = ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 5)),
+        stale: float = STALE,
         stop: Callable[[Point], str] | None = None,
     ) -> None:
         from rich.progress import Progress
 
         self.points, self.jobs, self.env, self.gpus, self.grace = list(points), jobs, env, gpus, grace
+        self.claims, self.waiting = Claims(stale), list(points)
+        self.put_off: dict[Path, str] = {}  # who has them
         self.children: list[_Child] = []
         self.failures: list[tuple[Point, str]] = []
         self.stop, self.stopped = stop or (lambda _: ""), list[tuple[Point, str]]()
         self.done = self.skipped = 0
+        self.idle = False
         terminal = sys.stdout.isatty()
         self.streams = jobs == 1 and terminal
         self.progress = Progress(disable=jobs == 1 or not terminal, auto_refresh=False)  # without its thread
@@ -120,13 +131,15 @@ class Runner:
         Raises:
             KeyboardInterrupt: after the children have been stopped.
         """
-        start, waiting = time.monotonic(), list(self.points)
-        with self.progress:
+        start, look_again = time.monotonic(), 0.0
+        self.known = {point.result: read_failure(point.result) for point in self.points}
+        with self.progress, self.claims:
             self.task = self.progress.add_task("points", total=len(self.points))
             try:
-                while waiting or self.children:
-                    while waiting and len(self.children) < self.jobs:
-                        self._launch(waiting.pop(0))
+                while self.waiting or self.children:
+                    if len(self.children) < self.jobs and time.monotonic() >= look_again:
+                        self._fill()
+                        look_again = time.monotonic() + (1 if self.put_off else 0)
                     time.sleep(0.05)
                     for child in list(self.children):
                         self._watch(child)
@@ -139,24 +152,82 @@ class Runner:
         print(f"{len(self.points)} points: {counts}, {time.monotonic() - start:.1f} s", flush=True)
         return 1 if self.failures else 0
 
-    def _launch(self, point: Point) -> None:
-        if is_finished(point.result):  # asked only now: another sweep may have finished it meanwhile
+    def _fill(self) -> None:
+        """Start what can be started, in order, and put off what others have claimed."""
+        for point in list(self.waiting):
+            if len(self.children) == self.jobs:
+                return
+            if self._is_settled(point, claimed=False):
+                continue
+            try:
+                holder = self.claims.take(point.result)
+                if not holder and self._is_settled(point, claimed=True):  # between our look and our claim
+                    self.claims.release(point.result, finished=is_finished(point.result))
+                elif not holder:
+                    self._launch(point)
+            except OSError as error:
+                self._refuse(point, error)
+                continue
+            if holder and self.put_off.get(point.result) != holder:
+                self._say(point, f"put off, {holder} has it")
+                self.put_off[point.result] = holder
+        if self.waiting and not self.children and not self.idle:
+            self.idle = True
+            names = ", ".join(f"{point.name} ({self.put_off[point.result]})" for point in self.waiting)
+            print(f"waiting for what others have: {names}", flush=True)
+
+    def _is_settled(self, point: Point, claimed: bool) -> bool:
+        """Whether there is nothing to do: it is finished, or another sweep has failed at it since this one began."""
+        if is_finished(point.result, move_broken=claimed):
             self.skipped += 1
-            self._say(point, "skipped, finished already")
-            return
+            forget_failure(point.result)
+            said = "skipped, finished already"
+        elif (failure := read_failure(point.result)) and failure != self.known[point.result]:
+            self.failures.append((point, reason := f"{failure.reason} (on {failure.host})"))
+            said = f"FAILED elsewhere, {reason}"
+        else:
+            return False
+        self._take_off(point)
+        self._say(point, said)
+        return True
+
+    def _take_off(self, point: Point) -> None:
+        self.waiting.remove(point)
+        self.put_off.pop(point.result, None)
+
+    def _refuse(self, point: Point, error: OSError) -> None:
+        """A point that cannot be claimed or started.
+
+        Raises:
+            ResultError: nor can any other.
+        """
+        reason = f"cannot write to {error.filename or point.result.parent} ({error.strerror or error})"
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise ResultError(f"{reason}: choose other folders with --results DIR and -- --run.runs=DIR") from error
+        self.claims.release(point.result)
+        if point in self.waiting:
+            self._take_off(point)
+        self._fail(point, reason)
+        self._say(point, f"FAILED, {reason}")
+
+    def _launch(self, point: Point) -> None:
+        self._take_off(point)
         self._say(point, "starts" if self.streams else f"starts, log {point.log}")
         slot = min(set(range(self.jobs)) - {child.slot for child in self.children})
-        gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
+        own = {"SCALEDROP_ERROR_FILE": str(_error_file(point).absolute())}
+        if len(self.gpus) > 1:
+            own["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         guard = [sys.executable, "-ISc", _GUARD, str(os.getpid())] if sys.platform == "linux" else []
         with contextlib.ExitStack() as stack:
             log = None
+            point.log.parent.mkdir(parents=True, exist_ok=True)
+            _error_file(point).unlink(missing_ok=True)
             if not self.streams:
-                point.log.parent.mkdir(parents=True, exist_ok=True)
                 log = stack.enter_context(open(point.log, "ab"))
             # a group of its own: Ctrl-C reaches it once and through us; it must then not read the terminal
             process = subprocess.Popen(
                 [*guard, *point.argv],
-                env={**self.env, **gpu}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
+                env={**self.env, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
             )  # fmt: skip
             self.children.append(_Child(point, process, slot, log.tell() if log else 0))
 
@@ -165,20 +236,40 @@ class Runner:
         if self.jobs == 1 and not self.streams:
             self._echo(child)
         if code is None:
-            self._stop_early(child)
+            if self.claims.lost(child.point.result):
+                self._give_way(child)
+            else:
+                self._stop_early(child)
             return
         self.children.remove(child)
-        reason = _reason(code, child.point.result)
+        reason = _reason(code, child.point)
         if reason and child.stopping:
+            self.claims.release(child.point.result)
             self.stopped.append((child.point, child.stopping))
             self._say(child.point, f"stopped, {child.stopping}")
             return
         if reason:
-            self.failures.append((child.point, reason))
+            self._fail(child.point, reason)
         else:
             self.done += 1
+            forget_failure(child.point.result)
+        self.claims.release(child.point.result, finished=not reason)
         seconds = time.monotonic() - child.started
         self._say(child.point, f"{f'FAILED, {reason}' if reason else 'done'} ({seconds:.1f} s)")
+
+    def _give_way(self, child: _Child) -> None:
+        self._stop([child])
+        self.claims.release(child.point.result)
+        self.waiting.append(child.point)
+        self._say(child.point, "stopped: this sweep stood still, and another one has taken the point over")
+
+    def _fail(self, point: Point, reason: str) -> None:
+        self.failures.append((point, reason))
+        now = datetime.now(UTC).isoformat()
+        try:
+            write_failure(Failure(point.name, reason, socket.gethostname(), now), point.result)
+        except OSError as error:
+            self._say(point, f"the failure could not be recorded for the table: {error.strerror or error}")
 
     def _stop_early(self, child: _Child) -> None:
         if not child.stopping:
@@ -197,16 +288,19 @@ class Runner:
         child.shown += len(text)
         print(text.decode(errors="replace"), end="", flush=True)
 
-    def _stop(self) -> None:
+    def _stop(self, children: Sequence[_Child] | None = None) -> None:
+        """Stop some children, or all."""
+        left = list(self.children if children is None else children)
         for signum, seconds in self.grace:
-            for child in self.children:
+            for child in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.process.pid, signum)
             deadline = time.monotonic() + seconds
             with contextlib.suppress(KeyboardInterrupt):  # asked again: go on to the harder signal
-                while self.children and time.monotonic() < deadline:
+                while left and time.monotonic() < deadline:
                     time.sleep(0.05)
-                    self.children = [child for child in self.children if child.process.poll() is None]
+                    left = [child for child in left if child.process.poll() is None]
+        self.children = [child for child in self.children if child.process.poll() is None]
 
     def _say(self, point: Point, what: str) -> None:
         line = f"[{self.points.index(point) + 1}/{len(self.points)}] {point.name}: {what}"
@@ -223,15 +317,32 @@ class Runner:
         if self.streams:
             print("  its output is above")
             return
+        if not point.log.exists():  # it was not started, or on another machine
+            return
         tail = point.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:]
         print(f"  the end of {point.log}:", *tail, sep="\n    ")
 
 
-def _reason(code: int, result: Path) -> str:
+def _error_file(point: Point) -> Path:
+    """Where the command says why it failed, see `__main__.py`."""
+    return point.log.with_suffix(".error")
+
+
+def _reason(code: int, point: Point) -> str:
     """Why a child that ended with `code` did not succeed; empty if it did."""
     if code:
-        return f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+        ended = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+        return f"{ended}: {said}" if (said := _last_words(point)) else ended
     try:
-        return "" if is_finished(result) else f"exit code 0, but there is no result {result}"
+        return "" if is_finished(point.result) else f"exit code 0, but there is no result {point.result}"
     except ResultError as error:
         return f"exit code 0, but {error}"
+
+
+def _last_words(point: Point) -> str:
+    """What the command said went wrong, on one line."""
+    with contextlib.suppress(OSError):
+        text = " ".join(_error_file(point).read_text(encoding="utf-8", errors="replace").split())
+        _error_file(point).unlink()
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+    return ""

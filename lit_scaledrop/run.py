@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lit_scaledrop.evaluate import CheckpointError, read_checkpoint
-from lit_scaledrop.report.results import Result, is_finished, read_result
+from lit_scaledrop.report.results import Result, is_finished, read_result, write_atomic
 from lit_scaledrop.tracking import Tracking
 
 UNFINISHED = "unfinished"
 """Mark in the folder of a run with a result whose network is being trained anew."""
+PREVIOUS = "previous.ckpt"
+"""The checkpoint before the last one."""
 
 
 @dataclass(frozen=True)
@@ -140,27 +142,52 @@ def exclusive(folder: Path, doing: str = "trains") -> Iterator[None]:
 
 
 def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
-    """Checkpoint to go on from: the last epoch's, or the best one where the last one is damaged.
+    """Checkpoint to go on from: of the sound ones whose best one is there, that with most epochs behind it.
 
-    A damaged file is moved aside, since Lightning would write the next one under another name beside it.
+    Damaged files are moved aside, since Lightning would write the next one under another name beside it. A best one
+    that is lost comes back from the checkpoint of the same epoch. ``last.ckpt`` becomes a copy of what is chosen.
 
     Args:
         run_dir: folder of the run.
         first: whether this is the process that speaks and moves files for all that train the network.
     """
     folder = run_dir / "checkpoints"
-    best = sorted(folder.glob("best*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in (folder / "last.ckpt", *best):
-        if not path.is_file():
-            continue
-        try:
-            epochs = read_checkpoint(path)["epoch"] + 1
-        except CheckpointError as error:
-            if first:
-                os.replace(path, aside := path.with_name(f"{path.name}.damaged"))
-                print(f"{error}: moved aside to {aside.name}", file=sys.stderr, flush=True)
-            continue
+    last = folder / "last.ckpt"
+    files = [path for path in (*sorted(folder.glob("best*.ckpt")), last, folder / PREVIOUS) if path.is_file()]
+    epochs = {path: number for path in files if (number := _usable_epochs(path, first))}
+    if epochs:
+        chosen = max(epochs, key=lambda path: (epochs[path], path == last))
         if first:
-            print(f"going on after epoch {epochs} of {path}", file=sys.stderr, flush=True)
-        return path
+            print(f"going on after epoch {epochs[chosen]} of {chosen}", file=sys.stderr, flush=True)
+            best = chosen.with_name(_best_of(read_checkpoint(chosen)) or chosen.name)
+            for path in {last, best} - {chosen}:
+                if path == last or not path.exists():
+                    write_atomic(path, chosen.read_bytes())
+        return chosen
+    for path in filter(Path.is_file, files if first else ()):
+        _move_aside(path, f"{path} is of no use without its best checkpoint, which is damaged or gone")
     return None
+
+
+def _usable_epochs(path: Path, first: bool) -> int:
+    """Epochs behind a checkpoint; 0 if it is damaged, or the best one of its time is lost."""
+    try:
+        checkpoint = read_checkpoint(path)
+    except CheckpointError as error:
+        if first:
+            _move_aside(path, str(error))
+        return 0
+    best = path.with_name(_best_of(checkpoint) or path.name)
+    itself = best.name == f"best-epoch={checkpoint['epoch']}.ckpt"
+    return int(checkpoint["epoch"]) + 1 if itself or best.exists() else 0
+
+
+def _move_aside(path: Path, problem: str) -> None:
+    os.replace(path, aside := path.with_name(f"{path.name}.damaged"))
+    print(f"{problem}: moved aside to {aside.name}", file=sys.stderr, flush=True)
+
+
+def _best_of(checkpoint: dict[str, Any]) -> str:
+    """Name of the checkpoint that was the best when this one was saved."""
+    states = checkpoint.get("callbacks", {})
+    return next((Path(s["best_model_path"]).name for s in states.values() if "best_model_path" in s), "")

@@ -1,13 +1,15 @@
 """`scaledrop sweep FILE`: run a Weights & Biases sweep file here, without a server.
 
 Every point of the grid becomes one process, `fit`, `assess` or `cost`, with the argv that `wandb agent` would give it.
-A point whose result file exists is skipped, so the same command goes on after a failure, Ctrl-C or a power cut. Points
-that are searched, not listed (`method: random` or `bayes`), are chosen in `lit_scaledrop/search.py`.
+A point whose result file exists is skipped, so the same command goes on after a failure, Ctrl-C or a power cut. Several
+of them, on several machines that share the results folder, split the points. Points that are searched, not listed
+(`method: random` or `bayes`), are chosen in `lit_scaledrop/search.py`.
 """
 
 import argparse
 import fnmatch
 import itertools
+import math
 import os
 import re
 import shlex
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.claims import STALE
 from lit_scaledrop.launch import Point, Runner, child_environment, visible_gpus
 from lit_scaledrop.report.results import ResultError, is_finished
 
@@ -51,7 +54,8 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         points = plan_points(config, env, args.seeds, extra, plan, args.only)
         if args.dry_run:
             return _dry_run(points)
-        code = Runner(points, args.jobs, env, visible_gpus(env) if args.jobs > 1 else []).run()
+        gpus = visible_gpus(env) if args.jobs > 1 else []
+        code = Runner(points, args.jobs, env, gpus, stale=args.stale).run()
         _report(points[0].result.parent)
         return code
     except (SweepError, ResultError) as error:
@@ -311,6 +315,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="+", default=["*"], metavar="PATTERN", help="points by name, e.g. 'resnet20-*' (default: all)"
     )
+    parser.add_argument(
+        "--stale", type=_seconds, default=STALE, metavar="SECONDS",
+        help="take over a point whose sweep, on another machine, shows no sign of life so long (default: %(default)g)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="only show the commands and what is skipped")
     return parser
 
@@ -319,3 +327,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+    return seconds

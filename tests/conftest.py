@@ -79,3 +79,18 @@ def run_program():
     for process in started:
         process.kill()
         process.communicate()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Count the injected faults of tests/faults; each test notes the one that it has injected."""
+    passed, failed = (terminalreporter.stats.get(how, []) for how in ("passed", "failed"))
+    faults = [value for report in passed for name, value in report.user_properties if name == "fault"]
+    if faults:
+        broken = sum("tests/faults/" in report.nodeid for report in failed)
+        terminalreporter.write_line(
+            f"{len(faults)} injected faults ended in the undisturbed table, {broken} tests failed"
+        )
+    for report in passed:
+        for name, value in report.user_properties:
+            if name == "two sweeps":
+                terminalreporter.write_line(f"two sweeps on one table: {value}")

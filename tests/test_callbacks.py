@@ -183,7 +183,9 @@ def test_last_is_the_last_epoch_also_where_another_one_is_the_best(tmp_path):
     )  # fmt: skip
     data = TensorDataset(torch.randn(32, 3, 32, 32), torch.arange(32) % 10)
     trainer.fit(Falling("lenet5", width=0.25), _Batches(data), _Batches(data))
-    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["best-epoch=0.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
+        "best-epoch=0.ckpt", "last.ckpt", "previous.ckpt"
+    ]  # fmt: skip
     assert torch.load(tmp_path / "c" / "last.ckpt", weights_only=True)["epoch"] == 2
     assert checkpoint.best_model_path.endswith("best-epoch=0.ckpt")
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 OURS = {"lit_scaledrop", "datamodules", "hardware"}
 # A cluster node that has these trains and evaluates; see test_bare_install.py for a node that has no more.
 CORE = {"torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "numpy", "jaxtyping", "yaml", *OURS}
-LIGHT = ("__main__", "__init__", "sweep", "report/__init__", "report/results")
+LIGHT = ("__main__", "__init__", "sweep", "launch", "claims", "report/__init__", "report/results", "report/failures")
 
 
 def sources(*folders: str) -> list[Path]:

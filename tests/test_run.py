@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules import write_fake_cifar10
 from lit_scaledrop import cli, record
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.evaluate import load_trained
+from lit_scaledrop.evaluate import load_trained, read_checkpoint
 from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.report.results import read_result
 from lit_scaledrop.run import Run, exclusive, require_writable, resume_checkpoint
@@ -222,19 +223,73 @@ def test_damaged_checkpoints(place, finished, capsys):
     shutil.copytree(finished, place, dirs_exist_ok=True)
     only("results/quick/tiny/*.json").unlink()
     folder = only("runs/quick/tiny/*/checkpoints")
-    os.truncate(folder / "last.ckpt", 1000)
-    assert resume_checkpoint(folder.parent, first=False) == only("best*.ckpt", folder)
-    assert resume_checkpoint(folder.parent) == only("best*.ckpt", folder)
+    last, previous, best = folder / "last.ckpt", folder / "previous.ckpt", only("best*.ckpt", folder)
+    assert read_checkpoint(previous)["epoch"] == 0
+    os.truncate(last, 1000)
+    newest = max((best, previous), key=lambda path: read_checkpoint(path)["epoch"])
+    assert resume_checkpoint(folder.parent, first=False) == newest
+    assert capsys.readouterr().err == ""
+    assert resume_checkpoint(folder.parent) == newest
     err = capsys.readouterr().err
     assert "last.ckpt is no checkpoint, or it is damaged" in err
     assert "moved aside to last.ckpt.damaged" in err
     assert "going on after epoch " in err
-    os.truncate(only("best*.ckpt", folder), 1000)
+    assert last.read_bytes() == newest.read_bytes()
+    for path in (best, last, previous):
+        os.truncate(path, 1000)
     assert resume_checkpoint(folder.parent, first=False) is None
-    assert capsys.readouterr().err == ""
-    assert {path.name for path in folder.iterdir()} == {"last.ckpt.damaged", only("best*.ckpt", folder).name}
     assert main([*FIT]) == 0
     assert "epoch 1/2" in capsys.readouterr().err
+    assert_same_training(place, finished)
+
+
+def test_a_lost_best_checkpoint(place, finished, capsys):
+    """It comes back from the last one, if that is of its epoch; without it nobody could evaluate at the end."""
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    folder = only("runs/quick/tiny/*/checkpoints")
+    last, best = folder / "last.ckpt", folder / "best-epoch=1.ckpt"
+    best.unlink()
+    assert resume_checkpoint(folder.parent) == last
+    assert best.read_bytes() == last.read_bytes()
+    assert not (folder / "best-epoch=0.ckpt").exists()
+    best.unlink()
+    last.unlink()
+    assert resume_checkpoint(folder.parent) == folder / "previous.ckpt"
+    assert (folder / "best-epoch=0.ckpt").read_bytes() == last.read_bytes()
+    capsys.readouterr()
+    (folder / "best-epoch=0.ckpt").unlink()
+    last.unlink()
+    torch.save({**read_checkpoint(folder / "previous.ckpt"), "epoch": 1}, folder / "previous.ckpt")
+    assert resume_checkpoint(folder.parent, first=False) is None
+    assert resume_checkpoint(folder.parent) is None
+    assert "previous.ckpt is of no use without its best checkpoint" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["previous.ckpt.damaged"]
+
+
+def test_a_best_checkpoint_that_was_saved_before_the_kill_is_gone_on_from(place, finished, capsys):
+    """Saved anew, it would get another name beside the old one."""
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    only("results/quick/tiny/*.json").unlink()
+    folder = only("runs/quick/tiny/*/checkpoints")
+    best = only("best*.ckpt", folder)
+    (folder / "last.ckpt").unlink()
+    if read_checkpoint(best)["epoch"] == 1:
+        os.replace(folder / "previous.ckpt", folder / "last.ckpt")
+    assert main([*FIT]) == 0
+    assert only("best*.ckpt", folder) == best
+    assert_same_training(place, finished)
+
+
+def test_a_run_does_not_go_on_with_other_data(place, finished, capsys, tmp_path_factory, monkeypatch):
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    only("results/quick/tiny/*.json").unlink()
+    write_fake_cifar10(other := tmp_path_factory.mktemp("other"), n_train=200, n_test=60, seed=9)
+    with monkeypatch.context() as patch:
+        patch.setenv("DATA", str(other))
+        assert main([*FIT]) == 1
+    assert "the data has changed since this run began: its fingerprint was" in capsys.readouterr().err
+    assert not list(place.glob("results/**/*.json"))
+    assert main([*FIT]) == 0
     assert_same_training(place, finished)
 
 

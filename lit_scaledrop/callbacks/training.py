@@ -1,9 +1,11 @@
 """Callbacks of the training: the sign estimator's schedule, the data's gradient on scales, progress for logs."""
 
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from weakref import proxy
 
 import lightning as L
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.quantizers import ReCUWeight
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.run import PREVIOUS
 
 
 class EstimatorSchedule(L.Callback):
@@ -76,7 +79,8 @@ class RunCheckpoint(ModelCheckpoint):
     """Lightning's ``ModelCheckpoint`` for a run whose folder may move, or that begins with another run's checkpoint.
 
     With ``save_last``, ``last.ckpt`` is the last epoch. Lightning 2.6 writes it only together with a new best one, so a
-    killed run would go back to its best epoch and an evaluation of the last epoch would be one of the best.
+    killed run would go back to its best epoch and an evaluation of the last epoch would be one of the best. The one
+    before is kept as ``previous.ckpt``. A file appears whole or not at all, and a run goes on with its own data only.
     """
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -84,6 +88,45 @@ class RunCheckpoint(ModelCheckpoint):
         super().on_train_epoch_end(trainer, pl_module)
         if self.save_last and not self._should_skip_saving_checkpoint(trainer):  # it skips a step that is saved
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        """Write beside the file and rename: Lightning writes to the folder for temporary files and then copies."""
+        target = Path(filepath)
+        partial = target.with_name(f".{target.name}.part")
+        try:
+            trainer.save_checkpoint(partial, self.save_weights_only)
+            if trainer.is_global_zero:
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+                if target.name == f"{self.CHECKPOINT_NAME_LAST}.ckpt" and target.exists():
+                    os.replace(target, target.with_name(PREVIOUS))
+                os.replace(partial, target)
+        finally:
+            if trainer.is_global_zero:
+                partial.unlink(missing_ok=True)
+        trainer.strategy.barrier()
+        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(proxy(self))
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note which data it is trained on."""
+        if fingerprint := _fingerprint(trainer):
+            checkpoint["data_fingerprint"] = fingerprint
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with other data than the run has begun with.
+
+        Raises:
+            ValueError: saying what to do.
+        """
+        before, now = checkpoint.get("data_fingerprint"), _fingerprint(trainer)
+        if before and now and before != now and self._is_own(checkpoint["callbacks"].get(self.state_key, {})):
+            raise ValueError(
+                f"the data has changed since this run began: its fingerprint was {before} and is {now}. Put the data "
+                f"back, or remove {Path(str(self.dirpath)).parent} to train on the new data"
+            )
 
     @property
     def state_key(self) -> str:
@@ -93,7 +136,7 @@ class RunCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over which checkpoint is the best, in the folder as it is called now; not that of another run."""
         folder = Path(str(self.dirpath))
-        if Path(state_dict["dirpath"]).parent.name != folder.parent.name:
+        if not self._is_own(state_dict):
             return
 
         def here(path: str) -> str:
@@ -102,6 +145,18 @@ class RunCheckpoint(ModelCheckpoint):
         paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
         best = {here(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+        if (last := folder / f"{self.CHECKPOINT_NAME_LAST}.ckpt").exists():
+            self.last_model_path = str(last)  # the first checkpoint, a best one, knows of none
+
+    def _is_own(self, state_dict: dict[str, Any]) -> bool:
+        """Whether the state is that of this run, not of the one that it begins with."""
+        return Path(state_dict.get("dirpath", "")).parent.name == Path(str(self.dirpath)).parent.name
+
+
+def _fingerprint(trainer: L.Trainer) -> str | None:
+    """That of the data, where it has one."""
+    data: Any = getattr(trainer, "datamodule", None)
+    return data.fingerprint() if hasattr(data, "fingerprint") else None
 
 
 class EpochLines(L.Callback):

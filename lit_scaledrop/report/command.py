@@ -9,9 +9,11 @@ Atomically and deterministically: the same results give the same bytes.
 import argparse
 import difflib
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from lit_scaledrop.report.failures import load_failures, notes
 from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.journal import JournalError, trials_in
 from lit_scaledrop.report.layout import Report
@@ -44,8 +46,10 @@ def main(argv: list[str]) -> int:
         return 2
     study = FIGURES[args.name].study or args.name if args.name in FIGURES else args.name
     results, problems = load_results(args.results, args.profile, study)
-    for problem in problems:
-        print(f"scaledrop report: left out: {problem}", file=sys.stderr)
+    print(*(f"scaledrop report: left out: {problem}\n" for problem in problems), sep="", end="", file=sys.stderr)
+    failed = notes(load_failures(Path(args.results) / args.profile / study, (result.id for result in results)))
+    for note in failed if not results or args.name in FIGURES else ():
+        print(note, file=sys.stderr)
     if not results:
         print(_nothing(study, args.results, args.profile), file=sys.stderr)
         return 1
@@ -58,10 +62,10 @@ def main(argv: list[str]) -> int:
             written = pictures(args.name, results, stem)
         elif args.name not in TABLES:
             trials = trials_in(stem)
-            written = _table(sweep_report(args.name, results, trials), stem, args.format)
+            written = _table(sweep_report(args.name, results, trials), failed, stem, args.format)
             written += sweep_pictures(args.name, results, stem, trials) if find_spec("matplotlib") else []
         else:
-            written = _table(build(args.name, results), stem, args.format)
+            written = _table(build(args.name, results), failed, stem, args.format)
             drawn = [name for name, figure in FIGURES.items() if figure.study == args.name and find_spec("matplotlib")]
             written += [path for name in drawn for path in pictures(name, results, stem.with_name(name))]
     except (ValueError, OSError, JournalError) as error:
@@ -94,7 +98,8 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
     return 0
 
 
-def _table(report: Report, stem: Path, form: str) -> list[Path]:
+def _table(report: Report, failed: list[str], stem: Path, form: str) -> list[Path]:
+    report = replace(report, notes=[*report.notes, *failed])
     texts = {"markdown": markdown(report), "csv": csv(report)}
     files = {stem.with_suffix(".md"): texts["markdown"], stem.with_suffix(".csv"): texts["csv"]}
     for path, text in files.items():

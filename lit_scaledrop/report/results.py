@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -199,6 +200,8 @@ def load_results(results_dir: Path | str, profile: str, study: str) -> tuple[lis
     """All results of one profile and study, ordered by id, and what was wrong with the other files."""
     results, problems = [], []
     for path in sorted((Path(results_dir) / profile / study).glob("*.json")):
+        if path.name.endswith(".failed.json"):  # see failures.py
+            continue
         try:
             result = read_result(path)
         except ResultError as error:
@@ -245,7 +248,8 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # random: two machines may have processes of one number
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

@@ -1,0 +1,230 @@
+"""Several sweeps on one table: no point is run twice, whatever happens to one of them, and the time is shared.
+
+The points are small programs in place of trainings; claims, results and processes are real.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lit_scaledrop.claims import Claims
+from lit_scaledrop.report.failures import failure_path, read_failure
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+POINTS = 8
+
+# A point: notes that it runs, works for a while, leaves a result that says nothing of who made it.
+CHILD = """
+import json, os, pathlib, sys, time
+flags = dict(flag.split("=") for flag in sys.argv[2:])
+with open("notes", "a") as file: file.write(flags["--n"] + "\\n")
+if flags["--n"] == os.environ.get("FAILS"): sys.exit("it broke")
+time.sleep(float(os.environ["NAP"]))
+path = pathlib.Path("results/quick/s", f"{int(flags['--n']):012x}.json")
+part = path.with_suffix(f".{os.getpid()}")
+result = json.loads(pathlib.Path("template.json").read_text())
+part.write_text(json.dumps({**result, "id": path.stem}))
+part.rename(path)
+"""
+DRIVER = """
+import pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
+from lit_scaledrop.sweep import main
+plan = lambda flags: pathlib.Path("results/quick/s", f"{int(flags[-1].split('=')[1]):012x}.json")
+sys.exit(main(sys.argv[1:], plan))
+"""
+TEMPLATE = {
+    "id": "0" * 12, "study": "s", "profile": "quick", "network": "n", "method": "m", "label": "M",
+    "bits_w": 1, "bits_a": 1, "bayesian": True, "seed": 1, "schema": 1, "config": {}, "metrics": {"cls/acc": 0.5},
+    "data": dict.fromkeys(("name", "fingerprint", "source"), "d") | dict.fromkeys(("train", "val", "test"), 1)
+    | {"stand_in": True},
+    "training": dict.fromkeys(("epochs", "seconds", "best_epoch", "val_acc"), 1)
+    | {"device": "cpu", "precision": "32", "compiled": False},
+    "evaluation": {"samples": 1, "seed": 0, "execution": "loop", "checkpoint": "best", "seconds": 1},
+    "provenance": dict.fromkeys(("commit", "command", "started", "finished"), "x") | {"dirty": False, "versions": {}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    return prepare(tmp_path, monkeypatch)
+
+
+def prepare(folder: Path, monkeypatch) -> Path:
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    for name, text in (("child.py", CHILD), ("driver.py", DRIVER), ("template.json", json.dumps(TEMPLATE))):
+        Path(name).write_text(text)
+    command = ["${interpreter}", "child.py", "fit", "${args}"]
+    sweep = {"method": "grid", "parameters": {"n": {"values": [*range(POINTS)]}}, "command": command}
+    Path("s.yaml").write_text(yaml.safe_dump(sweep))
+    return folder
+
+
+def start(*arguments: str, nap: float = 0.1, **environment: str) -> subprocess.Popen:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NAP": str(nap), "PYTHONUNBUFFERED": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, "driver.py", "s.yaml", *arguments], env=env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def finish(*processes: subprocess.Popen) -> list[str]:
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+    return said
+
+
+def notes() -> Counter[str]:
+    return Counter(Path("notes").read_text().split()) if Path("notes").exists() else Counter()
+
+
+def table() -> dict[str, str]:
+    return {path.name: path.read_text() for path in Path("results/quick/s").glob("*.json")}
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+EACH_ONCE = Counter(map(str, range(POINTS)))
+
+
+def test_no_point_twice_over_20_repetitions_and_the_time_is_shared(tmp_path, monkeypatch, record_property):
+    """Wall time and results of two processes against those of one."""
+    prepare(tmp_path / "alone", monkeypatch)
+    nap, begin = 1.0, time.monotonic()  # long against the start of a process on a busy machine
+    finish(start(nap=nap))
+    alone, expected = time.monotonic() - begin, table()
+    assert notes() == EACH_ONCE
+    together = []
+    for repetition in range(20):
+        prepare(tmp_path / str(repetition), monkeypatch)
+        begin = time.monotonic()
+        said = finish(start(nap=nap), start(nap=nap))
+        together.append(time.monotonic() - begin)
+        assert notes() == EACH_ONCE, f"repetition {repetition}: {said}"
+        assert table() == expected
+        assert list(Path("results/quick/s/.claims").iterdir()) == []
+    together.sort()
+    record_property("two sweeps", f"one process {alone:.1f} s, two {together[10]:.1f} s (median of 20)")
+    assert together[10] < 0.9 * alone
+
+
+def test_a_sweep_that_is_killed_is_followed(here, record_property):
+    first = start(nap=600)
+    wait_until(lambda: notes() == Counter(["0"]))
+    second = start()
+    first.kill()
+    first.communicate()
+    finish(second)
+    record_property("fault", "a sweep killed")
+    assert notes() == EACH_ONCE + Counter(["0"])  # the one that was killed, again
+    assert len(table()) == POINTS
+
+
+def test_a_sweep_that_waits_says_for_whom_and_takes_over(here, record_property):
+    first = start(nap=600)
+    wait_until(lambda: notes() == Counter(["0"]))
+    second = start()
+    wait_until(lambda: len(table()) == POINTS - 1)
+    time.sleep(1.5)
+    assert second.poll() is None
+    first.kill()
+    first.communicate()
+    (said,) = finish(second)
+    record_property("fault", "a sweep killed that another one waits for")
+    assert f"waiting for what others have: 0 (process {first.pid} on " in said
+    assert f"[1/8] 0: put off, process {first.pid} on " in said
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_stopped_lets_go(here, record_property, signum):
+    first = start(nap=600)
+    wait_until(lambda: notes() == Counter(["0"]))
+    second = start()
+    begin = time.monotonic()
+    first.send_signal(signum)
+    said = first.communicate(timeout=30)[0]
+    assert time.monotonic() - begin < 20
+    if signum == signal.SIGINT:
+        assert "this goes on with the rest:\n    scaledrop sweep s.yaml" in said
+    finish(second)
+    record_property("fault", f"a sweep stopped by {signal.Signals(signum).name}")
+    assert len(table()) == POINTS
+
+
+def test_a_sweep_that_stands_still_gives_way(here, record_property):
+    """SIGSTOP for longer than --stale: its point is taken over; when it goes on, it stops its own process."""
+    first = start("--stale", "3", nap=60)
+    wait_until(lambda: notes() == Counter(["0"]))
+    first.send_signal(signal.SIGSTOP)
+    (said,) = finish(start("--stale", "3"))
+    assert len(table()) == POINTS
+    begin = time.monotonic()
+    first.send_signal(signal.SIGCONT)
+    (said,) = finish(first)
+    assert time.monotonic() - begin < 30, "it did not wait for its own process"
+    record_property("fault", "a sweep that stood still")
+    assert "stopped: this sweep stood still, and another one has taken the point over" in said
+    assert notes() == EACH_ONCE + Counter(["0"])
+
+
+def test_claims_of_a_machine_that_is_gone(here, monkeypatch, record_property):
+    with monkeypatch.context() as patch:
+        patch.setattr("lit_scaledrop.claims._place", lambda: "another machine")
+        gone = Claims(stale=3.0)
+        for n in range(3):
+            assert gone.take(Path("results/quick/s", f"{n:012x}.json")) == ""
+    (said,) = finish(start("--stale", "3"))
+    record_property("fault", "a machine that is gone")
+    assert "[1/8] 0: put off" in said
+    assert notes() == EACH_ONCE
+    assert len(table()) == POINTS
+
+
+@pytest.mark.parametrize("content", ["", '{"host": "x", "pid"'])
+def test_broken_claims(here, content, record_property):
+    folder = Path("results/quick/s/.claims")
+    folder.mkdir(parents=True)
+    (folder / f"{3:012x}.1.json").write_text(content)
+    finish(start("--stale", "2"))
+    record_property("fault", f"a claim with the content {content!r}")
+    assert notes() == EACH_ONCE
+
+
+def test_a_broken_record_of_a_failure(here, record_property):
+    path = failure_path(Path("results/quick/s", f"{3:012x}.json"))
+    path.parent.mkdir(parents=True)
+    path.write_text('{"name"')
+    finish(start())
+    record_property("fault", "a record of a failure that is cut")
+    assert not path.exists()
+
+
+def test_a_point_that_fails_is_tried_by_one_of_two_and_mended_by_the_next(here, record_property):
+    first, second = start(FAILS="3"), start(FAILS="3")
+    said = [process.communicate(timeout=120)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (1, 1), said
+    assert notes() == EACH_ONCE
+    failure = read_failure(Path("results/quick/s", f"{3:012x}.json"))
+    assert failure is not None
+    assert (failure.name, failure.reason) == ("3", "exit code 1")
+    assert sum("FAILED elsewhere, exit code 1 (on " in text for text in said) == 1
+    finish(start())
+    record_property("fault", "a point that fails in one of two sweeps")
+    assert notes() == EACH_ONCE + Counter(["3"])
+    assert not list(Path("results").rglob("*.failed.json"))
+    assert len(table()) == POINTS

@@ -1,0 +1,68 @@
+"""A process that has imported everything and forks one `scaledrop` after the other, without importing torch each time.
+
+These are real processes to be killed.
+
+Reads a request a line, as JSON; answers with the number of the process, and then with how it ended.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+
+def serve() -> None:
+    import lit_scaledrop.report.command
+    import lit_scaledrop.report.figures
+    import lit_scaledrop.training_cli  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            run(request)
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def run(request: dict) -> None:
+    """In the child: `scaledrop ARGV` in its folder, with a fault."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(request["folder"])
+    os.environ.update(request["env"])
+    code = 70
+    try:
+        if request["fault"]:
+            inject(*request["fault"])
+        from lit_scaledrop.__main__ import main
+
+        code = main(request["argv"])
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def inject(name: str, *arguments: object) -> None:
+    spec = importlib.util.spec_from_file_location("injections", Path(__file__).with_name("injections.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    getattr(module, name)(*arguments)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    serve()
