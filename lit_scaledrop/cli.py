@@ -14,6 +14,7 @@ from typing import Literal
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from lit_scaledrop.doctor import require_packages
 from lit_scaledrop.ensemble import fit_ensemble, train_members
 from lit_scaledrop.evaluate import CheckpointError
 from lit_scaledrop.report.results import is_finished
@@ -87,6 +88,7 @@ def trained_networks(plan: ScaleDropCLI, which: Literal["best", "last"]) -> list
 
 
 def _fit(argv: list[str], need_network: bool) -> None:
+    require_packages()
     plan = ScaleDropCLI(argv, plan_only=True)
     path = plan.run.result_path(plan.run_id)
 

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,17 @@ def packages() -> Iterator[Finding]:
         absent = [name for name in names if importlib.util.find_spec(name) is None]
         text = f"pip install 'lit-scaledrop[{extra}]' to have {', '.join(absent)}" if absent else "installed"
         yield Finding(f"extra {extra}", text, "note" if absent else "ok")
+
+
+def require_packages() -> None:
+    """Refuse to begin with a package that is missing or too old, instead of failing somewhere in it.
+
+    Raises:
+        RuntimeError: saying which, and what to do.
+    """
+    problems = [f"{finding.topic}: {finding.text}" for finding in packages() if finding.state == "problem"]
+    if problems:
+        raise RuntimeError("; ".join(problems))
 
 
 def minimum_versions() -> dict[str, str]:
@@ -148,10 +160,9 @@ def _found(files: object, root: Path) -> bool:
 
 def folders(results: Path) -> Iterator[Finding]:
     """Where results and checkpoints go, and whether there is room."""
-    counts = {
-        profile.name: len(list(profile.glob("*/*.json"))) for profile in sorted(results.glob("*")) if profile.is_dir()
-    }
-    told = ", ".join(f"{count} of {profile}" for profile, count in counts.items() if count)
+    found = [path for path in sorted(results.glob("*/*/*.json")) if not path.name.endswith(".failed.json")]
+    counts = Counter(path.parent.parent.name for path in found)
+    told = ", ".join(f"{count} of {profile}" for profile, count in counts.items())
     yield Finding("results", f"in {results}: {told or 'none yet'}")
     spare = shutil.disk_usage(Path.cwd()).free / 1e9
     writable = os.access(Path.cwd(), os.W_OK)

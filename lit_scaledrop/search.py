@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.claims import STALE
 from lit_scaledrop.hyperband import verdict
 from lit_scaledrop.launch import Point, Runner, visible_gpus
 from lit_scaledrop.report.journal import Journal, JournalError, Trial
@@ -43,6 +44,8 @@ class Search:
     """of the search, not of the trainings"""
     plan: Plan | None = None
     """finds the result file of a point; that of the file's command by default"""
+    stale: float = STALE
+    """seconds without a sign of life after which another process's claim on a point counts as dead"""
 
     def __post_init__(self) -> None:
         self._require_metric()
@@ -140,7 +143,7 @@ class _Round:
             print(f"{trial.name} of {search.runs}: {values}", flush=True)
         gpus = visible_gpus(search.env) if search.jobs > 1 else []
         stop = self.stop if "early_terminate" in search.config else None
-        runner = Runner(list(points.values()), search.jobs, search.env, gpus, stop=stop)
+        runner = Runner(list(points.values()), search.jobs, search.env, gpus, stop=stop, stale=search.stale)
         runner.run()
         stopped = {point.name: why for point, why in runner.stopped}
         failed = {point.name: why for point, why in runner.failures}

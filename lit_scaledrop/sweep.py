@@ -235,7 +235,7 @@ def _search(
     if args.seeds:
         config = {**config, "parameters": {**config["parameters"], "seed_everything": {"value": args.seeds[0]}}}
     try:
-        asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan)
+        asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan, args.stale)
     except EngineError as error:
         raise SweepError(str(error)) from error
     code, folder = search.run(asked, args.dry_run)

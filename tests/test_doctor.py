@@ -36,6 +36,11 @@ def test_what_is_old_or_missing_is_said_with_its_remedy(place, capsys, monkeypat
     assert "- wandb" in printed
     assert "in nowhere: nothing" in printed
     assert "2 to mend" in printed
+    assert main(["fit", "--config=tiny.yaml"]) == 1
+    assert (
+        "torch: 2.4.1+cpu is too old: pip install -U 'torch>=2.11'; lightning: not installed" in capsys.readouterr().err
+    )
+    assert not list(place.rglob("*.ckpt"))
 
 
 def test_a_long_training_is_announced(monkeypatch):
