@@ -238,7 +238,7 @@ def test_export_command(place, finished, capsys, monkeypatch):
     assert place.joinpath("again.packed").read_bytes() == content
     capsys.readouterr()
     assert main(["export", "--model", "lenet5-proposed", "--out", "net.pt2", "--format", "torch-passes"]) == 0
-    assert "logits of 100 images of noise differ by at most 0" in capsys.readouterr().out
+    assert "noise in 3 passes: 300 of 300 predictions differ by at most 0\n" in capsys.readouterr().out
     assert main(["export", "--ckpt_path", str(checkpoint), "--out", "net.onnx", "--format", "packed"]) == 1
     assert "--out of packed has to end in .packed, not '.onnx'" in capsys.readouterr().err
 
