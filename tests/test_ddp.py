@@ -40,7 +40,8 @@ def ranks(tmp_path_factory, fake_cifar) -> list[dict[str, Any]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {**os.environ, "DATA": str(fake_cifar), "OMP_NUM_THREADS": "1"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    # a script's own folder comes first in its path, and tests/datamodules would hide ours
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(WORKER.parent.parent)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-W", "ignore", str(WORKER), str(folder)],
