@@ -3,7 +3,7 @@
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -23,7 +23,8 @@ from lit_scaledrop.shapes import Float
 if TYPE_CHECKING:
     from lit_scaledrop.evaluation import Evaluation
 
-Batch = tuple[Tensor, Tensor]
+Batch = Sequence[Tensor]
+"""Images and targets, as a pair of any kind: a ``DataLoader`` gives lists."""
 
 
 @runtime_checkable
