@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "numpy", "albumentations", "wandb")
+CORE = ("torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "numpy")
+SOMETIMES = ("albumentations", "wandb")
+"""What a bare node may lack: for augmented segmentation, and tracking."""
 EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 SPARE_GB = 2.0  # a cpu table's checkpoints and logs
 
@@ -55,10 +57,10 @@ def packages() -> Iterator[Finding]:
 
     yield Finding("lit-scaledrop", f"{__version__}, Python {platform.python_version()} on {platform.system()}")
     wanted = minimum_versions()
-    for name in PACKAGES:
+    for name in (*CORE, *SOMETIMES):
         have, least = installed(name), wanted.get(name, "0")
         if have is None:
-            state: Literal["note", "problem"] = "note" if name == "wandb" else "problem"
+            state: Literal["note", "problem"] = "note" if name in SOMETIMES else "problem"
             yield Finding(name, f"not installed: pip install '{name}>={least}'", state)
         elif _parts(have) < _parts(least):
             yield Finding(name, f"{have} is too old: pip install -U '{name}>={least}'", "problem")
