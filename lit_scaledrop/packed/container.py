@@ -13,9 +13,7 @@ rest       all tensors in the order of the header, little-endian, then all signs
 import hashlib
 import json
 import math
-import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from lit_scaledrop.report.results import write_atomic
 
 MAGIC = b"scaledrop\x01"
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int64": np.dtype("<i8")}
@@ -73,12 +73,8 @@ class Packed:
 
     def write(self, path: str | Path) -> int:
         """Write the file in one step, and return its size in bytes."""
-        path, content = Path(path), self.to_bytes()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(content)
-        os.replace(file.name, path)
-        path.chmod(0o644)
+        content = self.to_bytes()
+        write_atomic(path, content)
         return len(content)
 
 
@@ -93,7 +89,7 @@ def read_packed(path: str | Path) -> Packed:
     except OSError as error:
         raise PackedError(f"cannot read {path}: {error.strerror}") from error
     if not content.startswith(MAGIC[:-1]):
-        raise PackedError(f"{path} is no packed network; `scaledrop export --ckpt_path X --out {path}` makes one")
+        raise PackedError(f"{path} is no packed network; `scaledrop export --model CHECKPOINT --out {path}` makes one")
     if not content.startswith(MAGIC):
         raise PackedError(f"{path} has layout {content[len(MAGIC) - 1]}, this version reads 1: update lit-scaledrop")
     try:

@@ -136,7 +136,7 @@ def _in_front_of_signs(network: nn.Module, images: Tensor) -> list[str]:
         handles.append(module.register_forward_hook(hook))
 
     for name, module in network.named_modules():
-        if not any(module.children()) and isinstance(module, nn.Module):
+        if not any(module.children()):
             watch(name, module)
     try:
         network(images)
