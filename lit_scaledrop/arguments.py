@@ -18,8 +18,8 @@ from lit_scaledrop.modules import LitClassifier, LitSegmenter
 
 #: help on the words that stand for configuration files, of which the parser knows nothing
 WORDS = (
-    "Beside these: --profile NAME, the settings of a profile (quick, cpu, paper); --row NETWORK/METHOD, a row of Table "
-    "III, or NETWORK/DATA/METHOD, one of Table V; --dataset NAME, what a profile has for a data set of Table V; "
+    "Beside these: --profile NAME, the settings of a profile (quick, cpu, gpu, paper); --row NETWORK/METHOD, a row of "
+    "Table III, or NETWORK/DATA/METHOD, one of Table V; --dataset NAME, what a profile has for a data set of Table V; "
     "--variation none|eval/X|train/X|both/X, a condition of Table IV, with X the standard deviation of the drop "
     "probability or a device; --fast, torch.compile and bf16 in any profile; --no-fast, eager fp32. Flags override all "
     "of them."

@@ -138,7 +138,7 @@ def _numbers(segmented: Sequence[Segmented], index: int) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("scaledrop figure8", description=__doc__)
-    parser.add_argument("--profile", default="quick", help="quick, cpu or paper (default: %(default)s)")
+    parser.add_argument("--profile", default="quick", help="quick, cpu, gpu or paper (default: %(default)s)")
     parser.add_argument("--results", default="results", help="folder of the results (default: %(default)s)")
     parser.add_argument("--rows", nargs="+", default=ROWS, help="NETWORK/DATA pairs (default: those of Table V)")
     parser.add_argument("words", nargs="*", help="behind --: further flags of every fit")

@@ -194,3 +194,14 @@ def test_evaluation_takes_every_execution():
     for name, value in metrics["loop"].items():
         assert metrics["shared"][name] == pytest.approx(value, rel=1e-4, abs=1e-6)
         assert metrics["folded"][name] == pytest.approx(value, rel=1e-4, abs=1e-6)
+
+
+def test_many_batches_are_predicted_as_one():
+    torch.manual_seed(0)
+    posterior = PosteriorPredictive(build_network("lenet5", METHODS["proposed"], in_channels=1, width=0.25), samples=4)
+    x = torch.randn(7, 1, 32, 32)
+    whole = posterior(x)
+    for batches in (x.split(3), [[part, torch.zeros(len(part))] for part in x.split(3)]):
+        torch.testing.assert_close(posterior.over(batches).logits, whole.logits)
+    with pytest.raises(ValueError, match="nothing to join"):
+        posterior.over([])
