@@ -4,6 +4,7 @@ import os
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,4 +104,27 @@ def _unpack(archive: Path, prefix: str, place: Path) -> None:
             packed.extractall(place, [name for name in packed.namelist() if name.startswith(prefix)])
     else:
         with tarfile.open(archive) as tar:
-            tar.extractall(place, (member for member in tar if member.name.startswith(prefix)), filter="data")
+            members = (member for member in tar if member.name.startswith(prefix))
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(place, members, filter="data")
+            else:
+                _copy_plain(tar, members, place)
+
+
+def _copy_plain(tar: tarfile.TarFile, members: Iterable[tarfile.TarInfo], place: Path) -> None:
+    """Copy files and folders, for Python before 3.11.4 (Debian 12 has 3.11.2), whose tarfile has no filters.
+
+    Raises:
+        tarfile.TarError: naming the member that is something else, or would leave ``place``.
+    """
+    for member in members:
+        target = place / member.name
+        if not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(f"{member.name} is no file and no folder")
+        if not target.resolve().is_relative_to(place.resolve()):
+            raise tarfile.TarError(f"{member.name} would be outside {place}")
+        (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+        content = tar.extractfile(member)
+        if content is not None:
+            with content, target.open("wb") as file:
+                shutil.copyfileobj(content, file)

@@ -128,6 +128,7 @@ def zip_of(path: Path) -> None:
             packed.writestr(name, b"x")
 
 
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="this Python has no filters: the next test is of it")
 def test_a_tar_archive_cannot_leave_its_folder(tmp_path):
     tar_of(tmp_path / "a.tar")
     with pytest.raises(tarfile.OutsideDestinationError):
@@ -137,6 +138,24 @@ def test_a_tar_archive_cannot_leave_its_folder(tmp_path):
         with pytest.raises((tarfile.LinkOutsideDestinationError, tarfile.AbsoluteLinkError)):
             _unpack(tmp_path / "b.tar", "data/", tmp_path / "in" / target.strip("/.") / "there")
     assert not list(tmp_path.rglob("up.png"))
+
+
+def test_a_tar_archive_cannot_leave_its_folder_on_a_python_without_filters(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    tar_of(tmp_path / "a.tar")
+    with pytest.raises(tarfile.TarError, match="would be outside"):
+        _unpack(tmp_path / "a.tar", "data/", tmp_path / "in" / "here")
+    tar_with_link(tmp_path / "b.tar", "/tmp")
+    with pytest.raises(tarfile.TarError, match="is no file and no folder"):
+        _unpack(tmp_path / "b.tar", "data/", tmp_path / "in" / "there")
+    assert not list(tmp_path.rglob("up.png"))
+    with tarfile.open(tmp_path / "c.tar", "w") as tar:
+        member = tarfile.TarInfo("data/deep/a.png")
+        member.size, member.mode = 3, 0o4777
+        tar.addfile(member, io.BytesIO(b"abc"))
+    _unpack(tmp_path / "c.tar", "data/", tmp_path / "out")
+    assert (tmp_path / "out" / "data" / "deep" / "a.png").read_bytes() == b"abc"
+    assert not (tmp_path / "out" / "data" / "deep" / "a.png").stat().st_mode & 0o7111  # neither set-uid nor executable
 
 
 def test_a_zip_archive_cannot_leave_its_folder(tmp_path):
