@@ -3,8 +3,9 @@
 Binary layers run on crossbars; sums of their tiles are added, multiplied by the scale where it is kept, and compared
 with BatchNorm's threshold. Layers that are not binary, in a binary network the first and the last, are digital with
 8-bit numbers (``real_layers="digital"``), or counted as if they were binary (``"binary"``), or left out
-(``"excluded"``): the paper does not say which it did. A skip is added behind the scale. Word lines that are off,
-because the input is padded or dropped, are counted as on. Latency: layers one after another, all tiles of a layer at
+(``"excluded"``): the paper does not say which it did. A skip is added behind the scale; what is concatenated behind a
+layer, and the places that an unpooling needs, wait in a buffer. Word lines that are off, because the input is padded or
+dropped, are counted as on. Latency: layers one after another, all tiles of a layer at
 once, columns of a converter one after another; digital blocks behind a converter keep pace with it and add nothing.
 """
 
@@ -24,6 +25,8 @@ RealLayers = Literal["digital", "binary", "excluded"]
 NETWORK = "(network)"
 #: width of the digital blocks that the constants are for, and of real activations
 WORD = 32
+#: bits of the place of a maximum in its 2x2 square
+PLACE_BITS = 2
 
 
 @dataclass(frozen=True)
@@ -157,13 +160,13 @@ def _mean_conductance(preset: Preset) -> float:
 def _crossbar_entries(layer: LayerShape, use: LayerUse, chip: Chip, preset: Preset) -> Iterable[Entry]:
     mapped, read_ns = MappedLayer(layer, chip.crossbar), preset.number("cell_read_time", "ns")
     adc = layer_adc(layer, chip, preset)
-    times, steps = use.evaluations, use.evaluations * layer.positions
+    times, steps = use.evaluations, use.evaluations * layer.positions * layer.input_bits
     volt, kohm = preset.number("cell_read_voltage", "V"), preset.number("cell_resistance_p", "kOhm")
     # V^2 ns / kOhm = 1 pJ
     cell_pj = volt**2 * read_ns * _mean_conductance(preset) / kohm
     shared = min(chip.crossbar.columns_per_adc, layer.columns)
     adder_pj = preset.number("adder_energy", "pJ") * mapped.sum_bits / WORD
-    adders = mapped.converters if len(mapped.row_tiles) > 1 else 0
+    adders = mapped.converters if mapped.partial_sum_additions else 0
     yield _entry(layer, "input fetch", times * mapped.input_reads, preset.number("input_bit_energy", "pJ"))
     yield _entry(layer, "word lines", times * mapped.word_lines, preset.number("word_line_energy", "pJ"))
     array = _entry(layer, "crossbar", times * mapped.cell_reads, cell_pj, steps * read_ns)
@@ -208,16 +211,21 @@ def _output_entries(layer: LayerShape, use: LayerUse, chip: Chip, preset: Preset
         yield replace(skip, area_um2=units * preset.number("adder_area", "um2") * share)
         buffer = _entry(layer, "skip buffer", 2 * use.results * kept, sram_pj)
         yield replace(buffer, area_um2=kept * preset.number("sram_area", "um2"))
-    compared = _entry(layer, "comparator", use.results * layer.outputs, preset.number("comparator_energy", "pJ"))
+    # a code of k bits is found among its thresholds by halving, k comparisons
+    comparisons = use.results * layer.outputs * layer.output_bits
+    compared = _entry(layer, "comparator", comparisons, preset.number("comparator_energy", "pJ"))
     yield replace(compared, area_um2=units * preset.number("comparator_area", "um2"))
+    features = layer.joined * (layer.output_bits if layer.binary else WORD) + layer.places * PLACE_BITS
+    buffer = _entry(layer, "feature buffer", 2 * use.results * features, sram_pj)
+    yield replace(buffer, area_um2=features * preset.number("sram_area", "um2"))
     cycle_ns = preset.number("module_cycle", "ns")
     draw_pj = preset.number("module_power", "mW") * cycle_ns
     # one set of modules serves all layers, so a layer's bits come in one cycle
     passes = use.draws // layer.random_bits if layer.random_bits else 0
     yield _entry(layer, "dropout module", use.draws, draw_pj, passes * cycle_ns)
-    # a binary activation waits as a bit, the activation of a real layer or of a skip as a word
-    width_in = 1 if layer.binary else WORD
-    width_out = chip.skip_bits if layer.additions else width_in
+    # activations of a binary layer wait as their bits, those of a real layer or of a skip as words
+    width_in, width_out = (layer.input_bits, layer.output_bits) if layer.binary else (WORD, WORD)
+    width_out = chip.skip_bits if layer.additions else width_out
     bits_in, bits_out = layer.inputs * width_in, layer.outputs * width_out
     waiting = use.waiting_inputs * bits_in + use.waiting_outputs * bits_out
     capacity = bool(use.waiting_inputs) * bits_in + bool(use.waiting_outputs) * bits_out
@@ -237,9 +245,9 @@ def _network_entries(
     yield Entry(NETWORK, "dropout module", 0.0, 0.0, area_um2=area_um2)
     passes = uses[-1].results
     if passes > 1:
-        classes, adder_pj = layers[-1].columns, preset.number("adder_energy", "pJ")
-        area_um2 = classes * preset.number("adder_area", "um2")
-        yield Entry(NETWORK, "averaging", float(passes * classes), passes * classes * adder_pj, area_um2=area_um2)
+        sums, adder_pj = passes * layers[-1].outputs, preset.number("adder_energy", "pJ")
+        area_um2 = layers[-1].columns * preset.number("adder_area", "um2")
+        yield Entry(NETWORK, "averaging", float(sums), sums * adder_pj, area_um2=area_um2)
 
 
 def _entry(

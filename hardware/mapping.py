@@ -5,6 +5,10 @@
     input drives the matrices one after another and is fetched once (Peng et al., ISCAS 2019; the paper's strategy 2).
 
 Rows beyond R and columns beyond C go to further tiles. A cell is two devices with a word line each.
+
+Inputs of k bits come bit by bit. A code ``u`` of 0 to ``2^k - 1`` is ``(sum_j 2^j s_j + 2^k - 1) / 2``, ``s_j`` the signs
+of its bits, so a sum of ``w u`` is that of k reads with signs, shifted and added, and a number for each output that
+goes into BatchNorm's threshold: the same cells and converters, k times.
 """
 
 import math
@@ -107,30 +111,30 @@ class MappedLayer:
 
     @property
     def cell_reads(self) -> int:
-        """Cells that conduct: one device of each, at every output pixel; padded inputs are counted as well."""
-        return self.shape.mac
+        """Cells that conduct: one device of each, at every output pixel and bit; padded inputs are counted as well."""
+        return self.shape.mac * self.shape.input_bits
 
     @property
     def word_lines(self) -> int:
-        """Word-line activations, one a row and tile of columns."""
-        return self.shape.rows * self.shape.groups * self.column_tiles * self.shape.positions
+        """Word-line activations, one a row, bit and tile of columns."""
+        return self.shape.rows * self.shape.groups * self.column_tiles * self.shape.positions * self.shape.input_bits
 
     @property
     def input_reads(self) -> int:
         """Input bits fetched: again for every kernel that covers them, or once with ``kernel_split``."""
         if self.crossbar.mapping == "kernel_split":
-            return self.shape.inputs
-        return self.shape.rows * self.shape.groups * self.shape.positions
+            return self.shape.inputs * self.shape.input_bits
+        return self.shape.rows * self.shape.groups * self.shape.positions * self.shape.input_bits
 
     @property
     def conversions(self) -> int:
-        """Conversions: one for every output and tile of rows."""
-        return len(self.row_tiles) * self.shape.outputs
+        """Conversions: one for every output, bit of the inputs and tile of rows."""
+        return len(self.row_tiles) * self.shape.outputs * self.shape.input_bits
 
     @property
     def partial_sum_additions(self) -> int:
-        """Additions that join the tiles of rows."""
-        return (len(self.row_tiles) - 1) * self.shape.outputs
+        """Additions that join the tiles of rows and the bits of the inputs."""
+        return (len(self.row_tiles) * self.shape.input_bits - 1) * self.shape.outputs
 
     @property
     def converters(self) -> int:
@@ -144,5 +148,5 @@ class MappedLayer:
 
     @property
     def sum_bits(self) -> int:
-        """Width of the signed sum of a whole kernel, -rows to rows."""
-        return exact_adc_bits(self.shape.rows) + 1
+        """Width of the signed sum of a whole kernel, from minus to plus the rows times the largest code."""
+        return exact_adc_bits(self.shape.rows * (2**self.shape.input_bits - 1)) + 1

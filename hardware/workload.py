@@ -3,7 +3,8 @@
 A layer is a convolution or a linear layer; its multiply-accumulates (MAC) are ``positions * rows * columns``, where
 ``rows`` are the weights that one output sums over and ``columns`` the output channels. BatchNorm and activations have
 no MAC here. What is random is known by a property ``random_bits`` of its class, what scales by an attribute ``scale``,
-and what is binary by a method ``binary_weight``: the hardware model knows no class of any library but torch's.
+what is binary by a method ``binary_weight``, and how wide its inputs are by an attribute ``input_bits`` (1 without it):
+the hardware model knows no class of any library but torch's.
 """
 
 from collections.abc import Callable
@@ -29,15 +30,23 @@ class LayerShape:
     positions: int
     """output pixels (1 for a linear layer)"""
     binary: bool
-    """1-bit weights and inputs"""
+    """1-bit weights, so that a crossbar holds it"""
     inputs: int
     """numbers that come in"""
     kernel_area: int = 1
     """elements of a kernel (1 for a linear layer)"""
     groups: int = 1
     """blocks of channels that see nothing of each other"""
+    input_bits: int = 1
+    """bits of an input of a binary layer"""
+    output_bits: int = 1
+    """bits of an output behind its activation, as the next binary layer takes it"""
     additions: int = 0
     """numbers of a skip connection that are added behind it"""
+    joined: int = 0
+    """numbers of earlier layers that are concatenated with its outputs"""
+    places: int = 0
+    """places of maxima that an unpooling behind it puts values back to"""
     front: str = ""
     """module in front of the product (or the layer itself) that draws at random"""
     behind: str = ""
@@ -87,14 +96,24 @@ class _Trace(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        aten = torch.ops.aten
-        # inside a layer an estimator may add; a skip adds two activations of one shape outside of all
-        if func in (aten.add.Tensor, aten.add_.Tensor) and not self.inside and self.layers:
+        # inside a layer an estimator may add
+        if not self.inside and self.layers:
+            self._between(func, args, result)
+        return result
+
+    def _between(self, func: Any, args: Any, result: Any) -> None:
+        """What an operation outside of all layers asks the chip to keep."""
+        aten, last = torch.ops.aten, self.layers[-1]
+        if func in (aten.add.Tensor, aten.add_.Tensor):
+            # a skip adds two activations of one shape
             one, other = args[:2]
             tensors = isinstance(one, Tensor) and isinstance(other, Tensor)
             if tensors and one.shape == other.shape == result.shape and one.dim() > 1:
-                self._amend(additions=self.layers[-1].additions + result.numel() // len(result))
-        return result
+                self._amend(additions=last.additions + result[0].numel())
+        elif func is aten.cat.default and result.dim() == 4 and (args[1] if len(args) > 1 else 0) in (1, -3):
+            self._amend(joined=last.joined + max(0, result[0].numel() - last.outputs))
+        elif func is aten.max_unpool2d.default:
+            self._amend(places=last.places + args[1][0].numel())
 
     def enter(self, module: nn.Module, _inputs: Any) -> None:
         self.inside += 1
@@ -113,6 +132,7 @@ class _Trace(TorchDispatchMode):
             inputs=inputs[0][0].numel(),
             kernel_area=area,
             groups=module.groups if isinstance(module, nn.Conv2d) else 1,
+            input_bits=getattr(module, "input_bits", 1),
             front=self.front[0],
             front_bits=self.front[1],
         )
@@ -181,4 +201,13 @@ def trace_workload(
             hook.remove()
         for module in training:
             module.training = True
-    return state.layers
+    return _with_output_bits(state.layers)
+
+
+def _with_output_bits(layers: list[LayerShape]) -> list[LayerShape]:
+    """Outputs are as wide as the next binary layer takes them, the last ones as those before them."""
+    bits, found = next((layer.input_bits for layer in reversed(layers) if layer.binary), 1), []
+    for layer in reversed(layers):
+        found.append(replace(layer, output_bits=bits))
+        bits = layer.input_bits if layer.binary else bits
+    return found[::-1]

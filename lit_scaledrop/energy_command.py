@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
+from torch import nn
+
 from hardware.adc import ADC_MODELS, AdcModel
 from hardware.energy import Chip, EnergyReport, Entry, RealLayers
 from hardware.mapping import Crossbar, MappedLayer, Mapping
@@ -18,30 +20,30 @@ from hardware.presets import components, published
 from hardware.workload import LayerShape
 from lit_scaledrop.energy import REAL_LAYERS, Band, Estimate, estimate_energy, image_shape
 from lit_scaledrop.energy_figure import draw_energy
-from lit_scaledrop.methods import get_method
-from lit_scaledrop.networks import build_network
+from lit_scaledrop.methods import Method, get_method, lookup
+from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, build_network, build_segmentation_network
 from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.report.units import UNITS, in_unit
+from lit_scaledrop.segmentation_methods import get_segmentation_method
 
 
 def main(argv: list[str]) -> int:
     """Print the energy of a network."""
     arguments = _parser().parse_args(argv)
-    method = get_method(arguments.method)
-    channels = arguments.in_channels or image_shape(arguments.network)[0]
-    network = build_network(arguments.network, method, arguments.classes, channels, arguments.width)
+    method, network, shape = _network(arguments)
     geometry = Crossbar(arguments.rows, arguments.columns, arguments.columns_per_adc, arguments.mapping)
     plan = PosteriorPredictive(network, arguments.passes, arguments.seed).plans[0]
     estimate = estimate_energy(
         network,
-        (channels, 32, 32),
+        shape,
         plan,
         chip=Chip(geometry, arguments.adc, arguments.adc_bits, real_layers=arguments.real_layers),
         preset=components(arguments.preset),
         execution=arguments.execution,
     )
     report, band, passes = estimate.report(), estimate.band(), plan.samples
-    title = f"{arguments.network}, {method.label}, one {channels}x32x32 image, T = {passes}, {arguments.execution}"
+    size = "x".join(map(str, shape))
+    title = f"{arguments.network}, {method.label}, one {size} image, T = {passes}, {arguments.execution}"
     _print(title, report, estimate, band)
     reference = arguments.network in published() and arguments.width == 1 and passes == 10
     if reference and method.scale is not None:
@@ -52,14 +54,26 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _network(arguments: argparse.Namespace) -> tuple[Method, nn.Module, tuple[int, int, int]]:
+    """What the arguments name: a method, a network of it, the shape of an image."""
+    lookup("network", arguments.network, {**NETWORKS, **SEGMENTATION_NETWORKS})
+    segments = arguments.network in SEGMENTATION_NETWORKS
+    channels = arguments.in_channels or (3 if segments else image_shape(arguments.network)[0])
+    classes, size = arguments.classes or (2 if segments else 10), arguments.image_size or (256 if segments else 32)
+    method = (get_segmentation_method if segments else get_method)(arguments.method)
+    build = build_segmentation_network if segments else build_network
+    network = build(arguments.network, method, classes, channels, arguments.width, image_size=size)
+    return method, network, (channels, size, size)
+
+
 def _undated(path: str) -> dict[str, None] | None:
     return {"Date": None} if path.endswith(".svg") else None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("scaledrop energy", description=__doc__)
-    parser.add_argument("network", help="key of NETWORKS, e.g. vgg_small")
-    parser.add_argument("--method", default="proposed", help="key of METHODS (default: %(default)s)")
+    parser.add_argument("network", help="for classes or segmentation, e.g. vgg_small or unet")
+    parser.add_argument("--method", default="proposed", help="key of its methods (default: %(default)s)")
     parser.add_argument("--passes", type=int, default=10, help="stochastic passes T (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the masks (default: %(default)s)")
     parser.add_argument(
@@ -78,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", help="YAML file whose constants replace ours")
     parser.add_argument("--width", type=float, default=1.0, help="multiplier of the channels (default: %(default)s)")
     parser.add_argument("--in-channels", type=int, help="channels of the images (default: 1 for lenet5, else 3)")
-    parser.add_argument("--classes", type=int, default=10, help="outputs (default: %(default)s)")
+    parser.add_argument("--image-size", type=int, help="side of the image (default: 32; 256 for segmentation)")
+    parser.add_argument("--classes", type=int, help="outputs (default: 10; 2 for segmentation)")
     parser.add_argument("--figure", help="file of a stacked bar, e.g. energy.svg (needs matplotlib)")
     return parser
 

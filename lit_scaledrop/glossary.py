@@ -37,6 +37,7 @@ _COMPONENTS = {
     "scale_multiplier": "multiplying by scales",
     "skip_adder": "adding skips",
     "skip_buffer": "keeping skips",
+    "feature_buffer": "keeping what is concatenated, and the places of maxima",
     "comparator": "comparing with thresholds",
     "dropout_module": "the dropout modules' draws",
     "prefix_buffer": "keeping activations that passes share",

@@ -228,6 +228,7 @@ class Method:
         binarization = BINARIZATIONS[self.estimator]
         layer.weight_estimator = binarization.weights(layer.weight, t_min)
         layer.input_estimator = binarization.inputs(t_min)
+        layer.input_bits = self.bits_a
         if self.input_dropout:
             maps = (layer.in_channels, 1, 1) if isinstance(layer, BinaryConv2d) else (layer.in_features,)
             neurons = isinstance(layer, BinaryConv2d) and self.input_dropout_per == "neuron"

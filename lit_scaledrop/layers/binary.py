@@ -164,6 +164,8 @@ class _Binarized:
     input_estimator: nn.Module
     weight_scale: WeightScale
     normalize: bool
+    input_bits: int = 1
+    """bits of an input, for the hardware model; more where a quantizer in front makes codes and no sign acts on them"""
 
     def proxy_weight(self) -> Tensor:
         """Real-valued weights as the estimator gets them."""

@@ -7,6 +7,7 @@ import pandas as pd
 
 from lit_scaledrop.report.groups import (
     KEY,
+    TOPOLOGIES,
     by_data,
     by_row,
     caption,
@@ -42,13 +43,26 @@ def table3(results: Sequence[Result], paper: pd.DataFrame) -> Report:
     notes: list[str] = []
     sections, exports = [], []
     for group in groups:
-        section, export = _section(group, paper, notes)
+        section, export = _section(group, _of_topologies(group, groups, paper), notes)
         sections.append(section)
         exports.append(export)
     frames = [section.frame[["topology", "method", "source"]] for section in sections]
     notes += _notes(pd.concat(frames))
     data = pd.concat(exports, ignore_index=True)
     return Report("Table III: accuracy by topology and method", sections, notes, data)
+
+
+def _of_topologies(group: list[Result], groups: list[list[Result]], paper: pd.DataFrame) -> pd.DataFrame:
+    """The paper's rows for one section: none of a topology that was only measured for others."""
+
+    def measured(results: Sequence[Result]) -> set[str]:
+        return {TOPOLOGIES.get(result.network, result.network) for result in results}
+
+    elsewhere = measured([result for other in groups for result in other]) - measured(group)
+    if group is not max(groups, key=len):
+        # what nobody measured stands in the longest section alone
+        elsewhere |= set(paper.topology) - measured(group)
+    return paper[~paper.topology.isin(elsewhere)]
 
 
 def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> tuple[Section, pd.DataFrame]:

@@ -32,6 +32,7 @@ CONSTANTS = {
     "scale_multiplier": "multiplier_energy",
     "skip_adder": "adder_energy",
     "skip_buffer": "sram_energy",
+    "feature_buffer": "sram_energy",
     "comparator": "comparator_energy",
     "dropout_module": "module_power",
     "prefix_buffer": "sram_energy",

@@ -20,8 +20,9 @@ from lit_scaledrop.execution import shared_passes, trace
 from lit_scaledrop.layers.plans import draw_plan, enumerate_plan
 from lit_scaledrop.layers.sharing import PrefixTree
 from lit_scaledrop.methods import METHODS
-from lit_scaledrop.networks import NETWORKS, build_network
+from lit_scaledrop.networks import NETWORKS, build_network, build_segmentation_network
 from lit_scaledrop.report.units import UNITS
+from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
 
 PRESET = components()
 
@@ -272,3 +273,77 @@ def test_groups_have_tiles_of_their_own():
     assert mapped.word_lines == 18 * 4 * 9
     use = LayerUse(1, 0.0, 1, 0, 0, 0)
     assert network_energy([replace(layer, binary=True)], [use]).energy_pj > 0
+
+
+def segmentation(network: str, method: str = "proposed", size: int = 32) -> list[LayerShape]:
+    net = build_segmentation_network(network, SEGMENTATION_METHODS[method], width=0.125, image_size=size)
+    return trace_workload(net, (3, size, size))
+
+
+def test_codes_are_signs_bit_by_bit():
+    """A sum of weights times codes, from reads with signs: what the counts of layers with several bits stand for."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randint(0, 2, (5, 40), generator=generator).mul(2).sub(1).double()
+    codes = torch.randint(0, 16, (40, 7), generator=generator)
+    signs = torch.stack([codes.bitwise_right_shift(bit).bitwise_and(1).mul(2).sub(1) for bit in range(4)]).double()
+    reads = sum(2**bit * (weight @ signs[bit]) for bit in range(4))
+    assert torch.equal((reads + 15 * weight.sum(1, keepdim=True)) / 2, weight @ codes.double())
+    assert reads.abs().max() <= 40 * 15 < 2 ** (MappedLayer(layer_of_codes(40), Crossbar()).sum_bits - 1)
+
+
+def layer_of_codes(rows: int, bits: int = 4) -> LayerShape:
+    return LayerShape("layer", rows, 8, 6, True, inputs=rows, input_bits=bits, output_bits=bits)
+
+
+def test_inputs_of_four_bits_by_hand():
+    one, four = (MappedLayer(layer_of_codes(300, bits), Crossbar()) for bits in (1, 4))
+    # 300 rows on three tiles, 8 outputs at 6 pixels: each bit is a read of its own, joined by shifting and adding
+    assert (four.word_lines, four.cell_reads, four.conversions) == (4 * 300 * 6, 4 * 300 * 48, 4 * 3 * 48)
+    assert (four.conversions, four.tiles, four.adc_bits) == (4 * one.conversions, one.tiles, one.adc_bits)
+    assert (one.partial_sum_additions, four.partial_sum_additions) == (2 * 48, 11 * 48)
+    assert (one.sum_bits, four.sum_bits) == (10, 14)  # up to 300 and to 4500, with a sign
+    layers = [four.shape]
+    report = network_energy(layers, passes_of(layers, 1))
+    single = network_energy([one.shape], passes_of([one.shape], 1))
+    time_ns = {entry.component: entry.latency_ns for entry in report.entries}
+    assert time_ns["ADC"] == 4 * next(entry.latency_ns for entry in single.entries if entry.component == "ADC")
+    assert next(e.operations for e in report.entries if e.component == "comparator") == 4 * 48
+
+
+@pytest.mark.parametrize("network", ["unet", "segnet"])
+def test_layers_of_segmentation_networks(network):
+    layers = segmentation(network)
+    assert not layers[0].binary
+    assert not layers[-1].binary
+    assert {layer.input_bits for layer in layers[1:-1]} == {4}
+    assert {layer.output_bits for layer in layers} == {4}
+    net = build_segmentation_network(network, SEGMENTATION_METHODS["proposed"], width=0.125, image_size=32).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 3, 32, 32))
+    assert 2 * sum(layer.mac for layer in layers) == counter.get_total_flops()
+
+
+def test_what_waits_in_segmentation_networks():
+    # widths 8, 16, 32, 64 of the encoder at 32, 16, 8 and 4 pixels a side wait for the decoder
+    sizes = [8 * 32 * 32, 16 * 16 * 16, 32 * 8 * 8, 64 * 4 * 4]
+    assert [layer.joined for layer in segmentation("unet") if layer.joined] == sizes[::-1]
+    # places of what five poolings leave, 8, 16, 32, 64 and 64 maps of 16 to 1 pixels a side
+    places = [8 * 16 * 16, 16 * 8 * 8, 32 * 4 * 4, 64 * 2 * 2, 64]
+    assert [layer.places for layer in segmentation("segnet") if layer.places] == places[::-1]
+    layers = segmentation("segnet")
+    report = network_energy(
+        layers, passes_of(layers, 1, dict.fromkeys((x.behind for x in layers if x.behind), torch.ones(1, 1)))
+    )
+    kept = {entry.component: entry.operations for entry in report.by_component()}
+    assert kept["feature buffer"] == 2 * 2 * sum(places)
+    # in full precision what waits has 32 bits
+    layers = segmentation("unet", "fp")
+    kept = {entry.component: entry.operations for entry in network_energy(layers, passes_of(layers, 1)).by_component()}
+    assert kept["feature buffer"] == 2 * 32 * sum(sizes)
+
+
+def test_the_command_takes_segmentation_networks(capsys):
+    assert main(["segnet", "--width", "0.125", "--image-size", "32", "--passes", "2"]) == 0
+    assert "one 3x32x32 image" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="unknown network 'u-net'; did you mean 'unet'"):
+        main(["u-net"])

@@ -109,6 +109,17 @@ def test_data_and_epochs_are_never_mixed(make):
     assert ours[ours.data == "digits"].difference_points.isna().all()
 
 
+def test_a_topology_stands_where_it_was_measured(make):
+    long = [make(1), make(2, network="vgg_small")]
+    short = make(3, network="resnet18", training={"epochs": 8})
+    shown = {section.heading: set(section.frame.topology) for section in build("table3", [short, *long]).sections}
+    assert shown == {"CIFAR-10, 8 epochs": {"ResNet-18"}, "CIFAR-10, 10 epochs": {"ResNet-20", "VGG-small"}}
+    # what nobody has measured is shown once
+    shown = [set(section.frame.topology) for section in build("table3", [short, make(1)]).sections]
+    assert sorted(map(len, shown)) == [1, 2]
+    assert set.union(*shown) == {"ResNet-18", "ResNet-20", "VGG-small"}
+
+
 def test_profiles_are_never_mixed(make):
     with pytest.raises(ValueError, match="one profile"):
         build("table3", [make(1), make(2, profile="paper")])
