@@ -41,6 +41,8 @@ class InMemoryDataModule(LightningDataModule, ABC):
     """Mean of each channel on the scale 0 to 1."""
     std: tuple[float, ...]
     """Standard deviation of each channel on the scale 0 to 1."""
+    border: int = 0
+    """Pixels of zeros that are added on every side, part of the image's size."""
 
     def __init__(
         self,
@@ -63,6 +65,12 @@ class InMemoryDataModule(LightningDataModule, ABC):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
         self.limit_train = limit_train
+
+    @property
+    def image_facts(self) -> dict[str, Any]:
+        """What a picture goes through before a network sees it, and names: for checkpoints and predictions."""
+        facts = {"mean": [*self.mean], "std": [*self.std], "border": self.border}
+        return facts | {"class_names": [*self.class_names], "name": self.name}
 
     @property
     def num_classes(self) -> int:

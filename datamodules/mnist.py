@@ -49,6 +49,7 @@ class MNISTDataModule(PublishedDataModule):
 
     name = "mnist"
     class_names = tuple("0123456789")
+    border = 2
     files: ClassVar[FileSet] = FileSet(
         name="mnist",
         folder="MNIST/raw",
@@ -85,7 +86,7 @@ class MNISTDataModule(PublishedDataModule):
                 raise DatasetCorruptError(
                     f"MNIST {part}: {tuple(images.shape)} images for {tuple(labels.shape)} labels"
                 )
-            padded = functional.pad(images, [2, 2, 2, 2])[:, None]
+            padded = functional.pad(images, [self.border] * 4)[:, None]
             parts += [padded.expand(-1, self.in_channels, -1, -1), labels.long()]
         train_images, train_labels, test_images, test_labels = parts
         return ImageArrays(train_images, train_labels, test_images, test_labels, self._source("idx"))

@@ -6,9 +6,9 @@
 
 Rows beyond R and columns beyond C go to further tiles. A cell is two devices with a word line each.
 
-Inputs of k bits come bit by bit. A code ``u`` of 0 to ``2^k - 1`` is ``(sum_j 2^j s_j + 2^k - 1) / 2``, ``s_j`` the signs
-of its bits, so a sum of ``w u`` is that of k reads with signs, shifted and added, and a number for each output that
-goes into BatchNorm's threshold: the same cells and converters, k times.
+Inputs of k bits come bit by bit. A code ``u`` of 0 to ``2^k - 1`` is ``(sum_j 2^j s_j + 2^k - 1) / 2`` with the signs
+``s_j`` of its bits, so a sum of ``w u`` is that of k reads with signs, shifted and added, and a number for each output
+that goes into BatchNorm's threshold: the same cells and converters, k times.
 """
 
 import math

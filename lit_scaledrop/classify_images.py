@@ -1,11 +1,12 @@
 """``scaledrop predict --model resnet20-proposed --images FOLDER``: classes of one's own pictures, and how sure.
 
 The model is a checkpoint, a packed file, or one that comes with the package. Pictures may have any size and mode: the
-square in their middle is reduced or enlarged to what the network was trained on. Written are a table on the terminal
-and, for every picture, a row of a CSV file: class, confidence (its mean probability over T passes), its 95 % interval
-over the passes, entropy and mutual information in nats, whether the rule of eq. 26 accepts the prediction, and the
-probabilities of all classes; with ``--figure`` also a sheet of the pictures. A segmentation network writes masks,
-uncertainty and overlays instead, into the folder ``--out``.
+square in their middle is reduced or enlarged to what the network was trained on, within the border that it was trained
+with (MNIST's digits are 28 x 28 pixels and two zeros on every side). Written are a table on the terminal and, for every
+picture, a row of a CSV file: class, confidence (its mean probability over T passes), its 95 % interval over the passes,
+entropy and mutual information in nats, whether the rule of eq. 26 accepts the prediction, and the probabilities of all
+classes; with ``--figure`` also a sheet of the pictures. A segmentation network writes masks, uncertainty and overlays
+instead, into the folder ``--out``.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from datamodules.pictures import picture_paths, read_pictures, standardized, with_channels
 from lit_scaledrop.evaluate import evaluation_device
@@ -107,16 +109,17 @@ def classify(
     Args:
         posterior: of the network.
         paths: the pictures.
-        images: ``mean``, ``std`` and ``class_names`` of the training.
+        images: ``mean``, ``std``, ``border`` and ``class_names`` of the training.
         evaluation: quantile and threshold of the rule.
         device: where the network is.
 
     Raises:
         DatasetCorruptError: a file is no readable picture; it names the file.
     """
+    border = images.get("border", 0)
     for start in range(0, len(paths), BATCH):
         part = paths[start : start + BATCH]
-        pixels = read_pictures(part, SIDE)
+        pixels = functional.pad(read_pictures(part, SIDE - 2 * border), [border] * 4)
         x = standardized(with_channels(pixels, len(images["mean"])), images["mean"], images["std"])
         yield from _told(posterior(x.to(device)).cpu(), part, pixels, images["class_names"], evaluation)
 

@@ -162,9 +162,8 @@ class LitNetwork(L.LightningModule, ABC):
         """Keep the task, what its images went through, and the random streams, which a resumed run goes on with."""
         checkpoint["task"] = type(self).__name__
         data: Any = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
-        if hasattr(data, "mean"):  # what a picture has to go through before the network sees it
-            names = {"mean": [*data.mean], "std": [*data.std], "class_names": [*data.class_names], "name": data.name}
-            checkpoint["images"] = names
+        if hasattr(data, "image_facts"):
+            checkpoint["images"] = data.image_facts
         checkpoint["torch_rng_state"] = torch.get_rng_state()
         checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
 

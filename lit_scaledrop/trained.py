@@ -25,8 +25,9 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
         name: a file, or one of :func:`model_names`.
 
     Returns:
-        The module, ready for predictions; ``mean`` and ``std`` (of pixels from 0 to 1, one a channel), ``class_names``
-        and ``name`` of the data set that it was trained on.
+        The module, ready for predictions; ``mean`` and ``std`` (of pixels from 0 to 1, one a channel), ``border``
+        (pixels of zeros on every side; 0 where it is missing), ``class_names`` and ``name`` of the data set that it was
+        trained on.
 
     Raises:
         CheckpointError: there is no such file, it is damaged, or it does not say how its images were normalized.

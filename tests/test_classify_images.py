@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules import MNISTDataModule
 from datamodules.pictures import standardized
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.layers import draw_plan, sampling
+from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.trained import model_names, open_trained
 
 
@@ -74,6 +76,22 @@ def test_a_model_of_the_package(pictures, tmp_path, monkeypatch, capsys):
     # eq. 26: some class is above the threshold in all but a tenth of the passes
     sure = torch.stack(probs).quantile(0.1, 0).max() >= 0.95
     assert row["decision"] == ("accept" if sure else "reject")
+
+
+def test_digits_get_the_border_of_the_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digit = np.zeros((28, 28), dtype=np.uint8)
+    digit[4:24, 12:16] = 255
+    Image.fromarray(digit).save("one.png")
+    assert main(["predict", "--model", "lenet5-proposed", "--images", "one.png", "--samples", "3"]) == 0
+    (row,) = rows("predictions/predictions.csv")
+    module, images = open_trained("lenet5-proposed")
+    data = MNISTDataModule()
+    assert images == data.image_facts
+    x = data.normalized(torch.from_numpy(np.pad(digit, 2))[None, None])
+    mean = PosteriorPredictive(module.network, samples=3, seed=0)(x).mean[0]
+    assert [float(row[f"p({name})"]) for name in images["class_names"]] == pytest.approx(mean.tolist(), abs=1e-5)
+    assert row["class"] == "1"
 
 
 def test_threshold_and_csv_file(pictures, tmp_path, monkeypatch):

@@ -101,8 +101,7 @@ def _open(model: str, data: str | None) -> tuple[LitNetwork, dict[str, Any]]:
         return open_trained(model)
     kind = datamodules.DATAMODULES[lookup("data set", data, datamodules.DATAMODULES)]
     own: Any = kind()
-    names = [*own.class_names]
-    return load_trained(model), {"mean": [*own.mean], "std": [*own.std], "class_names": names, "name": own.name}
+    return load_trained(model), own.image_facts
 
 
 def _real(name: str, root: str | None, channels: int) -> tuple[Tensor, str]:

@@ -30,7 +30,7 @@ def pack(
     Args:
         module: trained, on the CPU.
         images: what a picture goes through before the network sees it: ``mean``, ``std`` (of pixels from 0 to 1, one a
-            channel), ``class_names`` and ``name`` of the data set.
+            channel), ``border``, ``class_names`` and ``name`` of the data set.
         about: what else the file shall say, for JSON: where the network comes from.
         side: height and width of an image in pixels, for the test of what can be folded.
 
