@@ -16,7 +16,6 @@ from lit_scaledrop.report.groups import (
     ids_of,
     is_papers_data,
     mean_and_std,
-    probe_arguments,
     rule_sentence,
     seeds_of,
     with_paper,
@@ -78,9 +77,7 @@ def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Se
     used = [run for runs in shown.values() for run in runs]
     numbers = f"Mean ± sample standard deviation over n seeds. {rule_sentence(used)}"
     heading = epochs_heading(first)
-    return Section(
-        heading, frame, _columns(data_name(first), comparable), caption(used, numbers, probe_arguments(used))
-    )
+    return Section(heading, frame, _columns(data_name(first), comparable), caption(used, numbers))
 
 
 def _lines(key: tuple[Any, ...], runs: list[Result]) -> list[dict[str, Any]]:

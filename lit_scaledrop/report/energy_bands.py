@@ -30,7 +30,6 @@ from lit_scaledrop.report.groups import (
     ids_of,
     mean_and_std,
     one_profile,
-    probe_arguments,
     seeds_of,
 )
 from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Section, mean_column, text
@@ -190,7 +189,7 @@ def _below(runs: list[Result], frame: pd.DataFrame, theirs: float) -> list[str]:
     numbers = (
         "Accuracy: mean ± sample standard deviation over n seeds; energies are those of the masks of the first seed."
     )
-    return [*lines, *caption(runs, numbers, probe_arguments(runs))]
+    return [*lines, *caption(runs, numbers)]
 
 
 def _export(

@@ -1,5 +1,6 @@
 """Which results may stand in one table, which make one row of it, and what a reader has to know of them."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,13 +115,12 @@ def identity(result: Result) -> dict[str, Any]:
     return {"profile": result.profile, "data": result.data["name"], "fingerprint": result.data["fingerprint"]}
 
 
-def caption(runs: Sequence[Result], numbers: str, arguments: str = "", passes: str = "") -> list[str]:
+def caption(runs: Sequence[Result], numbers: str, passes: str = "") -> list[str]:
     """Profile, data, schedule, device, commit, and the commands that make the numbers again.
 
     Args:
         runs: what is shown.
         numbers: what the numbers are.
-        arguments: further words of the sweep's command line.
         passes: the T of the numbers, where it is not that of the evaluation.
     """
     first, data = runs[0], runs[0].data
@@ -128,7 +128,8 @@ def caption(runs: Sequence[Result], numbers: str, arguments: str = "", passes: s
     seeds = all_seeds(runs)
     kind = f"{name}, a stand-in that says nothing about the paper's data" if data["stand_in"] else name
     checkpoints = " or ".join(sorted({run.evaluation["checkpoint"] for run in runs}))
-    sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} --seeds {seeds}{arguments}"
+    flags = f" -- {shlex.join(words)}" if (words := flags_of(runs)) else ""
+    sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} --seeds {seeds}{flags}"
     report = f"scaledrop report {first.study} --profile {first.profile}"
     return [
         f"Profile {first.profile}. Data: {kind}; {data['source']}; fingerprint {data['fingerprint']}; "
@@ -167,15 +168,16 @@ def widths_of(runs: Sequence[Result]) -> str:
     return ", ".join(f"{topology} {width:g}" for topology, width in sorted(widths) if width != 1)
 
 
-def probe_arguments(runs: Sequence[Result]) -> str:
-    """Further words of the sweep that measured with a probe: how many images, which parts."""
-    asked = runs[0].config.get("assess", {})
-    words = [f"--limit={asked['limit']}"] if asked.get("limit") else []
-    patterns = sorted(
-        {",".join(run.config["assess"]["parts"]) for run in runs if run.config.get("assess", {}).get("parts")}
-    )
-    words += [f"'--parts={pattern}'" for pattern in patterns[:1]]
-    return f" -- {' '.join(words)}" if words else ""
+def flags_of(runs: Sequence[Result]) -> list[str]:
+    """Flags that every run was given beside what its sweep file says: the words behind the seed, the last parameter."""
+    given = [_behind_seed(shlex.split(run.provenance["command"])) for run in runs]
+    return [word for word in given[0] if all(word in words for words in given)]
+
+
+def _behind_seed(words: list[str]) -> list[str]:
+    places = [place for place, word in enumerate(words) if word.startswith("--seed_everything=")]
+    behind = words[places[-1] + 1 :] if places else []
+    return [word for word in behind if not word.startswith(("--run.results=", "--run.runs="))]
 
 
 def rule_sentence(runs: Sequence[Result]) -> str:

@@ -14,7 +14,6 @@ from lit_scaledrop.report.groups import (
     identity,
     ids_of,
     mean_and_std,
-    probe_arguments,
     rule_sentence,
     seeds_of,
     with_paper,
@@ -55,7 +54,7 @@ def table6(results: Sequence[Result], paper: pd.DataFrame) -> Report:
         used = [run for runs in shown.values() for run in runs]
         suites = _suites(used)
         numbers = f"Mean ± sample standard deviation over n seeds. {rule_sentence(used)} {_sources(used)}"
-        below = caption(used, numbers, probe_arguments(used))
+        below = caption(used, numbers)
         for metric, what in _SHOWN.items():
             columns = [name for name in suites if name != "clean" or metric == "ood/rate"]
             values = {name: _part(name, metric) for name in columns}

@@ -17,7 +17,6 @@ from lit_scaledrop.report.groups import (
     identity,
     ids_of,
     mean_and_std,
-    probe_arguments,
     rule_sentence,
     seeds_of,
 )
@@ -74,7 +73,7 @@ def _section(results: list[Result], notes: list[str]) -> Section:
     frame = pd.DataFrame(rows).sort_values(["topology", "method", "passes"], ignore_index=True)
     first = results[0]
     about = f"Mean ± sample standard deviation over n seeds. {rule_sentence(results)}"
-    lines = caption(results, about, probe_arguments(results), f"the first {', '.join(map(str, counts))} of one plan")
+    lines = caption(results, about, f"the first {', '.join(map(str, counts))} of one plan")
     return Section(epochs_heading(first), frame.assign(**identity(first)), _columns(data_name(first), frame), lines)
 
 

@@ -16,7 +16,6 @@ from lit_scaledrop.report.groups import (
     ids_of,
     is_papers_data,
     mean_and_std,
-    probe_arguments,
     rule_sentence,
     seeds_of,
     with_paper,
@@ -106,9 +105,7 @@ def _section(
         f"Mean ± sample standard deviation over n seeds. Corrupted images: {'; '.join(sorted(sources)) or 'none'}. "
         f"{rule_sentence(used)}"
     )
-    return Section(
-        heading, frame, _columns(data_name(first), comparable), caption(used, numbers, probe_arguments(used))
-    )
+    return Section(heading, frame, _columns(data_name(first), comparable), caption(used, numbers))
 
 
 def _numbers(runs: list[Result], prefix: str, corruptions: list[str], severities: list[int]) -> dict[str, float]:

@@ -16,7 +16,6 @@ from lit_scaledrop.report.groups import (
     identity,
     ids_of,
     mean_and_std,
-    probe_arguments,
     rule_sentence,
     seeds_of,
 )
@@ -35,8 +34,15 @@ _QUANTITIES = {
     "ece": ("cal/ece", 1),
     "mutual_information": ("unc/mutual_information", 1),
     "rejected": ("uniform/ood/rate", 100),
+    "clean_rejected": ("ood/rate", 100),
 }
-_DRAWN = {"accuracy": "Test accuracy (%)", "nll": "Test NLL (nats)", "rejected": "Uniform noise rejected (%)"}
+_DRAWN = {
+    "accuracy": "Test accuracy (%)",
+    "nll": "Test NLL (nats)",
+    "mutual_information": "Mutual information (nats)",
+    "rejected": "Uniform noise rejected (%)",
+    "clean_rejected": "Test images rejected (%)",
+}
 _NOTES = [
     "p is drawn anew for each pass and layer where nothing else is said; on a finished chip it is off for good: the "
     f"columns of the {CHIPS} chips are their means.",
@@ -88,7 +94,7 @@ def _section(results: list[Result], notes: list[str]) -> Section:
     rows.sort(key=lambda row: (row["topology"], row["method"], *_place(order, row["when"]), _size(row["sigma"])))
     first = results[0]
     about = f"Mean ± sample standard deviation over n seeds. {rule_sentence(results)}"
-    lines = caption(results, about, probe_arguments(results))
+    lines = caption(results, about)
     return Section(epochs_heading(first), pd.DataFrame(rows), _columns(data_name(first)), lines)
 
 
@@ -136,6 +142,7 @@ def _columns(data: str) -> dict[str, Column]:
         "ece": mean_column("ece", "ECE", 3),
         "mutual_information": mean_column("mutual_information", "mutual information (nats)", 4),
         "rejected": mean_column("rejected", "noise rejected (%)"),
+        "clean_rejected": mean_column("clean_rejected", "test images rejected (%)"),
         "chips_accuracy": mean_column("chips_accuracy", f"{CHIPS} chips, accuracy (%)"),
         "chips_nll": mean_column("chips_nll", f"{CHIPS} chips, NLL", 3),
         "n": number("n", "n", ".0f"),
@@ -147,7 +154,7 @@ def draw_sigma(frame: pd.DataFrame) -> "Figure":
     """A row for each network: solid with p of each use, dashed on finished chips, bars over seeds."""
     numeric = frame[frame.sigma.map(_size).map(lambda size: size[0] < float("inf")) & frame.when.isin(list(WHEN))]
     networks = list(numeric.groupby(["topology", "method"], sort=False))
-    figure, axes = panels(len(networks), len(_DRAWN), 3.9, 3.0, "Drop probabilities that vary by sigma")
+    figure, axes = panels(len(networks), len(_DRAWN), 3.0, 2.8, "Drop probabilities that vary by sigma")
     for row, ((topology, method), lines) in zip(axes, networks, strict=True):
         start = lines[lines.when == "none"]
         for panel, (quantity, title) in zip(row, _DRAWN.items(), strict=True):
@@ -168,7 +175,7 @@ def draw_sigma(frame: pd.DataFrame) -> "Figure":
                     ends.append((float(shown.x.iloc[-1]), float(shown.y.iloc[-1]), name, colour))
             if title.endswith("(%)"):
                 low, high = panel.get_ylim()
-                panel.set_ylim(max(low, -2), min(high, 102))
+                panel.set_ylim(max(low, -0.03 * high), min(high, 100 + 0.03 * (100 - low)))
             panel.set_title(title)
             panel.set_xlabel("Standard deviation sigma of p")
             panel.set_xlim(left=-0.03 * panel.get_xlim()[1])

@@ -17,7 +17,6 @@ from lit_scaledrop.report.groups import (
     ids_of,
     is_papers_data,
     mean_and_std,
-    probe_arguments,
     rule_sentence,
     seeds_of,
     with_paper,
@@ -36,6 +35,7 @@ _QUANTITIES = {
     "nll": ("cls/nll", 1),
     "ece": ("cal/ece", 1),
     "rejected": ("uniform/ood/rate", 100),
+    "clean_rejected": ("ood/rate", 100),
 }
 Quantity = Callable[[dict[str, Any]], float]
 """Metrics of a result -> a number."""
@@ -120,7 +120,7 @@ def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Se
     images = f" Uniform noise: {noise[0]['images']} images." if noise else ""
     numbers = f"Mean ± sample standard deviation over n seeds. {rule_sentence(used)}{images}"
     columns = _columns(data_name(first), comparable)
-    return Section(epochs_heading(first), frame, columns, caption(used, numbers, probe_arguments(used)))
+    return Section(epochs_heading(first), frame, columns, caption(used, numbers))
 
 
 def _line(key: tuple[Any, ...], condition: str, sigma: str, runs: list[Result], baseline: list[Result]) -> Row:
@@ -181,5 +181,6 @@ def _columns(data: str, comparable: bool) -> dict[str, Column]:
         "nll": mean_column("nll", "NLL", 3),
         "ece": mean_column("ece", "ECE", 3),
         "rejected": mean_column("rejected", "noise rejected (%)"),
+        "clean_rejected": mean_column("clean_rejected", "test images rejected (%)"),
         "n": number("n", "n", ".0f"),
     }

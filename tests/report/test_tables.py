@@ -242,3 +242,12 @@ def test_every_table_has_its_published_numbers():
 def test_report_and_sweep_do_without_torch():
     code = "import sys, lit_scaledrop.report.command, lit_scaledrop.sweep; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_command_that_makes_a_table_again_has_the_flags_of_its_runs(make):
+    """A shorter training, or fewer parts, is not what the sweep file says by itself."""
+    words = "scaledrop assess --config a.yaml --row=x --evaluation.samples=10 --seed_everything=1"
+    one = make(1, provenance={"command": f"{words} --trainer.max_epochs=4 '--parts=clean,*/5' --run.results=out"})
+    other = make(2, seed=2, provenance={"command": f"{words} '--parts=clean,*/5' --trainer.max_epochs=4 --fast"})
+    text = markdown(build("table3", [one, other]))
+    assert "--profile cpu --seeds 1 2 -- --trainer.max_epochs=4 '--parts=clean,*/5'`" in text

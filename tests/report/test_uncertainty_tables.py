@@ -94,6 +94,7 @@ def test_other_data_and_other_limits_are_sections_of_their_own(make):
     limited = six(make, 3, 0.7)
     limited.evaluation["limit"] = 2000
     limited.config["assess"] = {"limit": 2000, "parts": None}
+    limited.provenance["command"] = "scaledrop assess --row=a/b --seed_everything=1 --limit=2000 --run.results=out"
     text = markdown(build("table6", [*results, limited]))
     assert text.count("detection rate (%) by the OOD rule") == 3
     assert "-- --limit=2000`" in text
