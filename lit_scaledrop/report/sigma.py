@@ -36,6 +36,8 @@ _QUANTITIES = {
     "rejected": ("uniform/ood/rate", 100),
     "clean_rejected": ("ood/rate", 100),
 }
+LEAST_SPAN = 6.0
+"""Height of a panel in per cent, at least."""
 _DRAWN = {
     "accuracy": "Test accuracy (%)",
     "nll": "Test NLL (nats)",
@@ -175,7 +177,10 @@ def draw_sigma(frame: pd.DataFrame) -> "Figure":
                     ends.append((float(shown.x.iloc[-1]), float(shown.y.iloc[-1]), name, colour))
             if title.endswith("(%)"):
                 low, high = panel.get_ylim()
-                panel.set_ylim(max(low, -0.03 * high), min(high, 100 + 0.03 * (100 - low)))
+                # a tenth of a point must not look like a fall
+                middle, half = (low + high) / 2, max(high - low, LEAST_SPAN) / 2
+                low, high = max(middle - half, 0.0), min(middle + half, 100.0)
+                panel.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
             panel.set_title(title)
             panel.set_xlabel("Standard deviation sigma of p")
             panel.set_xlim(left=-0.03 * panel.get_xlim()[1])
