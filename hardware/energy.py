@@ -5,8 +5,8 @@ with BatchNorm's threshold. Layers that are not binary, in a binary network the 
 8-bit numbers (``real_layers="digital"``), or counted as if they were binary (``"binary"``), or left out
 (``"excluded"``): the paper does not say which it did. A skip is added behind the scale; what is concatenated behind a
 layer, and the places that an unpooling needs, wait in a buffer. Word lines that are off, because the input is padded or
-dropped, are counted as on. Latency: layers one after another, all tiles of a layer at
-once, columns of a converter one after another; digital blocks behind a converter keep pace with it and add nothing.
+dropped, are counted as on. Latency: layers one after another, all tiles of a layer at once, columns of a converter one
+after another; digital blocks behind a converter keep pace with it and add nothing.
 """
 
 import math
