@@ -18,7 +18,15 @@ from hardware.workload import LayerShape
 
 Within = Literal["clipped", "truncated"]
 Scheme = Literal[
-    "scale_dropout", "scale_dropout_element", "spindrop", "spatial_spindrop", "mc_dropout", "dropconnect", "none"
+    "scale_dropout",
+    "scale_dropout_element",
+    "spindrop",
+    "spatial_spindrop",
+    "spinbayes",
+    "mc_dropout",
+    "block_dropout",
+    "dropconnect",
+    "none",
 ]
 
 
@@ -122,37 +130,45 @@ class ModuleCount:
 
 
 def modules_and_draws(layers: Sequence[LayerShape], scheme: Scheme) -> list[ModuleCount]:
-    """Modules and draws of a method, from nothing but the shapes of the network's layers.
+    """Modules and draws of a method, from the shapes of the network's layers.
 
     =========================  ==============================================================================
     ``scale_dropout``          one for each binary layer (the whole scale vector)
     ``scale_dropout_element``  one for each output channel of a binary layer
     ``spindrop``               one for each neuron that a binary layer gets
     ``spatial_spindrop``       one for each feature map that a binary layer gets
+    ``spinbayes``              two for each binary layer: the index of one of four stored weight arrays
     ``mc_dropout``             one for each feature in front of the classifier
+    ``block_dropout``          one for each activation behind the blocks that drop theirs, as the trace saw it: shapes
+                               do not say which blocks these are (MC-Dropout in Bayesian SegNet)
     ``dropconnect``            one for each weight of the hidden layers: all but the first, the last and the 1x1
                                convolutions of shortcuts
     ``none``                   none: a deterministic network
     =========================  ==============================================================================
 
     Raises:
-        ValueError: for an unknown scheme, or one that needs binary layers for a network without.
+        ValueError: for an unknown scheme, or one that needs binary layers, or dropout, for a network without.
     """
     if scheme not in get_args(Scheme):
         raise ValueError(f"scheme must be one of {', '.join(get_args(Scheme))}, got {scheme!r}")
     binary = [layer for layer in layers if layer.binary]
-    if not binary and scheme in ("scale_dropout", "scale_dropout_element", "spindrop", "spatial_spindrop"):
+    if not binary and scheme not in ("mc_dropout", "block_dropout", "dropconnect", "none"):
         raise ValueError(f"{scheme} is for binary layers, and this network has none")
     if scheme == "none":
         return []
     if scheme == "mc_dropout":
         counts = [(layers[-1].name, layers[-1].in_channels)]
+    elif scheme == "block_dropout":
+        counts = [(layer.name, layer.random_bits) for layer in layers if layer.random_bits]
+        if not counts:
+            raise ValueError("block_dropout is for networks that drop behind blocks, and this one draws nothing")
     elif scheme == "dropconnect":
         hidden = [layer for layer in layers[1:-1] if layer.kernel_area > 1 or layer.positions == 1]
         counts = [(layer.name, layer.weights) for layer in hidden]
     else:
         bits = {
             "scale_dropout": lambda _: 1,
+            "spinbayes": lambda _: 2,
             "scale_dropout_element": lambda layer: layer.columns,
             "spindrop": lambda layer: layer.inputs,
             "spatial_spindrop": lambda layer: layer.in_channels,

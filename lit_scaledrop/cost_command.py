@@ -7,12 +7,13 @@ trained, so the numbers are the same in every profile. One JSON file a pair: ``R
 
 import argparse
 import hashlib
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from torch import nn
 
 from hardware.presets import Preset, components
 from hardware.spin_scale_drop import ModuleCount, Scheme, dropout_cost, modules_and_draws
@@ -21,8 +22,9 @@ from lit_scaledrop import provenance
 from lit_scaledrop.energy import image_shape
 from lit_scaledrop.layers.sampling import stochastic_layers
 from lit_scaledrop.methods import Method, get_method, lookup
-from lit_scaledrop.networks import NETWORKS, build_network
+from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, build_network, build_segmentation_network
 from lit_scaledrop.report.results import Result, is_finished, result_path, write_result
+from lit_scaledrop.segmentation_methods import get_segmentation_method
 
 STUDY = "table7"
 #: raised when other numbers come to stand under the same names
@@ -35,14 +37,16 @@ class Dropout:
     """A way to drop that the hardware model can count, as a method of ours."""
 
     method: str
-    """key of ``METHODS``"""
+    """key of ``METHODS`` or ``SEGMENTATION_METHODS``"""
     element: bool = False
     """a random bit for each element of a scale, instead of one for the vector"""
+    segments: bool = False
+    """a method of segmentation"""
 
     @property
     def resolved(self) -> Method:
         """The method with its options, named as in the table."""
-        method = get_method(self.method)
+        method = (get_segmentation_method if self.segments else get_method)(self.method)
         return (
             replace(method.with_scale(mask="element"), label=f"{method.label}, element-wise")
             if self.element
@@ -55,9 +59,23 @@ SCHEMES: dict[Scheme, Dropout] = {
     "scale_dropout_element": Dropout("proposed", element=True),
     "spindrop": Dropout("spindrop"),
     "spatial_spindrop": Dropout("spatial_spindrop"),
+    "spinbayes": Dropout("spinbayes"),
     "mc_dropout": Dropout("mc_dropout_htanh"),
     "dropconnect": Dropout("mc_dropconnect"),
 }
+SEGMENTATION_SCHEMES: dict[Scheme, Dropout] = {
+    "scale_dropout": Dropout("proposed", segments=True),
+    "scale_dropout_element": Dropout("proposed", element=True, segments=True),
+    "spindrop": Dropout("spindrop", segments=True),
+    "spatial_spindrop": Dropout("spatial_spindrop", segments=True),
+    "block_dropout": Dropout("mc_dropout", segments=True),
+}
+TOPOLOGIES = (*NETWORKS, "unet", "segnet")
+
+
+def schemes_of(network: str) -> dict[Scheme, Dropout]:
+    """The ways to drop that a topology has."""
+    return SEGMENTATION_SCHEMES if network in SEGMENTATION_NETWORKS else SCHEMES
 
 
 def main(argv: list[str]) -> int:
@@ -65,7 +83,7 @@ def main(argv: list[str]) -> int:
     arguments = _parse(argv)
     preset = components(arguments.preset)
     commit = provenance.commit()
-    for network, scheme in itertools.product(arguments.network, arguments.scheme):
+    for network, scheme in _pairs(arguments):
         path = result_path(arguments.results, arguments.profile, STUDY, cost_id(network, scheme, preset))
         if is_finished(path):
             print(f"finished already: {path}")
@@ -87,9 +105,10 @@ def planned_cost(argv: list[str]) -> Path:
         ValueError: for several topologies or schemes, whose results are several.
     """
     arguments = _parse(argv)
-    if len(arguments.network) != 1 or len(arguments.scheme) != 1:
+    pairs = _pairs(arguments)
+    if len(pairs) != 1:
         raise ValueError("a point of a sweep is one result: give one --network and one --scheme")
-    id = cost_id(arguments.network[0], arguments.scheme[0], components(arguments.preset))
+    id = cost_id(*pairs[0], components(arguments.preset))
     return result_path(arguments.results, arguments.profile, STUDY, id)
 
 
@@ -99,14 +118,14 @@ def cost_result(
     """Count one topology and scheme.
 
     Args:
-        network: key of ``NETWORKS``.
-        scheme: key of :data:`SCHEMES`.
+        network: one of :data:`TOPOLOGIES`.
+        scheme: key of what :func:`schemes_of` gives.
         preset: component constants.
         profile: folder of the result.
         words: command line behind ``scaledrop cost``.
         commit: commit, and whether the tree has changes.
     """
-    started, dropout, counts = datetime.now(UTC), SCHEMES[scheme], count_modules(network, scheme)
+    started, dropout, counts = datetime.now(UTC), schemes_of(network)[scheme], count_modules(network, scheme)
     method, id = dropout.resolved, cost_id(network, scheme, preset)
     return Result(
         id=id,
@@ -126,6 +145,7 @@ def cost_result(
         config={
             "network": network,
             "scheme": scheme,
+            "image_shape": image_shape(network),
             "layers": [count.layer for count in counts],
             "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
         },
@@ -141,19 +161,26 @@ def cost_result(
     )
 
 
-def count_modules(network: str, scheme: Scheme) -> list[ModuleCount]:
-    """Modules and draws of every layer of a topology at full width, for the paper's images.
+def count_modules(network: str, scheme: Scheme, image_size: int | None = None) -> list[ModuleCount]:
+    """Modules and draws of every layer of a topology at full width, for the paper's images or others of its channels.
 
     Raises:
         ValueError: if the layers of the method draw other numbers of bits than the hardware model counts.
     """
-    shape = image_shape(network)
-    net = build_network(network, SCHEMES[scheme].resolved, in_channels=shape[0])
+    channels, size, _ = image_shape(network)
+    shape = (channels, image_size or size, image_size or size)
+    net = build(network, scheme, shape)
     counts = modules_and_draws(trace_workload(net, shape), scheme)
     drawn = [layer.random_bits for layer in stochastic_layers(net).values()]
     if sorted(drawn) != sorted(count.draws for count in counts):
         raise ValueError(f"{scheme} counts {counts} on {network}, but its layers draw {drawn} bits")
     return counts
+
+
+def build(network: str, scheme: Scheme, shape: tuple[int, int, int]) -> nn.Module:
+    """A topology at full width that drops by a scheme, for images of a shape."""
+    builder = build_segmentation_network if network in SEGMENTATION_NETWORKS else build_network
+    return builder(network, schemes_of(network)[scheme].resolved, in_channels=shape[0], image_size=shape[1])
 
 
 def cost_metrics(counts: Sequence[ModuleCount], preset: Preset) -> dict[str, float]:
@@ -182,13 +209,33 @@ def cost_id(network: str, scheme: Scheme, preset: Preset) -> str:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("scaledrop cost", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--network", nargs="+", default=list(NETWORKS), help="topologies (default: all)")
-    parser.add_argument("--scheme", nargs="+", default=list(SCHEMES), help=f"default: {', '.join(SCHEMES)}")
+    known = dict.fromkeys((*SCHEMES, *SEGMENTATION_SCHEMES))
+    parser.add_argument("--network", nargs="+", default=list(TOPOLOGIES), help="topologies (default: all)")
+    parser.add_argument("--scheme", nargs="+", help=f"default: those that a topology has, of {', '.join(known)}")
     parser.add_argument("--profile", default="quick", help="folder of the results (default: %(default)s)")
     parser.add_argument("--results", "--run.results", default="results", help="root of the results (%(default)s)")
     parser.add_argument("--preset", help="YAML file whose constants replace those of the module")
     arguments = parser.parse_args(argv)
-    for kind, known in (("network", NETWORKS), ("scheme", SCHEMES)):
-        for name in getattr(arguments, kind):
-            lookup(kind, name, known)
+    for kind, names in (("network", dict.fromkeys(TOPOLOGIES)), ("scheme", known)):
+        for name in getattr(arguments, kind) or ():
+            lookup(kind, name, names)
     return arguments
+
+
+def _pairs(arguments: argparse.Namespace) -> list[tuple[str, Scheme]]:
+    """Topologies with the ways to drop that are asked for.
+
+    Raises:
+        ValueError: no topology that is asked for has one of them.
+    """
+    known = {network: schemes_of(network) for network in arguments.network}
+    pairs = [
+        (network, scheme)
+        for network, schemes in known.items()
+        for scheme in arguments.scheme or schemes
+        if scheme in schemes
+    ]
+    if not pairs:
+        theirs = "; ".join(f"{network} has {', '.join(schemes)}" for network, schemes in known.items())
+        raise ValueError(f"no topology has scheme {', '.join(arguments.scheme)}: {theirs}")
+    return pairs

@@ -18,6 +18,7 @@ from hardware.presets import Preset, components
 from hardware.workload import LayerShape, trace_workload
 from lit_scaledrop.layers.sampling import MaskPlan, stochastic_layers
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.networks import SEGMENTATION_NETWORKS
 
 REAL_LAYERS: tuple[RealLayers, ...] = get_args(RealLayers)
 #: reports by treatment of the real layers and by model of the converters
@@ -99,7 +100,12 @@ def keep_masks(network: nn.Module, plan: MaskPlan) -> dict[str, Tensor]:
 
 
 def image_shape(network: str) -> tuple[int, int, int]:
-    """Shape of the paper's images for a topology: MNIST's, padded to 32 x 32, for LeNet-5, else CIFAR-10's."""
+    """Shape of the paper's images for a topology: MNIST's, padded to 32 x 32, for LeNet-5, else CIFAR-10's.
+
+    Networks for segmentation get 256 x 256 pixels in colour.
+    """
+    if network in SEGMENTATION_NETWORKS:
+        return (3, 256, 256)
     return (1 if network == "lenet5" else 3, 32, 32)
 
 

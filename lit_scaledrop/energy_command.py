@@ -58,8 +58,9 @@ def _network(arguments: argparse.Namespace) -> tuple[Method, nn.Module, tuple[in
     """What the arguments name: a method, a network of it, the shape of an image."""
     lookup("network", arguments.network, {**NETWORKS, **SEGMENTATION_NETWORKS})
     segments = arguments.network in SEGMENTATION_NETWORKS
-    channels = arguments.in_channels or (3 if segments else image_shape(arguments.network)[0])
-    classes, size = arguments.classes or (2 if segments else 10), arguments.image_size or (256 if segments else 32)
+    shape = image_shape(arguments.network)
+    channels, size = arguments.in_channels or shape[0], arguments.image_size or shape[1]
+    classes = arguments.classes or (2 if segments else 10)
     method = (get_segmentation_method if segments else get_method)(arguments.method)
     build = build_segmentation_network if segments else build_network
     network = build(arguments.network, method, classes, channels, arguments.width, image_size=size)

@@ -16,12 +16,24 @@ _REUSE = {
 _OWN = ("modules", "area_um2", "power_mw")
 """What depends on re-use; what a pass draws does not."""
 _PASS = ("draws", "energy_pj", "latency_ns")
-_SCHEMES = ("scale_dropout", "scale_dropout_element", "spatial_spindrop", "spindrop", "mc_dropout", "dropconnect")
+_SCHEMES = (
+    "scale_dropout",
+    "scale_dropout_element",
+    "spinbayes",
+    "spatial_spindrop",
+    "spindrop",
+    "mc_dropout",
+    "block_dropout",
+    "dropconnect",
+)
 _NOTES = [
     "Power is that of all modules while they draw; energy and latency are those of the draws of one pass, layer after "
     "layer, and the same with and without re-use.",
     "Every random bit is taken to come from such a module, also those of MC-Dropout and MC-DropConnect, which are "
-    "full-precision networks. MC-Dropout draws for the features in front of the classifier only.",
+    "full-precision networks. MC-Dropout draws for the features in front of the classifier only, in U-Net and SegNet "
+    "behind the central blocks.",
+    "SpinBayes draws two bits a layer, the index of one of four weight arrays: the other three crossbars of each layer "
+    "are not counted here.",
     "Of the paper's table our copy has one number: one module takes 0.0225 mW, and one is enough for a network. What "
     "layer-wise and topology-wise mean is our reading of these words.",
 ]
@@ -123,10 +135,13 @@ def _caption(runs: list[Result]) -> list[str]:
         for name, constant in run.config["constants"].items():
             about = f"{constant['value']:g} {constant['unit']} ({constant['status']}: {constant['source']})"
             constants[f"{name} {about}"] = about
-    topologies = ", ".join(dict.fromkeys(_topology(run) for run in runs))
+    sizes: dict[int, dict[str, None]] = {}
+    for run in runs:
+        sizes.setdefault(run.config.get("image_shape", (3, 32, 32))[1], {})[_topology(run)] = None
+    topologies = "; ".join(f"{', '.join(names)}: images of {size} x {size} pixels" for size, names in sizes.items())
     first = runs[0]
     return [
-        f"Counted on the layers of {topologies} at full width, for images of 32 x 32 pixels; nothing is trained, so "
+        f"Counted on the layers at full width ({topologies}); nothing is trained, so "
         "profile and data do not matter. Modules are the random bits that a method's layers draw at once.",
         f"Constants, for one module: {'; '.join(constants)}. Area and power of a layer are its modules times these.",
         f"Commit: {commits_of(runs)}. Make it again: `scaledrop cost --profile {first.profile}`, then "

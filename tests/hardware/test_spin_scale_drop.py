@@ -25,6 +25,7 @@ SCHEMES = {
     "proposed": "scale_dropout",
     "spindrop": "spindrop",
     "spatial_spindrop": "spatial_spindrop",
+    "spinbayes": "spinbayes",
     "mc_dropout_relu": "mc_dropout",
     "mc_dropout_irnet": "mc_dropout",
     "mc_dropconnect": "dropconnect",
