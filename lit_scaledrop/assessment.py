@@ -65,6 +65,8 @@ class Assessment:
             and not (field.name == "execution" and value in (*SAME_NUMBERS, "auto"))
         }
         what = [ASSESSMENT_VERSION, run_id, self.probe, self.limit, self.only, how]
+        if (constants := PROBES[self.probe].constants) is not None:
+            what.append(constants())
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -5,6 +5,7 @@ A new table or figure is one module here with two functions and one entry of :da
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lit_scaledrop.probes import (
     acceptance,
@@ -32,12 +33,14 @@ class Probe:
     """Names of what is measured, in order; it may look at the subject's data and settings, not at its networks."""
     measure: Callable[[Subject, str], dict[str, float]]
     """One part -> its metrics, with keys as in the glossary. Raises ``DatasetNotFoundError`` where data is absent."""
+    constants: Callable[[], dict[str, Any]] | None = None
+    """What else the numbers follow from, for the result's identity: others are another result."""
 
 
 PROBES: dict[str, Probe] = {
     "table4": Probe(variation.parts, variation.measure),
     "table6": Probe(outliers.parts, outliers.measure),
-    "table8": Probe(energy.parts, energy.measure),
+    "table8": Probe(energy.parts, energy.measure, energy.constants),
     "table9": Probe(acceptance.parts, acceptance.measure),
     "table10": Probe(shift.parts, shift.measure),
     "figure5": Probe(noise.parts, noise.measure),
