@@ -1,5 +1,6 @@
 """Which results may stand in one table, which make one row of it, and what a reader has to know of them."""
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -132,14 +133,28 @@ def caption(runs: Sequence[Result], numbers: str, passes: str = "") -> list[str]
     sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} --seeds {seeds}{flags}"
     report = f"scaledrop report {first.study} --profile {first.profile}"
     return [
-        f"Profile {first.profile}. Data: {kind}; {data['source']}; fingerprint {data['fingerprint']}; "
-        f"{data['train']} training, {data['val']} validation and {data['test']} test images.",
+        f"Profile {first.profile}. Data: {kind}; {_source(runs)}; fingerprint {data['fingerprint']}; "
+        f"{_images(runs, 'train')} training, {_images(runs, 'val')} validation and {_images(runs, 'test')} test "
+        "images.",
         f"Epochs: {first.training['epochs']}; {checkpoints} checkpoint; T = {passes or passes_of(runs)}; "
         f"seeds {seeds}. {numbers}",
         *([f"Width, as a multiple of the paper's channels: {widths}."] if (widths := widths_of(runs)) else []),
         f"Device: {'; '.join(sorted({run.training['device'] for run in runs}))}. Commit: {commits_of(runs)}.",
         f"Make it again: `{sweep}`, then `{report}`; the exact command of each run is in its JSON file.",
     ]
+
+
+def _source(runs: Sequence[Result]) -> str:
+    """Source of the data, with all parts of a cross-validation that are tested on."""
+    sources = [run.data["source"] for run in runs]
+    parts = sorted({int(part) for source in sources for part in re.findall(r"part (\d+) of", source)})
+    several = f"parts {', '.join(map(str, parts))} of"
+    return re.sub(r"part \d+ of", several, sources[0]) if len(parts) > 1 else str(sources[0])
+
+
+def _images(runs: Sequence[Result], split: str) -> str:
+    counts = [run.data[split] for run in runs]
+    return f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
 
 
 def all_seeds(runs: Sequence[Result]) -> str:

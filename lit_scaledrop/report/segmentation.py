@@ -17,6 +17,7 @@ from lit_scaledrop.report.groups import (
     mean_and_std,
     one_profile,
 )
+from lit_scaledrop.report.intervals import t_interval
 from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Section, bits, mean_column, number, spread, text
 from lit_scaledrop.report.results import Result
 
@@ -94,7 +95,32 @@ def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Se
         f"Images of {' or '.join(map(str, sizes))} pixels a side. Mean ± sample standard deviation over n runs, in "
         "brackets the paper's."
     )
-    return Section(epochs_heading(first), frame.astype({"n": "Int64"}), _columns(), caption(used, numbers))
+    below = [*caption(used, numbers), *_intervals(list(shown.values()))]
+    return Section(epochs_heading(first), frame.astype({"n": "Int64"}), _columns(), below)
+
+
+def _intervals(rows: list[list[Result]]) -> list[str]:
+    """What repetitions say of the mean IoU, and of differences to FP on the same seeds and folds."""
+    means, differences = [], []
+    ious = [{_place(run): 100 * run.metrics["seg/iou"] for run in runs} for runs in rows]
+    references = {runs[0].network: of_run for runs, of_run in zip(rows, ious, strict=True) if runs[0].method == "fp"}
+    for runs, of_run in sorted(zip(rows, ious, strict=True), key=lambda row: row[0][0].label):
+        if len(of_run) < 2:
+            continue
+        name = f"{TOPOLOGIES.get(runs[0].network, runs[0].network)} {runs[0].label}"
+        means.append(f"{name} {{:.1f}} ({{:.1f}} to {{:.1f}})".format(*t_interval(list(of_run.values()))))
+        reference = references.get(runs[0].network, {})
+        both = sorted(reference.keys() & of_run.keys())
+        if runs[0].method != "fp" and len(both) > 1:
+            paired = t_interval([of_run[place] - reference[place] for place in both])
+            differences.append(f"{name} {{:+.1f}} ({{:+.1f}} to {{:+.1f}})".format(*paired))
+    lines = [f"Mean IoU over runs, with its 95 % interval (Student's t): {'; '.join(means)}."] if means else []
+    if differences:
+        lines.append(
+            f"IoU less FP's on the same seed and fold, paired: {'; '.join(differences)}. Folds share training images, "
+            "which makes these intervals narrow."
+        )
+    return lines
 
 
 def _newest(key: tuple[Any, ...], runs: list[Result], notes: list[str]) -> list[Result]:

@@ -44,6 +44,26 @@ def test_ours_stands_beside_the_papers_and_folds_are_runs_of_one_row(segmented):
     assert "Bayesian SegNet" in csv(report)
 
 
+def test_folds_make_intervals_and_are_compared_with_fp_fold_by_fold(segmented):
+    ours, reference = [0.6, 0.8, 0.7], [0.5, 0.6, 0.7]
+    runs = [segmented(i, iou, fold=i) for i, iou in enumerate(ours)]
+    runs += [segmented(9 + i, iou, fold=i, method="fp", label="FP") for i, iou in enumerate(reference)]
+    # a fold that FP lacks has no partner
+    runs.append(segmented(20, 0.9, fold=3))
+    for run in runs:
+        fold = run.config["data"]["init_args"]["fold"]
+        run.data.update(source=f"slices; test: part {fold} of 5", test=20 - (fold == 1))
+    text = markdown(build("table5", runs))
+    assert "slices; test: parts 0, 1, 2, 3 of 5" in text
+    assert "and 19 to 20 test images" in text
+    # t of 2 degrees of freedom: 4.303, of 3: 3.182
+    assert "Bayesian SegNet FP 60.0 (35.2 to 84.8)" in text
+    assert "Bayesian SegNet Proposed 75.0 (54.5 to 95.5)" in text
+    assert "Bayesian SegNet Proposed +10.0 (-14.8 to +34.8)" in text
+    single = markdown(build("table5", [segmented(1)]))
+    assert "interval" not in single
+
+
 def test_a_missing_metric_is_an_empty_cell(segmented):
     result = segmented(1)
     del result.metrics["err/auroc"]
