@@ -21,6 +21,7 @@ from lit_scaledrop.cli import plan_fit, trained_networks
 from lit_scaledrop.evaluate import evaluation_device, load_trained
 from lit_scaledrop.evaluation import build_posterior
 from lit_scaledrop.pixels import image_overlap
+from lit_scaledrop.posterior import PosteriorPredictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.report.drawing import footer, style
 from lit_scaledrop.report.drawing import images as rendered
@@ -41,14 +42,34 @@ _CAPTION = (
 
 @dataclass(frozen=True)
 class Segmented:
-    """A network's prediction of a test set."""
+    """Test images as a network segments them."""
+
+    mask: Int[Tensor, "images height width"]
+    entropy: Float[Tensor, "images height width"]
+    """of the mean prediction, as a share of its maximum"""
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A run of Table V, ready to be asked."""
 
     record: Result
     data: Any
     """data module, set up"""
-    mask: Int[Tensor, "images height width"]
-    entropy: Float[Tensor, "images height width"]
-    """of the mean prediction, as a share of its maximum"""
+    posterior: PosteriorPredictive
+    device: torch.device
+
+    def segment(self, indices: Sequence[int]) -> Segmented:
+        """Segment some of the test images."""
+        masks, entropies = [], []
+        size, label = self.data.eval_batch_size, f"{self.record.label}: {len(indices)} images"
+        chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
+        for chunk in with_progress(chunks, label):
+            images, target = self.data.test_set.__getitems__(chunk)
+            prediction = self.posterior(self.data.normalized(images).to(self.device)).cpu()
+            masks.append(prediction.predicted_class.view_as(target))
+            entropies.append((prediction.predictive_entropy / math.log(prediction.num_classes)).view(target.shape))
+        return Segmented(torch.cat(masks), torch.cat(entropies).clamp(0, 1))
 
 
 def main(argv: list[str]) -> int:
@@ -60,17 +81,23 @@ def main(argv: list[str]) -> int:
     records: list[Result] = []
     shown: dict[str, Any] = {}
     for row in arguments.rows:
-        segmented = [_segmented([*common, f"--row={row}/{method}"]) for method in METHODS]
-        data, first = segmented[0].data, segmented[0].record
+        networks = [_segmenter([*common, f"--row={row}/{method}"]) for method in METHODS]
+        data, first = networks[0].data, networks[0].record
         title = f"{TOPOLOGIES[first.network]}, {data_name(first)}"
         if title in shown:
             continue  # a stand-in for several data sets
+        print(f"{title}: chooses among {len(data.test_set)} test images", flush=True)
+        everything = networks[0].segment(range(len(data.test_set)))
+        chosen = _chosen(everything.mask, data.test_set.masks, data.num_classes)
+        segmented = [(one.record, one.segment(list(chosen.values()))) for one in networks]
         about = []
-        for name, index in _chosen(segmented[0].mask, data.test_set.masks, data.num_classes).items():
-            panels.append(_panel(segmented, index, "\n".join([*title.split(", "), name])))
-            about.append({"example": name, "image": data.test_set.names[index], **_numbers(segmented, index)})
-        records += [one.record for one in segmented]
-        runs = {one.record.method: one.record.id for one in segmented}
+        for place, (name, index) in enumerate(chosen.items()):
+            image, truth = data.test_set[index]
+            panels.append(_panel(image, truth, segmented, place, "\n".join([*title.split(", "), name])))
+            numbers = _numbers(truth, segmented, place, data.num_classes)
+            about.append({"example": name, "image": data.test_set.names[index], **numbers})
+        records += [record for record, _ in segmented]
+        runs = {record.method: record.id for record, _ in segmented}
         shown[title] = {"fingerprint": data.fingerprint(), "runs": runs, "examples": about}
     with style():
         files = rendered(draw(panels), footer(records, _CAPTION))
@@ -84,8 +111,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _segmented(words: list[str]) -> Segmented:
-    """The test images as a run's network segments them; it is trained first where it is missing."""
+def _segmenter(words: list[str]) -> Segmenter:
+    """A run's network, which is trained first where it is missing."""
     plan = plan_fit(words)
     networks = trained_networks(plan, plan.evaluation.checkpoint)
     if networks is None:
@@ -94,12 +121,7 @@ def _segmented(words: list[str]) -> Segmented:
     data.setup("test")
     device = evaluation_device(plan.resolved["trainer"].get("accelerator"))
     posterior = build_posterior(load_trained(networks[0].checkpoint).network.to(device), plan.evaluation)
-    masks, entropies = [], []
-    for images, target in with_progress(data.test_dataloader(), "segmenting"):
-        prediction = posterior(images.to(device)).cpu()
-        masks.append(prediction.predicted_class.view_as(target))
-        entropies.append((prediction.predictive_entropy / math.log(prediction.num_classes)).view(target.shape))
-    return Segmented(networks[0].record, data, torch.cat(masks), torch.cat(entropies).clamp(0, 1))
+    return Segmenter(networks[0].record, data, posterior, device)
 
 
 def _chosen(predicted: Tensor, truth: Tensor, classes: int) -> dict[str, int]:
@@ -115,24 +137,21 @@ def _chosen(predicted: Tensor, truth: Tensor, classes: int) -> dict[str, int]:
     return chosen
 
 
-def _panel(segmented: Sequence[Segmented], index: int, title: str) -> Panel:
-    image, truth = segmented[0].data.test_set[index]
+def _panel(image: Tensor, truth: Tensor, segmented: list[tuple[Result, Segmented]], place: int, title: str) -> Panel:
     return Panel(
         title,
         image.expand(3, -1, -1).movedim(0, -1).numpy(),
         truth.byte().numpy(),
-        {one.record.label: (one.mask[index].byte().numpy(), one.entropy[index].numpy()) for one in segmented},
+        {record.label: (one.mask[place].byte().numpy(), one.entropy[place].numpy()) for record, one in segmented},
     )
 
 
-def _numbers(segmented: Sequence[Segmented], index: int) -> dict[str, Any]:
-    data = segmented[0].data
-    truth = data.test_set[index][1][None]
+def _numbers(truth: Tensor, segmented: list[tuple[Result, Segmented]], place: int, classes: int) -> dict[str, Any]:
     numbers = {}
-    for one in segmented:
-        iou, _ = image_overlap(one.mask[index : index + 1], truth, data.num_classes)
-        entropy = one.entropy[index].mean()
-        numbers[one.record.method] = {"iou": round(iou.item(), 4), "mean_entropy_share": round(entropy.item(), 4)}
+    for record, one in segmented:
+        iou, _ = image_overlap(one.mask[place : place + 1], truth[None], classes)
+        entropy = one.entropy[place].mean()
+        numbers[record.method] = {"iou": round(iou.item(), 4), "mean_entropy_share": round(entropy.item(), 4)}
     return numbers
 
 
