@@ -45,17 +45,18 @@ def draw(rows: Sequence[Panel]) -> "Figure":
     columns = 2 + 2 * len(methods)
     figure, axes = new_figure(len(rows), columns, _SIDE, _SIDE, "Figure 8: segmentation and where it is uncertain")
     for line, row in zip(axes, rows, strict=True):
-        line[0].imshow(row.image)
+        # "none" puts an image into the SVG as it is, not enlarged to the dots of the PNG
+        line[0].imshow(row.image, interpolation="none")
         line[0].set_ylabel(row.title, fontsize=7)
-        line[1].imshow(row.image)
+        line[1].imshow(row.image, interpolation="none")
         _outline(line[1], row.truth, _TRUTH)
         for place, method in enumerate(methods):
             predicted, uncertainty = row.predictions[method]
             prediction, heat = line[2 + 2 * place], line[3 + 2 * place]
-            prediction.imshow(_with_errors(row.image, predicted != row.truth))
+            prediction.imshow(_with_errors(row.image, predicted != row.truth), interpolation="none")
             _outline(prediction, row.truth, _TRUTH)
             _outline(prediction, predicted, _GUESS)
-            shown = heat.imshow(uncertainty, vmin=0, vmax=1, cmap="magma")
+            shown = heat.imshow(uncertainty, vmin=0, vmax=1, cmap="magma", interpolation="none")
             _outline(heat, row.truth, _TRUTH)
         for ax in line:
             ax.set(xticks=[], yticks=[])
