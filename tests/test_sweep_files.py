@@ -52,7 +52,12 @@ def test_every_point_parses(path, monkeypatch):
         values = suggest(config, [], seed=0)
         config = {**config, "parameters": {name: {"value": value} for name, value in values.items()}}
     points = sweep.plan_points(config, {"PROFILE": "quick"}, None, [])
-    study = {"table3-beyond": "table3", "table5-beyond": "table5"}.get(path.stem, path.stem)
+    study = {
+        "table3-beyond": "table3",
+        "table5-beyond": "table5",
+        "table6-beyond": "table6",
+        "table7-segmentation": "table7",
+    }.get(path.stem, path.stem)
     assert {point.result.parent.name for point in points} == {study}
     assert len({point.name for point in points}) == len(points)
 
