@@ -145,7 +145,7 @@ def cost_result(
         config={
             "network": network,
             "scheme": scheme,
-            "image_shape": image_shape(network),
+            "image_shape": list(image_shape(network)),
             "layers": [count.layer for count in counts],
             "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
         },

@@ -109,6 +109,11 @@ def image_shape(network: str) -> tuple[int, int, int]:
     return (1 if network == "lenet5" else 3, 32, 32)
 
 
+def component_values() -> dict[str, Any]:
+    """Values of the component constants: a chip of others is another one."""
+    return {name: constant.value for name, constant in components().constants.items()}
+
+
 def energy_metrics(report: EnergyReport) -> dict[str, float]:
     """The keys ``hw/...`` of the glossary: energy in all and by component, nJ; latency, us; area, mm2."""
     totals = {

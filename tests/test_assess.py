@@ -328,7 +328,7 @@ def test_ids(place):
 
 def test_other_constants_are_another_energy(place, monkeypatch):
     from hardware.presets import Preset, components
-    from lit_scaledrop.probes import energy
+    from lit_scaledrop import energy
 
     words = ["--probe=table8", *FLAGS]
     base = planned_assessment(words)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lit_scaledrop.energy import component_values
 from lit_scaledrop.probes import (
     acceptance,
     chip,
@@ -40,7 +41,7 @@ class Probe:
 PROBES: dict[str, Probe] = {
     "table4": Probe(variation.parts, variation.measure),
     "table6": Probe(outliers.parts, outliers.measure),
-    "table8": Probe(energy.parts, energy.measure, energy.constants),
+    "table8": Probe(energy.parts, energy.measure, component_values),
     "table9": Probe(acceptance.parts, acceptance.measure),
     "table10": Probe(shift.parts, shift.measure),
     "figure5": Probe(noise.parts, noise.measure),

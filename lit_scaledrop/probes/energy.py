@@ -5,9 +5,8 @@ on layer shapes and masks, not on weights. The masks are drawn as those of the p
 one bit a layer they are the same.
 """
 
-from typing import Any, get_args
+from typing import get_args
 
-from hardware.presets import components
 from lit_scaledrop.energy import Execution, energy_metrics, estimate_energy, image_shape, slug
 from lit_scaledrop.evaluation import build_posterior
 from lit_scaledrop.modules import LitClassifier
@@ -19,11 +18,6 @@ EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 def parts(_subject: Subject) -> list[str]:
     """The test images, and the energy of each execution of the passes."""
     return ["clean", *(f"energy/{execution}" for execution in EXECUTIONS)]
-
-
-def constants() -> dict[str, Any]:
-    """Values of the component constants: a chip of others is another one."""
-    return {name: constant.value for name, constant in components().constants.items()}
 
 
 def measure(subject: Subject, part: str) -> dict[str, float]:

@@ -51,10 +51,10 @@ def test_table7(counted):
     reused, separate, layers = found.values()
     # hand counts: 6 maps of 14 x 14, 400 and 120 features come in; 2,400, 48,000 and 10,080 weights
     assert [(r["method"], r["modules"]) for r in reused] == [
-        ("Proposed", "1"), ("Proposed, element-wise", "120"), ("Spatial-SpinDrop", "400"), ("SpinDrop", "1,176"),
-        ("MC-Dropout (HTanh)", "84"), ("MC-DropConnect", "48,000"),
+        ("Proposed", "1"), ("Proposed, element-wise", "120"), ("SpinBayes", "2"), ("Spatial-SpinDrop", "400"),
+        ("SpinDrop", "1,176"), ("MC-Dropout (HTanh)", "84"), ("MC-DropConnect", "48,000"),
     ]  # fmt: skip
-    assert [r["modules"] for r in separate] == ["3", "220", "526", "1,696", "84", "60,480"]
+    assert [r["modules"] for r in separate] == ["3", "220", "6", "526", "1,696", "84", "60,480"]
     one = row(reused, method="Proposed")
     assert one["power (mW)"] == one["power (paper, mW)"] == "0.0225"
     assert (one["bits a pass"], one["energy a pass (pJ)"], one["latency a pass (ns)"]) == ("3", "0.675", "30")
@@ -62,8 +62,8 @@ def test_table7(counted):
     assert [r["layer"] for r in layers] == ["hidden.0.conv", "hidden.3.linear", "hidden.5.linear", "classifier"]
     assert row(layers, layer="hidden.0.conv")["Spatial-SpinDrop"] == "6"
     assert row(layers, layer="classifier") == {
-        "layer": "classifier", "Proposed": "", "Proposed, element-wise": "", "Spatial-SpinDrop": "", "SpinDrop": "",
-        "MC-Dropout (HTanh)": "84", "MC-DropConnect": "",
+        "layer": "classifier", "Proposed": "", "Proposed, element-wise": "", "SpinBayes": "", "Spatial-SpinDrop": "",
+        "SpinDrop": "", "MC-Dropout (HTanh)": "84", "MC-DropConnect": "",
     }  # fmt: skip
 
 

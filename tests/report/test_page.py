@@ -233,7 +233,7 @@ def test_figure8_says_what_is_seen_and_of_which_runs(make, tmp_path):
 
 
 def test_structure(page, root):
-    assert page.stat().st_size < 5e6
+    assert page.stat().st_size < 6e6
     ids = [element.attributes["id"] for element in root if "id" in element.attributes]
     assert len(ids) == len(set(ids))
     levels = [int(heading.name[1]) for heading in root.all("h1", "h2", "h3", "h4", "h5", "h6")]
