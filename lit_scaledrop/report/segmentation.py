@@ -116,10 +116,9 @@ def _intervals(rows: list[list[Result]]) -> list[str]:
             differences.append(f"{name} {{:+.1f}} ({{:+.1f}} to {{:+.1f}})".format(*paired))
     lines = [f"Mean IoU over runs, with its 95 % interval (Student's t): {'; '.join(means)}."] if means else []
     if differences:
-        lines.append(
-            f"IoU less FP's on the same seed and fold, paired: {'; '.join(differences)}. Folds share training images, "
-            "which makes these intervals narrow."
-        )
+        lines.append(f"IoU less FP's on the same seed and fold, paired: {'; '.join(differences)}.")
+    if lines and len({fold for of_run in ious for _, fold in of_run}) > 1:
+        lines[-1] += " Folds share training images, which makes these intervals narrow."
     return lines
 
 

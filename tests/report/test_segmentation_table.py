@@ -60,6 +60,10 @@ def test_folds_make_intervals_and_are_compared_with_fp_fold_by_fold(segmented):
     assert "Bayesian SegNet FP 60.0 (35.2 to 84.8)" in text
     assert "Bayesian SegNet Proposed 75.0 (54.5 to 95.5)" in text
     assert "Bayesian SegNet Proposed +10.0 (-14.8 to +34.8)" in text
+    assert "Folds share training images" in text
+    seeds = markdown(build("table5", [segmented(seed, iou, seed=seed) for seed, iou in ((1, 0.6), (2, 0.8))]))
+    assert "95 % interval" in seeds
+    assert "Folds share" not in seeds
     single = markdown(build("table5", [segmented(1)]))
     assert "interval" not in single
 
