@@ -4,7 +4,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from lit_scaledrop.methods import lookup
+from lit_scaledrop.methods import METHODS, lookup
 from lit_scaledrop.networks.segmentation import SEGMENTATION_NETWORKS
 from lit_scaledrop.rows import expand_rows, expand_variation, last_value
 
@@ -23,8 +23,9 @@ def expand_configs(words: list[str]) -> list[str]:
     segmentation network; the profiles of the one are in ``profile/``, those of the other in ``segment/``.
     ``--row NETWORK/METHOD``, a row of Table III, stands for both flags, since a sweep's grid is a product and the table
     is not; so do ``--row NETWORK/DATA/METHOD`` and ``--variation`` (:mod:`lit_scaledrop.rows`). A profile may have
-    additions for a network and for a data set, ``profile/NAME.NETWORK.yaml`` and ``segment/NAME.DATA.yaml``, which come
-    right behind it where flags (``--model.network``, ``--dataset DATA`` or ``--dataset DATA.FOLD``) name them. A
+    additions for a network, for methods of full precision, and for a data set, ``profile/NAME.NETWORK.yaml``,
+    ``profile/NAME.full_precision.yaml`` and ``segment/NAME.DATA.yaml``, which come right behind it where flags
+    (``--model.network``, ``--model.method``, ``--dataset DATA`` or ``--dataset DATA.FOLD``) name them. A
     profile without additions (quick) has one stand-in for all data sets, which has no folds.
 
     ``--fast`` and ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the
@@ -40,6 +41,8 @@ def expand_configs(words: list[str]) -> list[str]:
         split += word.split("=", 1) if word.startswith(tuple(f"{flag}=" for flag in _WITH_VALUE)) else [word]
     split, dataset = _take_dataset(expand_variation(expand_rows(split)))
     network = last_value(split, "--model.network")
+    method = METHODS.get(last_value(split, "--model.method") or "")
+    kinds = [network, "full_precision" if method and not method.binary else None]
     segmentation = network in SEGMENTATION_NETWORKS or any(Path(word).name == "segment.yaml" for word in split)
     base = "segment.yaml" if segmentation else "classify.yaml"
     expanded: list[str] = []
@@ -50,7 +53,7 @@ def expand_configs(words: list[str]) -> list[str]:
             expanded.append(word)
         else:
             value = _profile(value, TASKS[base]) if word == "--profile" else value
-            expanded += _files(value, network, dataset)
+            expanded += _files(value, kinds, dataset)
     has_base = any(Path(word).name in (*TASKS, "config.yaml") for word in expanded)
     if expanded and not has_base and not {"-h", "--help"} & set(expanded):
         expanded[1:1] = ["--config", str(PACKAGED / base)]
@@ -62,15 +65,14 @@ def _profile(name: str, folder: str) -> str:
     return f"{folder}/{lookup('profile', name, known)}.yaml"
 
 
-def _files(value: str, network: str | None, dataset: str | None) -> list[str]:
+def _files(value: str, kinds: list[str | None], dataset: str | None) -> list[str]:
     """A configuration file, the package's own by its short name and then with its additions."""
     if os.path.exists(value) or not (PACKAGED / value).is_file():
         return ["--config", value]
     path = PACKAGED / value
     additions = {addition.name.split(".")[1]: addition for addition in path.parent.glob(f"{path.stem}.*.yaml")}
     words = ["--config", str(path)]
-    if network in additions:
-        words += ["--config", str(additions[network])]
+    words += [word for kind in kinds if kind in additions for word in ("--config", str(additions[kind]))]
     if path.parent.name == "segment" and dataset is not None and additions:
         name, _, fold = dataset.partition(".")
         if name not in additions:

@@ -2,7 +2,8 @@
 
 Left out: where files lie, how fast and where it runs, how it is shown. Left out as well: values that equal their
 default, so that an argument added later does not make every finished run look unfinished. Who changes a default, or
-the meaning of a setting, raises :data:`IDENTITY_VERSION`.
+the meaning of a setting, raises :data:`IDENTITY_VERSION`. Who changes what a network or an estimator computes adds it
+to :data:`NETWORK_REVISIONS` or :data:`ESTIMATOR_REVISIONS`, and all other results stay finished.
 """
 
 import hashlib
@@ -12,14 +13,24 @@ import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from lit_scaledrop.methods import Method
+from lit_scaledrop.methods import Method, ScaleOptions
 
 IDENTITY_VERSION = 1
 
+#: networks that are no longer what version 1 built, by name and by whether their weights are binary
+NETWORK_REVISIONS = {
+    ("resnet18", True): 2,  # no activation behind the stem, BatchNorm in front of the classifier
+    ("resnet18", False): 2,  # BatchNorm in front of the classifier
+    ("resnet20", False): 2,  # two convolutions under a skip
+}
+#: estimators whose gradient has changed
+ESTIMATOR_REVISIONS = {"recu": 2}  # standardized to a variance of 8
 #: arguments of modules and data modules that cannot change a result
 NOT_SCIENCE = {"compile_network", "channels_last", "root", "num_workers", "eval_batch_size", "seed"}
 #: arguments that only change the method, which is hashed itself: saying the default is the same run
 SCALE_ARGUMENTS = ("p", "drop_value", "mask", "mask_per", "scale_placement")
+#: options whose default is hashed all the same, as it was from the start; later ones are not
+FIRST_SCALE_OPTIONS = ("p", "drop_value", "mask", "mask_per", "placement")
 #: arguments that data modules pass on to their base and whose default is hashed all the same, as it was from the start;
 #: later ones are not
 BASE_ARGUMENTS = {"batch_size", "val_fraction", "split_seed", "crop_padding", "crop_scale", "checksums"}
@@ -29,10 +40,13 @@ SAME_NUMBERS = ("loop", "folded", "shared")
 TRAINER_SCIENCE = {
     "max_epochs", "max_steps", "min_epochs", "min_steps", "limit_train_batches", "limit_val_batches", "overfit_batches",
     "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "callbacks", "fast_dev_run",
-    "devices", "num_nodes", "sync_batchnorm",
+    "devices", "num_nodes", "sync_batchnorm", "max_time", "check_val_every_n_epoch", "val_check_interval",
+    "reload_dataloaders_every_n_epochs", "strategy", "plugins", "use_distributed_sampler",
 }  # fmt: skip
 _TRAINER_DEFAULTS: dict[str, tuple[Any, ...]] = {
     "devices": (1, "auto", "1"), "num_nodes": (1,), "accumulate_grad_batches": (1,), "overfit_batches": (0,),
+    "check_val_every_n_epoch": (1,), "val_check_interval": (1.0,), "reload_dataloaders_every_n_epochs": (0,),
+    "strategy": ("auto",), "use_distributed_sampler": (True,),
 }  # fmt: skip
 
 
@@ -65,12 +79,23 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
         **start,
         "version": IDENTITY_VERSION,
         "seed": config.get("seed_everything"),
+        **_revisions(config["model"], method),
         "method": None if method is None else _definition(method),
         "model": _component(config["model"], () if method is None else SCALE_ARGUMENTS),
         "data": _component(config["data"]),
         "trainer": trainer,
         "evaluation": _plain(evaluation, "lit_scaledrop.evaluation.Evaluation"),
     }
+
+
+def _revisions(model: dict[str, Any], method: Method | None) -> dict[str, Any]:
+    """What the run computes otherwise than version 1 did, if anything."""
+    if method is None:
+        return {}
+    network = NETWORK_REVISIONS.get(((model.get("init_args") or {}).get("network"), method.binary))
+    changed = {"network": network, "estimator": ESTIMATOR_REVISIONS.get(method.estimator)}
+    changed = {name: revision for name, revision in changed.items() if revision is not None}
+    return {"revisions": changed} if changed else {}
 
 
 def _component(component: dict[str, Any], left_out: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -106,5 +131,7 @@ def _definition(method: Method) -> dict[str, Any]:
     known = {f.name: f.default for f in fields(method) if f.name not in ("label", "reference")}
     kept = {name: getattr(method, name) for name, default in known.items() if getattr(method, name) != default}
     if method.scale is not None:
-        kept["scale"] = {name: value for name, value in asdict(method.scale).items() if value is not None}
+        plain = ScaleOptions()
+        options = asdict(method.scale).items()
+        kept["scale"] = {k: v for k, v in options if k in FIRST_SCALE_OPTIONS or v != getattr(plain, k)}
     return kept

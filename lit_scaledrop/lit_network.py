@@ -16,7 +16,7 @@ from lit_scaledrop.layers.binarization import follow_optimizer
 from lit_scaledrop.layers.probabilities import seeded
 from lit_scaledrop.layers.sampling import batch_draws
 from lit_scaledrop.method import Method
-from lit_scaledrop.objective import method_terms, scale_regularization, weight_regularization
+from lit_scaledrop.objective import method_terms, parameter_groups, scale_regularization, weight_regularization
 from lit_scaledrop.predictive import Predictive
 from lit_scaledrop.shapes import Float
 
@@ -45,6 +45,23 @@ class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the message says where and what to try."""
 
 
+def total_steps(trainer: Any) -> int:
+    """Optimizer steps of the whole training, which schedules need to know.
+
+    Raises:
+        ValueError: if it has no end.
+    """
+    steps = trainer.estimated_stepping_batches
+    if not math.isfinite(steps):
+        raise ValueError("the learning rate schedule needs an end: set trainer.max_epochs or trainer.max_steps")
+    return int(steps)
+
+
+def steps_per_epoch(trainer: Any) -> int:
+    """Optimizer steps of an epoch, also where the training is counted in steps; the data is set up."""
+    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+
+
 class LitNetwork(L.LightningModule, ABC):
     """A network that is trained by the paper's objective; a task says what its loss and its validation are.
 
@@ -60,6 +77,8 @@ class LitNetwork(L.LightningModule, ABC):
     methods: ClassVar[Mapping[str, Method]]
     """the methods that there are for the task, by name"""
     method: Method
+    _sums: Tensor | None = None
+    _summed: int = 0
 
     def _take(self, network: nn.Module) -> None:
         """Make ``network`` the one that is trained, in the memory format and compiled as the hyper-parameters say."""
@@ -93,26 +112,37 @@ class LitNetwork(L.LightningModule, ABC):
         return self.network(images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Task loss, both regularization terms and what the method adds, each logged on its own."""
+        """The objective but for the term on the weights, whose gradient is the optimizer's weight decay."""
         images, target = batch
         with self._one_mask_for_all_processes(batch_idx):
             logits = self(images)
-        task = self.task_loss(logits, target)
-        scale, weight = scale_regularization(self.network), weight_regularization(self.network)
-        loss = task + self.hparams["lambda_scale"] * scale + self.hparams["lambda_weight"] * weight
-        terms = {"loss/task": task, "loss/scale": scale, "loss/weight": weight}
+        task, scale = self.task_loss(logits, target), scale_regularization(self.network)
+        loss = task + self.hparams["lambda_scale"] * scale
+        terms = {"loss/task": task, "loss/scale": scale}
         for name, (factor, term) in method_terms(self.network, self.method).items():
             loss = loss + factor * term
             terms[f"loss/{name}"] = term
-        terms["loss/total"] = loss
-        self.log_dict(
-            {name: term.detach() for name, term in terms.items()}, on_step=False, on_epoch=True, sync_dist=True
-        )
+        self._last_loss = loss.detach()
+        self._log_terms(terms | {"loss/total": loss}, batch_idx)
         # looked at only now and then: a look makes the host wait for the device
         if batch_idx % 50 == 0:
-            self._refuse_non_finite(loss.detach())
-        self._last_loss = loss.detach()
+            self._refuse_non_finite(self._last_loss)
         return loss
+
+    @torch.no_grad()
+    def _log_terms(self, terms: dict[str, Tensor], batch_idx: int) -> None:
+        """Add the terms up on the device; log their means over an epoch at its end, a log a step costs more than it."""
+        values = torch.stack([term.detach().float() for term in terms.values()])
+        self._sums = values if batch_idx == 0 or self._sums is None else self._sums + values
+        self._summed = 1 if batch_idx == 0 else self._summed + 1
+        if self._trainer is None or not self._trainer.is_last_batch:
+            return
+        means = dict(zip(terms, self._sums / self._summed, strict=True))
+        means["loss/weight"] = weight_regularization(self.network).to(values.device)
+        # a binary network of weights that are NaN has a finite loss: their norm tells
+        self._last_loss = self._last_loss + self.hparams["lambda_weight"] * means["loss/weight"]
+        means["loss/total"] = means["loss/total"] + self.hparams["lambda_weight"] * means["loss/weight"]
+        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_validation_start(self) -> None:
         """Stop before a checkpoint of a broken network is written."""
@@ -139,17 +169,16 @@ class LitNetwork(L.LightningModule, ABC):
                 f"{self.method.member!r}, as `scaledrop fit` does"
             )
         h = self.hparams
+        groups = parameter_groups(self.network, h["lambda_weight"])
+        fused = self.device.type == "cuda"
         if h["optimizer"] == "sgd":
             optimizer: torch.optim.Optimizer = torch.optim.SGD(
-                self.parameters(), h["lr"], momentum=h["momentum"], nesterov=h["momentum"] > 0
+                groups, h["lr"], momentum=h["momentum"], nesterov=h["momentum"] > 0, fused=fused
             )
         else:
-            optimizer = torch.optim.Adam(self.parameters(), h["lr"])
+            optimizer = torch.optim.Adam(groups, h["lr"], fused=fused)
         follow_optimizer(self.network, optimizer)
-        steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):
-            raise ValueError("the learning rate schedule needs an end: set trainer.max_epochs or trainer.max_steps")
-        warmup = h["warmup_epochs"] * steps / max(self.trainer.max_epochs or 1, 1)
+        steps, warmup = total_steps(self.trainer), h["warmup_epochs"] * steps_per_epoch(self.trainer)
 
         def factor(step: int) -> float:
             ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0

@@ -22,8 +22,9 @@ from lit_scaledrop.layers.spinbayes import SpinBayesConv2d, SpinBayesLinear
 from lit_scaledrop.layers.spindrop import SpinDrop, fix_shapes
 from lit_scaledrop.method_checks import check_method
 
+Shortcut = Literal["subsample", "pool", "conv"]
 BinaryLayer = TypeVar("BinaryLayer", BinaryConv2d, BinaryLinear)
-Estimator = Literal["none", "ste", "ede", "ede_weights", "bnn", "xnor", "dorefa", "dsq", "lab", "recu"]
+Estimator = Literal["none", "ste", "ede", "ede_weights", "ede_poly", "bnn", "xnor", "dorefa", "dsq", "lab", "recu"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Method:
     """analytic scale of the binary weights"""
     activation: Literal["relu", "hardtanh", "unit", "pact"] = "hardtanh"
     """nonlinearity: relu, clip to [-1, 1] or [0, 1], PACT's ``bits_a`` bits; sign(relu(x)) is always 1"""
+    open_skip: bool = False
+    """no nonlinearity on the skip path of a binary network: its values reach the classifier as sums"""
+    shortcut: Shortcut | None = None
+    """what a skip of a ResNet is where the shape changes; by default as the network says"""
     clip_decay: float = 0.0
     """weight of the L2 term on PACT's clips in the objective"""
     scale: ScaleOptions | None = None
@@ -76,6 +81,11 @@ class Method:
     def binary(self) -> bool:
         """Whether hidden layers have 1-bit weights."""
         return self.estimator != "none"
+
+    @property
+    def signs(self) -> bool:
+        """Whether hidden layers multiply +-1 by +-1."""
+        return self.binary and BINARIZATIONS[self.estimator].binary_inputs
 
     @property
     def stochastic(self) -> bool:
@@ -156,11 +166,13 @@ class Method:
             return None
         return ScaleDropout(
             layer.weight.shape[0],
-            p=self.scale.p if isinstance(self.scale.p, float) else 0.0,  # the others are set by `finish`
+            p=self.scale.p if isinstance(self.scale.p, float) else None,  # the others are set by `finish`
             drop_value=self.scale.drop_value,
             mask=self.scale.mask,
             mask_per=self.scale.mask_per,
             num_weights=layer.weight.numel(),
+            bias=self.scale.bias,
+            start=self.scale.start,
         )
 
     def conv_block(
@@ -201,6 +213,10 @@ class Method:
             return PACT(self.bits_a)
         clip = Clip(0.0, 1.0) if self.activation == "unit" else Clip()
         return nn.Sequential(DistributionLoss(self.distribution_loss), clip) if self.distribution_loss else clip
+
+    def skip_activation_layer(self) -> nn.Module:
+        """Nonlinearity of what a skip carries."""
+        return nn.Identity() if self.open_skip else self.activation_layer()
 
     def feature_layer(self, num_features: int) -> nn.Module:
         """What stands between the extracted features and the classifier."""
@@ -246,4 +262,4 @@ class Method:
         return nn.Sequential(parts)
 
 
-__all__ = ["Estimator", "Method", "Placement", "ScaleOptions"]
+__all__ = ["Estimator", "Method", "Placement", "ScaleOptions", "Shortcut"]

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from lit_scaledrop.layers.binarization import BINARIZATIONS
 from lit_scaledrop.layers.scale_dropout import check_probability
 
 if TYPE_CHECKING:
@@ -15,14 +14,15 @@ def check_method(method: "Method") -> None:
     Raises:
         ValueError: with the two that do.
     """
-    signed = method.binary and BINARIZATIONS[method.estimator].binary_inputs
-    if signed and method.activation in ("relu", "pact"):
+    if method.signs and method.activation in ("relu", "pact"):
         raise ValueError(f"a binary method needs activation='hardtanh': sign({method.activation}(x)) is constant")
     if (method.activation == "pact") != (1 < method.bits_a < 32):
         raise ValueError(
             "activation='pact' makes activations of 2 to 16 bits, and nothing else does: "
             f"bits_a is {method.bits_a}, activation {method.activation!r}"
         )
+    if method.open_skip and not method.signs:
+        raise ValueError("open_skip is for networks of signs: without one no nonlinearity would be left")
     if method.clip_decay and method.activation != "pact":
         raise ValueError("clip_decay is for activation='pact', which has the clips")
     for name in ("feature_dropout", "block_dropout", "weight_dropout", "input_dropout"):

@@ -15,6 +15,10 @@ is said where its layer is defined; what holds for all of them:
   end). The values in front of the classifier, which no sign binarizes, are included.
 - SpinDrop, Spatial-SpinDrop and SpinBayes stand on IR-Net's binarization, as Proposed does. MC-Dropout (IR-Net) is no
   row of the paper: its MC-Dropout is full precision and has nothing that a crossbar could hold.
+- *Open skip* rows are no rows of the paper: no Hardtanh on the skip path, so that skips add up to the classifier,
+  Bi-Real Net's gradient for the signs of activations, average pooling in the shortcuts; no parameter more. Without
+  skips (VGG-small, LeNet-5) the forward pass is Proposed's. *Affine* rows drop a bias together with the scale, behind
+  BatchNorm (after arXiv:2401.12416), still by one bit a layer.
 - Members of a deep ensemble are ordinary runs of ``member`` with seeds of their own; see ``lit_scaledrop.ensemble``.
 """
 
@@ -22,10 +26,14 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import replace
 
-from lit_scaledrop.method import Estimator, Method, Placement, ScaleOptions
+from lit_scaledrop.method import Estimator, Method, Placement, ScaleOptions, Shortcut
 
 _IRNET = "Qin et al., CVPR 2020 (arXiv:1909.10788)"
 _GAL = "Gal & Ghahramani, ICML 2016 (arXiv:1506.02142)"
+_RECU = "Xu et al., ICCV 2021 (arXiv:2103.12369)"
+_SCALE = "Ahmed et al., Scale-Dropout (arXiv:2311.15816)"
+_INVERTED = "after Ahmed et al., inverted normalization with affine dropout (arXiv:2401.12416)"
+_AFFINE = ScaleOptions(placement="after_norm", bias=True, start=(0.3, 0.6))
 _ENSEMBLE = "Lakshminarayanan et al., NeurIPS 2017 (arXiv:1612.01474)"
 
 METHODS: dict[str, Method] = {
@@ -37,7 +45,7 @@ METHODS: dict[str, Method] = {
     "dsq": Method("DSQ", "Gong et al., ICCV 2019 (arXiv:1908.05033)", 1, 1, estimator="dsq"),
     "rad": Method("RAD", "Ding et al., CVPR 2019 (arXiv:1904.02823)", 1, 1, estimator="bnn", distribution_loss=2.0),
     "irnet": Method("IR-Net", _IRNET, 1, 1, estimator="ede", weight_scale="power_of_two"),
-    "recu": Method("ReCU", "Xu et al., ICCV 2021 (arXiv:2103.12369)", 1, 1, estimator="recu"),
+    "recu": Method("ReCU", _RECU, 1, 1, estimator="recu", shortcut="pool"),
     "mc_dropout_htanh": Method("MC-Dropout (HTanh)", _GAL, activation="hardtanh", feature_dropout=0.5),
     "mc_dropout_relu": Method("MC-Dropout (ReLU)", _GAL, activation="relu", feature_dropout=0.5),
     "mc_dropconnect": Method(
@@ -57,12 +65,19 @@ METHODS: dict[str, Method] = {
     "spinbayes": Method(
         "SpinBayes", "Ahmed et al., ACM TECS, 2023", 1, 1, estimator="ede", arrays=4, divergence=1e-2
     ),
-    "proposed": Method(
-        "Proposed", "Ahmed et al., Scale-Dropout (arXiv:2311.15816)", 1, 1, estimator="ede", scale=ScaleOptions()
+    "proposed": Method("Proposed", _SCALE, 1, 1, estimator="ede", scale=ScaleOptions()),
+    "proposed_open": Method(
+        "Proposed, open skip", _SCALE, 1, 1,
+        estimator="ede_poly", open_skip=True, shortcut="pool", scale=ScaleOptions(),
+    ),
+    "proposed_affine": Method("Proposed, affine", _INVERTED, 1, 1, estimator="ede", scale=_AFFINE),
+    "proposed_affine_open": Method(
+        "Proposed, affine, open skip", _INVERTED, 1, 1,
+        estimator="ede_poly", open_skip=True, shortcut="pool", scale=_AFFINE,
     ),
     "proposed_recu": Method(
         "Proposed + ReCU", "Scale-Dropout (arXiv:2311.15816) on ReCU (arXiv:2103.12369)", 1, 1,
-        estimator="recu", scale=ScaleOptions(),
+        estimator="recu", shortcut="pool", scale=ScaleOptions(),
     ),
 }  # fmt: skip
 METHODS["deep_ensemble"] = replace(METHODS["fp"], label="Deep Ensemble", reference=_ENSEMBLE, members=5, member="fp")
@@ -98,4 +113,4 @@ def get_method(name: str) -> Method:
     return METHODS[lookup("method", name, METHODS)]
 
 
-__all__ = ["METHODS", "Estimator", "Method", "Placement", "ScaleOptions", "get_method", "lookup"]
+__all__ = ["METHODS", "Estimator", "Method", "Placement", "ScaleOptions", "Shortcut", "get_method", "lookup"]

@@ -9,9 +9,9 @@ from torchmetrics.classification import JaccardIndex, MulticlassAccuracy
 
 from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer, SizeClasses
 from lit_scaledrop.lit_network import Batch, LitNetwork, NonFiniteLossError, PredictionMetrics
-from lit_scaledrop.methods import METHODS, Method, Placement, lookup
+from lit_scaledrop.methods import METHODS, Method, Placement, Shortcut, lookup
 from lit_scaledrop.metrics import classification_metrics
-from lit_scaledrop.networks import Shortcut, build_network
+from lit_scaledrop.networks import build_network
 from lit_scaledrop.networks.segmentation import build_segmentation_network
 from lit_scaledrop.pixels import IGNORE, Masks, dice_loss, mean_mask_iou
 from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
@@ -31,8 +31,8 @@ class LitClassifier(LitNetwork):
         num_classes: classes of the data.
         in_channels: channels of the images.
         width: multiplier of all hidden channel counts.
-        shortcut: ResNet-18's skip at a change of shape: weight-free pooling or a 1x1 convolution; by default as the
-            network says (pooling).
+        shortcut: a ResNet's skip at a change of shape: every second pixel or 2x2 averages, both without weights, or a
+            1x1 convolution; by default as the method says, else the network (ResNet-20 subsample, ResNet-18 pool).
         p: drop probability of every Scale-Dropout layer, or of the small, the middle and the large ones; by default as
             the method says (layer-adaptive).
         drop_value: what a dropped scale becomes; by default as the method says.

@@ -2,10 +2,14 @@ r"""The training objective (paper eq. 10-17).
 
 $$ L = L_{task} + \lambda_s \sum_l (1 - \operatorname{mean}\alpha_l)^2 + \lambda_w \sum_l \|W_l\|^2 $$
 
-The scale term pulls each scale vector towards one, which is what a dropped scale equals. The weight term acts on the
-real-valued proxy weights, for every convolution and linear layer, so that all methods are regularized alike. Some
+The scale term pulls each scale vector towards one, which is what a dropped scale equals; where a bias is dropped with
+it, $(\operatorname{mean}\beta_l)^2$ is added. The weight term acts on the
+real-valued proxy weights, for every convolution and linear layer, so that all methods are regularized alike; its
+gradient is the optimizer's weight decay, $2\lambda_w$ (:func:`parameter_groups`), under Adam as under SGD. Some
 methods add a term of their own (:func:`method_terms`).
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +23,34 @@ from lit_scaledrop.shapes import Float
 
 
 def scale_regularization(model: nn.Module) -> Float[Tensor, ""]:
-    r"""Sum over layers of $(1 - \operatorname{mean}\alpha_l)^2$; zero for a network without scales."""
-    means = [layer.scale.mean() for layer in model.modules() if isinstance(layer, ScaleDropout)]
-    return (1 - torch.stack(means)).square().sum() if means else torch.zeros(())
+    r"""Sum over layers of $(1 - \operatorname{mean}\alpha_l)^2 + (\operatorname{mean}\beta_l)^2$, 0 without scales."""
+    layers = [layer for layer in model.modules() if isinstance(layer, ScaleDropout)]
+    distances = [1 - layer.scale.mean() for layer in layers]
+    distances += [layer.bias.mean() for layer in layers if layer.bias is not None]
+    return torch.stack(distances).square().sum() if distances else torch.zeros(())
 
 
 def weight_regularization(model: nn.Module) -> Float[Tensor, ""]:
     r"""Sum over convolutions and linear layers of $\|W_l\|^2$, biases left out."""
-    weights = [layer.weight for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    weights = _weights(model)
     return nn.utils.get_total_norm(weights).square() if weights else torch.zeros(())
+
+
+def parameter_groups(model: nn.Module, lambda_weight: float) -> list[dict[str, Any]]:
+    r"""Parameters for an optimizer: weights with the decay $2\lambda_w$, scales with their biases, and the rest.
+
+    The L2 term of the objective and this decay are the same, for SGD and for Adam (not for AdamW).
+    """
+    weights = _weights(model)
+    scales = [p for layer in model.modules() if isinstance(layer, ScaleDropout) for p in layer.parameters()]
+    taken = {id(parameter) for parameter in (*weights, *scales)}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    groups = [("weights", weights, 2 * lambda_weight), ("scales", scales, 0.0), ("rest", rest, 0.0)]
+    return [{"name": name, "params": params, "weight_decay": decay} for name, params, decay in groups if params]
+
+
+def _weights(model: nn.Module) -> list[nn.Parameter]:
+    return [layer.weight for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 
 def clip_regularization(model: nn.Module) -> Float[Tensor, ""]:

@@ -112,7 +112,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--in-channels", type=int, default=3, help="channels of the images (default: %(default)s)")
     parser.add_argument("--classes", type=int, help="outputs (default: 10, or 2 for segmentation)")
     parser.add_argument("--image-size", type=int, help="side of the images (default: 32, or 256 for segmentation)")
-    parser.add_argument("--shortcut", choices=("pool", "conv"), help="of ResNet-18 (default: the network's)")
+    parser.add_argument(
+        "--shortcut",
+        choices=("subsample", "pool", "conv"),
+        help="of a ResNet (default: the method's, else the network's)",
+    )
     arguments = parser.parse_args(argv)
     if arguments.network in SEGMENTATION_NETWORKS:
         if arguments.shortcut:

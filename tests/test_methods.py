@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ BNN = Layer(sign, lambda g, w: g, sign, inside)
 EDE_LAYER = Layer(
     lambda w: sign(normalized(w)), lambda g, w: through_normalization(g * ede(normalized(w)), w), sign, ede
 )
+POLYNOMIAL = replace(EDE_LAYER, slope=lambda x: np.clip(2 - 2 * np.abs(x), 0, None))
 IRNET = Layer(
     lambda w: sign(normalized(w)) * irnet_scale(w),
     lambda g, w: through_normalization(g * irnet_scale(w) * ede(normalized(w)), w),
@@ -94,7 +96,7 @@ IRNET = Layer(
 )
 RECU = Layer(
     lambda w: sign(normalized(w)),
-    lambda g, w: through_normalization(g * (np.abs(normalized(w)) <= laplace_quantile(w)), w),
+    lambda g, w: through_normalization(math.sqrt(8) * g * (np.abs(normalized(w)) <= laplace_quantile(w)), w),
     sign,
     lambda _: None,  # goes through a division as well: see the end of test_closed_form
 )
@@ -124,6 +126,9 @@ CLOSED_FORMS = {
     "spatial_spindrop": IRNET,
     "spinbayes": EDE_LAYER,
     "proposed": EDE_LAYER,
+    "proposed_affine": EDE_LAYER,
+    "proposed_open": POLYNOMIAL,
+    "proposed_affine_open": POLYNOMIAL,
     "recu": RECU,
     "proposed_recu": RECU,
 }  # fmt: skip
@@ -159,6 +164,8 @@ def build(method):
         draws[name] = layer.draw(count, torch.Generator().manual_seed(1))
     if scale is not None:
         scale.scale.data.copy_(torch.tensor([0.5, 2.0, 3.0, 4.0]))
+        if scale.bias is not None:
+            scale.bias.data.copy_(torch.tensor([-1.0, 0.5, 2.0, -3.0]))
     return net, draws
 
 
@@ -191,15 +198,20 @@ def test_closed_form(method):
             lambda w: sign(normalized(w) + shift),
             lambda g, w: through_normalization(g * ede(normalized(w) + shift), w), sign, ede,
         )  # fmt: skip
-    alpha = np.ones((BATCH, C_OUT))
+    alpha, beta = np.ones((BATCH, C_OUT)), np.zeros((BATCH, C_OUT))
     if METHODS[method].scale is not None:
         kept = next(iter(draws.values()))[:, 0, 0].numpy()
         assert 0 < kept.mean() < 1
         alpha = np.where(kept[:, None] > 0, np.array([0.5, 2.0, 3.0, 4.0]), 1.0)
-    alpha = alpha.repeat(SIDE * SIDE, 0)
+        if METHODS[method].scale.bias:
+            beta = kept[:, None] * np.array([-1.0, 0.5, 2.0, -3.0])
+            np.testing.assert_allclose(
+                net[1].bias.grad.numpy(), (kept[:, None] * grad.sum((2, 3)).numpy()).sum(0), rtol=1e-5
+            )
+    alpha, beta = alpha.repeat(SIDE * SIDE, 0), beta.repeat(SIDE * SIDE, 0)
 
     values, weights = form.inputs(flat) * keep_input, form.weights(w) * keep_weight
-    np.testing.assert_allclose(rows(y.detach().numpy()), values @ weights.T * alpha, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(rows(y.detach().numpy()), values @ weights.T * alpha + beta, rtol=1e-5, atol=1e-5)
     weight_grad = form.weight_grad(((g * alpha).T @ values) * keep_weight, w)
     np.testing.assert_allclose(net[0].weight.grad.reshape(C_OUT, C_IN).numpy(), weight_grad, rtol=2e-4, atol=2e-4)
     slope = form.slope(flat)
@@ -263,6 +275,9 @@ def test_random_bits_are_what_the_masks_draw(network, method):
     expected = {
         "proposed": len(convs + linears),
         "proposed_recu": len(convs + linears),
+        "proposed_open": len(convs + linears),
+        "proposed_affine": len(convs + linears),
+        "proposed_affine_open": len(convs + linears),
         "spinbayes": 2 * len(convs + linears),
         "spatial_spindrop": sum(m.in_channels for m in convs) + sum(m.in_features for m in linears),
         "mc_dropconnect": sum(m.weight.numel() for m in convs + linears),
@@ -344,11 +359,12 @@ def test_a_training_step_adds_and_logs_the_term(method, name, monkeypatch):
     model = LitClassifier(network="lenet5", method=method, width=0.5).train()
     logged = {}
     monkeypatch.setattr(model, "log_dict", lambda terms, **_: logged.update(terms))
+    model._trainer = SimpleNamespace(is_last_batch=True, world_size=1)
     loss = model.training_step((torch.randn(8, 3, 32, 32), torch.arange(8)), 0)
     weight = {"rad": 2.0, "spinbayes": 1e-2}[method]
     expected = logged["loss/task"] + 0.01 * logged["loss/scale"] + 5e-5 * logged["loss/weight"] + weight * logged[name]
-    torch.testing.assert_close(loss.detach(), expected)
     torch.testing.assert_close(logged["loss/total"], expected)
+    torch.testing.assert_close(loss.detach(), expected - 5e-5 * logged["loss/weight"])
     assert logged[name] > 0
 
 
@@ -358,7 +374,7 @@ def test_shortcut_is_an_argument_of_the_classifier():
     assert {name.split(".shortcut.")[0] for name in names} == {f"network.blocks.{block}" for block in (2, 4, 6)}
     pool = LitClassifier("resnet18", width=0.125, shortcut="pool")
     assert pool.state_dict().keys() == by_default.state_dict().keys()
-    with pytest.raises(ValueError, match=r"'vgg_small' has no shortcuts to choose.*these have: resnet18"):
+    with pytest.raises(ValueError, match=r"'vgg_small' has no shortcuts to choose.*these have: resnet18, resnet20"):
         LitClassifier("vgg_small", width=0.125, shortcut="pool")
 
 

@@ -1,6 +1,8 @@
 """The LightningModule: objective, optimizer and schedule, the streams it keeps, and the losses it refuses."""
 
+import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,11 +12,14 @@ from torch.nn import functional as F
 from lit_scaledrop.layers.binary import BinaryConv2d
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules import LitClassifier, NonFiniteLossError
+from lit_scaledrop.objective import scale_regularization
 
 
 def training_loss(model: LitClassifier, images: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, dict]:
+    """Loss of the only step of an epoch, and what is logged at its end."""
     logged: dict[str, torch.Tensor] = {}
     model.log_dict = lambda terms, **_: logged.update(terms)  # type: ignore[method-assign]
+    model._trainer = _Trainer()  # type: ignore[assignment]
     return model.training_step((images, target), 0), logged
 
 
@@ -38,8 +43,55 @@ def test_objective_is_the_sum_of_its_terms(batch):
     torch.testing.assert_close(logged["loss/scale"], scale.detach())
     torch.testing.assert_close(logged["loss/weight"], weight.detach())
     expected = logged["loss/task"] + 0.3 * logged["loss/scale"] + 0.02 * logged["loss/weight"]
-    torch.testing.assert_close(loss.detach(), expected)
     torch.testing.assert_close(logged["loss/total"], expected)
+    torch.testing.assert_close(loss.detach(), expected - 0.02 * weight.detach())  # the rest is the optimizer's
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_weight_decay_is_the_gradient_of_the_weight_term(batch, optimizer):
+    """One step with the decay equals one step of a plain optimizer on the whole objective."""
+    torch.manual_seed(0)
+    model = LitClassifier("lenet5", "fp", width=0.5, lambda_weight=0.02, optimizer=optimizer, lr=0.1)
+    model._trainer = _Trainer()  # type: ignore[assignment]
+    twin = copy.deepcopy(model.network)
+    if optimizer == "adam":
+        plain: torch.optim.Optimizer = torch.optim.Adam(twin.parameters(), 0.1)
+    else:
+        plain = torch.optim.SGD(twin.parameters(), 0.1, momentum=0.9, nesterov=True)
+    ours = model.configure_optimizers()["optimizer"]
+    assert {group["name"] for group in ours.param_groups} == {"weights", "rest"}
+    for _ in range(3):
+        ours.zero_grad()
+        training_loss(model.train(), *batch)[0].backward()
+        ours.step()
+        plain.zero_grad()
+        weight = sum((m.weight**2).sum() for m in twin.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+        (F.cross_entropy(twin.train()(batch[0]), batch[1]) + 0.02 * weight).backward()
+        plain.step()
+    for (name, one), other in zip(model.network.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_terms_are_means_over_the_epoch(batch):
+    torch.manual_seed(0)
+    model = LitClassifier("lenet5", width=0.5).train()
+    logged: list[dict] = []
+    model.log_dict = lambda terms, **_: logged.append(terms)  # type: ignore[method-assign]
+    model._trainer = _Trainer()  # type: ignore[assignment]
+    for last in (1, 2):
+        losses = []
+        for step in range(3):
+            model._trainer.is_last_batch = step == 2
+            losses.append(model.training_step(batch, step).item())
+        assert len(logged) == last
+        without_weights = logged[-1]["loss/total"] - model.hparams["lambda_weight"] * logged[-1]["loss/weight"]
+        assert without_weights.item() == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+def test_the_affine_layer_is_pulled_towards_one_and_zero():
+    layer = ScaleDropout(4, bias=True, start=(0.3, 0.6))
+    expected = (1 - layer.scale.mean()) ** 2 + layer.bias.mean() ** 2
+    torch.testing.assert_close(scale_regularization(layer), expected)
 
 
 def test_label_smoothing_is_in_training_only(batch):
@@ -55,6 +107,8 @@ def test_label_smoothing_is_in_training_only(batch):
 
 class _Trainer:
     estimated_stepping_batches, max_epochs = 100, 10
+    num_training_batches, accumulate_grad_batches = 10, 1
+    is_last_batch, world_size, strategy = True, 1, SimpleNamespace(root_device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +154,7 @@ def test_optimizers_are_the_papers_adam_and_nesterov_sgd():
         assert {id(p) for p in parameters} == {id(p) for p in model.parameters()}
     assert type(made["adam"]) is torch.optim.Adam
     assert made["adam"].defaults["betas"] == (0.9, 0.999)
-    assert made["adam"].defaults["weight_decay"] == 0  # the objective has the weight term
+    assert [g["weight_decay"] for g in made["adam"].param_groups] == [1e-4, 0, 0]  # weights, scales, the rest
     assert type(made["sgd"]) is torch.optim.SGD
     assert (made["sgd"].defaults["momentum"], made["sgd"].defaults["nesterov"]) == (0.8, True)
 

@@ -2,16 +2,26 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from hardware.workload import trace_workload
-from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, stochastic_layers
+from lit_scaledrop.layers import (
+    BinaryConv2d,
+    BinaryLinear,
+    ScaleDropout,
+    draw_plan,
+    enumerate_plan,
+    stochastic_layers,
+)
 from lit_scaledrop.methods import METHODS, Method, get_method
-from lit_scaledrop.networks import NETWORKS, build_network, resnet18
+from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, build_network, resnet18
+from lit_scaledrop.networks.resnet import Block, ResNet20, Unit, shortcut_layer
 from lit_scaledrop.objective import scale_regularization, weight_regularization
+from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
 
 # (input shape, hidden layers, MAC of the hidden layers, MAC of all)
 LITERATURE = {
@@ -66,6 +76,167 @@ def test_resnet18_shortcuts(shortcut):
     weights = [layer for layer in trace_workload(net, (3, 32, 32)) if "shortcut" in layer.name]
     assert len(weights) == (3 if shortcut == "conv" else 0)
     assert not any(layer.binary for layer in weights)
+
+
+class PlainResNet(nn.Module):
+    """Residual networks as their papers define them, written for this test: two convolutions under a skip.
+
+    He et al. (arXiv:1512.03385) for CIFAR-10 with IR-Net's BatchNorm in front of the classifier: 16, 32, 64 channels,
+    three blocks a stage, option A. ResNet-18: 64 to 512 channels, two blocks a stage.
+    """
+
+    def __init__(self, channels, blocks, shortcut, sign=None, stem_activation=True):
+        super().__init__()
+        self.shortcut, self.sign, self.stem_activation = shortcut, sign, stem_activation
+        self.act = nn.functional.hardtanh if sign else nn.functional.relu
+        self.conv, self.norm = nn.Conv2d(3, channels[0], 3, padding=1, bias=False), nn.BatchNorm2d(channels[0])
+        self.pairs, self.skips, before = nn.ModuleList(), nn.ModuleList(), channels[0]
+        for stage, width in enumerate(channels):
+            for block in range(blocks):
+                stride = 2 if stage and not block else 1
+                self.pairs.append(nn.ModuleList([
+                    nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width),
+                    nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width),
+                ]))  # fmt: skip
+                conv = [nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width)]
+                self.skips.append(nn.Sequential(*conv) if shortcut == "conv" and before != width else nn.Identity())
+                before = width
+        self.final, self.fc = nn.BatchNorm1d(before), nn.Linear(before, 10)
+
+    def hidden(self, conv, x):
+        if not self.sign:
+            return conv(x)
+        w = conv.weight - conv.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(self.sign(x), self.sign(w), None, conv.stride, 1)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        x = self.act(x) if self.stem_activation else x
+        for (first, norm1, second, norm2), skip in zip(self.pairs, self.skips, strict=True):
+            y = norm2(self.hidden(second, self.act(norm1(self.hidden(first, x)))))
+            more = y.shape[1] - x.shape[1]
+            if more and self.shortcut != "conv":
+                x = x[:, :, ::2, ::2] if self.shortcut == "subsample" else nn.functional.avg_pool2d(x, 2)
+                x = torch.cat(
+                    [x.new_zeros(len(x), more // 2, *x.shape[2:]), x, x.new_zeros(len(x), more // 2, *x.shape[2:])], 1
+                )
+            x = self.act(y + skip(x))
+        return self.fc(self.final(x.mean((2, 3))))
+
+
+def in_order(network, kinds):
+    return [module for module in network.modules() if isinstance(module, kinds)]
+
+
+def give_weights(ours, theirs):
+    """Parameters and statistics of ``ours`` to ``theirs``, layer by layer in the order in which both hold them."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.BatchNorm1d, nn.Linear)
+    pairs = list(zip(in_order(ours, kinds), in_order(theirs, kinds), strict=True))
+    for one, other in pairs:
+        assert [p.shape for p in one.parameters()] == [p.shape for p in other.parameters()]
+        if isinstance(one, nn.modules.batchnorm._BatchNorm):
+            one.weight.data.uniform_(0.5, 1.5)
+            one.bias.data.uniform_(-0.5, 0.5)
+            one.running_mean.uniform_(-0.5, 0.5)
+            one.running_var.uniform_(0.5, 1.5)
+        other.load_state_dict({k: v for k, v in one.state_dict().items() if k in other.state_dict()})
+
+
+def plus_minus(x):
+    return torch.where(x >= 0, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("name", "method", "shortcut", "channels", "blocks", "stem"),
+    [
+        ("resnet20", "fp", "subsample", (16, 32, 64), 3, True),
+        ("resnet20", "fp", "pool", (16, 32, 64), 3, True),
+        ("resnet18", "fp", "pool", (64, 128, 256, 512), 2, True),
+        ("resnet18", "fp", "conv", (64, 128, 256, 512), 2, True),
+        ("resnet18", "binary", "conv", (64, 128, 256, 512), 2, False),
+        ("resnet18", "binary", "pool", (64, 128, 256, 512), 2, False),
+    ],
+)
+def test_networks_are_their_references(name, method, shortcut, channels, blocks, stem, training):
+    torch.manual_seed(0)
+    method = METHODS[method] if method == "fp" else replace(METHODS["proposed"], scale=None)
+    ours = build_network(name, method, shortcut=shortcut, width=0.25)
+    channels = [c // 4 for c in channels]
+    theirs = PlainResNet(channels, blocks, shortcut, plus_minus if method.binary else None, stem)
+    give_weights(ours, theirs)
+    images = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(ours.train(training)(images), theirs.train(training)(images), rtol=1e-4, atol=1e-4)
+    skips = sum(isinstance(module, Block) for module in ours.modules())
+    assert skips == blocks * len(channels)
+
+
+def test_binary_resnet20_has_a_skip_over_every_convolution():
+    """IR-Net's: hardtanh(norm(conv(sign x)) + x); open: the same sums without the hardtanh."""
+    for name in ("irnet", "proposed_open"):
+        net = build_network("resnet20", METHODS[name], width=0.25).eval()
+        units = in_order(net, Unit)
+        assert len(units) == 18
+        x = torch.randn(2, 4, 8, 8)
+        block = units[0].block
+        weight = block.conv.binary_weight()
+        total = block.norm(nn.functional.conv2d(plus_minus(x), weight, padding=1)) + x
+        expected = total if name == "proposed_open" else total.clamp(-1, 1)
+        torch.testing.assert_close(units[0](x), expected, rtol=1e-5, atol=1e-5)
+        pools = in_order(net, nn.AvgPool2d)
+        assert len(pools) == (2 if name == "proposed_open" else 0)
+        assert len(in_order(net, nn.Hardtanh)) == (0 if name == "proposed_open" else 19)
+
+
+@pytest.mark.parametrize("name", ["recu", "proposed_recu", "proposed_open", "proposed_affine_open"])
+def test_methods_may_choose_the_shortcut_and_a_flag_overrides(name):
+    assert len(in_order(build_network("resnet20", METHODS[name], width=0.25), nn.AvgPool2d)) == 2
+    assert not in_order(build_network("resnet20", METHODS[name], width=0.25, shortcut="subsample"), nn.AvgPool2d)
+
+
+@pytest.mark.parametrize("network", ["resnet18", "resnet20"])
+@pytest.mark.parametrize("shortcut", ["pool", "subsample"])
+def test_a_pooled_shortcut_is_the_mean_of_four(network, shortcut):
+    layer = shortcut_layer(shortcut, 2, 4, 2)
+    x = torch.arange(2 * 16.0).reshape(1, 2, 4, 4)
+    kept = x[:, :, ::2, ::2] if shortcut == "subsample" else x.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
+    torch.testing.assert_close(layer(x), torch.cat([torch.zeros(1, 1, 2, 2), kept, torch.zeros(1, 1, 2, 2)], 1))
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, *SEGMENTATION_NETWORKS])
+def test_builders_finish_what_they_build(network):
+    if network == "unet_smp":
+        pytest.skip("has no Scale-Dropout")
+    builder = NETWORKS.get(network) or SEGMENTATION_NETWORKS[network]
+    method = METHODS["proposed"] if network in NETWORKS else SEGMENTATION_METHODS["proposed"]
+    layers = in_order(builder(method, width=0.25), ScaleDropout)
+    assert {round(float(layer.p), 1) for layer in layers} == {0.1, 0.2, 0.5}
+
+
+def test_a_drop_probability_that_was_never_set_is_no_zero():
+    net = ResNet20(METHODS["proposed"], width=0.25)
+    net.eval()(torch.randn(1, 3, 32, 32))  # nothing is drawn
+    with pytest.raises(RuntimeError, match="never set: build the network by its function"):
+        net.train()(torch.randn(2, 3, 32, 32))
+    with pytest.raises(RuntimeError, match="never set"):
+        draw_plan(net, 2)
+    with pytest.raises(RuntimeError, match="never set"):
+        enumerate_plan(net)
+    METHODS["proposed"].finish(net).train()(torch.randn(2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_binary_weight_has_a_zero_gradient(network, method):
+    """A compiler once took the estimators' gradients away without a word."""
+    if not METHODS[method].binary:
+        pytest.skip("full precision")
+    torch.manual_seed(0)
+    net = build_network(network, METHODS[method], in_channels=3, width=0.25).train()
+    nn.functional.cross_entropy(net(torch.randn(16, 3, 32, 32)), torch.arange(16) % 10).backward()
+    for name, layer in net.named_modules():
+        if isinstance(layer, BinaryConv2d | BinaryLinear):
+            assert layer.weight.grad.abs().sum() > 0, name
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.quantizers import ReCUWeight
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.lit_network import steps_per_epoch, total_steps
 from lit_scaledrop.run import PREVIOUS
 
 
 class EstimatorSchedule(L.Callback):
-    """Set IR-Net's EDE and ReCU's quantile once per epoch to ``epoch / max_epochs`` of their range."""
+    """Set IR-Net's EDE and ReCU's quantile once per epoch to the share of the training that is behind it."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Where a checkpoint from within an epoch is the start, that epoch does not begin again."""
@@ -27,7 +28,7 @@ class EstimatorSchedule(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move every estimator on."""
-        progress = trainer.current_epoch / max(trainer.max_epochs or 1, 1)
+        progress = min(1.0, trainer.current_epoch * steps_per_epoch(trainer) / total_steps(trainer))
         for module in pl_module.modules():
             if isinstance(module, EDE | ReCUWeight):
                 module.set_progress(progress)

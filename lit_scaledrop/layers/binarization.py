@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear
+from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear, Poly
 from lit_scaledrop.layers.quantizers import (
     DSQ,
     ClippedSign,
@@ -40,6 +40,7 @@ BINARIZATIONS: dict[str, Binarization] = {
     "ede_weights": Binarization(
         lambda _, t_min: EDE(t_min), lambda _: nn.Identity(), normalize=True, binary_inputs=False
     ),
+    "ede_poly": Binarization(lambda _, t_min: EDE(t_min), lambda _: Poly(), normalize=True),
     "bnn": Binarization(lambda _, __: ClippedSign(), lambda _: STE()),
     "xnor": Binarization(lambda _, __: XNORWeight(), lambda _: STE()),
     "dorefa": Binarization(lambda _, __: DoReFaWeight(), lambda _: DoReFaInput()),

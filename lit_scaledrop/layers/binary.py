@@ -6,6 +6,7 @@ Forward, every estimator: $\operatorname{sign}(x) = +1$ for $x \ge 0$, else $-1$
 =========  =====================================================================================
 ``STE``    $g \cdot \mathbf 1[|x| \le 1]$ (BNN, arXiv:1602.02830)
 ``EDE``    $g \cdot k\,t\,(1 - \tanh^2(t x))$, $k = \max(1/t, 1)$, $t$ growing over the training (IR-Net)
+``Poly``   $g \cdot (2 - 2|x|)_+$ (Bi-Real Net, arXiv:1808.00278)
 =========  =====================================================================================
 
 Those of the other methods are in ``quantizers.py``; ``binarization.py`` says who uses what.
@@ -130,6 +131,28 @@ class EDE(nn.Module):
     def extra_repr(self) -> str:
         """Range of ``t``."""
         return f"t_min={self.t_min}, t_max={self.t_max}"
+
+
+class _PolynomialSign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return signs_of(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad[0] * (2 - 2 * x.abs()).clamp_min(0)
+
+
+class Poly(nn.Module):
+    """Sign with Bi-Real Net's piecewise polynomial gradient, which is zero where a clip's is; shape in, shape out."""
+
+    signs = True
+
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Binarize ``x``."""
+        return _PolynomialSign.apply(x)
 
 
 def normalize_weight(weight: Float[Tensor, "out ..."], eps: float = 1e-12) -> Float[Tensor, "out ..."]:

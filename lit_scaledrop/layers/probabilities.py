@@ -45,7 +45,7 @@ def set_probabilities(layers: Sequence[ScaleDropout], p: Float[Tensor, " layers"
     if p.shape != (len(layers),) or not bool(((p >= 0) & (p <= 1)).all()):
         raise ValueError(f"{len(layers)} probabilities from 0 to 1 are needed, one a layer, got {p}")
     for layer, value in zip(layers, p.tolist(), strict=True):
-        layer.p.fill_(value)
+        layer.set_probability(value)
 
 
 def seeded(*key: str | int) -> torch.Generator:

@@ -12,7 +12,7 @@ module              forward                                             backward
 ``DoReFaInput``     $\operatorname{round}(\operatorname{clip}(x, 0, 1))$     $g\,1[0 \le x \le 1]$
 ``LABWeight``       $\alpha b$, $\alpha = \sum d|W| / \sum d$              $g$
 ``DSQ``             $c \operatorname{sign}(x)$                             through $c \tanh(k x) / (1 - a)$
-``ReCUWeight``      $b$                                                 $g\,1[|W| \le Q_\tau]$
+``ReCUWeight``      $b$                                                 $2\sqrt 2\,g\,1[|W| \le Q_\tau]$
 ``ReCUInput``       $\operatorname{sign}(x)$                             $g\,(2 - 2|x|)_+$
 ==================  ==================================================  =============================================
 """
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.binary import binary_sign, signs_of, window
+from lit_scaledrop.layers.binary import Poly, binary_sign, signs_of, window
 from lit_scaledrop.shapes import Float
 
 
@@ -216,8 +216,9 @@ class ReCUWeight(nn.Module):
     clamped they do. $\tau = A e^{\text{progress}} + B$ grows from ``tau_min`` to ``tau_max``, set once per epoch by
     :class:`lit_scaledrop.callbacks.EstimatorSchedule`. The clamp changes gradients only, not the sign.
 
-    Simpler than the authors' code: no learned scale behind the convolution, since BatchNorm follows and removes it, and
-    unit variance in place of 8, which is a matter of the learning rate only.
+    As in the authors' code the weights are standardized to a variance of 8, which the sign does not see and the
+    gradient does: it is $2 \sqrt 2$ times that of unit variance. Simpler than theirs: no learned scale behind the
+    convolution, since BatchNorm follows and removes it.
 
     Args:
         tau_min: quantile at progress 0.
@@ -243,21 +244,20 @@ class ReCUWeight(nn.Module):
 
     def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Binarize standardized weights."""
+        weight = math.sqrt(8) * weight
         quantile = (-weight.abs().mean() * torch.log(2 - 2 * self.tau)).detach()
         clamped = torch.minimum(torch.maximum(weight, -quantile), quantile)
         return straight_through(clamped, binary_sign(weight))
 
 
-class ReCUInput(nn.Module):
+class ReCUInput(Poly):
     r"""Sign with Bi-Real Net's piecewise polynomial gradient (arXiv:1808.00278), as ReCU binarizes activations.
 
     In training an example is first divided by its standard deviation, which changes the gradient and not the sign.
     """
 
-    signs = True
-
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Binarize."""
         if self.training:
             x = x / (x.var(tuple(range(1, x.dim())), keepdim=True) + 1e-5).sqrt()
-        return straight_through(x, binary_sign(x), (2 - 2 * x.abs()).clamp_min(0))
+        return super().forward(x)

@@ -4,6 +4,9 @@ $$ a = m\,\alpha + (1 - m)\,d, \qquad m \sim \mathrm{Bernoulli}(1 - p), \qquad y
 
 with $\alpha \in \mathbb R^C$ learnable and $d$ the value of a dropped scale: 1 (*unitary*, the paper's), the mean of
 $\alpha$ (*average*) or a random draw (*random*). Dropped never means zero.
+
+With a bias (*affine*, after arXiv:2401.12416) the same bit drops both: $y = x \cdot a + m\,\beta$. A positive factor in
+front of a sign moves no sign unless its threshold has an offset; a bias moves the threshold itself.
 """
 
 from typing import Literal
@@ -24,7 +27,8 @@ class ScaleDropout(StochasticLayer):
 
     Args:
         num_features: channels C (dimension 1 of the input).
-        p: probability that the scale is dropped, in [0, 1].
+        p: probability that the scale is dropped, in [0, 1]; ``None`` leaves it to :meth:`set_probability`, and the
+            layer refuses to draw before.
         drop_value: what a dropped scale becomes: ``"unitary"`` 1, ``"average"`` mean of alpha, ``"random"`` uniform in
             ``random_range``.
         mask: one bit for the ``"vector"`` (the paper's) or one for each ``"element"`` of it.
@@ -32,11 +36,14 @@ class ScaleDropout(StochasticLayer):
             ``"batch"`` and BatchNorm right behind, the loss does not see the scale (docs/scale-placement.md).
         random_range: bounds of the random drop value.
         num_weights: weights of the layer that is scaled; :func:`set_adaptive_probability` reads it.
+        bias: a learnable bias that is dropped together with the scale.
+        start: scale and bias start uniformly within these distances of one and of zero.
 
     Shape: ``(batch, C, ...)`` to the same.
 
     Attributes:
-        scale: alpha, shape ``(C,)``, starts at one.
+        scale: alpha, shape ``(C,)``.
+        bias: beta, shape ``(C,)``, or ``None``.
         p: drop probability, a buffer that is no part of the state dict, so that a checkpoint never overrides the one
         asked for.
 
@@ -51,18 +58,33 @@ class ScaleDropout(StochasticLayer):
     def __init__(
         self,
         num_features: int,
-        p: float = 0.1,
+        p: float | None = 0.1,
         drop_value: DropValue = "unitary",
         mask: Mask = "vector",
         mask_per: MaskPer = "sample",
         random_range: tuple[float, float] = (0.5, 1.5),
         num_weights: int = 0,
+        bias: bool = False,
+        start: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         super().__init__()
         self.num_features, self.num_weights = num_features, num_weights
         self.drop_value, self.mask, self.mask_per, self.random_range = drop_value, mask, mask_per, random_range
-        self.scale = nn.Parameter(torch.ones(num_features))
-        self.register_buffer("p", torch.tensor(check_probability(p)), persistent=False)
+        self.scale = nn.Parameter(_around(1.0, start[0], num_features))
+        self.bias = nn.Parameter(_around(0.0, start[1], num_features)) if bias else None
+        self.register_buffer("p", torch.tensor(torch.nan), persistent=False)
+        self._has_probability = False
+        if p is not None:
+            self.set_probability(p)
+
+    def set_probability(self, p: float) -> None:
+        """Set the drop probability in place, so that a compiled network sees it.
+
+        Raises:
+            ValueError: if ``p`` is no probability.
+        """
+        self.p.fill_(check_probability(p))
+        self._has_probability = True
 
     @property
     def random_bits(self) -> int:
@@ -75,7 +97,12 @@ class ScaleDropout(StochasticLayer):
         return (2 if self.drop_value == "random" else 1, self.random_bits)
 
     def from_uniform(self, uniform: Float[Tensor, "rows kinds width"]) -> Float[Tensor, "rows kinds width"]:
-        """Keep bits, and for ``drop_value="random"`` a second plane with the values."""
+        """Keep bits, and for ``drop_value="random"`` a second plane with the values.
+
+        Raises:
+            RuntimeError: if the drop probability was never set.
+        """
+        self._require_probability()
         keep = (uniform[:, :1] >= self.p.to(uniform.device)).float()
         if self.drop_value != "random":
             return keep
@@ -91,7 +118,9 @@ class ScaleDropout(StochasticLayer):
 
         Raises:
             ValueError: for element-wise masks and random drop values.
+            RuntimeError: if the drop probability was never set.
         """
+        self._require_probability()
         p = float(self.p)
         if (self.mask == "element" and 0 < p < 1) or (self.drop_value == "random" and p > 0):
             what = "random drop values" if self.drop_value == "random" else "element-wise masks"
@@ -101,21 +130,40 @@ class ScaleDropout(StochasticLayer):
         return draws.contiguous(), [q for _, q in likely]
 
     def forward(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
-        """Multiply by the scale, or by what stands for it where it is dropped."""
+        """Multiply by the scale and add the bias, or what stands for them where they are dropped."""
         draws = self.active_draws(x)
-        factor = self.scale[None]
+        factor, shift = self.scale[None], None if self.bias is None else self.bias[None]
         if draws is not None:
-            factor = torch.where(draws[:, 0] > 0, factor, self._dropped(draws))
-        return (x * factor.reshape(*factor.shape, *[1] * (x.dim() - 2))).to(x.dtype)
+            kept = draws[:, 0] > 0
+            factor = torch.where(kept, factor, self._dropped(draws))
+            if shift is not None:
+                average = self.drop_value == "average"
+                shift = torch.where(kept, shift, shift.mean() if average else torch.zeros_like(shift))
+        spatial = [1] * (x.dim() - 2)
+        scaled = x * factor.reshape(*factor.shape, *spatial)
+        return (scaled if shift is None else scaled + shift.reshape(*shift.shape, *spatial)).to(x.dtype)
 
     def _dropped(self, draws: Tensor) -> Tensor:
         if self.drop_value == "random":
             return draws[:, 1]
         return self.scale.mean() if self.drop_value == "average" else torch.ones_like(self.scale)
 
+    def _require_probability(self) -> None:
+        if not self._has_probability:
+            raise RuntimeError(
+                "the drop probability of this ScaleDropout was never set: build the network by its function "
+                "(resnet20(method), not ResNet20(method)), or call method.finish(network) or layer.set_probability(p)"
+            )
+
     def extra_repr(self) -> str:
         """What distinguishes one layer from another."""
-        return f"{self.num_features}, p={float(self.p):g}, drop_value={self.drop_value}, mask={self.mask}"
+        affine = ", bias=True" if self.bias is not None else ""
+        return f"{self.num_features}, p={float(self.p):g}, drop_value={self.drop_value}, mask={self.mask}{affine}"
+
+
+def _around(centre: float, distance: float, size: int) -> Tensor:
+    """Uniform numbers around ``centre``; no distance takes none from the random stream."""
+    return torch.empty(size).uniform_(centre - distance, centre + distance) if distance else torch.full((size,), centre)
 
 
 def check_probability(p: float, name: str = "p") -> float:
@@ -154,4 +202,4 @@ def set_adaptive_probability(model: nn.Module, p: SizeClasses = ADAPTIVE) -> Non
     layers = [layer for layer in model.modules() if isinstance(layer, ScaleDropout)]
     largest = max((layer.num_weights for layer in layers), default=0)
     for layer in layers:
-        layer.p.fill_(check_probability(adaptive_probability(layer.num_weights, largest, p)))
+        layer.set_probability(adaptive_probability(layer.num_weights, largest, p))

@@ -23,6 +23,10 @@ class ScaleOptions:
     """one draw for each example of a training batch, or one for the batch"""
     placement: Placement = "before_norm"
     """the scale before or after BatchNorm"""
+    bias: bool = False
+    """a bias that is dropped together with the scale"""
+    start: tuple[float, float] = (0.0, 0.0)
+    """how far from one the scales start, and from zero the biases"""
 
     def __post_init__(self) -> None:
         if isinstance(self.p, int | float):

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lit_scaledrop.methods import Method, lookup
+from lit_scaledrop.methods import Method, Shortcut, lookup
 from lit_scaledrop.networks.lenet5 import lenet5
-from lit_scaledrop.networks.resnet import Shortcut, resnet18, resnet20
+from lit_scaledrop.networks.resnet import resnet18, resnet20
 from lit_scaledrop.networks.segmentation import SEGMENTATION_NETWORKS, build_segmentation_network
 from lit_scaledrop.networks.segnet import segnet
 from lit_scaledrop.networks.unet import unet
@@ -42,7 +42,7 @@ def build_network(
         num_classes: outputs.
         in_channels: channels of the images.
         width: multiplier of all hidden channel counts, above 0.
-        shortcut: what a skip is where the shape changes; by default as the network says.
+        shortcut: what a skip of a ResNet is where the shape changes; by default as method and network say.
         image_size: side of the images; masks for single neurons depend on it.
 
     Raises:
@@ -56,8 +56,7 @@ def build_network(
     if options and not _has_shortcuts(builder):
         choice = ", ".join(sorted(known for known, other in NETWORKS.items() if _has_shortcuts(other)))
         raise ValueError(f"network {name!r} has no shortcuts to choose: leave shortcut out; these have: {choice}")
-    network = builder(method, num_classes, in_channels, width, **options)
-    return method.finish(network, (in_channels, image_size, image_size))
+    return builder(method, num_classes, in_channels, width, image_size=image_size, **options)
 
 
 def _has_shortcuts(builder: Callable[..., nn.Module]) -> bool:
@@ -65,6 +64,6 @@ def _has_shortcuts(builder: Callable[..., nn.Module]) -> bool:
 
 
 __all__ = [
-    "NETWORKS", "SEGMENTATION_NETWORKS", "Shortcut", "build_network", "build_segmentation_network", "lenet5",
-    "resnet18", "resnet20", "segnet", "unet", "unet_smp", "vgg_small",
+    "NETWORKS", "SEGMENTATION_NETWORKS", "build_network", "build_segmentation_network", "lenet5", "resnet18",
+    "resnet20", "segnet", "unet", "unet_smp", "vgg_small",
 ]  # fmt: skip

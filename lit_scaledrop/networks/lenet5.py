@@ -6,9 +6,11 @@ from lit_scaledrop.methods import Method
 from lit_scaledrop.shapes import Float
 
 
-def lenet5(method: Method, num_classes: int = 10, in_channels: int = 1, width: float = 1.0) -> nn.Module:
+def lenet5(
+    method: Method, num_classes: int = 10, in_channels: int = 1, width: float = 1.0, image_size: int = 32
+) -> nn.Module:
     """Build a :class:`LeNet5`."""
-    return LeNet5(method, num_classes, in_channels, width)
+    return method.finish(LeNet5(method, num_classes, in_channels, width), (in_channels, image_size, image_size))
 
 
 class LeNet5(nn.Module):

@@ -1,21 +1,20 @@
-"""ResNets for 32x32 images in their binary forms.
+"""ResNets for 32x32 images in full precision and in their binary forms.
 
-ResNet-20 as in IR-Net: a skip over every convolution (Bi-Real), option-A shortcuts without weights. ResNet-18: a skip
-over every two convolutions; at a change of stage a weight-free shortcut (average pooling and zero padding, as in ReCU:
-nothing to map onto a crossbar) or IR-Net's full-precision 1x1 convolution.
+ResNet-20: in full precision that of He et al. (arXiv:1512.03385), two convolutions under each of 9 skips; with binary
+weights that of IR-Net, a skip over every convolution (Bi-Real Net). ResNet-18: a skip over every two convolutions. At a
+change of stage a skip is ``"subsample"`` (He's option A: every second pixel), ``"pool"`` (2x2 average, as ReCU has it),
+both without weights, nothing to map onto a crossbar, new channels zero; or ``"conv"``, a full-precision 1x1 convolution
+with BatchNorm. As in IR-Net and ReCU, BatchNorm stands in front of the classifier, and nothing clips the stem of a
+binary ResNet-18.
 """
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_scaledrop.layers.sharing import align
-from lit_scaledrop.methods import Method
+from lit_scaledrop.methods import Method, Shortcut
 from lit_scaledrop.shapes import Float
-
-Shortcut = Literal["pool", "conv"]
 
 
 class PadShortcut(nn.Module):
@@ -36,6 +35,18 @@ class PadShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.added_channels - front))
 
 
+def shortcut_layer(kind: Shortcut, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """What a skip is between two shapes; the identity where they are equal."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    if kind == "conv":
+        conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+    if kind == "pool":
+        return nn.Sequential(nn.AvgPool2d(stride), PadShortcut(out_channels - in_channels, 1))
+    return PadShortcut(out_channels - in_channels, stride)
+
+
 class Unit(nn.Module):
     """One 3x3 convolution with its own skip: ``activation(block(x) + shortcut(x))``.
 
@@ -44,54 +55,20 @@ class Unit(nn.Module):
         in_channels: channels in.
         out_channels: channels out.
         stride: stride of the convolution.
+        shortcut: what the skip is at a change of shape.
     """
 
-    def __init__(self, method: Method, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(
+        self, method: Method, in_channels: int, out_channels: int, stride: int = 1, shortcut: Shortcut = "subsample"
+    ) -> None:
         super().__init__()
         self.block = method.conv_block(in_channels, out_channels, 3, stride=stride, padding=1)
-        same = stride == 1 and in_channels == out_channels
-        self.shortcut = nn.Identity() if same else PadShortcut(out_channels - in_channels, stride)
-        self.activation = method.activation_layer()
+        self.shortcut = shortcut_layer(shortcut, in_channels, out_channels, stride)
+        self.activation = method.skip_activation_layer()
 
     def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
         """Convolve, add the skip, activate."""
         return self.activation(torch.add(*align(self.block(x), self.shortcut(x))))
-
-
-class ResNet20(nn.Module):
-    """18 hidden 3x3 convolutions in three stages, between a full-precision stem and a full-precision classifier.
-
-    Args:
-        method: a row of Table III.
-        num_classes: outputs.
-        in_channels: channels of the images.
-        width: multiplier of the 16, 32 and 64 channels.
-
-    Shape: images ``(batch, in_channels, height, width)`` to logits ``(batch, num_classes)``.
-    """
-
-    def __init__(self, method: Method, num_classes: int = 10, in_channels: int = 3, width: float = 1.0) -> None:
-        super().__init__()
-        channels = [max(1, round(c * width)) for c in (16, 32, 64)]
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels[0]),
-            method.activation_layer(),
-        )
-        units = []
-        previous = channels[0]
-        for stage, out_channels in enumerate(channels):
-            for index in range(6):
-                units.append(Unit(method, previous, out_channels, stride=2 if stage and not index else 1))
-                previous = out_channels
-        self.units = nn.Sequential(*units)
-        self.features = nn.Sequential(nn.BatchNorm1d(previous), method.feature_layer(previous))
-        self.classifier = nn.Linear(previous, num_classes)
-
-    def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "rows classes"]:
-        """Logits."""
-        pooled = torch.mean(self.units(self.stem(x)), (2, 3))
-        return self.classifier(self.features(pooled))
 
 
 class Block(nn.Module):
@@ -113,19 +90,51 @@ class Block(nn.Module):
             method.conv_block(in_channels, out_channels, 3, stride=stride, padding=1), method.activation_layer()
         )
         self.second = method.conv_block(out_channels, out_channels, 3, padding=1)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            if shortcut == "pool":
-                self.shortcut = nn.Sequential(nn.AvgPool2d(stride), PadShortcut(out_channels - in_channels, 1))
-            else:
-                self.shortcut = nn.Sequential(
-                    nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-                )
-        self.activation = method.activation_layer()
+        self.shortcut = shortcut_layer(shortcut, in_channels, out_channels, stride)
+        self.activation = method.skip_activation_layer()
 
     def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
         """Convolve twice, add the skip, activate."""
         return self.activation(torch.add(*align(self.second(self.first(x)), self.shortcut(x))))
+
+
+class ResNet20(nn.Module):
+    """18 hidden 3x3 convolutions in three stages, between a full-precision stem and a full-precision classifier.
+
+    Args:
+        method: a row of Table III; binary weights have a skip over each convolution, others one over each two.
+        num_classes: outputs.
+        in_channels: channels of the images.
+        width: multiplier of the 16, 32 and 64 channels.
+        shortcut: what a skip is at a change of shape.
+
+    Shape: images ``(batch, in_channels, height, width)`` to logits ``(batch, num_classes)``.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        width: float = 1.0,
+        shortcut: Shortcut = "subsample",
+    ) -> None:
+        super().__init__()
+        channels = [max(1, round(c * width)) for c in (16, 32, 64)]
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels[0]),
+            method.skip_activation_layer(),
+        )
+        unit, units_a_stage = (Unit, 6) if method.binary else (Block, 3)
+        self.units = _stages(unit, units_a_stage, method, channels, shortcut)
+        self.features = nn.Sequential(nn.BatchNorm1d(channels[-1]), method.feature_layer(channels[-1]))
+        self.classifier = nn.Linear(channels[-1], num_classes)
+
+    def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "rows classes"]:
+        """Logits."""
+        pooled = torch.mean(self.units(self.stem(x)), (2, 3))
+        return self.classifier(self.features(pooled))
 
 
 class ResNet18(nn.Module):
@@ -136,7 +145,7 @@ class ResNet18(nn.Module):
         num_classes: outputs.
         in_channels: channels of the images.
         width: multiplier of the 64, 128, 256 and 512 channels.
-        shortcut: ``"pool"`` (average pooling, zero padding: no weights) or ``"conv"`` (IR-Net's 1x1 convolution).
+        shortcut: what a skip is at a change of shape.
 
     Shape: images ``(batch, in_channels, height, width)`` to logits ``(batch, num_classes)``.
     """
@@ -154,31 +163,50 @@ class ResNet18(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False),
             nn.BatchNorm2d(channels[0]),
-            method.activation_layer(),
+            nn.Identity() if method.signs else method.activation_layer(),
         )
-        blocks = []
-        previous = channels[0]
-        for stage, out_channels in enumerate(channels):
-            for index in range(2):
-                stride = 2 if stage and not index else 1
-                blocks.append(Block(method, previous, out_channels, stride, shortcut))
-                previous = out_channels
-        self.blocks = nn.Sequential(*blocks)
-        self.features = method.feature_layer(previous)
-        self.classifier = nn.Linear(previous, num_classes)
+        self.blocks = _stages(Block, 2, method, channels, shortcut)
+        self.features = nn.Sequential(nn.BatchNorm1d(channels[-1]), method.feature_layer(channels[-1]))
+        self.classifier = nn.Linear(channels[-1], num_classes)
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "rows classes"]:
         """Logits."""
         return self.classifier(self.features(torch.mean(self.blocks(self.stem(x)), (2, 3))))
 
 
+def _stages(
+    unit: type[Unit] | type[Block], units_a_stage: int, method: Method, channels: list[int], shortcut: Shortcut
+) -> nn.Sequential:
+    """Units of all stages in a row; each stage but the first begins with half the side."""
+    units, previous = [], channels[0]
+    for stage, out_channels in enumerate(channels):
+        for index in range(units_a_stage):
+            units.append(unit(method, previous, out_channels, 2 if stage and not index else 1, shortcut))
+            previous = out_channels
+    return nn.Sequential(*units)
+
+
 def resnet18(
-    method: Method, num_classes: int = 10, in_channels: int = 3, width: float = 1.0, shortcut: Shortcut = "pool"
+    method: Method,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    width: float = 1.0,
+    shortcut: Shortcut | None = None,
+    image_size: int = 32,
 ) -> nn.Module:
-    """Build a :class:`ResNet18`."""
-    return ResNet18(method, num_classes, in_channels, width, shortcut)
+    """Build a :class:`ResNet18`; ``shortcut`` is by default the method's, else ``"pool"``."""
+    network = ResNet18(method, num_classes, in_channels, width, shortcut or method.shortcut or "pool")
+    return method.finish(network, (in_channels, image_size, image_size))
 
 
-def resnet20(method: Method, num_classes: int = 10, in_channels: int = 3, width: float = 1.0) -> nn.Module:
-    """Build a :class:`ResNet20`."""
-    return ResNet20(method, num_classes, in_channels, width)
+def resnet20(
+    method: Method,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    width: float = 1.0,
+    shortcut: Shortcut | None = None,
+    image_size: int = 32,
+) -> nn.Module:
+    """Build a :class:`ResNet20`; ``shortcut`` is by default the method's, else ``"subsample"``."""
+    network = ResNet20(method, num_classes, in_channels, width, shortcut or method.shortcut or "subsample")
+    return method.finish(network, (in_channels, image_size, image_size))

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import nn
 
 from lit_scaledrop.methods import Method, lookup
 from lit_scaledrop.networks.segnet import segnet
-from lit_scaledrop.networks.stages import require_multiple
 from lit_scaledrop.networks.unet import unet
 from lit_scaledrop.networks.unet_smp import unet_smp
 
@@ -40,6 +38,4 @@ def build_segmentation_network(
     if width <= 0:
         raise ValueError(f"width must be above 0, got {width}")
     builder = SEGMENTATION_NETWORKS[lookup("segmentation network", name, SEGMENTATION_NETWORKS)]
-    network = builder(method, num_classes, in_channels, width)
-    require_multiple(torch.empty(image_size, image_size, device="meta"), network.multiple, name)  # type: ignore[arg-type]
-    return method.finish(network, (in_channels, image_size, image_size))
+    return builder(method, num_classes, in_channels, width, image_size)

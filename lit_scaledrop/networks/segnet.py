@@ -87,7 +87,7 @@ class SegNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "rows classes h w"]:
         """Logits of every pixel."""
-        require_multiple(x, self.multiple, "SegNet")
+        require_multiple(x.shape[-2:], self.multiple, "SegNet")
         places: list[torch.Tensor] = []
         for encoder in self.encoders:
             x, found = encoder(x)
@@ -97,6 +97,9 @@ class SegNet(nn.Module):
         return self.head(x)
 
 
-def segnet(method: Method, num_classes: int = 2, in_channels: int = 3, width: float = 1.0) -> nn.Module:
+def segnet(
+    method: Method, num_classes: int = 2, in_channels: int = 3, width: float = 1.0, image_size: int = 256
+) -> nn.Module:
     """Build a :class:`SegNet`."""
-    return SegNet(method, num_classes, in_channels, width)
+    require_multiple((image_size, image_size), SegNet.multiple, "segnet")
+    return method.finish(SegNet(method, num_classes, in_channels, width), (in_channels, image_size, image_size))

@@ -58,18 +58,17 @@ def scaled(channels: Sequence[int], width: float) -> list[int]:
     return [max(1, round(count * width)) for count in channels]
 
 
-def require_multiple(images: Tensor, multiple: int, network: str) -> None:
+def require_multiple(size: Sequence[int], multiple: int, network: str) -> None:
     """Refuse images that the network cannot halve and double without a rest.
 
     Raises:
         ValueError: height or width is no multiple.
 
-    >>> import torch
-    >>> require_multiple(torch.zeros(1, 3, 20, 32), 16, "U-Net")
+    >>> require_multiple((20, 32), 16, "U-Net")
     Traceback (most recent call last):
     ValueError: U-Net needs images whose height and width are multiples of 16, got 20x32: pad or scale them to 32x32
     """
-    height, width = images.shape[-2:]
+    height, width = size
     if height % multiple or width % multiple or not height or not width:
         fitting = "x".join(str(max(1, -(-side // multiple)) * multiple) for side in (height, width))
         raise ValueError(

@@ -87,7 +87,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "rows classes h w"]:
         """Logits of every pixel."""
-        require_multiple(x, self.multiple, "U-Net")
+        require_multiple(x.shape[-2:], self.multiple, "U-Net")
         skips = []
         for encoder in self.encoders:
             x = encoder(x)
@@ -99,6 +99,9 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-def unet(method: Method, num_classes: int = 2, in_channels: int = 3, width: float = 1.0) -> nn.Module:
+def unet(
+    method: Method, num_classes: int = 2, in_channels: int = 3, width: float = 1.0, image_size: int = 256
+) -> nn.Module:
     """Build a :class:`UNet`."""
-    return UNet(method, num_classes, in_channels, width)
+    require_multiple((image_size, image_size), UNet.multiple, "unet")
+    return method.finish(UNet(method, num_classes, in_channels, width), (in_channels, image_size, image_size))

@@ -45,10 +45,13 @@ class SMPUNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch classes h w"]:
         """Logits of every pixel."""
-        require_multiple(x, self.multiple, "unet_smp")
+        require_multiple(x.shape[-2:], self.multiple, "unet_smp")
         return self.unet(x)
 
 
-def unet_smp(method: Method, num_classes: int = 2, in_channels: int = 3, width: float = 1.0) -> nn.Module:
+def unet_smp(
+    method: Method, num_classes: int = 2, in_channels: int = 3, width: float = 1.0, image_size: int = 256
+) -> nn.Module:
     """Build an :class:`SMPUNet`."""
-    return SMPUNet(method, num_classes, in_channels, width)
+    require_multiple((image_size, image_size), SMPUNet.multiple, "unet_smp")
+    return method.finish(SMPUNet(method, num_classes, in_channels, width), (in_channels, image_size, image_size))

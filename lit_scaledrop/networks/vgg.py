@@ -40,6 +40,8 @@ class VGGSmall(nn.Module):
         return self.classifier(self.features(self.hidden(self.stem(x))))
 
 
-def vgg_small(method: Method, num_classes: int = 10, in_channels: int = 3, width: float = 1.0) -> nn.Module:
+def vgg_small(
+    method: Method, num_classes: int = 10, in_channels: int = 3, width: float = 1.0, image_size: int = 32
+) -> nn.Module:
     """Build a :class:`VGGSmall`."""
-    return VGGSmall(method, num_classes, in_channels, width)
+    return method.finish(VGGSmall(method, num_classes, in_channels, width), (in_channels, image_size, image_size))
