@@ -92,7 +92,8 @@ def _revisions(model: dict[str, Any], method: Method | None) -> dict[str, Any]:
     """What the run computes otherwise than version 1 did, if anything."""
     if method is None:
         return {}
-    network = NETWORK_REVISIONS.get(((model.get("init_args") or {}).get("network"), method.binary))
+    name = str((model.get("init_args") or {}).get("network"))
+    network = NETWORK_REVISIONS.get((name, method.binary))
     changed = {"network": network, "estimator": ESTIMATOR_REVISIONS.get(method.estimator)}
     changed = {name: revision for name, revision in changed.items() if revision is not None}
     return {"revisions": changed} if changed else {}

@@ -49,7 +49,7 @@ def parameter_groups(model: nn.Module, lambda_weight: float) -> list[dict[str, A
     return [{"name": name, "params": params, "weight_decay": decay} for name, params, decay in groups if params]
 
 
-def _weights(model: nn.Module) -> list[nn.Parameter]:
+def _weights(model: nn.Module) -> list[Tensor]:
     return [layer.weight for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 

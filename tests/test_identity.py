@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 # Long trainings are recorded under these. A change here repeats them: raise IDENTITY_VERSION knowingly, or find out
 # what changed a hash that should have stayed.
 PINNED = {
-    "fp": "adcfa8b123ca",
+    "fp": "d816ffacacee",  # of He's ResNet-20
     "irnet": "af3e8d0c6455",
-    "mc_dropout_htanh": "aeb70d6d367c",
+    "mc_dropout_htanh": "210eaae1a7de",
     "proposed": "edae152b533b",
 }
 

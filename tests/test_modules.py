@@ -106,7 +106,7 @@ def test_label_smoothing_is_in_training_only(batch):
 
 
 class _Trainer:
-    estimated_stepping_batches, max_epochs = 100, 10
+    estimated_stepping_batches, max_epochs, current_epoch = 100, 10, 0
     num_training_batches, accumulate_grad_batches = 10, 1
     is_last_batch, world_size, strategy = True, 1, SimpleNamespace(root_device=torch.device("cpu"))
 

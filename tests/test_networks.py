@@ -78,49 +78,57 @@ def test_resnet18_shortcuts(shortcut):
     assert not any(layer.binary for layer in weights)
 
 
+class PlainBlock(nn.Module):
+    def __init__(self, before, width, stride, shortcut):
+        super().__init__()
+        self.shortcut = shortcut
+        self.conv1, self.norm1 = nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        if shortcut == "conv" and before != width:
+            self.skip = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x, convolve, act):
+        y = self.norm2(convolve(self.conv2, act(self.norm1(convolve(self.conv1, x)))))
+        more = y.shape[1] - x.shape[1]
+        if hasattr(self, "skip"):
+            x = self.skip(x)
+        elif more:
+            x = x[:, :, ::2, ::2] if self.shortcut == "subsample" else nn.functional.avg_pool2d(x, 2)
+            none = x.new_zeros(len(x), more // 2, *x.shape[2:])
+            x = torch.cat([none, x, none], 1)
+        return act(y + x)
+
+
 class PlainResNet(nn.Module):
     """Residual networks as their papers define them, written for this test: two convolutions under a skip.
 
-    He et al. (arXiv:1512.03385) for CIFAR-10 with IR-Net's BatchNorm in front of the classifier: 16, 32, 64 channels,
-    three blocks a stage, option A. ResNet-18: 64 to 512 channels, two blocks a stage.
+    ResNet-20 of He et al. (arXiv:1512.03385) for CIFAR-10: three stages of three blocks, option A. ResNet-18: four
+    stages of two. Both with IR-Net's BatchNorm in front of the classifier.
     """
 
-    def __init__(self, channels, blocks, shortcut, sign=None, stem_activation=True):
+    def __init__(self, channels, blocks, shortcut, sign):
         super().__init__()
-        self.shortcut, self.sign, self.stem_activation = shortcut, sign, stem_activation
+        self.sign = sign
         self.act = nn.functional.hardtanh if sign else nn.functional.relu
         self.conv, self.norm = nn.Conv2d(3, channels[0], 3, padding=1, bias=False), nn.BatchNorm2d(channels[0])
-        self.pairs, self.skips, before = nn.ModuleList(), nn.ModuleList(), channels[0]
+        self.blocks, before = nn.ModuleList(), channels[0]
         for stage, width in enumerate(channels):
             for block in range(blocks):
-                stride = 2 if stage and not block else 1
-                self.pairs.append(nn.ModuleList([
-                    nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width),
-                    nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width),
-                ]))  # fmt: skip
-                conv = [nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width)]
-                self.skips.append(nn.Sequential(*conv) if shortcut == "conv" and before != width else nn.Identity())
+                self.blocks.append(PlainBlock(before, width, 2 if stage and not block else 1, shortcut))
                 before = width
         self.final, self.fc = nn.BatchNorm1d(before), nn.Linear(before, 10)
 
-    def hidden(self, conv, x):
+    def convolve(self, conv, x):
         if not self.sign:
             return conv(x)
-        w = conv.weight - conv.weight.mean((1, 2, 3), keepdim=True)
-        return nn.functional.conv2d(self.sign(x), self.sign(w), None, conv.stride, 1)
+        weight = conv.weight - conv.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(self.sign(x), self.sign(weight), None, conv.stride, 1)
 
     def forward(self, x):
         x = self.norm(self.conv(x))
-        x = self.act(x) if self.stem_activation else x
-        for (first, norm1, second, norm2), skip in zip(self.pairs, self.skips, strict=True):
-            y = norm2(self.hidden(second, self.act(norm1(self.hidden(first, x)))))
-            more = y.shape[1] - x.shape[1]
-            if more and self.shortcut != "conv":
-                x = x[:, :, ::2, ::2] if self.shortcut == "subsample" else nn.functional.avg_pool2d(x, 2)
-                x = torch.cat(
-                    [x.new_zeros(len(x), more // 2, *x.shape[2:]), x, x.new_zeros(len(x), more // 2, *x.shape[2:])], 1
-                )
-            x = self.act(y + skip(x))
+        x = x if self.sign else self.act(x)
+        for block in self.blocks:
+            x = block(x, self.convolve, self.act)
         return self.fc(self.final(x.mean((2, 3))))
 
 
@@ -148,22 +156,22 @@ def plus_minus(x):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
-    ("name", "method", "shortcut", "channels", "blocks", "stem"),
+    ("name", "method", "shortcut", "channels", "blocks"),
     [
-        ("resnet20", "fp", "subsample", (16, 32, 64), 3, True),
-        ("resnet20", "fp", "pool", (16, 32, 64), 3, True),
-        ("resnet18", "fp", "pool", (64, 128, 256, 512), 2, True),
-        ("resnet18", "fp", "conv", (64, 128, 256, 512), 2, True),
-        ("resnet18", "binary", "conv", (64, 128, 256, 512), 2, False),
-        ("resnet18", "binary", "pool", (64, 128, 256, 512), 2, False),
+        ("resnet20", "fp", "subsample", (16, 32, 64), 3),
+        ("resnet20", "fp", "pool", (16, 32, 64), 3),
+        ("resnet18", "fp", "pool", (64, 128, 256, 512), 2),
+        ("resnet18", "fp", "conv", (64, 128, 256, 512), 2),
+        ("resnet18", "binary", "conv", (64, 128, 256, 512), 2),
+        ("resnet18", "binary", "pool", (64, 128, 256, 512), 2),
     ],
 )
-def test_networks_are_their_references(name, method, shortcut, channels, blocks, stem, training):
+def test_networks_are_their_references(name, method, shortcut, channels, blocks, training):
     torch.manual_seed(0)
     method = METHODS[method] if method == "fp" else replace(METHODS["proposed"], scale=None)
     ours = build_network(name, method, shortcut=shortcut, width=0.25)
     channels = [c // 4 for c in channels]
-    theirs = PlainResNet(channels, blocks, shortcut, plus_minus if method.binary else None, stem)
+    theirs = PlainResNet(channels, blocks, shortcut, plus_minus if method.binary else None)
     give_weights(ours, theirs)
     images = torch.randn(4, 3, 32, 32)
     torch.testing.assert_close(ours.train(training)(images), theirs.train(training)(images), rtol=1e-4, atol=1e-4)

@@ -26,7 +26,7 @@ class EstimatorSchedule(L.Callback):
         """Where a checkpoint from within an epoch is the start, that epoch does not begin again."""
         self.on_train_epoch_start(trainer, pl_module)
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Any, pl_module: L.LightningModule) -> None:
         """Move every estimator on."""
         progress = min(1.0, trainer.current_epoch * steps_per_epoch(trainer) / total_steps(trainer))
         for module in pl_module.modules():
