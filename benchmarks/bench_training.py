@@ -156,8 +156,10 @@ def _pipelines(images: int, root: Path) -> dict[str, Callable[[], object]]:
 
     def ours() -> None:
         generator = torch.Generator().manual_seed(0)
+        drawn, first = module.draw_augmentation(images, generator), 0
         for batch, _ in module.train_dataloader():
-            module.normalized(module.augmented(batch, generator))
+            module.normalized(module.augmented(batch, drawn.part(first, len(batch))))
+            first += len(batch)
 
     def read(loader: DataLoader) -> Callable[[], object]:
         def run_once() -> None:

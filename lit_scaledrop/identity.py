@@ -26,7 +26,16 @@ NETWORK_REVISIONS = {
 #: estimators whose gradient has changed
 ESTIMATOR_REVISIONS = {"recu": 2}  # standardized to a variance of 8
 #: arguments of modules and data modules that cannot change a result
-NOT_SCIENCE = {"compile_network", "channels_last", "root", "num_workers", "eval_batch_size", "seed"}
+NOT_SCIENCE = {
+    "compile_network",
+    "channels_last",
+    "steps_per_call",
+    "capture",
+    "root",
+    "num_workers",
+    "eval_batch_size",
+    "seed",
+}
 #: arguments that only change the method, which is hashed itself: saying the default is the same run
 SCALE_ARGUMENTS = ("p", "drop_value", "mask", "mask_per", "scale_placement")
 #: options whose default is hashed all the same, as it was from the start; later ones are not

@@ -17,6 +17,7 @@ from lit_scaledrop.pixels import IGNORE, Masks, dice_loss, mean_mask_iou
 from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
 from lit_scaledrop.segmentation_metrics import SegmentationMetrics
 from lit_scaledrop.shapes import Float, Int
+from lit_scaledrop.stepping import Capture
 
 if TYPE_CHECKING:
     from lit_scaledrop.evaluation import Evaluation
@@ -49,6 +50,9 @@ class LitClassifier(LitNetwork):
         warmup_epochs: epochs of linear warm-up.
         compile_network: run the network through ``torch.compile``.
         channels_last: keep images and weights in channels-last memory.
+        steps_per_call: optimizer steps in a call of ``training_step``; by default 50 on a GPU, else 1. The numbers are
+            those of single steps.
+        capture: on a GPU, replay a step from one CUDA graph where several are taken a call, or never.
     """
 
     monitor: ClassVar[str] = "val/acc"
@@ -77,6 +81,8 @@ class LitClassifier(LitNetwork):
         warmup_epochs: float = 0.0,
         compile_network: bool = False,
         channels_last: bool = False,
+        steps_per_call: int | None = None,
+        capture: Capture = "auto",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -134,6 +140,9 @@ class LitSegmenter(LitNetwork):
         warmup_epochs: epochs of linear warm-up.
         compile_network: run the network through ``torch.compile``.
         channels_last: keep images and weights in channels-last memory.
+        steps_per_call: optimizer steps in a call of ``training_step``; by default 50 on a GPU, else 1. The numbers are
+            those of single steps.
+        capture: on a GPU, replay a step from one CUDA graph where several are taken a call, or never.
     """
 
     monitor: ClassVar[str] = "val/iou"
@@ -162,6 +171,8 @@ class LitSegmenter(LitNetwork):
         warmup_epochs: float = 0.0,
         compile_network: bool = False,
         channels_last: bool = False,
+        steps_per_call: int | None = None,
+        capture: Capture = "auto",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
