@@ -52,6 +52,7 @@ _METRICS = {
 _LEFT_OUT = {
     "data.root", "data.num_workers", "data.eval_batch_size", "data.seed", "evaluation.execution",
     "model.compile_network", "model.channels_last", "model.num_classes", "model.in_channels",
+    "model.image_size",  # what the data says
 }  # fmt: skip
 
 
