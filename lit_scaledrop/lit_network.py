@@ -63,6 +63,8 @@ def steps_per_epoch(trainer: Any) -> int:
     """Optimizer steps of an epoch, also where the training is counted in steps or takes several a call."""
     if (blocks := _blocks(trainer)) is not None:
         return len(blocks.batches)
+    if not math.isfinite(trainer.num_training_batches):  # of a training in steps, Lightning has not counted them yet
+        trainer.fit_loop.setup_data()
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 
 

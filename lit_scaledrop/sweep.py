@@ -338,7 +338,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, help="sweep file, e.g. sweeps/table3.yaml")
     profile = os.environ.get("PROFILE") or "quick"
-    parser.add_argument("--profile", default=profile, help="quick, cpu, gpu or paper (default: $PROFILE, or quick)")
+    parser.add_argument("--profile", default=profile, help="quick, cpu, gpu, paper, ... (default: $PROFILE, or quick)")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's seed_everything")
     parser.add_argument("--runs", type=_positive, help="points of a search (default: the file's run_cap)")
     parser.add_argument("--search-seed", type=int, default=0, help="another seed, another search (default: 0)")

@@ -406,4 +406,4 @@ for name, method in METHODS.items():
 print("checked")
 """
     command = [sys.executable, "-W", "ignore", "-c", program]
-    assert "checked" in subprocess.run(command, check=True, timeout=500, capture_output=True, text=True).stdout
+    assert "checked" in subprocess.run(command, check=True, timeout=900, capture_output=True, text=True).stdout

@@ -97,7 +97,12 @@ class RunCheckpoint(ModelCheckpoint):
         validated = epoch % every == 0
         if validated:
             super().on_train_epoch_end(trainer, pl_module)
-        due = validated or epoch == trainer.max_epochs or time.monotonic() - self._saved_at > PATIENCE_S
+        due = (
+            validated
+            or trainer.should_stop
+            or epoch == trainer.max_epochs
+            or time.monotonic() - self._saved_at > PATIENCE_S
+        )
         # it skips a step that is saved
         if self.save_last and due and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -52,7 +52,7 @@ _METRICS = {
 _LEFT_OUT = {
     "data.root", "data.num_workers", "data.eval_batch_size", "data.seed", "evaluation.execution",
     "model.compile_network", "model.channels_last", "model.steps_per_call", "model.capture",
-    "model.num_classes", "model.in_channels",
+    "model.num_classes", "model.in_channels", "model.image_size",  # the last three: what the data says
 }  # fmt: skip
 
 
