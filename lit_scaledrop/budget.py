@@ -76,7 +76,7 @@ def seconds_of(text: str) -> float:
 def duration(seconds: float) -> str:
     """A time in its two largest units.
 
-    >>> duration(540), duration(5430), duration(12.3)
+    >>> duration(540.0), duration(5430.0), duration(12.3)
     ('9m', '1h30m', '13s')
     """
     whole = -int(-seconds // 1)

@@ -27,13 +27,13 @@ def scale_regularization(model: nn.Module) -> Float[Tensor, ""]:
     layers = [layer for layer in model.modules() if isinstance(layer, ScaleDropout)]
     distances = [1 - layer.scale.mean() for layer in layers]
     distances += [layer.bias.mean() for layer in layers if layer.bias is not None]
-    return torch.stack(distances).square().sum() if distances else torch.zeros(())
+    return torch.stack(distances).square().sum() if distances else _zero(model)
 
 
 def weight_regularization(model: nn.Module) -> Float[Tensor, ""]:
     r"""Sum over convolutions and linear layers of $\|W_l\|^2$, biases left out."""
     weights = _weights(model)
-    return nn.utils.get_total_norm(weights).square() if weights else torch.zeros(())
+    return nn.utils.get_total_norm(weights).square() if weights else _zero(model)
 
 
 def parameter_groups(model: nn.Module, lambda_weight: float) -> list[dict[str, Any]]:
@@ -49,6 +49,11 @@ def parameter_groups(model: nn.Module, lambda_weight: float) -> list[dict[str, A
     return [{"name": name, "params": params, "weight_decay": decay} for name, params, decay in groups if params]
 
 
+def _zero(model: nn.Module) -> Tensor:
+    """Zero where the model is: a term on the host would make a GPU wait."""
+    return next(model.parameters(), torch.empty(())).new_zeros(())
+
+
 def _weights(model: nn.Module) -> list[Tensor]:
     return [layer.weight for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
@@ -56,7 +61,7 @@ def _weights(model: nn.Module) -> list[Tensor]:
 def clip_regularization(model: nn.Module) -> Float[Tensor, ""]:
     r"""PACT's L2 term (arXiv:1805.06085, section 3.1): sum over activations of $\alpha_l^2$; zero without clips."""
     squares = [layer.clip.square() for layer in model.modules() if isinstance(layer, PACT)]
-    return torch.stack(squares).sum() if squares else torch.zeros(())
+    return torch.stack(squares).sum() if squares else _zero(model)
 
 
 def method_terms(model: nn.Module, method: Method) -> dict[str, tuple[float, Float[Tensor, ""]]]:

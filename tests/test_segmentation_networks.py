@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hardware.workload import trace_workload
-from lit_scaledrop.layers import PACT, BinaryConv2d, ScaleDropout, draw_plan, sampling, stochastic_layers
+from lit_scaledrop.layers import PACT, BinaryConv2d, ScaleDropout, SpinDrop, draw_plan, sampling, stochastic_layers
 from lit_scaledrop.layers.sharing import PrefixTree, sharing
 from lit_scaledrop.methods import Method
 from lit_scaledrop.networks import SEGMENTATION_NETWORKS, build_segmentation_network
@@ -32,13 +32,19 @@ def build(network, method, **options):
 
 
 def trained(network, method):
-    """As after training: scales and clips of their own, BatchNorm with the statistics of its inputs."""
+    """As after training: scales and clips of their own, BatchNorm with the statistics of its inputs.
+
+    Steps of the codes are sixteenths and drop probabilities a half, so that sums of codes are exact: SegNet's pooling
+    takes the first of equals, which rounding in another order would make unequal.
+    """
     net = build(network, method)
     for module in net.modules():
         if isinstance(module, ScaleDropout):
             module.scale.data.uniform_(0.5, 1.5)
         if isinstance(module, PACT):
-            module.clip.data.uniform_(1, 3)
+            module.clip.data.copy_(15 / 16 * torch.randint(1, 4, ()))
+        if isinstance(module, SpinDrop):
+            module.p.fill_(0.5)
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
             module.bias.data.normal_(0, 0.3)
