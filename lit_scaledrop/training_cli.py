@@ -28,6 +28,7 @@ from lit_scaledrop.callbacks import (
     CrossbarEnergy,
     EpochLines,
     EstimatorSchedule,
+    LearningCurve,
     MTJVariation,
     RunCheckpoint,
     evaluation_with,
@@ -176,7 +177,7 @@ class ScaleDropCLI(LightningCLI):
                 self.run_dir / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
             )
             self.timer = Timer()
-            ours: list[Callback] = [EstimatorSchedule(), self.checkpoint, self.timer]
+            ours: list[Callback] = [EstimatorSchedule(), LearningCurve(), self.checkpoint, self.timer]
             ours.append(RichProgressBar() if interactive and find_spec("rich") else EpochLines())
             kwargs["callbacks"] = [*(config["callbacks"] or []), *ours]
             kwargs["default_root_dir"] = str(self.run_dir)

@@ -1,6 +1,7 @@
-"""Callbacks: of the training (`training`), the chip's random bits (`variation`) and its energy (`crossbar_energy`)."""
+"""Callbacks: of the training (`training`, `learning_curve`), the chip's random bits and its energy."""
 
 from lit_scaledrop.callbacks.crossbar_energy import CrossbarEnergy
+from lit_scaledrop.callbacks.learning_curve import LearningCurve
 from lit_scaledrop.callbacks.training import (
     EpochLines,
     EstimatorSchedule,
@@ -14,6 +15,7 @@ __all__ = [
     "CrossbarEnergy",
     "EpochLines",
     "EstimatorSchedule",
+    "LearningCurve",
     "MTJVariation",
     "RunCheckpoint",
     "ScaleGradient",
