@@ -106,7 +106,7 @@ ablation-placement: sweep-placement  ## the same as sweep-placement (docs/scale-
 sweep-dropout-rate:  ## drop probability, for all layers and by layer size (docs/sweeps.md); table and plots, as below
 sweep-drop-value:    ## what a dropped scale becomes, what one bit drops
 sweep-placement:     ## where the scale stands, how often a mask is drawn
-sweep-recipe:        ## training recipe, one setting changed at a time: update, skips, warm-up, weight decay
+sweep-recipe:        ## training recipe: normalized update, pooled skips, short warm-up, weight decay
 sweep-sigma:         ## drop probabilities that vary in training, at test, in both
 sweep-passes:        ## number of passes T: accuracy, likelihood, calibration, detection
 

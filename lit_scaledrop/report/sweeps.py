@@ -64,7 +64,7 @@ SWEEPS: dict[str, Sweep] = {
         passes="1 to 50",
     ),
     "ablation-recipe": Sweep(
-        "Training recipe, one setting changed at a time",
+        "Training recipe: that of the profile against single changes",
         draw=lambda frame, title: {"response": draw_recipes(frame, title)},
         about=f"Dashed: the recipe of the profile. {_BARS}",
     ),
