@@ -76,6 +76,7 @@ def test_a_filter_without_gradient_stays_and_the_loss_falls_against_the_directio
     assert torch.equal(turned[1], weight[1])
     assert ((turned - weight) * direction).flatten(1).sum(1)[[0, 2]].lt(0).all()
     torch.testing.assert_close(turn(weight, 7 * direction + 3 * weight, 0.1)[0], turned[0])  # only the tangent counts
+    torch.testing.assert_close(turn(weight, direction, torch.tensor(0.1)), turned)  # as a captured step holds it
     assert turn(weight, direction / 0, 0.1).isnan().all()  # a broken gradient is not hidden
 
 
