@@ -4,7 +4,7 @@ PROFILE ?= quick
 JOBS    ?= $(if $(filter quick,$(PROFILE)),2,1)
 DATA    ?= data
 RESULTS ?= results
-SEEDS   ?= $(if $(filter paper,$(PROFILE)),1 2 3,)
+SEEDS   ?= $(if $(filter paper paper_sgd,$(PROFILE)),1 2 3,)
 ONLY    ?=
 FAST    ?=
 SPEED   := $(if $(FAST),$(if $(filter 0 no false,$(FAST)),--no-fast,--fast))
@@ -22,7 +22,7 @@ ABLATIONS := dropout-rate drop-value placement recipe sigma passes
 .PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
 
 help:  ## show this list
-	@echo "make TARGET [PROFILE=quick|cpu|gpu|paper] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
+	@echo "make TARGET [PROFILE=quick|cpu|gpu|paper|paper_sgd|long] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
 	@echo "     reproduce-* except table3, table5, table7, figure8: [LIMIT=images of a part] [PARTS='clean,corrupted/*/5']"
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 24
 

@@ -34,7 +34,8 @@ def train(epochs: int, limit: int) -> tuple[nn.Module, Tensor]:
     generator = torch.Generator().manual_seed(0)
     for _ in range(epochs):
         for images, target in module.train_dataloader():
-            x = module.normalized(module.augmented(images, generator))
+            drawn = module.draw_augmentation(len(images), generator)
+            x = module.normalized(module.augmented(images, drawn))
             loss = F.cross_entropy(network(x), target) + 1e-2 * scale_regularization(network)
             optimizer.zero_grad()
             loss.backward()

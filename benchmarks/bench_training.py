@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -16,12 +17,13 @@ from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizon
 
 from benchmarks.measure import by_group, table
 from benchmarks.plain import ResNet
-from datamodules import CIFAR10DataModule, write_fake_cifar10
+from datamodules import CIFAR10DataModule, DigitsDataModule, write_fake_cifar10
 from lit_scaledrop.layers import ScaleDropout
 from lit_scaledrop.layers.clip import Clip
 from lit_scaledrop.methods import get_method
+from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.objective import scale_regularization, weight_regularization
+from lit_scaledrop.objective import parameter_groups, scale_regularization
 
 TITLE = "Training and data"
 LAMBDA_SCALE, LAMBDA_WEIGHT = 1e-2, 5e-5
@@ -44,9 +46,8 @@ def plain_like(network: torch.nn.Module, name: str, width: float) -> ResNet:
 
 
 def our_loss(network: torch.nn.Module, x: Tensor, target: Tensor) -> Tensor:
-    """The objective of ``LitClassifier``."""
-    task = F.cross_entropy(network(x).float(), target)
-    return task + LAMBDA_SCALE * scale_regularization(network) + LAMBDA_WEIGHT * weight_regularization(network)
+    """The objective of ``LitClassifier``; the term on the weights is the optimizer's decay."""
+    return F.cross_entropy(network(x).float(), target) + LAMBDA_SCALE * scale_regularization(network)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -54,12 +55,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "network" in metafunc.fixturenames:
         small = metafunc.config.getoption("small")
         metafunc.parametrize("network", ("resnet20",) if small else ("resnet20", "resnet18"))
+    if "fitted" in metafunc.fixturenames:
+        metafunc.parametrize("fitted", ("lenet5", "resnet20"))
 
 
 def bench_step(interleaved: Any, options: Any, network: str) -> None:
     """Forward, objective, backward, SGD."""
     for fixture in interleaved(_steps(network, options.width, options.batch, options.small)).values():
         fixture.extra_info["images"] = options.batch
+
+
+def bench_lightning(interleaved: Any, options: Any, fitted: str) -> None:
+    """The same steps in a bare loop and under Lightning, as the product takes them."""
+    epochs = 1 if options.small or fitted == "resnet20" else 10
+    steps = 2 if options.small else 40
+    for fixture in interleaved(_fits(fitted, options.width if options.small else 1.0, epochs, steps)).values():
+        fixture.extra_info["steps"] = epochs * steps
 
 
 def bench_clip(interleaved: Any, options: Any) -> None:
@@ -80,9 +91,14 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
     steps: list[list[object]] = []
     clips: list[list[object]] = []
     pipelines: list[list[object]] = []
+    fits: list[list[object]] = []
     for cases in by_group(results):
         base = next(iter(cases.values()))["median"]
         for name, case in cases.items():
+            if network := (case["params"] or {}).get("fitted"):
+                milliseconds = 1e3 * case["median"] / case["extra_info"]["steps"]
+                fits.append([network, name, milliseconds, case["median"] / base])
+                continue
             numbers = [case["extra_info"]["images"] / case["median"], base / case["median"]]
             if network := (case["params"] or {}).get("network"):
                 steps.append([network, name, *numbers])
@@ -91,6 +107,9 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
     return (
         f"A training step (forward, objective, backward, SGD), batch of {options.batch}, width {options.width:g}.\n\n"
         + table(["network", "implementation", "images/s", "times faster"], steps)
+        + "\n\nThe same steps (batches of 32, eager fp32, loader to optimizer) in a bare loop and by the product under "
+        "Lightning, whole `fit` with what it sets up.\n\n"
+        + table(["network", "who takes them", "ms a step", "times the loop"], fits)
         + "\n\nThe step of ResNet-20 with MC-Dropout (HTanh), compiled in bf16, cross-entropy alone.\n\n"
         + table(["clip", "images/s", "times faster"], clips)
         + "\n\nTraining batches of 128 of CIFAR-10's size: random crop, flip, normalization.\n\n"
@@ -100,7 +119,7 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
 
 def _step(network: torch.nn.Module, loss: Callable[[], Tensor], bf16: bool = False) -> Callable[[], object]:
     """Loss, backward pass and SGD."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(parameter_groups(network, LAMBDA_WEIGHT), lr=0.1, momentum=0.9, nesterov=True)
 
     def run_once() -> None:
         optimizer.zero_grad()
@@ -118,7 +137,7 @@ def _steps(name: str, width: float, batch: int, small: bool) -> dict[str, Callab
     plain = plain_like(ours, name, width).train()
     x, target = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
 
-    cases = {"plain, eager fp32": _step(plain, lambda: plain.loss(x, target, LAMBDA_SCALE, LAMBDA_WEIGHT))}
+    cases = {"plain, eager fp32": _step(plain, lambda: plain.loss(x, target, LAMBDA_SCALE))}
     for compiled in (False, True):
         for memory in (torch.contiguous_format, torch.channels_last):
             network = copy.deepcopy(ours).to(memory_format=memory)
@@ -129,6 +148,43 @@ def _steps(name: str, width: float, batch: int, small: bool) -> dict[str, Callab
             title += ", channels-last" if memory is torch.channels_last else ""
             cases[title] = _step(network, partial(our_loss, network, images, target), bf16=compiled)
     return cases
+
+
+def _fits(network: str, width: float, epochs: int, steps: int) -> dict[str, Callable[[], object]]:
+    def built(steps_per_call: int | None) -> tuple[LitClassifier, DigitsDataModule]:
+        torch.manual_seed(0)
+        model = LitClassifier(network, width=width, optimizer="sgd", lr=0.01, steps_per_call=steps_per_call)
+        return model, DigitsDataModule(batch_size=32, augment="crop", flip=True, limit_train=32 * steps)
+
+    def loop() -> None:
+        model, data = built(None)
+        data.setup("fit")
+        model.train()
+        optimizer = torch.optim.SGD(parameter_groups(model.network, LAMBDA_WEIGHT), 0.01, momentum=0.9, nesterov=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
+        generator, loader = torch.Generator().manual_seed(0), data.train_dataloader()
+        for epoch in range(epochs):
+            loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            drawn = data.draw_augmentation(32 * steps, generator)
+            for place, (images, target) in enumerate(loader):
+                x = data.normalized(data.augmented(images, drawn.part(32 * place, 32)))
+                optimizer.zero_grad()
+                model.objective(x, target).backward()
+                optimizer.step()
+                schedule.step()
+
+    def fit(steps_per_call: int | None) -> None:
+        model, data = built(steps_per_call)
+        quiet: dict[str, Any] = dict.fromkeys(
+            ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+        )
+        L.Trainer(max_epochs=epochs, accelerator="cpu", limit_val_batches=0, **quiet).fit(model, datamodule=data)
+
+    return {
+        "bare loop": loop,
+        "Lightning, a step a call": partial(fit, None),
+        "Lightning, 20 steps a call": partial(fit, 20),
+    }
 
 
 def _clips(width: float, batch: int, small: bool) -> dict[str, Callable[[], object]]:
@@ -156,8 +212,10 @@ def _pipelines(images: int, root: Path) -> dict[str, Callable[[], object]]:
 
     def ours() -> None:
         generator = torch.Generator().manual_seed(0)
+        drawn, first = module.draw_augmentation(images, generator), 0
         for batch, _ in module.train_dataloader():
-            module.normalized(module.augmented(batch, generator))
+            module.normalized(module.augmented(batch, drawn.part(first, len(batch))))
+            first += len(batch)
 
     def read(loader: DataLoader) -> Callable[[], object]:
         def run_once() -> None:

@@ -70,12 +70,13 @@ class ResNet(nn.Module):
                 convs.append(Conv(previous, channels, 2 if stage and not index else 1, 1e-3))
                 previous = channels
         self.convs = nn.ModuleList(convs)
-        self.bn2 = nn.BatchNorm1d(previous) if self.small else nn.Identity()
+        self.bn2 = nn.BatchNorm1d(previous)
         self.fc = nn.Linear(previous, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
-        x = F.hardtanh(self.bn1(self.conv1(x)))
+        x = self.bn1(self.conv1(x))
+        x = F.hardtanh(x) if self.small else x
         step = 1 if self.small else 2
         for i in range(0, len(self.convs), step):
             y = self.convs[i](x)
@@ -86,12 +87,9 @@ class ResNet(nn.Module):
             x = F.hardtanh(y + pad(x, y.shape[1]))
         return self.fc(self.bn2(x.mean((2, 3))))
 
-    def loss(self, x: Tensor, target: Tensor, lambda_scale: float, lambda_weight: float) -> Tensor:
-        """The paper's objective."""
+    def loss(self, x: Tensor, target: Tensor, lambda_scale: float) -> Tensor:
+        """The paper's objective, but for the term on the weights, which is the optimizer's decay."""
         loss = F.cross_entropy(self(x), target)
         for conv in self.convs:
             loss = loss + lambda_scale * (1 - conv.scale.mean()) ** 2
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                loss = loss + lambda_weight * (module.weight**2).sum()
         return loss

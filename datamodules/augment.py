@@ -1,7 +1,8 @@
 """Augmentation of whole batches on their own device, drawn from an explicit generator.
 
-Every transform is split in two: the geometry (which images flip, which boxes are cut) is drawn by
-``random_*``, and applied by a deterministic function that the tests compare with torchvision image by image.
+Every transform is split in two: the geometry (which images flip, which boxes are cut) is drawn by ``draw_*``,
+for a whole epoch if one likes, and applied by a deterministic function that the tests compare with torchvision
+image by image.
 Nothing here loops over images, reads a value back from the device, or touches the global random stream.
 
 - Shift and flip: K. He et al., "Deep residual learning for image recognition", CVPR 2016, section 4.2
@@ -10,6 +11,7 @@ Nothing here loops over images, reads a value back from the device, or touches t
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,17 +34,9 @@ def flip(
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
-def random_flip(
-    images: Shaped[Tensor, "batch channels height width"], generator: torch.Generator, p: float = 0.5
-) -> Shaped[Tensor, "batch channels height width"]:
-    """Mirror every image left to right with probability ``p``.
-
-    Args:
-        images: A batch of any number type.
-        generator: Source of the draws, on the device of ``images``.
-        p: Probability of a flip.
-    """
-    return flip(images, torch.rand(len(images), device=images.device, generator=generator) < p)
+def draw_flips(images: int, generator: torch.Generator, p: float = 0.5) -> Bool[Tensor, " images"]:
+    """Choose every image with probability ``p``; the choice comes on the generator's device."""
+    return torch.rand(images, device=generator.device, generator=generator) < p
 
 
 def crop(
@@ -72,20 +66,9 @@ def crop(
     return taken.view(images.shape)
 
 
-def random_crop(
-    images: Shaped[Tensor, "batch channels height width"], generator: torch.Generator, padding: int = 4
-) -> Shaped[Tensor, "batch channels height width"]:
-    """Shift every image by up to ``padding`` pixels in each direction, filling with zeros.
-
-    Args:
-        images: A batch of any number type.
-        generator: Source of the draws, on the device of ``images``.
-        padding: Largest shift in pixels; 0 changes nothing.
-    """
-    corner = torch.randint(
-        2 * padding + 1, (2, len(images)), device=images.device, generator=generator, dtype=torch.int64
-    )
-    return crop(images, corner[0], corner[1], padding)
+def draw_corners(images: int, generator: torch.Generator, padding: int = 4) -> Int[Tensor, "2 images"]:
+    """Draw the first row and column of each image's window, from 0 to ``2 * padding``, on the generator's device."""
+    return torch.randint(2 * padding + 1, (2, images), device=generator.device, generator=generator)
 
 
 def draw_boxes(
@@ -153,22 +136,21 @@ def resized_crop(
     return vertical[:, None] @ images @ horizontal[:, None].mT
 
 
-def random_resized_crop(
-    images: Shaped[Tensor, "batch channels height width"],
-    generator: torch.Generator,
-    scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Float[Tensor, "batch channels height width"]:
-    """Cut a random box from every image and enlarge it to the original size.
+@dataclass(frozen=True)
+class Augmentation:
+    """Geometry drawn for a row of images; what is None is not done."""
 
-    Args:
-        images: A batch of any number type.
-        generator: Source of the draws, on the device of ``images``.
-        scale: Smallest and largest area as fractions of the image.
-        ratio: Smallest and largest width divided by height.
-    """
-    size = (images.shape[2], images.shape[3])
-    return resized_crop(images, draw_boxes(len(images), size, generator, scale, ratio))
+    flipped: Bool[Tensor, " images"] | None = None
+    """Which are mirrored."""
+    corners: Int[Tensor, "2 images"] | None = None
+    """First row and column of each window of the padded image."""
+    boxes: Int[Tensor, "4 images"] | None = None
+    """Top, left, height and width of each part that is enlarged."""
+
+    def part(self, first: int, count: int) -> "Augmentation":
+        """That of ``count`` images from the one numbered ``first`` on."""
+        parts = (self.flipped, self.corners, self.boxes)
+        return Augmentation(*(None if drawn is None else drawn[..., first : first + count] for drawn in parts))
 
 
 def _triangle(

@@ -6,12 +6,21 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from datamodules.augment import random_crop, random_flip, random_resized_crop
+from datamodules.augment import (
+    Augmentation,
+    crop,
+    draw_boxes,
+    draw_corners,
+    draw_flips,
+    flip,
+    resized_crop,
+)
 from datamodules.fileset import FileSet
 from datamodules.in_memory import InMemoryDataModule, missing_setup, require
 from datamodules.integrity import fingerprint
 from datamodules.loading import (
     BatchLoader,
+    Blocks,
     ImageArrays,
     ImageDataset,
     ShardBatches,
@@ -82,6 +91,8 @@ class ImageDataModule(InMemoryDataModule):
         self.augment, self.crop_padding, self.crop_scale, self.flip = augment, crop_padding, (low, high), flip
         self._arrays: ImageArrays | None = None
         self._fingerprint: str | None = None
+        self._epoch_draws: tuple[tuple[int, int, torch.device], Augmentation] | None = None
+        self._on_device: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
     def load(self) -> ImageArrays:
@@ -128,43 +139,84 @@ class ImageDataModule(InMemoryDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Full batches of this process, in an order that depends only on (seed, epoch).
 
+        Where the module takes several steps a call (``steps_per_call``), as many batches come at once, and their
+        tensors have one dimension more in front. On a GPU all images lie in its memory.
+
         Raises:
             ValueError: If the training set does not fill one batch.
         """
         self._loaded()
         order = train_batches(self.train_set, self.batch_size, self.seed, *self._rank_and_world(), self._shuffled())
-        return BatchLoader(self.train_set, order)
+        steps = self._steps_per_call()
+        return BatchLoader(self._resident(self.train_set), order if steps == 1 else Blocks(order, steps))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment (in training) and normalize a batch of uint8 images; pass anything else through unchanged.
 
-        The draws depend on (seed, epoch, batch, rank) only: a resumed run repeats them, and the global random
-        stream is untouched.
+        The draws depend on (seed, epoch, rank) and an image's place in the epoch only, and are made once an epoch: a
+        resumed run repeats them, and the global random stream is untouched.
         """
         if not isinstance(batch, tuple | list) or not isinstance(batch[0], Tensor) or batch[0].dtype != torch.uint8:
             return batch
         images, *rest = batch
         trainer = self.trainer
-        if trainer is not None and trainer.training:
-            batch_idx = trainer.fit_loop.batch_idx + 1  # it still counts the batch before this one
-            words = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
-            images = self.augmented(images, torch.Generator(images.device).manual_seed(stream_seed(*words)))
-        return (self.normalized(images), *rest)
+        if trainer is None or not trainer.training:
+            return (self.normalized(images), *rest)
+        steps = self._steps_per_call()
+        first = (trainer.fit_loop.batch_idx + 1) * steps * self.batch_size  # it still counts the batch before this one
+        drawn = self._drawn(trainer.current_epoch, images.device)
+        images = self.normalized(self.augmented(images, drawn.part(first, len(images))))
+        if steps == 1:
+            return (images, *rest)
+        return tuple(part.unflatten(0, (-1, self.batch_size)) for part in (images, *rest))
+
+    def draw_augmentation(self, images: int, generator: torch.Generator) -> Augmentation:
+        """Draw the configured augmentation of so many images."""
+        size = (self.image_size, self.image_size)
+        shifted, resized = self.augment == "crop", self.augment == "resized_crop"
+        return Augmentation(
+            flipped=draw_flips(images, generator) if self.flip else None,
+            corners=draw_corners(images, generator, self.crop_padding) if shifted else None,
+            boxes=draw_boxes(images, size, generator, self.crop_scale) if resized else None,
+        )
 
     def augmented(
-        self, images: UInt8[Tensor, "batch channels height width"], generator: torch.Generator
+        self, images: UInt8[Tensor, "batch channels height width"], drawn: Augmentation
     ) -> Shaped[Tensor, "batch channels height width"]:
-        """Apply the configured augmentation; values stay on the scale 0 to 255."""
-        if self.flip:
-            images = random_flip(images, generator)
-        if self.augment == "crop":
-            return random_crop(images, generator, self.crop_padding)
-        if self.augment == "resized_crop":
-            return random_resized_crop(images, generator, self.crop_scale)
-        return images
+        """Apply a drawn augmentation; values stay on the scale 0 to 255."""
+        if drawn.flipped is not None:
+            images = flip(images, drawn.flipped)
+        if drawn.corners is not None:
+            return crop(images, drawn.corners[0], drawn.corners[1], self.crop_padding)
+        return images if drawn.boxes is None else resized_crop(images, drawn.boxes)
+
+    def _drawn(self, epoch: int, device: torch.device) -> Augmentation:
+        """The draws for all images that this process sees in an epoch, in their order."""
+        rank, world = self._rank_and_world()
+        key = (epoch, rank, device)
+        if self._epoch_draws is None or self._epoch_draws[0] != key:
+            generator = torch.Generator(device).manual_seed(stream_seed(self.seed, epoch, rank))
+            self._epoch_draws = key, self.draw_augmentation(len(self.train_set) // world, generator)
+        return self._epoch_draws[1]
+
+    def _steps_per_call(self) -> int:
+        return getattr(getattr(self.trainer, "lightning_module", None), "steps_per_call", 1)
+
+    def _resident(self, dataset: ImageDataset) -> ImageDataset:
+        """The data set with its images in the memory of the GPU, if there is one: a batch is no copy from the host."""
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        if device.type != "cuda":
+            return dataset
+        arrays = self._loaded()
+        if dataset is self.test_set:
+            return dataset.on(arrays.test_images.to(device), arrays.test_labels.to(device))
+        if self._on_device is None or self._on_device[0].device != device:
+            self._on_device = arrays.train_images.to(device), arrays.train_labels.to(device)
+        return dataset.on(*self._on_device)
 
     def _eval_loader(self, dataset: ImageDataset) -> BatchLoader:
-        return BatchLoader(dataset, ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world()))
+        order = ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world())
+        return BatchLoader(self._resident(dataset), order)
 
     def _loaded(self) -> ImageArrays:
         if self._arrays is None:

@@ -87,6 +87,10 @@ class ImageDataset(Dataset[Pair]):
         self._images, self._labels = images, labels
         self.indices = torch.arange(len(labels)) if indices is None else indices
 
+    def on(self, images: UInt8[Tensor, "total channels height width"], labels: Int[Tensor, " total"]) -> "ImageDataset":
+        """The same part of copies of the images and labels, on a GPU say."""
+        return ImageDataset(images, labels, self.indices.to(images.device))
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -98,7 +102,7 @@ class ImageDataset(Dataset[Pair]):
         self, indices: Sequence[int] | Int[Tensor, " batch"]
     ) -> tuple[UInt8[Tensor, "batch channels height width"], Int[Tensor, " batch"]]:
         """Fetch one batch (images, labels)."""
-        where = self.indices[torch.as_tensor(indices, dtype=torch.int64)]
+        where = self.indices[torch.as_tensor(indices, dtype=torch.int64, device=self.indices.device)]
         return self._images[where], self._labels[where]
 
     @property
@@ -157,6 +161,30 @@ class ShardBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         return (part.tolist() for part in np.array_split(self._mine, self._batches))
+
+
+class Blocks(Sampler[list[int]]):
+    """Several batches at once, one behind the other, for a training that takes several steps a call.
+
+    Args:
+        batches: The batches of an epoch, all of one size.
+        steps: Batches in a block; the last block of an epoch may have fewer.
+
+    >>> [len(block) for block in Blocks(BatchSampler(range(20), 4, drop_last=True), 2)]
+    [8, 8, 4]
+    """
+
+    def __init__(self, batches: BatchSampler, steps: int) -> None:
+        self.batches, self.steps = batches, steps
+        self.sampler = batches.sampler  # where Lightning looks for set_epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.steps)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = iter(self.batches)
+        while block := [*islice(batches, self.steps)]:
+            yield [index for batch in block for index in batch]
 
 
 class Position(TypedDict):

@@ -78,15 +78,23 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (argparse.ArgumentError, ValueError, OSError, RuntimeError) as error:
-        if os.environ.get("SCALEDROP_TRACEBACK"):
-            traceback.print_exc()
-        if told := os.environ.get("SCALEDROP_ERROR_FILE"):  # a sweep asks why
-            with contextlib.suppress(OSError), open(told, "w", encoding="utf-8") as file:
-                file.write(str(error))
-        misused = isinstance(error, argparse.ArgumentError)
-        hint = "" if misused else "\n(SCALEDROP_TRACEBACK=1 shows where)"
-        print(f"scaledrop {command}: error: {error}{hint}", file=sys.stderr)
-        return 2 if misused else 1
+        return _tell(error, command)
+
+
+def _tell(error: Exception, command: str) -> int:
+    """Say why a command ends, in one line; returns the exit code."""
+    if os.environ.get("SCALEDROP_TRACEBACK"):
+        traceback.print_exception(error)
+    if told := os.environ.get("SCALEDROP_ERROR_FILE"):  # a sweep asks why
+        with contextlib.suppress(OSError), open(told, "w", encoding="utf-8") as file:
+            file.write(str(error))
+    if code := getattr(error, "exit_code", 0):  # no fault: see callbacks/limits.py
+        print(f"scaledrop {command}: {error}", file=sys.stderr)
+        return int(code)
+    misused = isinstance(error, argparse.ArgumentError)
+    hint = "" if misused else "\n(SCALEDROP_TRACEBACK=1 shows where)"
+    print(f"scaledrop {command}: error: {error}{hint}", file=sys.stderr)
+    return 2 if misused else 1
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Literal
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from lit_scaledrop.budget import epochs_within, take_budget
 from lit_scaledrop.doctor import require_packages
 from lit_scaledrop.ensemble import fit_ensemble, train_members
 from lit_scaledrop.evaluate import CheckpointError
@@ -38,11 +39,17 @@ def main(argv: list[str]) -> int:
     """Run ``fit``, ``validate``, ``test`` or ``predict``."""
     quiet()
     if argv[0] == "fit" and not any(word.startswith(("-h", "--help", "--print_config")) for word in argv):
-        fit(argv[1:])
+        fit(within_budget(argv[1:]))
     else:
         with _our_errors():
             ScaleDropCLI(argv)
     return 0
+
+
+def within_budget(argv: list[str]) -> list[str]:
+    """Flags of ``fit`` with as many epochs as a ``--budget`` among them allows, in its place."""
+    rest, seconds = take_budget(argv)
+    return rest if seconds is None else [*rest, f"--trainer.max_epochs={epochs_within(plan_fit(rest), seconds)}"]
 
 
 def fit(argv: list[str], need_network: bool = False) -> bool:

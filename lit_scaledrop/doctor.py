@@ -108,11 +108,15 @@ def devices() -> Iterator[Finding]:
     import torch
 
     from lit_scaledrop.compilation import require_compiler
+    from lit_scaledrop.forecast import emulates_bfloat16
     from lit_scaledrop.layers.exact import native_bfloat16
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    bf16 = "multiplies bfloat16" if native_bfloat16() else "no bfloat16 instructions: --fast gains less"
-    yield Finding("CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {bf16}")
+    bf16 = ", multiplies bfloat16" if native_bfloat16() else ""
+    yield Finding("CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads{bf16}")
+    if emulates_bfloat16():
+        text = "no instructions for it: on this CPU add --trainer.precision=32-true to --fast and the profile cpu"
+        yield Finding("bfloat16", text, "note")
     for index in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(index).total_memory / 2**30
         yield Finding(f"GPU {index}", f"{torch.cuda.get_device_name(index)}, {memory:.0f} GiB")

@@ -1,12 +1,15 @@
 """How long a training will take, measured on a few images before it begins."""
 
 import copy
+import platform
 import sys
 import time
 from typing import Any
 
 import torch
 from torch import nn
+
+from lit_scaledrop.layers.exact import native_bfloat16
 
 IMAGES, REPEATS = 16, 3
 WORTH_MEASURING = 2_000_000
@@ -61,10 +64,23 @@ def warning(network: nn.Module, data: Any, epochs: int | None, profile: str, fas
     )
 
 
+def emulates_bfloat16() -> bool:
+    """Whether this is an x86 processor without instructions for bfloat16; of others, nothing is known."""
+    known = platform.machine().lower() in ("x86_64", "amd64") and hasattr(torch.cpu, "_is_avx512_bf16_supported")
+    return known and not native_bfloat16()
+
+
 def announce(trainer: Any, model: Any, data: Any, profile: str) -> None:
-    """Print the warning before a training on a CPU; arguments are Lightning's, and the profile of the run."""
+    """Print the warnings before a training on a CPU; arguments are Lightning's, and the profile of the run."""
     if trainer.strategy.root_device.type != "cpu" or trainer.global_rank > 0:
         return
+    if str(trainer.precision).startswith("bf16") and emulates_bfloat16():
+        print(
+            f"scaledrop: this CPU has no bfloat16 instructions and emulates {trainer.precision}, which is slower than "
+            "float32: add --trainer.precision=32-true, which is another run",
+            file=sys.stderr,
+            flush=True,
+        )
     data.setup("fit")
     fast = bool(model.hparams.get("compile_network"))
     if said := warning(model.network, data, trainer.max_epochs, profile, fast):

@@ -26,7 +26,16 @@ NETWORK_REVISIONS = {
 #: estimators whose gradient has changed
 ESTIMATOR_REVISIONS = {"recu": 2}  # standardized to a variance of 8
 #: arguments of modules and data modules that cannot change a result
-NOT_SCIENCE = {"compile_network", "channels_last", "root", "num_workers", "eval_batch_size", "seed"}
+NOT_SCIENCE = {
+    "compile_network",
+    "channels_last",
+    "steps_per_call",
+    "capture",
+    "root",
+    "num_workers",
+    "eval_batch_size",
+    "seed",
+}
 #: arguments that only change the method, which is hashed itself: saying the default is the same run
 SCALE_ARGUMENTS = ("p", "drop_value", "mask", "mask_per", "scale_placement")
 #: options whose default is hashed all the same, as it was from the start; later ones are not
@@ -36,18 +45,33 @@ FIRST_SCALE_OPTIONS = ("p", "drop_value", "mask", "mask_per", "placement")
 BASE_ARGUMENTS = {"batch_size", "val_fraction", "split_seed", "crop_padding", "crop_scale", "checksums"}
 #: executions of the posterior that give the numbers of the default one
 SAME_NUMBERS = ("loop", "folded", "shared")
+#: arguments of the model that the data says, each by its own name there: the data is hashed
+FROM_DATA = ("num_classes", "in_channels", "image_size")
 #: trainer settings that can
 TRAINER_SCIENCE = {
     "max_epochs", "max_steps", "min_epochs", "min_steps", "limit_train_batches", "limit_val_batches", "overfit_batches",
     "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "callbacks", "fast_dev_run",
-    "devices", "num_nodes", "sync_batchnorm", "max_time", "check_val_every_n_epoch", "val_check_interval",
+    "devices", "num_nodes", "sync_batchnorm", "check_val_every_n_epoch", "val_check_interval",
     "reload_dataloaders_every_n_epochs", "strategy", "plugins", "use_distributed_sampler",
 }  # fmt: skip
+#: trainer settings that cannot change the result of a finished training beyond rounding, or that are refused
+TRAINER_NEUTRAL = (
+    "accelerator", "deterministic", "benchmark",  # where and by which kernels, as torch.compile
+    "max_time",  # what has stopped goes on
+    "num_sanity_val_steps",  # with random streams of their own
+    "limit_test_batches", "limit_predict_batches",  # a fit tests with an evaluation of its own
+    "inference_mode", "detect_anomaly",
+    "default_root_dir", "logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary", "profiler",
+    "enable_autolog_hparams", "model_registry",
+    "enable_checkpointing", "barebones",  # refused: see arguments.require_trainer
+)  # fmt: skip
 _TRAINER_DEFAULTS: dict[str, tuple[Any, ...]] = {
     "devices": (1, "auto", "1"), "num_nodes": (1,), "accumulate_grad_batches": (1,), "overfit_batches": (0,),
     "check_val_every_n_epoch": (1,), "val_check_interval": (1.0,), "reload_dataloaders_every_n_epochs": (0,),
     "strategy": ("auto",), "use_distributed_sampler": (True,),
 }  # fmt: skip
+#: settings whose False says something
+_ON = {"use_distributed_sampler"}
 
 
 def run_identity(config: dict[str, Any], method: Method | None) -> str:
@@ -71,7 +95,8 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
         name: value
         for name, value in (config.get("trainer") or {}).items()
         # "is": 0 batches are not the same as no limit, though 0 == False
-        if name in TRAINER_SCIENCE and not (value is None or value is False or value == [])
+        if name in TRAINER_SCIENCE and not (value is None or value == [])
+        if value is not False or name in _ON
         if value not in _TRAINER_DEFAULTS.get(name, ())
     }
     start = {"start": config["start"]} if config.get("start") else {}
@@ -81,7 +106,7 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
         "seed": config.get("seed_everything"),
         **_revisions(config["model"], method),
         "method": None if method is None else _definition(method),
-        "model": _component(config["model"], () if method is None else SCALE_ARGUMENTS),
+        "model": _component(config["model"], FROM_DATA + (() if method is None else SCALE_ARGUMENTS)),
         "data": _component(config["data"]),
         "trainer": trainer,
         "evaluation": _plain(evaluation, "lit_scaledrop.evaluation.Evaluation"),

@@ -20,6 +20,7 @@ from lit_scaledrop.method import Method
 from lit_scaledrop.objective import method_terms, parameter_groups, scale_regularization, weight_regularization
 from lit_scaledrop.predictive import Predictive
 from lit_scaledrop.shapes import Float
+from lit_scaledrop.stepping import Stepper, require_gradients, settle_rates, steps_per_call
 
 if TYPE_CHECKING:
     from lit_scaledrop.evaluation import Evaluation
@@ -55,12 +56,24 @@ def total_steps(trainer: Any) -> int:
     steps = trainer.estimated_stepping_batches
     if not math.isfinite(steps):
         raise ValueError("the learning rate schedule needs an end: set trainer.max_epochs or trainer.max_steps")
-    return int(steps)
+    blocks = _blocks(trainer)
+    return int(steps) if blocks is None else len(blocks.batches) * trainer.max_epochs
 
 
 def steps_per_epoch(trainer: Any) -> int:
-    """Optimizer steps of an epoch, also where the training is counted in steps; the data is set up."""
+    """Optimizer steps of an epoch, also where the training is counted in steps or takes several a call."""
+    if (blocks := _blocks(trainer)) is not None:
+        return len(blocks.batches)
+    if not math.isfinite(trainer.num_training_batches):  # of a training in steps, Lightning has not counted them yet
+        trainer.fit_loop.setup_data()
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+
+
+def _blocks(trainer: Any) -> Any:
+    """What gives several batches at once, if it does; the data is set up."""
+    if getattr(getattr(trainer, "lightning_module", None), "steps_per_call", 1) == 1:
+        return None
+    return trainer.train_dataloader.batch_sampler
 
 
 class LitNetwork(L.LightningModule, ABC):
@@ -71,7 +84,7 @@ class LitNetwork(L.LightningModule, ABC):
 
     The hyper-parameters that it reads, of the module that inherits from it: ``lambda_scale``, ``lambda_weight``,
     ``optimizer``, ``update``, ``lr``, ``momentum``, ``schedule``, ``warmup_epochs``, ``compile_network``,
-    ``channels_last``.
+    ``channels_last``, ``steps_per_call``, ``capture``.
     """
 
     monitor: ClassVar[str]
@@ -79,8 +92,12 @@ class LitNetwork(L.LightningModule, ABC):
     methods: ClassVar[Mapping[str, Method]]
     """the methods that there are for the task, by name"""
     method: Method
+    steps_per_call: int = 1
+    """optimizer steps in a call of ``training_step``; where it is above one the data come in as many batches at once"""
     _sums: Tensor | None = None
+    _terms: tuple[str, ...] = ()
     _summed: int = 0
+    _stepper: Stepper | None = None
 
     def _take(self, network: nn.Module) -> None:
         """Make ``network`` the one that is trained, in the memory format and compiled as the hyper-parameters say."""
@@ -113,38 +130,83 @@ class LitNetwork(L.LightningModule, ABC):
             images = images.contiguous(memory_format=torch.channels_last)
         return self.network(images)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The objective but for the term on the weights, whose gradient is the optimizer's weight decay."""
+    def setup(self, stage: str) -> None:
+        """Decide how many steps a call of ``training_step`` takes."""
+        if stage == "fit":
+            self.steps_per_call = steps_per_call(self.trainer, self.hparams["steps_per_call"])
+            self.automatic_optimization = self.steps_per_call == 1
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """One step by Lightning, or several by ourselves."""
         images, target = batch
-        with self._one_mask_for_all_processes(batch_idx):
-            logits = self(images)
+        if batch_idx == 0:
+            self._summed = 0
+            if self._sums is not None:
+                self._sums.zero_()
+        loss = None
+        if self.automatic_optimization:
+            with self._one_mask_for_all_processes(batch_idx):
+                loss = self.objective(images, target)
+            self._summed += 1
+        else:
+            self._take_steps(images, target)
+            self._summed += len(images)
+        # looked at only now and then: a look makes the host wait for the device
+        if batch_idx % 50 == 0 or not self.automatic_optimization:
+            self._refuse_non_finite(self._last_loss)
+        return loss
+
+    def objective(self, images: Tensor, target: Tensor) -> Tensor:
+        """The objective but for the term on the weights, whose gradient is the optimizer's weight decay."""
+        logits = self(images)
         task, scale = self.task_loss(logits, target), scale_regularization(self.network)
         loss = task + self.hparams["lambda_scale"] * scale
         terms = {"loss/task": task, "loss/scale": scale}
         for name, (factor, term) in method_terms(self.network, self.method).items():
             loss = loss + factor * term
             terms[f"loss/{name}"] = term
+        self._add_terms(terms | {"loss/total": loss})
         self._last_loss = loss.detach()
-        self._log_terms(terms | {"loss/total": loss}, batch_idx)
-        # looked at only now and then: a look makes the host wait for the device
-        if batch_idx % 50 == 0:
-            self._refuse_non_finite(self._last_loss)
         return loss
 
+    def _take_steps(self, images: Tensor, target: Tensor) -> None:
+        """A step on each batch; images and targets have the batches in front."""
+        optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        if self._stepper is None:
+            capture = self.hparams["capture"]
+            self._stepper = Stepper(self.network, self.objective, optimizer, capture, self.device)  # type: ignore[arg-type]
+            settle_rates(optimizer, self._stepper.capturing, self.device)  # type: ignore[arg-type]
+        for batch in zip(images, target, strict=True):
+            self._stepper.step(*batch)
+            scheduler.step()  # type: ignore[union-attr]
+        # what Lightning counts where it takes the steps: loggers, checkpoints and the end of the training read it
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for count in (progress.total, progress.current):
+            count.ready, count.completed = count.ready + len(images), count.completed + len(images)
+
     @torch.no_grad()
-    def _log_terms(self, terms: dict[str, Tensor], batch_idx: int) -> None:
-        """Add the terms up on the device; log their means over an epoch at its end, a log a step costs more than it."""
+    def _add_terms(self, terms: dict[str, Tensor]) -> None:
+        """Add the terms up on the device, in place, so that a captured step does."""
         values = torch.stack([term.detach().float() for term in terms.values()])
-        self._sums = values if batch_idx == 0 or self._sums is None else self._sums + values
-        self._summed = 1 if batch_idx == 0 else self._summed + 1
-        if self._trainer is None or not self._trainer.is_last_batch:
+        if self._sums is None or self._sums.device != values.device:
+            self._terms, self._sums = tuple(terms), torch.zeros_like(values)
+        self._sums += values
+
+    @torch.no_grad()
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log the epoch's means behind its last step: a log at each step costs the host more than the step."""
+        if not self.trainer.is_last_batch or self._sums is None:
             return
-        means = dict(zip(terms, self._sums / self._summed, strict=True))
-        means["loss/weight"] = weight_regularization(self.network).to(values.device)
-        # a binary network of weights that are NaN has a finite loss: their norm tells
-        self._last_loss = self._last_loss + self.hparams["lambda_weight"] * means["loss/weight"]
+        means = dict(zip(self._terms, self._sums / self._summed, strict=True))
+        means["loss/weight"] = weight_regularization(self.network).to(self._sums.device)
         means["loss/total"] = means["loss/total"] + self.hparams["lambda_weight"] * means["loss/weight"]
+        self._refuse_non_finite(means["loss/total"])  # a binary network of weights that are NaN has a finite loss
         self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the gradients of the first step on a GPU."""
+        if self.device.type == "cuda" and self.trainer.global_step == 0:
+            require_gradients(self.network)
 
     def on_validation_start(self) -> None:
         """Stop before a checkpoint of a broken network is written."""
@@ -178,7 +240,7 @@ class LitNetwork(L.LightningModule, ABC):
                 groups, h["lr"], momentum=h["momentum"], nesterov=h["momentum"] > 0, fused=fused
             )
         else:
-            optimizer = torch.optim.Adam(groups, h["lr"], fused=fused)
+            optimizer = torch.optim.Adam(groups, h["lr"], fused=fused, capturable=fused and self.steps_per_call > 1)
         if h["update"] == "normalized":
             turn_filters(optimizer)
         follow_optimizer(self.network, optimizer)
@@ -226,6 +288,8 @@ class LitNetwork(L.LightningModule, ABC):
         if cuda and len(cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
         if self._trainer is not None:
+            # the optimizer's schedule has asked for the loaders before Lightning knew of the checkpoint's place in them
+            self.trainer.fit_loop._load_combined_loader_states()
             self.on_train_epoch_start()  # which a checkpoint from within an epoch would leave out
 
     def on_train_epoch_start(self) -> None:

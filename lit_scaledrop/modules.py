@@ -18,6 +18,7 @@ from lit_scaledrop.pixels import IGNORE, Masks, dice_loss, mean_mask_iou
 from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
 from lit_scaledrop.segmentation_metrics import SegmentationMetrics
 from lit_scaledrop.shapes import Float, Int
+from lit_scaledrop.stepping import Capture
 
 if TYPE_CHECKING:
     from lit_scaledrop.evaluation import Evaluation
@@ -52,6 +53,9 @@ class LitClassifier(LitNetwork):
         warmup_epochs: epochs of linear warm-up.
         compile_network: run the network through ``torch.compile``.
         channels_last: keep images and weights in channels-last memory.
+        steps_per_call: optimizer steps in a call of ``training_step``; by default 50 on a GPU, else 1. The numbers are
+            those of single steps.
+        capture: on a GPU, replay a step from one CUDA graph where several are taken a call, or never.
     """
 
     monitor: ClassVar[str] = "val/acc"
@@ -81,6 +85,8 @@ class LitClassifier(LitNetwork):
         warmup_epochs: float = 0.0,
         compile_network: bool = False,
         channels_last: bool = False,
+        steps_per_call: int | None = None,
+        capture: Capture = "auto",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -141,6 +147,9 @@ class LitSegmenter(LitNetwork):
         warmup_epochs: epochs of linear warm-up.
         compile_network: run the network through ``torch.compile``.
         channels_last: keep images and weights in channels-last memory.
+        steps_per_call: optimizer steps in a call of ``training_step``; by default 50 on a GPU, else 1. The numbers are
+            those of single steps.
+        capture: on a GPU, replay a step from one CUDA graph where several are taken a call, or never.
     """
 
     monitor: ClassVar[str] = "val/iou"
@@ -170,6 +179,8 @@ class LitSegmenter(LitNetwork):
         warmup_epochs: float = 0.0,
         compile_network: bool = False,
         channels_last: bool = False,
+        steps_per_call: int | None = None,
+        capture: Capture = "auto",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

@@ -26,7 +26,7 @@ class Run:
     """Where a run belongs and where it leaves its record."""
 
     profile: str = "custom"
-    """quick, cpu, gpu, paper, or a name of your own: the folder of the results"""
+    """quick, cpu, gpu, paper, paper_sgd, long, or a name of your own: the folder of the results"""
     study: str = "single"
     """table or ablation that the run belongs to"""
     results: str = "results"

@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         points = plan_points(config, env, args.seeds, extra, plan, args.only)
         if args.dry_run:
             return _dry_run(points)
+        if args.budget:
+            return _within_budget(args, env, points)
         gpus = visible_gpus(env) if args.jobs > 1 else []
         code = Runner(points, args.jobs, env, gpus, stale=args.stale).run()
         _report(points[0].result.parent)
@@ -244,6 +247,35 @@ def _search(
     return code
 
 
+def _within_budget(args: argparse.Namespace, env: Mapping[str, str], points: Sequence[Point]) -> int:
+    """Run the points one by one, first things first: each gets an equal share of the time that is left.
+
+    What a point does not use is left for those behind it. A point is an ordinary run of the epochs that its share
+    allows: what is finished is skipped, and what was stopped goes on.
+    """
+    from lit_scaledrop.budget import epochs_within
+    from lit_scaledrop.cli import plan_fit
+
+    end, code = _now() + args.budget, 0
+    for place, point in enumerate(points):
+        flags = point.argv[point.argv.index("fit") + 1 :]
+        share = max(0.0, end - _now()) / (len(points) - place)
+        try:
+            epochs = epochs_within(plan_fit(flags), share, args.budget)
+        except ValueError as error:
+            print(f"{point.name}: {error}", file=sys.stderr, flush=True)
+            code = 1
+            continue
+        argv = [*point.argv, f"--trainer.max_epochs={epochs}"]
+        result, logs = point_paths(argv, None, point.name)
+        code |= Runner([Point(point.name, argv, result, logs / f"{point.name}.log")], 1, env, stale=args.stale).run()
+    _report(points[0].result.parent)
+    return code
+
+
+_now = time.monotonic
+
+
 def _report(folder: Path) -> None:
     """Table and plots of a sweep that has them; a paper's table is made by `scaledrop report`, which `make` calls."""
     try:
@@ -306,11 +338,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, help="sweep file, e.g. sweeps/table3.yaml")
     profile = os.environ.get("PROFILE") or "quick"
-    parser.add_argument("--profile", default=profile, help="quick, cpu, gpu or paper (default: $PROFILE, or quick)")
+    parser.add_argument("--profile", default=profile, help="quick, cpu, gpu, paper, ... (default: $PROFILE, or quick)")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's seed_everything")
     parser.add_argument("--runs", type=_positive, help="points of a search (default: the file's run_cap)")
     parser.add_argument("--search-seed", type=int, default=0, help="another seed, another search (default: 0)")
     parser.add_argument("--jobs", type=_positive, default=1, help="points at once (default: 1)")
+    parser.add_argument(
+        "--budget", type=_time, metavar="TIME",
+        help="time for all points of a fit, e.g. 9m: the epochs of each are what its share allows",
+    )  # fmt: skip
     parser.add_argument("--results", help="folder of results (default: as in the configuration)")
     parser.add_argument(
         "--only", nargs="+", default=["*"], metavar="PATTERN", help="points by name, e.g. 'resnet20-*' (default: all)"
@@ -327,6 +363,15 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def _time(text: str) -> float:
+    from lit_scaledrop.budget import seconds_of
+
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _seconds(text: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar, Timer
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -20,17 +20,22 @@ from lit_scaledrop.arguments import (
     WORDS,
     explain,
     known_flags,
+    require_model_optimizer,
+    require_trainer,
     require_validation,
     resolved_config,
     resolved_method,
 )
 from lit_scaledrop.callbacks import (
+    AttemptTimer,
     CrossbarEnergy,
     EpochLines,
     EstimatorSchedule,
     LearningCurve,
     MTJVariation,
     RunCheckpoint,
+    TimeUpError,
+    ValidationComes,
     evaluation_with,
 )
 from lit_scaledrop.compilation import require_compiler
@@ -46,7 +51,7 @@ from lit_scaledrop.evaluate import (
     write_predictions,
 )
 from lit_scaledrop.evaluation import Evaluation
-from lit_scaledrop.identity import run_identity
+from lit_scaledrop.identity import FROM_DATA, run_identity
 from lit_scaledrop.media import log_media
 from lit_scaledrop.modules import LitClassifier, LitSegmenter  # noqa: F401  likewise
 from lit_scaledrop.record import RunRecord, keep_or_write, training_record
@@ -89,9 +94,8 @@ class ScaleDropCLI(LightningCLI):
         parser.add_class_arguments(Run, "run")
         parser.add_class_arguments(Evaluation, "evaluation")
         parser.link_arguments("seed_everything", "data.init_args.seed")
-        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
-        parser.link_arguments("data.in_channels", "model.init_args.in_channels", apply_on="instantiate")
-        parser.link_arguments("data.image_size", "model.init_args.image_size", apply_on="instantiate")
+        for name in FROM_DATA:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -116,6 +120,7 @@ class ScaleDropCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Find out which run this is and where it goes on."""
+        require_model_optimizer(self.config[self.subcommand])
         if self.subcommand != "fit":
             if not self.config[self.subcommand]["ckpt_path"]:
                 raise CheckpointError(f"{self.subcommand} needs the network of a run: add --ckpt_path FILE")
@@ -127,7 +132,9 @@ class ScaleDropCLI(LightningCLI):
         self.method = resolved_method(self.resolved)
         self.run_id = run_identity(self.resolved, self.method)
         self.run = Run(**config["run"].as_dict())
+        require_trainer(self.resolved["trainer"])
         require_validation(self.resolved)
+        self.timer = AttemptTimer(config["trainer"]["max_time"])
         self.run_dir = self.run.run_dir(self.run_id)
         if not self.plan_only:
             own = resume_checkpoint(self.run_dir, first=process_rank() == 0)
@@ -140,10 +147,12 @@ class ScaleDropCLI(LightningCLI):
                 with torch.random.fork_rng(devices=[]):
                     built = self._parser(self.subcommand).instantiate_classes(self.config[self.subcommand])
                 self._settle_evaluation(built["model"], built["trainer"]["callbacks"] or [])
+                self._note_linked(built["data"])
             else:
                 super().instantiate_classes()
                 if self.subcommand == "fit":
                     self._settle_evaluation(self.model, self.trainer.callbacks)  # type: ignore[attr-defined]
+                    self._note_linked(self.datamodule)
                 require_gpus(self.trainer)
                 if self.model.hparams.get("compile_network"):
                     require_compiler(self.trainer.strategy.root_device)
@@ -161,6 +170,11 @@ class ScaleDropCLI(LightningCLI):
         for variation in filter(None, (*varied, self.evaluation.variation)):
             variation.require(model)
 
+    def _note_linked(self, data: Any) -> None:
+        """Record what the data has told the model, instead of the model's defaults."""
+        arguments = self.resolved["model"].get("init_args") or {}
+        arguments |= {name: getattr(data, name) for name in FROM_DATA if name in arguments}
+
     def build(self) -> Any:
         """Model and data of a planned fit, as a namespace; the plan itself keeps none."""
         return self._parser("fit").instantiate_classes(self.config["fit"])
@@ -176,8 +190,14 @@ class ScaleDropCLI(LightningCLI):
             self.checkpoint = RunCheckpoint(
                 self.run_dir / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
             )
-            self.timer = Timer()
-            ours: list[Callback] = [EstimatorSchedule(), LearningCurve(), self.checkpoint, self.timer]
+            kwargs["max_time"] = None  # or Lightning would make a second timer
+            ours: list[Callback] = [
+                EstimatorSchedule(),
+                LearningCurve(),
+                ValidationComes(),
+                self.checkpoint,
+                self.timer,
+            ]
             ours.append(RichProgressBar() if interactive and find_spec("rich") else EpochLines())
             kwargs["callbacks"] = [*(config["callbacks"] or []), *ours]
             kwargs["default_root_dir"] = str(self.run_dir)
@@ -235,13 +255,19 @@ class ScaleDropCLI(LightningCLI):
             torch.distributed.destroy_process_group()
         if rank:
             return
+        if self.timer.time_up:
+            epochs, of = self.trainer.current_epoch, self.trainer.max_epochs
+            raise TimeUpError(
+                f"trainer.max_time is up after epoch {epochs}{f' of {of}' if of and of > 0 else ''}: nothing is "
+                "recorded yet, the same command goes on where this one stopped"
+            )
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             print("fast_dev_run: a trial of the code, nothing is recorded", flush=True)
             return
         evaluation = self.evaluation
         path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
         if not path:
-            raise CheckpointError("training left no checkpoint: trainer.max_epochs and val_fraction must be above 0")
+            raise CheckpointError("training left no checkpoint: there was no validation")
         model = load_trained(path, compile_network=self.model.hparams["compile_network"])
         measured = model.test_metrics(evaluation)
         metrics, how = evaluate_network(

@@ -1,5 +1,6 @@
 """Callbacks: the estimator's schedule, the data's gradient on the scales, progress lines, checkpoints that move."""
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import (
     EpochLines,
     EstimatorSchedule,
@@ -22,6 +24,8 @@ from lit_scaledrop.callbacks import (
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules import LitClassifier
+
+FIT = ("fit", "--config", "tiny.yaml")
 
 
 class Spy(L.Callback):
@@ -232,3 +236,44 @@ def test_best_checkpoint_of_another_run_is_not_ours(tmp_path):
 def test_checkpoints_of_lightnings_class_are_read(tmp_path):
     arguments = {"dirpath": tmp_path, "monitor": "val/acc", "mode": "max"}
     assert RunCheckpoint(**arguments).state_key == ModelCheckpoint(**arguments).state_key
+
+
+def test_checkpoints_of_validations_that_come_every_few_epochs(place, monkeypatch):
+    """The best is of a validated epoch, the last of the last epoch; epochs between are saved if they are long."""
+    fit = [*FIT, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=5"]
+    saved = []
+    write = RunCheckpoint._save_checkpoint
+
+    def note(self, trainer, filepath):
+        write(self, trainer, filepath)
+        saved.append((Path(filepath).name, trainer.current_epoch))
+
+    monkeypatch.setattr(RunCheckpoint, "_save_checkpoint", note)
+    assert main(fit) == 0
+    assert [epoch for name, epoch in saved if name == "last.ckpt"] == [0, 1, 3, 4]
+    assert {epoch for name, epoch in saved if name.startswith("best")} <= {1, 3}
+    saved.clear()
+    monkeypatch.setattr("lit_scaledrop.callbacks.training.PATIENCE_S", -1.0)
+    assert main([*fit, "--seed_everything=2"]) == 0
+    assert [epoch for name, epoch in saved if name == "last.ckpt"] == [0, 1, 2, 3, 4]
+
+
+def test_a_training_with_few_validations_resumes_exactly(place, monkeypatch):
+    fit = [*FIT, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4"]
+    assert main([*fit, "--run.results=whole", "--run.runs=whole"]) == 0
+    begun = EstimatorSchedule.on_train_epoch_start
+
+    def stop(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise KeyboardInterrupt
+        begun(self, trainer, pl_module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EstimatorSchedule, "on_train_epoch_start", stop)
+        assert main([*fit, "--run.results=parts", "--run.runs=parts"]) == 130
+    assert main([*fit, "--run.results=parts", "--run.runs=parts"]) == 0
+    one, other = (
+        json.loads(next(Path(where, "quick/tiny").glob("*.json")).read_text()) for where in ("whole", "parts")
+    )
+    assert one["metrics"] == other["metrics"]
+    assert one["training"]["logged"] == other["training"]["logged"]

@@ -191,7 +191,7 @@ def test_two_processes_log_once(place, finished, run_program):
     flags = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.logger=CSVLogger", CALLBACK)
     flags += ("--trainer.logger.save_dir=logs", f"--ckpt_path={checkpoint}")
     process = run_program("-m", "lit_scaledrop", "test", "--config=tiny.yaml", *flags)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     energies = [row["hw/energy_nj"] for row in rows_of(place / "logs") if row["hw/energy_nj"]]
     assert len(energies) == 1

@@ -50,7 +50,7 @@ def ranks(tmp_path_factory, fake_cifar) -> list[dict[str, Any]]:
         for rank in (0, 1)
     ]  # fmt: skip
     try:
-        ends = [(process.communicate(timeout=240)[1], process.returncode) for process in processes]
+        ends = [(process.communicate(timeout=900)[1], process.returncode) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -187,7 +187,7 @@ def test_fit_on_two_processes(place, run_program):
     more = ("--run.tracking=offline", "--trainer.callbacks+=CrossbarEnergy", "--trainer.callbacks+=MTJVariation")
     flags = (*FLAGS, *more, "--trainer.callbacks.sigma=0.1")
     process = run_program("-m", "lit_scaledrop", "fit", "--config=tiny.yaml", *flags)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     (path,) = place.rglob("results/**/*.json")
     result = read_result(path)
@@ -211,7 +211,7 @@ def test_fit_on_two_processes(place, run_program):
     assert len(list(place.rglob("offline-run-*"))) == 1
 
     again = run_program("-m", "lit_scaledrop", "fit", "--config=tiny.yaml", *flags)
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=900)
     assert again.returncode == 0
     assert out == f"finished already: {path.relative_to(place)}\n"
     assert "Initializing distributed" not in err

@@ -67,6 +67,32 @@ def test_fit_says_it(place, capsys, monkeypatch):
     assert "this training will take about 0 hours on this CPU: 1 epochs of 180 images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("machine", "native", "emulates"),
+    [("x86_64", False, True), ("AMD64", False, True), ("x86_64", True, False), ("aarch64", False, False)],
+)
+def test_bfloat16_without_its_instructions(monkeypatch, capsys, machine, native, emulates):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(forecast, "native_bfloat16", lambda: native)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data = SimpleNamespace(setup=lambda stage: None, train_set=[None])
+    model = SimpleNamespace(hparams={}, network=torch.nn.Identity())
+
+    def said(precision: str, device: str = "cpu") -> str:
+        strategy.root_device = torch.device(device)
+        trainer = SimpleNamespace(strategy=strategy, global_rank=0, precision=precision, max_epochs=1)
+        forecast.announce(trainer, model, data, "cpu")
+        return capsys.readouterr().err
+
+    assert said("32-true") == said("bf16-mixed", "cuda") == ""
+    line = "no bfloat16 instructions and emulates bf16-mixed"
+    assert (line in said("bf16-mixed")) == emulates
+    assert ("--trainer.precision=32-true" in said("bf16-true")) == emulates
+    found = {finding.topic: finding for finding in doctor.devices()}
+    assert ("bfloat16" in found) == emulates
+    assert not emulates or found["bfloat16"].state == "note"
+
+
 @pytest.mark.parametrize(("line", "least"), [("torch", "2.11"), ("albumentations", "2.0.8"), ("jsonargparse", "4.41")])
 def test_lowest_versions_are_those_of_the_package(line, least):
     assert doctor.minimum_versions()[line] == least

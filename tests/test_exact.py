@@ -21,7 +21,7 @@ def signs(*shape, seed=0, bias=0.5):
     return (torch.rand(*shape, generator=generator) < bias).float() * 2 - 1
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     channels=st.sampled_from([1, 2, 3, 16, 28, 29, 57, 64, 130]),
     kernel=st.integers(1, 3),

@@ -1,11 +1,16 @@
 """A run's identity: what changes it, what must not, and the pinned ids of trainings that take hours."""
 
+import copy
+import inspect
+import re
 from pathlib import Path
 
+import lightning as L
 import pytest
+import yaml
 
-from lit_scaledrop.cli import planned_result
-from lit_scaledrop.identity import run_identity, science
+from lit_scaledrop.cli import plan_fit, planned_result
+from lit_scaledrop.identity import TRAINER_NEUTRAL, TRAINER_SCIENCE, run_identity, science
 from lit_scaledrop.methods import METHODS, get_method
 from lit_scaledrop.provenance import command, commit
 from lit_scaledrop.sweep import load_sweep, plan_points
@@ -53,6 +58,11 @@ def test_pinned_ids_of_table3(place):
         "--trainer.gradient_clip_val=1",
         "--trainer.accumulate_grad_batches=2",
         "--trainer.devices=2",
+        "--trainer.check_val_every_n_epoch=2",
+        "--trainer.val_check_interval=0.5",
+        "--trainer.reload_dataloaders_every_n_epochs=1",
+        "--trainer.use_distributed_sampler=false",
+        "--trainer.strategy=ddp",
         "--trainer.callbacks+=lit_scaledrop.callbacks.ScaleGradient",
         "--data.batch_size=16",
         "--data.augment=none",
@@ -87,12 +97,66 @@ def test_what_can_change_a_number_changes_the_id(place, flag):
         "--trainer.accelerator=auto",
         "--trainer.devices=auto",
         "--trainer.log_every_n_steps=5",
+        "--trainer.max_time=00:01:00:00",
+        "--trainer.num_sanity_val_steps=2",
+        "--trainer.deterministic=true",
+        "--trainer.check_val_every_n_epoch=1",
+        "--trainer.val_check_interval=1.0",
+        "--trainer.strategy=auto",
+        "--trainer.reload_dataloaders_every_n_epochs=0",
+        "--trainer.use_distributed_sampler=true",
+        "--trainer.gradient_clip_val=null",
         "--evaluation.sigma=0",
         "--variation=none",
     ],
 )
 def test_what_cannot_change_a_number_does_not(place, flag):
     assert plan(flag) == plan()
+
+
+def test_every_setting_of_lightnings_trainer_has_been_thought_of():
+    """A new one fails here until somebody says whether it can change a number."""
+    theirs = set(inspect.signature(L.Trainer.__init__).parameters) - {"self"}
+    assert theirs - TRAINER_SCIENCE - set(TRAINER_NEUTRAL) == set()
+    assert TRAINER_SCIENCE & set(TRAINER_NEUTRAL) == set()
+
+
+@pytest.mark.parametrize(
+    ("flags", "instead"),
+    [
+        (["--optimizer=SGD", "--optimizer.lr=1e-9"], "--model.optimizer=sgd|adam"),
+        (["--optimizer=torch.optim.AdamW"], "--model.lr"),
+        (["--lr_scheduler=ExponentialLR", "--lr_scheduler.gamma=0.9"], "--model.schedule=cosine|constant"),
+        (["--config=steps.yaml"], "--model.schedule"),
+        (["--trainer.enable_checkpointing=false"], "leaves no checkpoint to evaluate"),
+        (["--trainer.barebones=true"], "leaves no checkpoint to evaluate"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(place, flags, instead):
+    steps = {"lr_scheduler": {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1}}}
+    Path("steps.yaml").write_text(yaml.safe_dump(steps))
+    with pytest.raises(ValueError, match=re.escape(instead)):
+        plan(*flags)
+    assert plan("--trainer.enable_checkpointing=true", "--trainer.barebones=false") == plan()
+
+
+def test_the_data_says_what_the_model_is_built_for(place):
+    """Recorded as it ran, and no part of the identity, which has the data."""
+    grey = plan_fit(["--config", "tiny.yaml", "--data=MNISTDataModule", f"--data.root={place}"])
+    assert grey.resolved["model"]["init_args"]["in_channels"] == 1
+    before = {**grey.resolved, "model": copy.deepcopy(grey.resolved["model"])}
+    before["model"]["init_args"] |= {"in_channels": 3, "num_classes": 10}
+    assert run_identity(before, grey.method) == run_identity(grey.resolved, grey.method) == grey.run_id
+
+
+def test_the_two_recipes_of_the_papers_length(place):
+    adam, sgd = (plan_fit(["--profile", name]) for name in ("paper", "paper_sgd"))
+    recipes = [{**p.resolved["model"]["init_args"], **p.resolved["data"]["init_args"]} for p in (adam, sgd)]
+    assert [(r["optimizer"], r["augment"], r["crop_scale"]) for r in recipes] == [
+        ("adam", "resized_crop", [0.5, 1.0]), ("sgd", "crop", [0.08, 1.0]),
+    ]  # fmt: skip
+    assert [p.resolved["trainer"]["max_epochs"] for p in (adam, sgd)] == [300, 300]
+    assert [p.run.profile for p in (adam, sgd)] == ["paper", "paper_sgd"]
 
 
 def test_every_method_and_every_zero_has_its_own(place):

@@ -213,7 +213,7 @@ def test_glossary_describes_each_key_and_agrees_on_the_direction():
 
 def test_glossary_imports_without_torch():
     code = "import sys, lit_scaledrop.glossary; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=900)
 
 
 def _rank(rank, rendezvous, shards, results):

@@ -20,7 +20,9 @@ def training_loss(model: LitClassifier, images: torch.Tensor, target: torch.Tens
     logged: dict[str, torch.Tensor] = {}
     model.log_dict = lambda terms, **_: logged.update(terms)  # type: ignore[method-assign]
     model._trainer = _Trainer()  # type: ignore[assignment]
-    return model.training_step((images, target), 0), logged
+    loss = model.training_step((images, target), 0)
+    model.on_train_batch_end(loss, (images, target), 0)
+    return loss, logged
 
 
 @pytest.fixture
@@ -83,6 +85,7 @@ def test_terms_are_means_over_the_epoch(batch):
         for step in range(3):
             model._trainer.is_last_batch = step == 2
             losses.append(model.training_step(batch, step).item())
+            model.on_train_batch_end(None, batch, step)
         assert len(logged) == last
         without_weights = logged[-1]["loss/total"] - model.hparams["lambda_weight"] * logged[-1]["loss/weight"]
         assert without_weights.item() == pytest.approx(sum(losses) / 3, rel=1e-5)
@@ -171,7 +174,7 @@ def test_a_loss_that_breaks_late_is_refused_before_a_checkpoint(batch):
     model.on_validation_start()  # nothing was trained yet
     training_loss(model, *batch)
     model.on_validation_start()
-    next(model.parameters()).data.fill_(float("nan"))
+    model.network.classifier.weight.data.fill_(float("nan"))
     model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
     model.training_step(batch, 1)  # no step that is looked at
     with pytest.raises(NonFiniteLossError):

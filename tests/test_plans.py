@@ -29,7 +29,7 @@ def probability(bits, p):
     return math.prod(float(1 - q if bit else q) for bit, q in zip(bits, p, strict=True))
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(p=st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0]), max_size=7))
 def test_enumeration_is_every_possible_mask_by_falling_probability(p):
     net = layers_of(*p)
@@ -47,7 +47,7 @@ def test_enumeration_is_every_possible_mask_by_falling_probability(p):
     assert (plan.weights.diff() <= 1e-12).all()
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(p=st.lists(st.floats(0.01, 0.99), min_size=3, max_size=8), mass=st.floats(0.05, 0.999))
 def test_truncation_takes_the_fewest_masks_that_cover_the_mass(p, mass):
     net = layers_of(*p)
@@ -63,7 +63,7 @@ def test_truncation_takes_the_fewest_masks_that_cover_the_mass(p, mass):
     torch.testing.assert_close(plan.weights * covered, torch.tensor(every[: plan.samples], dtype=torch.float64))
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(p=st.lists(st.floats(0.05, 0.95), min_size=3, max_size=6), mass=st.floats(0.1, 0.9), seed=st.integers(0, 99))
 def test_uncovered_mass_bounds_the_error_of_any_probability(p, mass, seed):
     net = layers_of(*p)
@@ -131,7 +131,7 @@ def test_each_pass_by_itself_is_a_random_one(scheme):
         assert (bits[:, :, index].mean(0) - (1 - p)).abs().max() < 4 * (p * (1 - p) / 1000) ** 0.5
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(
     p=st.lists(st.floats(0, 1), min_size=1, max_size=6),
     samples=st.integers(1, 40),

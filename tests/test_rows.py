@@ -70,6 +70,7 @@ def test_a_profile_has_additions_for_networks():
     assert files("--row=resnet18/fp", "--profile", "quick") == [*base, "quick.resnet18.yaml"]
     assert files("--profile", "quick", "--model.network=resnet18", "--row=vgg_small/fp")[2] == "quick.vgg_small.yaml"
     assert files("--profile", "paper", "--model.network=resnet18") == ["classify.yaml", "paper.yaml"]
+    assert files("--profile", "paper_sgd", "--model.network=resnet18") == ["classify.yaml", "paper_sgd.yaml"]
     # flags still go before
     words = ["--profile", "quick", "--row=vgg_small/fp"]
     assert planned_result(words) != planned_result([*words, "--model.width=1"])

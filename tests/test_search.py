@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ SPACE = {
 METRIC = {"name": "val/acc", "goal": "maximize"}
 COMMAND = ["${env}", "${interpreter}", "child.py", "fit", "${args}"]
 
-# Stands in for `fit`: an epoch every NAP seconds, logged as Lightning does; the best is 0.9 at b = 0.01.
+# Stands in for `fit`: epochs logged as Lightning does, those behind HANGS never; the best is 0.9 at b = 0.01.
 CHILD = """
 import hashlib, json, math, os, pathlib, sys, time
 sys.path.insert(0, "here")
@@ -43,7 +42,7 @@ if pathlib.Path("broken").exists(): sys.exit("it broke")
 with open(logs / "metrics.csv", "w") as file:
     file.write("epoch,val/acc\\n")
     for epoch in range(int(os.environ.get("EPOCHS", 2))):
-        time.sleep(float(os.environ.get("NAP", 0)))
+        if epoch == int(os.environ.get("HANGS", -1)): time.sleep(600)
         file.write(f"{epoch},{best - 0.1 / (epoch + 1)}\\n"); file.flush()
 record = json.loads(pathlib.Path("template.json").read_text())
 record["training"]["val_acc"] = best
@@ -295,7 +294,7 @@ def test_a_failed_point_is_tried_again(here, capfd):
 
 @needs_engine
 def test_hyperband_stops_a_training(here, monkeypatch, capfd):
-    """Three good points have finished; a bad one, which would take a minute, is stopped after its second epoch."""
+    """A good point has finished; a bad one, which would never end, is stopped after its second epoch."""
     space = {"b": {"value": 1.0}, "a": SPACE["a"]}
     early = {"type": "hyperband", "min_iter": 2, "eta": 3}
     assert run("--runs", "1", parameters=space, early_terminate=early) == 0
@@ -303,11 +302,9 @@ def test_hyperband_stops_a_training(here, monkeypatch, capfd):
     (first,) = kept.trials()
     kept.end(first, "finished", value=0.9, history=(0.8, 0.9))
     monkeypatch.setattr(search, "_LOOK", 0.05)
-    monkeypatch.setenv("NAP", "0.2")
-    monkeypatch.setenv("EPOCHS", "300")
-    begin = time.monotonic()
+    monkeypatch.setenv("HANGS", "2")
+    monkeypatch.setenv("EPOCHS", "3")
     assert run("--runs", "2", parameters=space, early_terminate=early) == 0
-    assert time.monotonic() - begin < 30
     second = kept.trials()[1]
     assert (second.state, len(second.history)) == ("stopped", 2)
     assert second.value == max(second.history) == pytest.approx(0.65)

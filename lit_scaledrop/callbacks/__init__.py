@@ -1,7 +1,8 @@
-"""Callbacks: of the training (`training`, `learning_curve`), the chip's random bits and its energy."""
+"""Callbacks: of the training (`training`, `learning_curve`), its length (`limits`), the chip's bits and energy."""
 
 from lit_scaledrop.callbacks.crossbar_energy import CrossbarEnergy
 from lit_scaledrop.callbacks.learning_curve import LearningCurve
+from lit_scaledrop.callbacks.limits import AttemptTimer, TimeUpError, ValidationComes
 from lit_scaledrop.callbacks.training import (
     EpochLines,
     EstimatorSchedule,
@@ -12,6 +13,7 @@ from lit_scaledrop.callbacks.training import (
 from lit_scaledrop.callbacks.variation import MTJVariation, evaluation_with
 
 __all__ = [
+    "AttemptTimer",
     "CrossbarEnergy",
     "EpochLines",
     "EstimatorSchedule",
@@ -19,6 +21,8 @@ __all__ = [
     "MTJVariation",
     "RunCheckpoint",
     "ScaleGradient",
+    "TimeUpError",
+    "ValidationComes",
     "evaluation_with",
     "scale_data_gradients",
 ]

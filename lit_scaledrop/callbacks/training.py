@@ -1,5 +1,6 @@
 """Callbacks of the training: the sign estimator's schedule, the data's gradient on scales, progress for logs."""
 
+import math
 import os
 import sys
 import time
@@ -76,6 +77,10 @@ class ScaleGradient(L.Callback):
             pl_module.log("grad/alpha_data", norm, on_step=False, on_epoch=True)
 
 
+#: seconds of training that a kill may cost where epochs are not validated
+PATIENCE_S = 60.0
+
+
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ``ModelCheckpoint`` for a run whose folder may move, or that begins with another run's checkpoint.
 
@@ -84,11 +89,27 @@ class RunCheckpoint(ModelCheckpoint):
     before is kept as ``previous.ckpt``. A file appears whole or not at all, and a run goes on with its own data only.
     """
 
+    _saved_at: float = -math.inf
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the epoch if it is the best, and as the last one in any case."""
-        super().on_train_epoch_end(trainer, pl_module)
-        if self.save_last and not self._should_skip_saving_checkpoint(trainer):  # it skips a step that is saved
+        """Save the epoch if it is the best, and as the last one; of epochs without validation only some."""
+        every, epoch = trainer.check_val_every_n_epoch or 1, trainer.current_epoch + 1
+        validated = epoch % every == 0
+        if validated:
+            super().on_train_epoch_end(trainer, pl_module)
+        due = (
+            validated
+            or trainer.should_stop
+            or epoch == trainer.max_epochs
+            or time.monotonic() - self._saved_at > PATIENCE_S
+        )
+        # it skips a step that is saved
+        if self.save_last and due and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _should_save_on_train_epoch_end(self, trainer: L.Trainer) -> bool:
+        """Where validation comes behind an epoch, so does the best checkpoint: it then is no place within one."""
+        return trainer.check_val_every_n_epoch is not None and trainer.val_check_interval in (None, 1.0)
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
         """Write beside the file and rename: Lightning writes to the folder for temporary files and then copies."""
@@ -106,6 +127,7 @@ class RunCheckpoint(ModelCheckpoint):
             if trainer.is_global_zero:
                 partial.unlink(missing_ok=True)
         trainer.strategy.barrier()
+        self._saved_at = time.monotonic()
         self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
         if trainer.is_global_zero:
             for logger in trainer.loggers:

@@ -70,6 +70,11 @@ class MTJVariation(L.Callback):
         self._nominal: Float[Tensor, " layers"] | None = None
         self._drawn: dict[str, list[dict[str, float]]] = {}
 
+    @property
+    def every_step(self) -> bool:
+        """Whether each step of the training has probabilities of its own."""
+        return self.when != "eval"
+
     def acts_in(self, stage: str) -> bool:
         """Whether a stage of the trainer is among those that were asked for."""
         return self.when in ("both", "train" if stage == "train" else "eval")

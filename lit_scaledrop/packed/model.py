@@ -15,7 +15,7 @@ from lit_scaledrop.packed.thresholds import Threshold, fold, foldable, replace
 
 TRAINING_ONLY = (
     "lambda_scale", "lambda_weight", "label_smoothing", "optimizer", "lr", "momentum", "schedule", "warmup_epochs",
-    "compile_network", "channels_last",
+    "compile_network", "channels_last", "steps_per_call", "capture",
 )  # fmt: skip
 """Arguments of a module that change no prediction of a trained network."""
 UNUSED = "num_batches_tracked"

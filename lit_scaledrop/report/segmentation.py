@@ -42,6 +42,8 @@ BEYOND = {
 _KEY = ["topology", "dataset", "method", "bits_w", "bits_a"]
 _VARIES = ("seed", "fold")
 """Arguments of the data that make other runs of one row, not another setting."""
+_FROM_DATA = ("num_classes", "in_channels", "image_size")
+"""Arguments of the model that follow from the data; results of earlier versions have the model's defaults there."""
 
 
 def table5(results: Sequence[Result], paper: pd.DataFrame) -> Report:
@@ -137,6 +139,9 @@ def _setting(run: Result) -> str:
     config = json.loads(json.dumps({**run.config, "seed_everything": None}))
     for name in _VARIES:
         config["data"]["init_args"].pop(name, None)
+    for name in _FROM_DATA:
+        config["model"]["init_args"].pop(name, None)
+    config.get("trainer", {}).pop("max_time", None)
     return json.dumps(config, sort_keys=True)
 
 

@@ -52,7 +52,8 @@ _METRICS = {
 # neither a setting of the science nor one that only says where and how fast
 _LEFT_OUT = {
     "data.root", "data.num_workers", "data.eval_batch_size", "data.seed", "evaluation.execution",
-    "model.compile_network", "model.channels_last", "model.num_classes", "model.in_channels",
+    "model.compile_network", "model.channels_last", "model.steps_per_call", "model.capture",
+    "model.num_classes", "model.in_channels", "model.image_size",  # the last three: what the data says
 }  # fmt: skip
 
 

@@ -24,12 +24,10 @@ def test_flip_equals_torchvision(images):
     assert torch.equal(augment.flip(images, chosen), torch.stack(expected))
 
 
-def test_random_flip_mirrors_about_half_and_leaves_the_rest(images):
-    many = images[:1].expand(4000, -1, -1, -1)
-    flipped = (augment.random_flip(many, generator()) == images[0].flip(-1)).flatten(1).all(1)
-    assert 1880 <= int(flipped.sum()) <= 2120  # 3.8 standard deviations
-    assert torch.equal(augment.random_flip(images, generator(), p=0.0), images)
-    assert torch.equal(augment.random_flip(images, generator(), p=1.0), images.flip(-1))
+def test_about_half_of_the_images_are_mirrored():
+    assert 1880 <= int(augment.draw_flips(4000, generator()).sum()) <= 2120  # 3.8 standard deviations
+    assert not augment.draw_flips(100, generator(), p=0.0).any()
+    assert augment.draw_flips(100, generator(), p=1.0).all()
 
 
 def test_crop_equals_torchvision(images):
@@ -46,10 +44,10 @@ def test_crop_equals_torchvision(images):
 def test_random_crop_reaches_every_shift_and_no_other():
     point = torch.zeros(2000, 1, 9, 9)
     point[:, :, 4, 4] = 1
-    where = augment.random_crop(point, generator(), padding=2).flatten(1).argmax(1)
+    where = augment.crop(point, *augment.draw_corners(2000, generator(), padding=2), padding=2).flatten(1).argmax(1)
     shifts = torch.stack([where // 9 - 4, where % 9 - 4])
     assert {tuple(pair) for pair in shifts.T.tolist()} == {(i, j) for i in range(-2, 3) for j in range(-2, 3)}
-    assert torch.equal(augment.random_crop(point, generator(), padding=0), point)
+    assert torch.equal(augment.crop(point, *augment.draw_corners(2000, generator(), padding=0), padding=0), point)
 
 
 @pytest.mark.parametrize("scale", [(0.08, 1.0), (0.9, 1.0), (0.01, 0.05)])
@@ -89,10 +87,19 @@ def test_a_box_that_never_fits_becomes_the_whole_image():
     assert boxes.T.tolist() == [[0, 0, 32, 32]] * 5
 
 
-def test_same_generator_same_images_and_global_stream_untouched(images):
+def test_same_generator_same_draws_and_global_stream_untouched():
     before = torch.get_rng_state()
-    for transform in (augment.random_flip, augment.random_crop, augment.random_resized_crop):
-        first, again, other = (transform(images, generator(seed)) for seed in (0, 0, 1))
+    boxes = lambda images, generator: augment.draw_boxes(images, (32, 32), generator)  # noqa: E731
+    for draw in (augment.draw_flips, augment.draw_corners, boxes):
+        first, again, other = (draw(50, generator(seed)) for seed in (0, 0, 1))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_part_of_an_epochs_draws_is_that_of_its_images():
+    whole = augment.Augmentation(augment.draw_flips(20, generator()), augment.draw_corners(20, generator()), None)
+    part = whole.part(5, 3)
+    assert torch.equal(part.flipped, whole.flipped[5:8])
+    assert torch.equal(part.corners, whole.corners[:, 5:8])
+    assert part.boxes is None

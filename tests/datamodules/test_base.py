@@ -197,7 +197,7 @@ def test_fit_shows_augmented_normalized_batches_that_depend_on_the_seed_only(tmp
     torch.testing.assert_close(images, data.normalized(data.val_set.images))  # never augmented
 
 
-def test_training_augmentation_is_a_function_of_seed_epoch_batch_and_rank(tmp_path):
+def test_training_augmentation_is_a_function_of_seed_epoch_rank_and_place(tmp_path):
     model, data = Recorder(), toy(augment="resized_crop")
     trainer(tmp_path, max_epochs=2).fit(model, datamodule=data)
     for epoch, index, total, labels in model.shown:
@@ -205,8 +205,9 @@ def test_training_augmentation_is_a_function_of_seed_epoch_batch_and_rank(tmp_pa
         loader.batch_sampler.sampler.set_epoch(epoch)
         images, expected = list(loader)[index]
         assert labels == expected.tolist()
-        generator = torch.Generator().manual_seed(stream_seed(0, epoch, index, 0))
-        assert data.normalized(data.augmented(images, generator)).double().sum().item() == total
+        generator = torch.Generator().manual_seed(stream_seed(0, epoch, 0))
+        drawn = data.draw_augmentation(len(data.train_set), generator).part(index * len(images), len(images))
+        assert data.normalized(data.augmented(images, drawn)).double().sum().item() == total
 
 
 SCHEDULES = {

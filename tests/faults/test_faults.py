@@ -230,4 +230,4 @@ def test_data_changed_between_a_kill_and_the_next_run(place, undisturbed, record
 def test_ctrl_c_stops_within_seconds(place, undisturbed):
     start = time.monotonic()
     assert place.fit(fault=("step", "SIGINT", 7)) == 130
-    assert time.monotonic() - start < undisturbed.seconds + 10
+    assert time.monotonic() - start < 3 * undisturbed.seconds + 10

@@ -31,7 +31,7 @@ def signs(*shape: int, generator: torch.Generator) -> torch.Tensor:
     return torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**31),
     groups=st.sampled_from([1, 1, 2]),
@@ -85,7 +85,7 @@ def by_matrix_products(x, weight, crossbar, imperfect, generator, ranges=None, *
     return total
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**31),
     channels=st.tuples(st.integers(1, 9), st.integers(1, 4)),

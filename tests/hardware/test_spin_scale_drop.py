@@ -38,7 +38,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     p=st.lists(st.floats(0, 1), min_size=1, max_size=20),
     sigma=st.floats(0, 1e6, allow_subnormal=False),

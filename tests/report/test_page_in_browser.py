@@ -72,7 +72,7 @@ class Browser:
     def open(self, path: Path) -> None:
         """Load a file and wait until it is there."""
         self.call("Page.navigate", url=path.resolve().as_uri())
-        until = time.monotonic() + 60
+        until = time.monotonic() + 600
         while self.eval("document.readyState") != "complete":
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -110,7 +110,7 @@ class Browser:
         """End the browser."""
         try:
             os.write(self._out, json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0")
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=900)
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
@@ -228,8 +228,10 @@ def test_filters(opened):
     assert opened.eval("[...document.querySelectorAll('article')].filter((a) => a.offsetHeight).length") == 0
     assert opened.eval("[...document.querySelectorAll('nav li[data-for]')].filter((a) => a.offsetHeight).length") == 0
     opened.click("#filters button")
-    time.sleep(0.1)
-    assert rows(opened) == everything
+    until = time.monotonic() + 600
+    while rows(opened) != everything:
+        assert time.monotonic() < until
+        time.sleep(0.05)
     assert not opened.errors
 
 

@@ -241,7 +241,7 @@ def test_every_table_has_its_published_numbers():
 
 def test_report_and_sweep_do_without_torch():
     code = "import sys, lit_scaledrop.report.command, lit_scaledrop.sweep; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=900).returncode == 0
 
 
 def test_the_command_that_makes_a_table_again_has_the_flags_of_its_runs(make):
