@@ -66,6 +66,7 @@ def require_equal(one, other):
     [
         ({"optimizer": "sgd"}, "32-true"),
         ({"optimizer": "adam", "lr": 0.01}, "32-true"),
+        ({"optimizer": "sgd", "update": "normalized"}, "32-true"),
         ({"optimizer": "sgd"}, "bf16-mixed"),
         ({"method": "lab", "optimizer": "adam", "lr": 0.01}, "32-true"),
     ],
