@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 STUDIES := table3 table4 table5 table6 table8 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
-ABLATIONS := dropout-rate drop-value placement sigma passes
+ABLATIONS := dropout-rate drop-value placement recipe sigma passes
 .PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
 
 help:  ## show this list
@@ -106,6 +106,7 @@ ablation-placement: sweep-placement  ## the same as sweep-placement (docs/scale-
 sweep-dropout-rate:  ## drop probability, for all layers and by layer size (docs/sweeps.md); table and plots, as below
 sweep-drop-value:    ## what a dropped scale becomes, what one bit drops
 sweep-placement:     ## where the scale stands, how often a mask is drawn
+sweep-recipe:        ## training recipe: normalized update, pooled skips, short warm-up, weight decay
 sweep-sigma:         ## drop probabilities that vary in training, at test, in both
 sweep-passes:        ## number of passes T: accuracy, likelihood, calibration, detection
 

@@ -172,7 +172,11 @@ def _how(assessment: Assessment, subject: Subject, measured: dict[str, MeasuredP
 
 def _training(networks: list[TrainedNetwork]) -> dict[str, Any]:
     records: list[Result] = [network.record for network in networks]
-    return records[0].training if len(records) == 1 else members_training(records)
+    if len(records) > 1:
+        return members_training(records)
+    return {
+        name: value for name, value in records[0].training.items() if name != "curve"
+    }  # the run's own result has it
 
 
 def _weights_digest(networks: list[nn.Module]) -> str:

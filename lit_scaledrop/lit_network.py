@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.binarization import follow_optimizer
+from lit_scaledrop.layers.normalized_update import turn_filters
 from lit_scaledrop.layers.probabilities import seeded
 from lit_scaledrop.layers.sampling import batch_draws
 from lit_scaledrop.method import Method
@@ -82,8 +83,8 @@ class LitNetwork(L.LightningModule, ABC):
     overrides the ones asked for; see :class:`lit_scaledrop.evaluation.Evaluation`.
 
     The hyper-parameters that it reads, of the module that inherits from it: ``lambda_scale``, ``lambda_weight``,
-    ``optimizer``, ``lr``, ``momentum``, ``schedule``, ``warmup_epochs``, ``compile_network``, ``channels_last``,
-    ``steps_per_call``, ``capture``.
+    ``optimizer``, ``update``, ``lr``, ``momentum``, ``schedule``, ``warmup_epochs``, ``compile_network``,
+    ``channels_last``, ``steps_per_call``, ``capture``.
     """
 
     monitor: ClassVar[str]
@@ -232,7 +233,7 @@ class LitNetwork(L.LightningModule, ABC):
                 f"{self.method.member!r}, as `scaledrop fit` does"
             )
         h = self.hparams
-        groups = parameter_groups(self.network, h["lambda_weight"])
+        groups = parameter_groups(self.network, h["lambda_weight"], h["update"])
         fused = self.device.type == "cuda"
         if h["optimizer"] == "sgd":
             optimizer: torch.optim.Optimizer = torch.optim.SGD(
@@ -240,6 +241,8 @@ class LitNetwork(L.LightningModule, ABC):
             )
         else:
             optimizer = torch.optim.Adam(groups, h["lr"], fused=fused, capturable=fused and self.steps_per_call > 1)
+        if h["update"] == "normalized":
+            turn_filters(optimizer)
         follow_optimizer(self.network, optimizer)
         steps, warmup = total_steps(self.trainer), h["warmup_epochs"] * steps_per_epoch(self.trainer)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import JaccardIndex, MulticlassAccuracy
 
+from lit_scaledrop.layers.normalized_update import Update, require_normalized_update
 from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer, SizeClasses
 from lit_scaledrop.lit_network import Batch, LitNetwork, NonFiniteLossError, PredictionMetrics
 from lit_scaledrop.methods import METHODS, Method, Placement, Shortcut, lookup
@@ -44,6 +45,8 @@ class LitClassifier(LitNetwork):
         lambda_weight: weight of the term on the proxy weights.
         label_smoothing: smoothing of the cross-entropy.
         optimizer: the paper's Adam, or SGD with Nesterov momentum.
+        update: ``normalized`` turns every filter of a normalized binary layer by 0.03 radians a step, times the
+            schedule, along SGD's momentum, and keeps its norm (:mod:`lit_scaledrop.layers.normalized_update`).
         lr: peak learning rate.
         momentum: momentum of SGD.
         schedule: learning rate after the warm-up.
@@ -75,6 +78,7 @@ class LitClassifier(LitNetwork):
         lambda_weight: float = 5e-5,
         label_smoothing: float = 0.0,
         optimizer: Literal["adam", "sgd"] = "adam",
+        update: Update = "plain",
         lr: float = 1e-3,
         momentum: float = 0.9,
         schedule: Literal["cosine", "constant"] = "cosine",
@@ -90,6 +94,7 @@ class LitClassifier(LitNetwork):
             p=p, drop_value=drop_value, mask=mask, mask_per=mask_per, placement=scale_placement
         )
         self._take(build_network(network, self.method, num_classes, in_channels, width, shortcut))
+        require_normalized_update(self.network, update, optimizer)
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def task_loss(self, logits: Float[Tensor, "batch classes"], target: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
@@ -134,6 +139,8 @@ class LitSegmenter(LitNetwork):
         lambda_scale: weight of the scale term of the objective.
         lambda_weight: weight of the term on the proxy weights.
         optimizer: the paper's Adam, or SGD with Nesterov momentum.
+        update: ``normalized`` turns every filter of a normalized binary layer by 0.03 radians a step, times the
+            schedule, along SGD's momentum, and keeps its norm (:mod:`lit_scaledrop.layers.normalized_update`).
         lr: peak learning rate.
         momentum: momentum of SGD.
         schedule: learning rate after the warm-up.
@@ -165,6 +172,7 @@ class LitSegmenter(LitNetwork):
         lambda_scale: float = 1e-2,
         lambda_weight: float = 5e-5,
         optimizer: Literal["adam", "sgd"] = "adam",
+        update: Update = "plain",
         lr: float = 1e-3,
         momentum: float = 0.9,
         schedule: Literal["cosine", "constant"] = "cosine",
@@ -182,6 +190,7 @@ class LitSegmenter(LitNetwork):
             p=p, drop_value=drop_value, mask=mask, mask_per=mask_per, placement=scale_placement
         )
         self._take(build_segmentation_network(network, self.method, num_classes, in_channels, width, image_size))
+        require_normalized_update(self.network, update, optimizer)
         kind = {"task": "binary"} if num_classes == 2 else {"task": "multiclass", "num_classes": num_classes}
         self.val_iou = JaccardIndex(**kind, ignore_index=IGNORE)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.distribution_loss import DistributionLoss
+from lit_scaledrop.layers.normalized_update import ANGLE, TURNED, Update, turning_weights
 from lit_scaledrop.layers.pact import PACT
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.spinbayes import SpinBayesConv2d, SpinBayesLinear
@@ -36,17 +37,23 @@ def weight_regularization(model: nn.Module) -> Float[Tensor, ""]:
     return nn.utils.get_total_norm(weights).square() if weights else _zero(model)
 
 
-def parameter_groups(model: nn.Module, lambda_weight: float) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, lambda_weight: float, update: Update = "plain") -> list[dict[str, Any]]:
     r"""Parameters for an optimizer: weights with the decay $2\lambda_w$, scales with their biases, and the rest.
 
-    The L2 term of the objective and this decay are the same, for SGD and for Adam (not for AdamW).
+    The L2 term of the objective and this decay are the same, for SGD and for Adam (not for AdamW). With the normalized
+    update, weights whose length the loss does not see are a group of their own without decay, whose learning rate is
+    the angle of :mod:`lit_scaledrop.layers.normalized_update`.
     """
     weights = _weights(model)
+    turned = turning_weights(model) if update == "normalized" else []
     scales = [p for layer in model.modules() if isinstance(layer, ScaleDropout) for p in layer.parameters()]
-    taken = {id(parameter) for parameter in (*weights, *scales)}
+    weights = [weight for weight in weights if not any(weight is other for other in turned)]
+    taken = {id(parameter) for parameter in (*turned, *weights, *scales)}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
     groups = [("weights", weights, 2 * lambda_weight), ("scales", scales, 0.0), ("rest", rest, 0.0)]
-    return [{"name": name, "params": params, "weight_decay": decay} for name, params, decay in groups if params]
+    made = [{"name": name, "params": params, "weight_decay": decay} for name, params, decay in groups if params]
+    turning = {"name": TURNED, "params": turned, "weight_decay": 0.0, "lr": ANGLE, "nesterov": False}
+    return [*made, turning] if turned else made
 
 
 def _zero(model: nn.Module) -> Tensor:

@@ -9,9 +9,11 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
 from lit_scaledrop import provenance
+from lit_scaledrop.callbacks.learning_curve import LOSS, LearningCurve
 from lit_scaledrop.identity import run_identity
 from lit_scaledrop.methods import Method
 from lit_scaledrop.report.results import Result, is_finished, read_result, write_atomic, write_result
+from lit_scaledrop.report.run_logs import curve, logged_points
 from lit_scaledrop.run import UNFINISHED, Run
 
 
@@ -30,6 +32,11 @@ def training_record(
     score = checkpoint.best_model_score
     if score is None:
         raise ValueError(f"no {checkpoint.monitor} was recorded; data.val_fraction must be above 0")
+    # attempts before the callback was there left their logs only
+    points = logged_points(Path(trainer.default_root_dir), (str(checkpoint.monitor), LOSS))
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, LearningCurve):
+            points |= callback.points
     return {
         "epochs": trainer.current_epoch,
         "seconds": round(timer.time_elapsed("train"), 1),
@@ -41,6 +48,7 @@ def training_record(
         str(checkpoint.monitor).replace("/", "_"): float(score),
         # last epoch's means: loss terms, validation, and what callbacks log
         "logged": {name: float(value) for name, value in trainer.callback_metrics.items()},
+        "curve": curve({epoch: values for epoch, values in points.items() if epoch <= trainer.current_epoch}),
     }
 
 

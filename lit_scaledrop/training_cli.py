@@ -31,6 +31,7 @@ from lit_scaledrop.callbacks import (
     CrossbarEnergy,
     EpochLines,
     EstimatorSchedule,
+    LearningCurve,
     MTJVariation,
     RunCheckpoint,
     TimeUpError,
@@ -190,7 +191,13 @@ class ScaleDropCLI(LightningCLI):
                 self.run_dir / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
             )
             kwargs["max_time"] = None  # or Lightning would make a second timer
-            ours: list[Callback] = [EstimatorSchedule(), ValidationComes(), self.checkpoint, self.timer]
+            ours: list[Callback] = [
+                EstimatorSchedule(),
+                LearningCurve(),
+                ValidationComes(),
+                self.checkpoint,
+                self.timer,
+            ]
             ours.append(RichProgressBar() if interactive and find_spec("rich") else EpochLines())
             kwargs["callbacks"] = [*(config["callbacks"] or []), *ours]
             kwargs["default_root_dir"] = str(self.run_dir)

@@ -13,7 +13,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.callbacks import EpochLines, EstimatorSchedule, RunCheckpoint, ScaleGradient, scale_data_gradients
+from lit_scaledrop.callbacks import (
+    EpochLines,
+    EstimatorSchedule,
+    LearningCurve,
+    RunCheckpoint,
+    ScaleGradient,
+    scale_data_gradients,
+)
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules import LitClassifier
@@ -37,13 +44,15 @@ class Spy(L.Callback):
 
 @pytest.fixture
 def train():
-    def run(model: LitClassifier, *callbacks: L.Callback, epochs: int = 3, start: Path | None = None) -> L.Trainer:
+    def run(
+        model: LitClassifier, *callbacks: L.Callback, epochs: int = 3, start: Path | None = None, **options
+    ) -> L.Trainer:
         torch.manual_seed(0)
         data = TensorDataset(torch.randn(32, 3, 32, 32), torch.arange(32) % 10)
         trainer = L.Trainer(
             max_epochs=epochs, accelerator="cpu", logger=False, num_sanity_val_steps=0,
             enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-            enable_progress_bar=False, enable_model_summary=False, callbacks=[*callbacks],
+            enable_progress_bar=False, enable_model_summary=False, callbacks=[*callbacks], **options,
         )  # fmt: skip
         # batches come whole: Lightning has no worker to ask for
         trainer.fit(
@@ -149,6 +158,29 @@ def test_one_line_an_epoch(train, capsys):
         )
     assert len(lines) == 3
     assert out == ""
+
+
+def test_learning_curve_goes_on_behind_a_checkpoint(train, tmp_path):
+    def model() -> LitClassifier:
+        torch.manual_seed(1)
+        return LitClassifier("lenet5", width=0.25, p=0.0)
+
+    whole, begun, resumed = LearningCurve(), LearningCurve(), LearningCurve()
+    trainer = train(model(), whole, epochs=3)
+    train(model(), begun, epochs=2).save_checkpoint(tmp_path / "two.ckpt")
+    train(model(), resumed, epochs=3, start=tmp_path / "two.ckpt")
+    assert list(whole.points) == [1, 2, 3]
+    assert all(point.keys() == {"val/acc", "loss/task"} for point in whole.points.values())
+    logged = {name: float(trainer.callback_metrics[name]) for name in ("val/acc", "loss/task")}
+    assert whole.points[3] == pytest.approx(logged, abs=5e-5)
+    assert {epoch: resumed.points[epoch] for epoch in (1, 2)} == begun.points
+    assert list(resumed.points) == [1, 2, 3]
+
+
+def test_an_epoch_without_validation_has_no_metric_of_another(train):
+    curve = LearningCurve()
+    train(LitClassifier("lenet5", width=0.25), curve, epochs=4, check_val_every_n_epoch=2)
+    assert [sorted(point) for point in curve.points.values()] == [["loss/task"], ["loss/task", "val/acc"]] * 2
 
 
 # --- checkpoints of a folder that moves ---

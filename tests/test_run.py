@@ -70,7 +70,7 @@ def assert_same_training(one: Path, other: Path) -> None:
     results = [read_result(only("results/quick/tiny/*.json", folder)) for folder in (one, other)]
     assert results[0].metrics == results[1].metrics
     assert results[0].id == results[1].id
-    for name in ("epochs", "best_epoch", "val_acc"):
+    for name in ("epochs", "best_epoch", "val_acc", "curve"):
         assert results[0].training[name] == results[1].training[name]
 
 
@@ -92,6 +92,11 @@ def test_record_of_a_run(finished, fake_cifar):
     assert result.training["precision"] == "32-true"
     assert result.training["best_epoch"] in (0, 1)
     assert {"loss/task", "loss/scale", "loss/weight", "val/acc"} <= result.training["logged"].keys()
+    curve = result.training["curve"]
+    assert curve.keys() == {"epoch", "loss_task", "val_acc"}
+    assert curve["epoch"] == [1, 2]
+    assert curve["val_acc"][result.training["best_epoch"]] == pytest.approx(result.training["val_acc"], abs=5e-5)
+    assert curve["loss_task"][-1] == pytest.approx(result.training["logged"]["loss/task"], abs=5e-5)
     assert result.evaluation["samples"] == 3
     assert result.evaluation["images"] == 60
     assert result.metrics["cls/acc"] * 60 == pytest.approx(round(result.metrics["cls/acc"] * 60))
@@ -362,6 +367,18 @@ def test_a_run_does_not_go_on_with_other_data(place, finished, capsys, tmp_path_
         assert main([*FIT]) == 1
     assert "the data has changed since this run began: its fingerprint was" in capsys.readouterr().err
     assert not list(place.glob("results/**/*.json"))
+    assert main([*FIT]) == 0
+    assert_same_training(place, finished)
+
+
+def test_the_curve_of_a_run_whose_checkpoints_know_of_none(place, finished):
+    """It began before there was one; its logs tell."""
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    only("results/quick/tiny/*.json").unlink()
+    for path in only("runs/quick/tiny/*/checkpoints").glob("*.ckpt"):
+        checkpoint = torch.load(path, weights_only=True)
+        del checkpoint["callbacks"]["LearningCurve"]
+        torch.save(checkpoint, path)
     assert main([*FIT]) == 0
     assert_same_training(place, finished)
 

@@ -66,6 +66,7 @@ def require_equal(one, other):
         (4, {"optimizer": "sgd"}, "32-true"),
         (BATCHES, {"optimizer": "sgd"}, "32-true"),
         (50, {"optimizer": "adam", "lr": 0.01}, "32-true"),
+        (4, {"optimizer": "sgd", "update": "normalized"}, "32-true"),
         (4, {"optimizer": "sgd"}, "bf16-mixed"),
         (4, {"method": "lab", "optimizer": "adam", "lr": 0.01}, "32-true"),
     ],

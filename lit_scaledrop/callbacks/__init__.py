@@ -1,6 +1,7 @@
-"""Callbacks: of the training (`training`), its length (`limits`), the chip (`variation`, `crossbar_energy`)."""
+"""Callbacks: of the training (`training`, `learning_curve`), its length (`limits`), the chip's bits and energy."""
 
 from lit_scaledrop.callbacks.crossbar_energy import CrossbarEnergy
+from lit_scaledrop.callbacks.learning_curve import LearningCurve
 from lit_scaledrop.callbacks.limits import AttemptTimer, TimeUpError, ValidationComes
 from lit_scaledrop.callbacks.training import (
     EpochLines,
@@ -16,6 +17,7 @@ __all__ = [
     "CrossbarEnergy",
     "EpochLines",
     "EstimatorSchedule",
+    "LearningCurve",
     "MTJVariation",
     "RunCheckpoint",
     "ScaleGradient",

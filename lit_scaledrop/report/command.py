@@ -2,6 +2,7 @@
 
 Prints a table and writes `<results>/<profile>/<name>.md` and `.csv`; of a figure it writes `.svg`, `.png` and `.csv`. A
 sweep has a table and pictures, `<name>-<what>.svg` and `.png`; any folder of trainings is one, whatever was swept.
+`curves` shows error against epochs of a profile's trainings, with `--runs` of those that are not finished as well.
 With `--html` in place of a name, all tables, figures and sweeps that have results go on one HTML page.
 Atomically and deterministically: the same results give the same bytes.
 """
@@ -17,10 +18,11 @@ from lit_scaledrop.report.failures import load_failures, notes
 from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.journal import JournalError, trials_in
 from lit_scaledrop.report.layout import Report
+from lit_scaledrop.report.learning import keep_curves, learning_picture, write_curves
 from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in
 from lit_scaledrop.report.rendering import csv, markdown, show
-from lit_scaledrop.report.results import load_results, write_atomic
+from lit_scaledrop.report.results import ResultError, load_results, write_atomic
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.tables import TABLES, build
 
@@ -31,14 +33,13 @@ def main(argv: list[str]) -> int:
     Returns:
         0 after writing it, 1 where there is nothing to show, 2 for a name we do not know.
     """
-    parser = _parser()
-    args = parser.parse_args(argv)
+    args = _parsed(argv)
     if args.html:
         return _page(args.results, args.profile, args.out)
-    if args.name is None or args.out is not None or len(args.profile or ()) > 1:
-        parser.error("give the name of a table, figure or sweep and one profile, or --html for a page of all")
     args.profile = args.profile[0] if args.profile else "quick"
-    known = [*TABLES, *FIGURES, *SWEEPS]
+    if args.name == "curves":
+        return _curves(args.results, args.profile, args.runs, args.keep)
+    known = [*TABLES, *FIGURES, *SWEEPS, "curves"]
     if args.name not in known and not any((Path(args.results) / args.profile / args.name).glob("*.json")):
         close = difflib.get_close_matches(args.name, known, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}."
@@ -98,6 +99,23 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
     return 0
 
 
+def _curves(results: str, profile: str, runs: str | None, keep: bool) -> int:
+    """Write the learning curves, and where asked to, those that run folders hold into results that lack them."""
+    if find_spec("matplotlib") is None:
+        print("scaledrop report: figures need matplotlib; install it with pip install matplotlib", file=sys.stderr)
+        return 1
+    try:
+        changed = keep_curves(results, profile, runs) if keep and runs else []
+        picture = learning_picture(results, profile, runs)
+        written = write_curves(picture, Path(results) / profile / "curves")
+    except (ValueError, OSError, ResultError) as error:
+        print(f"scaledrop report: {error}", file=sys.stderr)
+        return 1
+    print(picture.words())
+    print(f"Written: {', '.join(map(str, [*changed, *written]))}", file=sys.stderr)
+    return 0
+
+
 def _table(report: Report, failed: list[str], stem: Path, form: str) -> list[Path]:
     report = replace(report, notes=[*report.notes, *failed])
     texts = {"markdown": markdown(report), "csv": csv(report)}
@@ -120,9 +138,21 @@ def _nothing(name: str, results: str, profile: str) -> str:
     )
 
 
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not args.html and (args.name is None or args.out is not None or len(args.profile or ()) > 1):
+        parser.error("give the name of a table, figure or sweep and one profile, or --html for a page of all")
+    if (args.runs or args.keep) and (args.html or args.name != "curves"):
+        parser.error("--runs and --keep are of `report curves`")
+    if args.keep and not args.runs:
+        parser.error("--keep needs --runs DIR, where the logs are")
+    return args
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scaledrop report", description=(__doc__ or "").split("\n\n")[1])
-    names = f"table ({', '.join(TABLES)}), figure ({', '.join(FIGURES)}) or sweep ({', '.join(SWEEPS)})"
+    names = f"table ({', '.join(TABLES)}), figure ({', '.join(FIGURES)}, curves) or sweep ({', '.join(SWEEPS)})"
     parser.add_argument("name", nargs="?", help=names)
     parser.add_argument("--results", default="results", help="folder of results (default: %(default)s)")
     parser.add_argument(
@@ -130,6 +160,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="quick, cpu, gpu or paper (default: quick); with --html several times, by default all that have results",
     )
+    parser.add_argument("--runs", metavar="DIR", help="of `curves`: folder of runs, for those that are not finished")
+    parser.add_argument("--keep", action="store_true", help="of `curves`: write logged curves into results without one")
     parser.add_argument("--format", choices=("terminal", "markdown", "csv"), default="terminal", help="of a table")
     parser.add_argument("--html", action="store_true", help="write all tables and figures as one page, without a name")
     parser.add_argument("--out", metavar="FILE", help="of the page (default: index.html in the folder of the results)")

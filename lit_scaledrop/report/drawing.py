@@ -117,10 +117,11 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]], size
         size: of the font in points.
     """
     figure: Any = axes.get_figure()
-    low, high = axes.get_ylim()
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(axes.get_ylim())
     height = axes.get_position().height * figure.get_size_inches()[1] * 72
     step = 1.25 * size / height  # of a line of text, in shares of the axes
-    shares = {index: (end[1] - low) / (high - low) for index, end in enumerate(ends)}
+    shares = {index: (scale.transform(end[1]) - low) / (high - low) for index, end in enumerate(ends)}
     order = sorted(shares, key=lambda index: shares[index])
     places: dict[int, float] = {}
     lowest = -1.0
@@ -132,9 +133,10 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]], size
         places[index] = min(places[index], highest)
         highest = places[index] - step
     for index, (x, _, text, colour) in enumerate(ends):
+        y = scale.inverted().transform(low + places[index] * (high - low))
         axes.annotate(
-            text, (x, low + places[index] * (high - low)), xytext=(5, 0), textcoords="offset points",
-            va="center", fontsize=size, color=colour, annotation_clip=False,
+            text, (x, y), xytext=(5, 0), textcoords="offset points", va="center",
+            fontsize=size, color=colour, annotation_clip=False,
         )  # fmt: skip
 
 

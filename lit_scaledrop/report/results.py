@@ -75,7 +75,8 @@ class Result:
     data: dict[str, Any]
     """name, fingerprint, stand_in, source, and the sizes train, val, test (images)."""
     training: dict[str, Any]
-    """epochs, best_epoch (counted from 0), seconds, device, precision, compiled, val_acc or val_iou (fraction) ..."""
+    """epochs, best_epoch (counted from 0), seconds, device, precision, compiled, val_acc or val_iou (fraction), curve
+    (columns `epoch`, counted from 1, `val_acc` or `val_iou`, `loss_task`; results before it have none) ..."""
     evaluation: dict[str, Any]
     """samples (passes T), seed (of the masks), execution, checkpoint (`best` or `last`), seconds."""
     metrics: dict[str, Any]

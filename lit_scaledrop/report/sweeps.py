@@ -16,6 +16,7 @@ from lit_scaledrop.report.journal import Trial
 from lit_scaledrop.report.layout import Report
 from lit_scaledrop.report.parallel import draw_parallel, draw_scatter
 from lit_scaledrop.report.prefixes import draw_prefixes, passes_table
+from lit_scaledrop.report.recipes import draw_recipes
 from lit_scaledrop.report.responses import draw_responses
 from lit_scaledrop.report.results import Result, write_atomic
 from lit_scaledrop.report.sigma import draw_sigma, sigma_table
@@ -61,6 +62,11 @@ SWEEPS: dict[str, Sweep] = {
         lambda frame, _: {"response": draw_prefixes(frame)},
         f"The first T of 50 passes. AUROC: solid by predictive entropy, dashed by mutual information. {_BARS}",
         passes="1 to 50",
+    ),
+    "ablation-recipe": Sweep(
+        "Training recipe: that of the profile against single changes",
+        draw=lambda frame, title: {"response": draw_recipes(frame, title)},
+        about=f"Dashed: the recipe of the profile. {_BARS}",
     ),
     "search-proposed": Sweep("Search over p, learning rate and the weights of the regularizers"),
 }

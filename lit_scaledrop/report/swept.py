@@ -26,8 +26,9 @@ PARAMETERS = {
     "model.mask_per": "mask in training",
     "model.scale_placement": "scale",
     "model.lambda_scale": "weight of the scale term",
-    "model.lambda_weight": "weight decay",
+    "model.lambda_weight": "half the weight decay",
     "model.lr": "learning rate",
+    "model.warmup_epochs": "warm-up (epochs)",
 }
 """Name of a swept setting for people; others are called as on the command line."""
 CLASSES = {"model.p": ("small layers", "middle layers", "large layers")}

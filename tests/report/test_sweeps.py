@@ -11,6 +11,7 @@ import pytest
 from lit_scaledrop import sweep
 from lit_scaledrop.report.command import main
 from lit_scaledrop.report.journal import Journal, Trial
+from lit_scaledrop.report.recipes import variants
 from lit_scaledrop.report.rendering import csv, markdown
 from lit_scaledrop.report.responses import lines
 from lit_scaledrop.report.results import write_result
@@ -77,6 +78,14 @@ def search(trained, _make):
         yield trained(n, 0.8 - 0.01 * abs(n - 7), study="search-proposed", **kept)
 
 
+def recipe(trained, _make):
+    plain = {"update": "plain", "shortcut": None, "warmup_epochs": 1.0, "lambda_weight": 5e-5}
+    changes = [{}, {"update": "normalized"}, {"shortcut": "pool"}, {"warmup_epochs": 0.2}, {"lambda_weight": 1.5e-4}]
+    points = [(change, seed) for change in changes for seed in (1, 2)]
+    for number, (change, seed) in enumerate(points, 1):
+        yield trained(number, 0.3 + number / 100, seed, study="ablation-recipe", **plain | change)
+
+
 def sigma(_trained, make):
     conditions = [("", "")] + [("", s) for s in (0.05, 0.2)] + [(s, "") for s in (0.05, 0.2)]
     conditions += [(s, s) for s in (0.05, 0.2)]
@@ -119,6 +128,7 @@ def varied(make, number, train, test, seed):
 MADE = {
     "ablation-dropout-rate": dropout_rate, "ablation-drop-value": drop_value, "ablation-placement": placement,
     "search-proposed": search, "ablation-sigma": sigma, "ablation-passes": passes,
+    "ablation-recipe": recipe,
 }  # fmt: skip
 
 
@@ -158,6 +168,15 @@ def test_what_was_swept_is_found(studies, trained):
     run = trained(1, 0.5, p=0.1, compile_network=True)
     assert "model.compile_network" not in settings(run)  # how fast, not what
     assert swept([run, trained(2, 0.5, seed=2, p=0.1)]) == []
+
+
+def test_trainings_of_one_changed_setting_are_named_by_it(studies):
+    frame = sweep_report("ablation-recipe", studies["ablation-recipe"]).sections[0].frame
+    named = dict(zip(variants(frame, swept(studies["ablation-recipe"])), frame.validation, strict=True))
+    assert named == pytest.approx({
+        "the recipe as it is": 31.5, "update normalized": 33.5, "shortcut pool": 35.5, "warm-up (epochs) 0.2": 37.5,
+        "half the weight decay 0.00015": 39.5,
+    })  # fmt: skip
 
 
 def test_the_best_is_by_the_validation_split_alone(trained):

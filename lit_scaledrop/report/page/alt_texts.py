@@ -25,6 +25,7 @@ _METRICS = {
     "uniform/ood/auroc/predictive_entropy": ("AUROC of uniform noise", 100, " %"),
 }
 TITLES = {
+    "curves": "error against epochs",
     "figure5": "one test image under growing noise",
     "figure6": "rotated test images",
     "figure7": "number of passes T",

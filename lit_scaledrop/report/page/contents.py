@@ -13,6 +13,7 @@ from lit_scaledrop.report.figures import FIGURES, Picture, pictures_of
 from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, epochs_heading, ids_of
 from lit_scaledrop.report.journal import JournalError, trials_in
 from lit_scaledrop.report.layout import RESULT_IDS, Report, Section, bits, number, text
+from lit_scaledrop.report.learning import learning_picture
 from lit_scaledrop.report.results import Result, load_results
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.swept import swept as varied
@@ -73,7 +74,7 @@ def studies(results_dir: Path | str, profile: str) -> list[Study]:
     for study in made:
         if study.report and study.name not in TABLES and not study.pictures and find_spec("matplotlib"):
             _draw_sweep(study, folder)
-    return made
+    return made + _learning(results_dir, profile, made)
 
 
 def _fill(study: Study, folder: Path) -> None:
@@ -133,7 +134,7 @@ def _foreign(made: list[Study], folder: Path) -> None:
     """
     lost = Study("pictures", [])
     for stem in sorted({path.with_suffix("") for form in ("svg", "png") for path in folder.glob(f"*.{form}")}):
-        if any(stem.name == name or stem.name.startswith(f"{name}-") for name in FIGURES):
+        if stem.name == "curves" or any(stem.name == name or stem.name.startswith(f"{name}-") for name in FIGURES):
             continue
         files = _files(stem)
         form, image = _smaller({path.suffix[1:]: path.read_bytes() for path in files})
@@ -185,6 +186,17 @@ def _draw_sweep(study: Study, folder: Path) -> None:
         for path in drawn:
             if path.suffix == ".svg":
                 study.pictures.append(Shown(path.stem, path.read_bytes(), "svg", [], study.results, None))
+
+
+def _learning(results_dir: Path | str, profile: str, made: Sequence[Study]) -> list[Study]:
+    """The learning curves of finished trainings, where there are any."""
+    runs = [run for study in made for run in study.results if run.training.get("curve", {}).get("val_acc")]
+    if not runs or find_spec("matplotlib") is None:
+        return []
+    picture = learning_picture(results_dir, profile)
+    shown = [run for run in runs if run.id in picture.runs]
+    image = Shown("curves", picture.files()["svg"], "svg", [], shown, None, picture.words())
+    return [Study("curves", shown, pictures=[image])]
 
 
 def _plain(study: Study) -> Report:

@@ -1,0 +1,93 @@
+"""The folder of a run as its CSV logger leaves it, ``logs/version_N``: learning curves, of unfinished runs too."""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Points = dict[int, dict[str, float]]
+"""Values by epochs behind them and by name, e.g. ``{1: {"val/acc": 0.32, "loss/task": 2.0139}}``."""
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """A run that has begun, from the logs of its folder."""
+
+    id: str
+    study: str
+    config: dict[str, Any]
+    """resolved configuration of its last attempt"""
+    points: Points
+
+
+def rounded(value: float) -> float:
+    """To the four digits that a curve needs.
+
+    >>> rounded(0.36559998989), rounded(12.34567)
+    (0.3656, 12.3457)
+    """
+    return round(value, 4)
+
+
+def curve(points: Points) -> dict[str, list[Any]]:
+    """Points as a result keeps them: columns of equal length, ``None`` where an epoch has no such value.
+
+    >>> curve({1: {"val/acc": 0.3}, 2: {"val/acc": 0.4, "loss/task": 1.5}})
+    {'epoch': [1, 2], 'loss_task': [None, 1.5], 'val_acc': [0.3, 0.4]}
+    """
+    epochs = sorted(points)
+    names = sorted({name for values in points.values() for name in values})
+    columns = {name.replace("/", "_"): [points[epoch].get(name) for epoch in epochs] for name in names}
+    return {"epoch": epochs, **columns} if epochs else {}
+
+
+def logged_points(run_dir: Path, names: Iterable[str]) -> Points:
+    """What the attempts of a run logged after each epoch; a later attempt replaces what it did again.
+
+    Args:
+        run_dir: folder of the run.
+        names: of the metrics, e.g. ``val/acc``.
+    """
+    points: Points = {}
+    for version in _versions(run_dir):
+        found: Points = {}
+        for row in _rows(version / "metrics.csv"):
+            for name in names:
+                # a run that is killed may leave half a line
+                if (value := _number(row.get(name))) is not None and (epoch := _number(row.get("epoch"))) is not None:
+                    found.setdefault(int(epoch) + 1, {})[name] = rounded(value)
+        if found:
+            points = {epoch: values for epoch, values in points.items() if epoch < min(found)} | found
+    return points
+
+
+def logged_runs(runs_dir: Path | str, profile: str) -> Iterator[LoggedRun]:
+    """The runs of a profile under ``runs_dir``, finished or not, that have logged a validation of classes."""
+    import yaml
+
+    for run_dir in sorted(Path(runs_dir).glob(f"{profile}/*/*")):
+        points = logged_points(run_dir, ("val/acc", "loss/task"))
+        if not any("val/acc" in values for values in points.values()):
+            continue
+        text = (_versions(run_dir)[-1] / "hparams.yaml").read_text(encoding="utf-8")
+        yield LoggedRun(run_dir.name, run_dir.parent.name, yaml.safe_load(text), points)
+
+
+def _versions(run_dir: Path) -> list[Path]:
+    folders = [path.parent for path in run_dir.glob("logs/version_*/metrics.csv")]
+    return sorted(folders, key=lambda path: int(path.name.removeprefix("version_")))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _number(text: Any) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
