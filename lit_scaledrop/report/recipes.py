@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AS_IT_IS = "the recipe as it is"
+_PLAIN = ("null", '"plain"')
+"""Values that are usual where two are equally frequent, as JSON."""
 _SHOWN = ("validation", "accuracy", "nll")
 
 
@@ -22,9 +24,14 @@ def variants(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     >>> frame = pd.DataFrame({"model.lr": [0.1, 0.1, 0.2], "model.mask": [None, "element", None]})
     >>> variants(frame, ["model.lr", "model.mask"])
     ['the recipe as it is', 'mask element', 'learning rate 0.2']
+    >>> variants(pd.DataFrame({"model.update": ["normalized", "plain"]}), ["model.update"])
+    ['update normalized', 'the recipe as it is']
     """
     keys = {name: frame[name].map(lambda value: json.dumps(None if value != value else value)) for name in names}
-    usual = {name: column.value_counts().idxmax() for name, column in keys.items()}
+    usual = {}
+    for name, column in keys.items():
+        counts = column.value_counts().sort_index()
+        usual[name] = max(counts.index, key=lambda key, counts=counts: (counts[key], key in _PLAIN))  # type: ignore[misc]
     said = []
     for place in frame.index:
         other = [name for name in names if keys[name][place] != usual[name]]
