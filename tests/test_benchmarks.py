@@ -104,7 +104,16 @@ def test_small_benchmarks_run_and_write_their_tables(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     written = {path.stem for path in tmp_path.glob("*.md")}
     some = {"peers", "exact"}  # need a package, a processor
-    assert written | some == some | {"posterior", "memory", "training", "scaling", "schemes", "corruptions", "crossbar"}
+    assert written | some == some | {
+        "posterior",
+        "memory",
+        "training",
+        "lightning",
+        "scaling",
+        "schemes",
+        "corruptions",
+        "crossbar",
+    }
     assert ("peers" in written) == (find_spec("torch_uncertainty") is not None)
     for name in written:
         text = (tmp_path / f"{name}.md").read_text()

@@ -110,6 +110,7 @@ command: ["${interpreter}", -W, ignore, -m, lit_scaledrop, fit, --config, long.y
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_divides_its_budget_over_the_points(long, speed, capsys, monkeypatch):
     (long / "sweep.yaml").write_text(SWEEP)
     clock = iter([0.0, 0.0, 8.0, 0.0, 0.0, 8.0])  # the first point takes 8 of the 18 seconds
