@@ -1,14 +1,12 @@
 """Lightning data modules: whole data sets in memory, for classification and segmentation; suites to evaluate on."""
 
 from datamodules.base import ImageDataModule
-from datamodules.breast_ultrasound import BreastUltrasoundDataModule
-from datamodules.cifar10 import CIFAR10DataModule
-from datamodules.cifar10_c import CIFAR10C
-from datamodules.corruptions import CORRUPTIONS, corrupt
-from datamodules.covid_ct import CovidCTDataModule
-from datamodules.ct_volumes import CTVolumesDataModule
-from datamodules.digits import DigitsDataModule
-from datamodules.evaluation_sets import CIFAR100, EvaluationSet, Places365, Textures, TinyImageNet
+from datamodules.classification.cifar10 import CIFAR10DataModule
+from datamodules.classification.digits import DigitsDataModule
+from datamodules.classification.mnist import MNISTDataModule
+from datamodules.classification.stl10 import STL10DataModule
+from datamodules.classification.svhn import SVHNDataModule
+from datamodules.corruptions.corruptions import CORRUPTIONS, corrupt
 from datamodules.fake_segmentation import (
     write_fake_breast_ultrasound,
     write_fake_covid_ct,
@@ -24,16 +22,18 @@ from datamodules.fake_suites import (
     write_fake_svhn,
 )
 from datamodules.fakes import fake_images, write_fake_cifar10, write_fake_mnist
-from datamodules.integrity import DatasetCorruptError, DatasetNotFoundError
+from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.loading import ImageArrays
-from datamodules.mnist import MNISTDataModule
-from datamodules.phantom import PhantomDataModule, phantom_images
-from datamodules.segmentation import SegmentationDataModule
-from datamodules.skin_lesion import PH2DataModule, SkinLesionDataModule
-from datamodules.stl10 import STL10DataModule
-from datamodules.suite_noise import uniform_noise
-from datamodules.suites import GROUPS, Suite, load_suite, renormalized
-from datamodules.svhn import SVHNDataModule
+from datamodules.segmentation.base import SegmentationDataModule
+from datamodules.segmentation.breast_ultrasound import BreastUltrasoundDataModule
+from datamodules.segmentation.covid_ct import CovidCTDataModule
+from datamodules.segmentation.ct_volumes import CTVolumesDataModule
+from datamodules.segmentation.phantom import PhantomDataModule, phantom_images
+from datamodules.segmentation.skin_lesion import PH2DataModule, SkinLesionDataModule
+from datamodules.suites.cifar10_c import CIFAR10C
+from datamodules.suites.evaluation_sets import CIFAR100, EvaluationSet, Places365, Textures, TinyImageNet
+from datamodules.suites.suite_noise import uniform_noise
+from datamodules.suites.suites import GROUPS, Suite, load_suite, renormalized
 
 DATAMODULES: dict[str, type[ImageDataModule]] = {
     module.name: module

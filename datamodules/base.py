@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from datamodules.augment import (
+from datamodules.classification.augment import (
     Augmentation,
     crop,
     draw_boxes,
@@ -15,9 +15,9 @@ from datamodules.augment import (
     flip,
     resized_crop,
 )
-from datamodules.fileset import FileSet
+from datamodules.files.fileset import FileSet
+from datamodules.files.integrity import fingerprint
 from datamodules.in_memory import InMemoryDataModule, missing_setup, require
-from datamodules.integrity import fingerprint
 from datamodules.loading import (
     BatchLoader,
     Blocks,

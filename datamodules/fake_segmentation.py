@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.breast_ultrasound import KINDS
-from datamodules.phantom import phantom_images
-from datamodules.skin_lesion import TWINS
+from datamodules.segmentation.breast_ultrasound import KINDS
+from datamodules.segmentation.phantom import phantom_images
+from datamodules.segmentation.skin_lesion import TWINS
 
 _SIDE = 64
 

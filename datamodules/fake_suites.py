@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.corruptions import CORRUPTIONS, SEVERITIES
+from datamodules.corruptions.corruptions import CORRUPTIONS, SEVERITIES
 from datamodules.fakes import fake_images, write_files
 
 

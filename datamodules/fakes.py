@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.integrity import RECORD, format_record, md5_of, write_atomically
+from datamodules.files.integrity import RECORD, format_record, md5_of, write_atomically
 
 CLASSES = 10
 

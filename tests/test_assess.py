@@ -11,17 +11,18 @@ import pytest
 import torch
 
 from datamodules import DatasetNotFoundError
-from lit_scaledrop import assess, probes
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.assessment import plan_assessment, planned_assessment
-from lit_scaledrop.cli import fit, planned_result
-from lit_scaledrop.evaluate import load_trained
-from lit_scaledrop.evaluation import Evaluation
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.parts import MeasuredPart, read_part
-from lit_scaledrop.probes import PROBES, Probe, Subject
-from lit_scaledrop.report.results import read_result
-from lit_scaledrop.run import UNFINISHED, Run, find_network
+from lit_scaledrop.cli.assess import plan_assessment, planned_assessment
+from lit_scaledrop.cli.fit import fit, planned_result
+from lit_scaledrop.evaluation import probes
+from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.evaluation.probes import PROBES, Probe, Subject
+from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results.result import read_result
+from lit_scaledrop.runs import assess
+from lit_scaledrop.runs.run import UNFINISHED, Run, find_network
 
 FLAGS = ["--config", "tiny.yaml"]
 ASSESS = ["assess", "--probe", "table6", *FLAGS]
@@ -62,8 +63,8 @@ def suites(monkeypatch):
     renormalized = lambda images: (images.float() - 128) / 64  # noqa: E731
     fakes = {
         "datamodules.suites": {"load_suite": load_suite, "GROUPS": GROUPS, "renormalized": renormalized},
-        "lit_scaledrop.ood": {"ood_metrics": lambda inside, outside, **rule: {"ood/auroc/variance": 0.5}},
-        "lit_scaledrop.selective": {"selective_metrics": lambda p, y, **rule: {"sel/accept": 0.25}},
+        "lit_scaledrop.functional.ood": {"ood_metrics": lambda inside, outside, **rule: {"ood/auroc/variance": 0.5}},
+        "lit_scaledrop.functional.selective": {"selective_metrics": lambda p, y, **rule: {"sel/accept": 0.25}},
     }
     for name, members in fakes.items():
         module = types.ModuleType(name)
@@ -329,7 +330,7 @@ def test_ids(place):
 
 def test_other_constants_are_another_energy(place, monkeypatch):
     from hardware.presets import Preset, components
-    from lit_scaledrop import energy
+    from lit_scaledrop.chip import energy
 
     words = ["--probe=table8", *FLAGS]
     base = planned_assessment(words)

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from lit_scaledrop import budget
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.budget import Speed, epochs_within, measure
-from lit_scaledrop.cli import plan_fit
+from lit_scaledrop.cli.fit import plan_fit
+from lit_scaledrop.runs import budget
+from lit_scaledrop.runs.budget import Speed, epochs_within, measure
 
 LONG = """
 run: {profile: quick, study: tiny, tracking: disabled}

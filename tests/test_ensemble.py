@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from datamodules import DATAMODULES
 from lit_scaledrop import methods
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.ensemble import member_seeds, member_words
-from lit_scaledrop.evaluate import load_trained, normalized_test_set
-from lit_scaledrop.report.results import load_results
+from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.evaluation.evaluate import normalized_test_set
+from lit_scaledrop.results.result import load_results
+from lit_scaledrop.runs.ensemble import member_seeds, member_words
 
 FIT = ["fit", "--config", "tiny.yaml"]
 

@@ -9,11 +9,12 @@ import lightning as L
 import pytest
 import yaml
 
-from lit_scaledrop.cli import plan_fit, planned_result
-from lit_scaledrop.identity import TRAINER_NEUTRAL, TRAINER_SCIENCE, run_identity, science
-from lit_scaledrop.methods import METHODS, get_method
-from lit_scaledrop.provenance import command, commit
-from lit_scaledrop.sweep import load_sweep, plan_points
+from lit_scaledrop.cli.fit import plan_fit, planned_result
+from lit_scaledrop.methods.classification import METHODS, get_method
+from lit_scaledrop.results.provenance import command, commit
+from lit_scaledrop.runs.identity import TRAINER_NEUTRAL, TRAINER_SCIENCE, run_identity, science
+from lit_scaledrop.sweep.file import load_sweep
+from lit_scaledrop.sweep.points import plan_points
 
 ROOT = Path(__file__).parents[1]
 

@@ -106,7 +106,7 @@ def test_report_needs_no_torch():
     for path in sources("lit_scaledrop/report"):
         assert not packages(path) & {"torch", "torchvision", "lightning", "torchmetrics"}, path
         ours = {name for name in imports(path) if name.startswith("lit_scaledrop.")}
-        light = ("lit_scaledrop.report", "lit_scaledrop.glossary")
+        light = ("lit_scaledrop.report", "lit_scaledrop.results.glossary")
         assert all(name.startswith(light) for name in ours), (path, ours)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_scaledrop import search, suggest, sweep
-from lit_scaledrop.hyperband import verdict
-from lit_scaledrop.report.journal import Journal, JournalError, Trial
+from lit_scaledrop.results.trials import Journal, JournalError, Trial
+from lit_scaledrop.sweep import points as sweep
+from lit_scaledrop.sweep import search, suggest
+from lit_scaledrop.sweep.hyperband import verdict
 
 needs_engine = pytest.mark.skipif(
     not suggest.is_installed(), reason="the extra `search` is not installed: pip install 'sweeps>=0.2,<0.3'"

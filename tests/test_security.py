@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.tree import _unpack
-from lit_scaledrop import sweep
+from datamodules.files.tree import _unpack
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.evaluate import CheckpointError, read_checkpoint
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint
+from lit_scaledrop.sweep import points as sweep
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -168,7 +168,7 @@ def test_a_zip_archive_cannot_leave_its_folder(tmp_path):
 
 
 def test_a_mirror_cannot_be_a_file(tmp_path):
-    from datamodules.fetch import download
+    from datamodules.files.fetch import download
 
     for url in ("file:///etc/passwd", "ftp://host/x", "/etc/passwd"):
         with pytest.raises(ValueError, match="must be an http or https address"):

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_scaledrop import launch, sweep
-from lit_scaledrop.report.results import result_path
-from lit_scaledrop.rows import expand_rows
+from lit_scaledrop.cli.flags import expand_rows
+from lit_scaledrop.results.result import result_path
+from lit_scaledrop.sweep import points as sweep
+from lit_scaledrop.sweep import runner as launch
 
 ROOT = Path(__file__).parents[1]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and PR_SET_PDEATHSIG are Linux's")
@@ -425,7 +426,7 @@ def test_every_file_of_a_probe_assesses_rows_of_table3():
 
 
 def test_table7_counts_every_topology_and_scheme():
-    from lit_scaledrop.cost_command import SCHEMES
+    from lit_scaledrop.chip.dropout_modules import SCHEMES
     from lit_scaledrop.networks import NETWORKS
 
     points = sweep.plan_points(sweep.load_sweep(ROOT / "sweeps" / "table7.yaml"), {"PROFILE": "cpu"}, None, [])

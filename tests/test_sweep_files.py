@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.cli import LightningCLI
 
-from lit_scaledrop import sweep
-from lit_scaledrop.report.results import read_result
-from lit_scaledrop.suggest import is_installed, problems, suggest
+from lit_scaledrop.results.result import read_result
+from lit_scaledrop.sweep import points as sweep
+from lit_scaledrop.sweep.suggest import is_installed, problems, suggest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))

@@ -12,17 +12,17 @@ import datamodules
 from hardware import spin_scale_drop
 from hardware.mtj import probability_spread
 from hardware.presets import load_device
-from lit_scaledrop import sweep
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.assessment import plan_assessment
-from lit_scaledrop.cli import planned_result
-from lit_scaledrop.evaluation import Evaluation
-from lit_scaledrop.glossary import METRICS
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.cli.assess import plan_assessment
+from lit_scaledrop.cli.fit import planned_result
+from lit_scaledrop.cli.flags import expand_variation
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.variation import Variation, Within
 from lit_scaledrop.report.tables import build
-from lit_scaledrop.report.variation import SIGMAS
-from lit_scaledrop.rows import expand_variation
-from lit_scaledrop.variation import Variation, Within
+from lit_scaledrop.report.tables.variation import SIGMAS
+from lit_scaledrop.results.glossary import METRICS
+from lit_scaledrop.results.result import read_result
+from lit_scaledrop.sweep import points as sweep
 
 ROOT = Path(__file__).parents[1]
 FLAGS = ["--config", "tiny.yaml", "--trainer.max_epochs=1"]

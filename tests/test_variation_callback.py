@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_scaledrop.callbacks import MTJVariation
-from lit_scaledrop.glossary import METRICS
-from lit_scaledrop.layers.probabilities import chip_probabilities, read_probabilities, scale_dropouts
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.variation import Variation
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.drop_probability import chip_probabilities, read_probabilities, scale_dropouts
+from lit_scaledrop.posterior.variation import Variation
+from lit_scaledrop.results.glossary import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 

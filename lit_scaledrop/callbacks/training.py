@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.quantizers import ReCUWeight
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.lit_network import steps_per_epoch, total_steps
-from lit_scaledrop.run import PREVIOUS
+from lit_scaledrop.modules.base import steps_per_epoch, total_steps
+from lit_scaledrop.runs.run import PREVIOUS
 
 
 class EstimatorSchedule(L.Callback):

@@ -9,12 +9,14 @@ With a bias (*affine*, after arXiv:2401.12416) the same bit drops both: $y = x \
 front of a sign moves no sign unless its threshold has an offset; a bias moves the threshold itself.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.sampling import StochasticLayer
+from lit_scaledrop.layers.stochastic import StochasticLayer
 from lit_scaledrop.shapes import Float
 
 DropValue = Literal["unitary", "average", "random"]
@@ -203,3 +205,41 @@ def set_adaptive_probability(model: nn.Module, p: SizeClasses = ADAPTIVE) -> Non
     largest = max((layer.num_weights for layer in layers), default=0)
     for layer in layers:
         layer.set_probability(adaptive_probability(layer.num_weights, largest, p))
+
+
+Placement = Literal["before_norm", "after_norm"]
+
+
+@dataclass(frozen=True)
+class ScaleOptions:
+    """How Scale-Dropout is used in a network."""
+
+    p: float | Sequence[float] | Literal["adaptive"] = "adaptive"
+    """drop probability of every layer; of small, middle and large layers; or "adaptive", .1, .2 and .5 of these"""
+    drop_value: DropValue = "unitary"
+    """what a dropped scale becomes"""
+    mask: Mask = "vector"
+    """one bit a layer, or one a channel"""
+    mask_per: MaskPer = "sample"
+    """one draw for each example of a training batch, or one for the batch"""
+    placement: Placement = "before_norm"
+    """the scale before or after BatchNorm"""
+    bias: bool = False
+    """a bias that is dropped together with the scale"""
+    start: tuple[float, float] = (0.0, 0.0)
+    """how far from one the scales start, and from zero the biases"""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.p, int | float):
+            object.__setattr__(self, "p", check_probability(self.p, "p (drop probability)"))
+        elif not isinstance(self.p, str):
+            object.__setattr__(self, "p", tuple(check_probability(p, "p (of a size class)") for p in self.p))
+            if len(self.p) != 3:
+                raise ValueError(f"p has one value for all layers, or three for small, middle and large: not {self.p}")
+
+    @property
+    def by_size(self) -> SizeClasses | None:
+        """Drop probabilities of small, middle and large layers; ``None`` where all have the same."""
+        if isinstance(self.p, float):
+            return None
+        return ADAPTIVE if self.p == "adaptive" else self.p  # type: ignore[return-value]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lit_scaledrop.methods import Method, Shortcut, lookup
+from lit_scaledrop.methods.classification import Method, Shortcut
+from lit_scaledrop.naming import lookup
 from lit_scaledrop.networks.lenet5 import lenet5
 from lit_scaledrop.networks.resnet import resnet18, resnet20
 from lit_scaledrop.networks.segmentation import SEGMENTATION_NETWORKS, build_segmentation_network

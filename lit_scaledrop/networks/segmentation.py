@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lit_scaledrop.methods import Method, lookup
+from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.naming import lookup
 from lit_scaledrop.networks.segnet import segnet
 from lit_scaledrop.networks.unet import unet
 from lit_scaledrop.networks.unet_smp import unet_smp

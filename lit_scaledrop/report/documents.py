@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lit_scaledrop.glossary import METRICS, TRAINING
-from lit_scaledrop.report.rendering import section_cells
-from lit_scaledrop.report.results import Result, load_results, write_atomic
+from lit_scaledrop.report.table import section_cells
 from lit_scaledrop.report.tables import build
+from lit_scaledrop.results.glossary import METRICS, TRAINING
+from lit_scaledrop.results.result import Result, load_results, write_atomic
 
 _COLUMNS = ("topology", "method", "bits", "accuracy", "paper", "difference", "nll", "ece", "epochs", "seconds")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.results import Result
-from lit_scaledrop.report.units import UNITS, in_unit
+from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.units import UNITS, in_unit
 
 ADCS = {"neurosim": "NeuroSim", "isaac": "ISAAC", "mnsim": "MNSIM", "murmann": "Murmann's bound"}
 ADC = "isaac"

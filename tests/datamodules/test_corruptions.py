@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from datamodules import CIFAR10DataModule
-from datamodules.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from datamodules.corruptions.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
 ROUGH = {"glass_blur", "motion_blur", "frost", "elastic_transform"}
 """Corruptions whose public constants do not make the pixels' distance grow with every severity; see below."""

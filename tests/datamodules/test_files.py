@@ -25,7 +25,7 @@ from datamodules import (
     write_fake_cifar10,
     write_fake_mnist,
 )
-from datamodules.integrity import Checksum, md5_of, parse_record, write_atomically
+from datamodules.files.integrity import Checksum, md5_of, parse_record, write_atomically
 
 FAKE = {"checksums": "recorded", "augment": "none"}
 

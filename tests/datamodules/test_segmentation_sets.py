@@ -23,7 +23,7 @@ from datamodules import (
     write_fake_ph2,
     write_fake_skin_lesion,
 )
-from datamodules.paired_files import resize_mask
+from datamodules.segmentation.paired_files import resize_mask
 
 SETS = {
     "busi": (BreastUltrasoundDataModule, write_fake_breast_ultrasound, {}),

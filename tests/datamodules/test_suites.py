@@ -28,7 +28,7 @@ from datamodules import (
     write_fake_stl10,
     write_fake_svhn,
 )
-from datamodules.suites import rotated
+from datamodules.suites.suites import rotated
 
 N_TEST = 60
 NAMES = sorted({*GROUPS["table6"], *GROUPS["near"], *GROUPS["far"], "corrupted/fog/3", "rotation/30"})

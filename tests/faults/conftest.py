@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.results.result import read_result
 
 HERE = Path(__file__).parent
 TINY = """

@@ -17,8 +17,8 @@ from hardware.spin_scale_drop import (
     modules_and_draws,
 )
 from hardware.workload import trace_workload
-from lit_scaledrop.layers.sampling import stochastic_layers
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.layers.stochastic import stochastic_layers
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import NETWORKS, build_network
 
 SCHEMES = {

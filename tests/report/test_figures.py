@@ -11,14 +11,15 @@ import pandas as pd
 import pytest
 
 from lit_scaledrop import methods
-from lit_scaledrop.report import command, drawing
-from lit_scaledrop.report.command import main
-from lit_scaledrop.report.drawing import label_ends, panels
+from lit_scaledrop.cli import report as command
+from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures import FIGURES, pictures, pictures_of
+from lit_scaledrop.report.figures import style as drawing
+from lit_scaledrop.report.figures.style import label_ends, panels
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown
-from lit_scaledrop.report.results import write_result
+from lit_scaledrop.results.result import write_result
 
 pytest.importorskip("matplotlib")
 

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop.report.command import main
+from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures import FIGURES
-from lit_scaledrop.report.layout import RESULT_IDS
 from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in, studies
-from lit_scaledrop.report.rendering import section_cells
-from lit_scaledrop.report.results import load_results, write_result
+from lit_scaledrop.report.table import RESULT_IDS, section_cells
 from lit_scaledrop.report.tables import TABLES, build
+from lit_scaledrop.results.result import load_results, write_result
 
 RESULTS = Path(__file__).parents[2] / "results"
 VOID = {"meta", "link", "img", "input", "br"}

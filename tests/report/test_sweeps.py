@@ -8,16 +8,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lit_scaledrop import sweep
-from lit_scaledrop.report.command import main
-from lit_scaledrop.report.journal import Journal, Trial
-from lit_scaledrop.report.recipes import variants
-from lit_scaledrop.report.rendering import csv, markdown
-from lit_scaledrop.report.responses import lines
-from lit_scaledrop.report.results import write_result
+from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
-from lit_scaledrop.report.swept import settings, swept
-from lit_scaledrop.report.variation import CHIPS
+from lit_scaledrop.report.sweeps.recipes import variants
+from lit_scaledrop.report.sweeps.responses import lines
+from lit_scaledrop.report.sweeps.swept import settings, swept
+from lit_scaledrop.report.table import csv, markdown
+from lit_scaledrop.report.tables.variation import CHIPS
+from lit_scaledrop.results.result import write_result
+from lit_scaledrop.results.trials import Journal, Trial
+from lit_scaledrop.sweep import points as sweep
 
 RATES = [0.05, 0.1, 0.3, [0.1, 0.2, 0.5], [0.05, 0.2, 0.5], [0.3, 0.2, 0.5], [0.1, 0.5, 0.5], [0.1, 0.2, 0.8]]
 HOW = {"limit": 200, "images": 200, "parts": [], "suites": {}, "absent": {}}

@@ -5,15 +5,16 @@ import io
 import pandas as pd
 import pytest
 
-from datamodules.corruptions import CORRUPTIONS
-from datamodules.suites import GROUPS
-from lit_scaledrop.ood import SCORES
-from lit_scaledrop.report import outliers, shift
-from lit_scaledrop.report.drawing import footer
+from datamodules.corruptions.corruptions import CORRUPTIONS
+from datamodules.suites.suites import GROUPS
+from lit_scaledrop.metrics.ood import SCORES
+from lit_scaledrop.report.figures.style import footer
 from lit_scaledrop.report.groups import caption
-from lit_scaledrop.report.rendering import csv, markdown
-from lit_scaledrop.report.shift import MEAN
+from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables import build, published
+from lit_scaledrop.report.tables import corruptions as shift
+from lit_scaledrop.report.tables import ood as outliers
+from lit_scaledrop.report.tables.corruptions import MEAN
 
 DIGITS = {"name": "digits", "stand_in": True, "fingerprint": "d161", "source": "scikit-learn digits at 32x32"}
 RULE = {"quantile": 0.1, "threshold": 0.95, "interpolation": "linear"}

@@ -5,9 +5,9 @@ import io
 import pandas as pd
 import pytest
 
-from lit_scaledrop.report.rendering import csv, markdown
+from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables import build, published
-from lit_scaledrop.report.variation import CHIPS, condition_of
+from lit_scaledrop.report.tables.variation import CHIPS, condition_of
 
 RULE = {"quantile": 0.1, "threshold": 0.95, "interpolation": "linear"}
 SUITE = {"title": "Uniform noise", "source": "generated, seed 0", "images": 500, "fingerprint": "f", "kind": "noise"}

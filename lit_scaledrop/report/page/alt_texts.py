@@ -8,8 +8,8 @@ import pandas as pd
 from lit_scaledrop.report.energies import ADC, ADCS, TREATMENTS, component_name, readable
 from lit_scaledrop.report.figures import FIGURES
 from lit_scaledrop.report.groups import TOPOLOGIES
-from lit_scaledrop.report.layout import Report, Section
 from lit_scaledrop.report.page.contents import Shown
+from lit_scaledrop.report.table import Report, Section
 
 _NAMES = 3
 """Columns of a table that name a row in words."""

@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from lit_scaledrop.report.figures import FIGURES, Picture, pictures_of
+from lit_scaledrop.report.figures.learning import learning_picture
 from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, epochs_heading, ids_of
-from lit_scaledrop.report.journal import JournalError, trials_in
-from lit_scaledrop.report.layout import RESULT_IDS, Report, Section, bits, number, text
-from lit_scaledrop.report.learning import learning_picture
-from lit_scaledrop.report.results import Result, load_results
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
-from lit_scaledrop.report.swept import swept as varied
+from lit_scaledrop.report.sweeps.swept import swept as varied
+from lit_scaledrop.report.table import RESULT_IDS, Report, Section, bits, number, text
 from lit_scaledrop.report.tables import TABLES, build
+from lit_scaledrop.results.result import Result, load_results
+from lit_scaledrop.results.trials import JournalError, trials_in
 
 _LARGE = 400_000
 """Bytes from which on an SVG is shown as its PNG, if that is smaller."""

@@ -11,7 +11,7 @@ from lit_scaledrop.report.page.contents import Study, studies
 from lit_scaledrop.report.page.markup import escape, slug, tag
 from lit_scaledrop.report.page.provenance import Panels
 from lit_scaledrop.report.page.sections import article, title
-from lit_scaledrop.report.results import write_atomic
+from lit_scaledrop.results.result import write_atomic
 
 _PAPER = "https://arxiv.org/abs/2311.15816"
 _Profiles = dict[str, list[Study]]

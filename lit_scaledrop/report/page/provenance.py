@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lit_scaledrop.report.accuracy import duration
 from lit_scaledrop.report.groups import TOPOLOGIES, data_name
 from lit_scaledrop.report.page.markup import escape, tag
-from lit_scaledrop.report.results import Result
+from lit_scaledrop.report.tables.accuracy import duration
+from lit_scaledrop.results.result import Result
 
 
 class Panels:

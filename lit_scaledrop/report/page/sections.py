@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from lit_scaledrop.report.groups import TOPOLOGIES
-from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Row, Section
 from lit_scaledrop.report.page.alt_texts import TITLES, alt_text
 from lit_scaledrop.report.page.contents import Shown, Study
 from lit_scaledrop.report.page.markup import escape, sentence, slug, tag
 from lit_scaledrop.report.page.provenance import Panels
-from lit_scaledrop.report.results import Result
+from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Row, Section
+from lit_scaledrop.results.result import Result
 
 _LONG = 24
 """Letters from which on a column's header gets room for more than one word a line."""

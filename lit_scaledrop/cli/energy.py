@@ -1,0 +1,163 @@
+"""``scaledrop energy NETWORK``: energy, time and area of an image on a chip, by component and by layer.
+
+Operation counts of the network are multiplied by component constants (``hardware/presets/components.yaml``; the paper's
+own are lost in our copy), for T passes with masks that were really drawn. Converters decide the sum and their models
+differ by orders of magnitude, so every result comes with the band over them.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
+
+from torch import nn
+
+from hardware.adc import ADC_MODELS, AdcModel
+from hardware.energy import Chip, EnergyReport, Entry, RealLayers
+from hardware.mapping import Crossbar, MappedLayer, Mapping
+from hardware.passes import Execution
+from hardware.presets import components, published
+from hardware.workload import LayerShape
+from lit_scaledrop.chip.energy import REAL_LAYERS, Band, Estimate, estimate_energy, image_shape
+from lit_scaledrop.chip.figure import draw_energy
+from lit_scaledrop.methods.classification import Method, get_method
+from lit_scaledrop.methods.segmentation import get_segmentation_method
+from lit_scaledrop.naming import lookup
+from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, build_network, build_segmentation_network
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.results.units import UNITS, in_unit
+
+
+def main(argv: list[str]) -> int:
+    """Print the energy of a network."""
+    arguments = _parser().parse_args(argv)
+    method, network, shape = _network(arguments)
+    geometry = Crossbar(arguments.rows, arguments.columns, arguments.columns_per_adc, arguments.mapping)
+    plan = PosteriorPredictive(network, arguments.passes, arguments.seed).plans[0]
+    estimate = estimate_energy(
+        network,
+        shape,
+        plan,
+        chip=Chip(geometry, arguments.adc, arguments.adc_bits, real_layers=arguments.real_layers),
+        preset=components(arguments.preset),
+        execution=arguments.execution,
+    )
+    report, band, passes = estimate.report(), estimate.band(), plan.samples
+    size = "x".join(map(str, shape))
+    title = f"{arguments.network}, {method.label}, one {size} image, T = {passes}, {arguments.execution}"
+    _print(title, report, estimate, band)
+    reference = arguments.network in published() and arguments.width == 1 and passes == 10
+    if reference and method.scale is not None:
+        print(_against_paper(arguments.network, band, arguments.real_layers, arguments.adc))
+    if arguments.figure:
+        draw_energy(report, title).savefig(arguments.figure, metadata=_undated(arguments.figure))
+        print(f"figure: {arguments.figure}")
+    return 0
+
+
+def _network(arguments: argparse.Namespace) -> tuple[Method, nn.Module, tuple[int, int, int]]:
+    """What the arguments name: a method, a network of it, the shape of an image."""
+    lookup("network", arguments.network, {**NETWORKS, **SEGMENTATION_NETWORKS})
+    segments = arguments.network in SEGMENTATION_NETWORKS
+    shape = image_shape(arguments.network)
+    channels, size = arguments.in_channels or shape[0], arguments.image_size or shape[1]
+    classes = arguments.classes or (2 if segments else 10)
+    method = (get_segmentation_method if segments else get_method)(arguments.method)
+    build = build_segmentation_network if segments else build_network
+    network = build(arguments.network, method, classes, channels, arguments.width, image_size=size)
+    return method, network, (channels, size, size)
+
+
+def _undated(path: str) -> dict[str, None] | None:
+    return {"Date": None} if path.endswith(".svg") else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("scaledrop energy", description=__doc__)
+    parser.add_argument("network", help="for classes or segmentation, e.g. vgg_small or unet")
+    parser.add_argument("--method", default="proposed", help="key of its methods (default: %(default)s)")
+    parser.add_argument("--passes", type=int, default=10, help="stochastic passes T (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the masks (default: %(default)s)")
+    parser.add_argument(
+        "--execution", choices=get_args(Execution), default="loop", help="passes alone, or prefixes once"
+    )
+    parser.add_argument("--adc", choices=ADC_MODELS, default="isaac", help="model of the converters (%(default)s)")
+    parser.add_argument("--adc-bits", type=int, help="bits of the converters (default: what exact sums need)")
+    parser.add_argument("--mapping", choices=get_args(Mapping), default="unrolled", help="layout (%(default)s)")
+    parser.add_argument("--rows", type=int, default=128, help="of a crossbar (default: %(default)s)")
+    parser.add_argument("--columns", type=int, default=128, help="of a crossbar (default: %(default)s)")
+    parser.add_argument("--columns-per-adc", type=int, default=8, help="sharing a converter (default: %(default)s)")
+    parser.add_argument(
+        "--real-layers", choices=get_args(RealLayers), default="digital",
+        help="first and last layer: digital, counted as if binary, or excluded (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--preset", help="YAML file whose constants replace ours")
+    parser.add_argument("--width", type=float, default=1.0, help="multiplier of the channels (default: %(default)s)")
+    parser.add_argument("--in-channels", type=int, help="channels of the images (default: 1 for lenet5, else 3)")
+    parser.add_argument("--image-size", type=int, help="side of the image (default: 32; 256 for segmentation)")
+    parser.add_argument("--classes", type=int, help="outputs (default: 10; 2 for segmentation)")
+    parser.add_argument("--figure", help="file of a stacked bar, e.g. energy.svg (needs matplotlib)")
+    return parser
+
+
+def _print(title: str, report: EnergyReport, estimate: Estimate, band: Band) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+
+    def table(kind: str, rows: Sequence[tuple[str, Entry, Sequence[str]]], extra: Sequence[str] = ()) -> Table:
+        drawn = Table(title=f"{title}: by {kind}", title_justify="left")
+        drawn.add_column(kind)
+        for column in (*extra, "energy", "share", "latency us", "area mm2"):
+            drawn.add_column(column, justify="right")
+        for name, entry, more in rows:
+            share = entry.energy_pj / report.energy_pj if report.energy_pj else 0.0
+            numbers = [f"{entry.latency_ns / 1e3:,.2f}", f"{entry.area_um2 / 1e6:.4f}"]
+            drawn.add_row(name, *more, in_unit(entry.energy_pj), f"{100 * share:.1f} %", *numbers)
+        return drawn
+
+    total = Entry("", "total", sum(e.operations for e in report.entries), report.energy_pj, report.latency_ns)
+    total = replace(total, area_um2=report.area_um2)
+    parts = [(e.component, e, [f"{e.operations:,.0f}"]) for e in report.by_component()]
+    console.print(table("component", [*parts, ("total", total, [""])], ["operations"]))
+    tiles = {layer.name: _tiles(layer, estimate.chip) for layer in estimate.layers}
+    places = [(e.layer, e, tiles.get(e.layer, ["", ""])) for e in report.by_layer()]
+    console.print(table("layer", [*places, ("total", total, ["", ""])], ["tiles", "used"]))
+    models = Table(title="band over ADC models", title_justify="left")
+    models.add_column("first and last layer")
+    for adc in ADC_MODELS:
+        models.add_column(adc, justify="right")
+    for real in REAL_LAYERS:
+        models.add_row(real, *[in_unit(band[real, adc].energy_pj) for adc in ADC_MODELS])
+    console.print(models)
+
+
+def _tiles(layer: LayerShape, chip: Chip) -> list[str]:
+    if not layer.binary and chip.real_layers != "binary":
+        return ["", ""]
+    mapped = MappedLayer(layer, chip.crossbar)
+    return [f"{mapped.tiles}", f"{100 * mapped.utilization:.0f} %"]
+
+
+def _against_paper(network: str, band: Band, real: RealLayers, adc: AdcModel) -> str:
+    """Whether the band holds the paper's number, and what the converters would have to take to meet it."""
+    constant = published()[network]
+    assert not isinstance(constant.value, dict)
+    theirs_pj = constant.value * UNITS[constant.unit]
+    lines = [f"the paper has {constant.value:g} {constant.unit} ({constant.source})"]
+    for treatment in REAL_LAYERS:
+        energies = [band[treatment, model].energy_pj for model in ADC_MODELS]
+        holds = "in" if min(energies) <= theirs_pj <= max(energies) else "outside of"
+        ends = f"{in_unit(min(energies))} to {in_unit(max(energies))}"
+        lines.append(f"  {holds} the band {ends} with first and last layer {treatment}")
+    report = band[real, adc]
+    shares = sorted(report.by_component(), key=lambda entry: -entry.energy_pj)[:3]
+    largest = ", ".join(f"{entry.component} {100 * entry.energy_pj / report.energy_pj:.0f} %" for entry in shares)
+    lines.append(f"with {adc} and {real} ours is {report.energy_pj / theirs_pj:.2f} of it; largest: {largest}")
+    converter = next(entry for entry in report.by_component() if entry.component == "ADC")
+    others_pj = report.energy_pj - converter.energy_pj
+    mean_pj, needed = (pj / converter.operations for pj in (converter.energy_pj, theirs_pj - others_pj))
+    meets = f"{needed:.2f} pJ would meet the paper" if needed > 0 else "which already is more than the paper has"
+    lines.append(f"a conversion takes {mean_pj:.2f} pJ, all else together {in_unit(others_pj)}; {meets}")
+    return "\n".join(lines)
