@@ -63,8 +63,8 @@ def suites(monkeypatch):
     renormalized = lambda images: (images.float() - 128) / 64  # noqa: E731
     fakes = {
         "datamodules.suites": {"load_suite": load_suite, "GROUPS": GROUPS, "renormalized": renormalized},
-        "lit_scaledrop.functional.ood": {"ood_metrics": lambda inside, outside, **rule: {"ood/auroc/variance": 0.5}},
-        "lit_scaledrop.functional.selective": {"selective_metrics": lambda p, y, **rule: {"sel/accept": 0.25}},
+        "lit_scaledrop.metrics.ood": {"ood_metrics": lambda inside, outside, **rule: {"ood/auroc/variance": 0.5}},
+        "lit_scaledrop.metrics.selective": {"selective_metrics": lambda p, y, **rule: {"sel/accept": 0.25}},
     }
     for name, members in fakes.items():
         module = types.ModuleType(name)

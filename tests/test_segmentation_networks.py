@@ -308,7 +308,7 @@ from torch import nn
 from torch.nn import functional as F
 from lit_scaledrop.networks import build_segmentation_network
 from lit_scaledrop.objective import method_terms
-from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
+from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 
 def compare(net, step, backend):
     grads = []

@@ -1,4 +1,4 @@
-"""LightningModules: what is trained, with which loss. What their trainings share is in ``lit_network.py``."""
+"""Classification as a LightningModule."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal

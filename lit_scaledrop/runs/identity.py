@@ -109,7 +109,7 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
         "model": _component(config["model"], FROM_DATA + (() if method is None else SCALE_ARGUMENTS)),
         "data": _component(config["data"]),
         "trainer": trainer,
-        "evaluation": _plain(evaluation, "lit_scaledrop.evaluation.Evaluation"),
+        "evaluation": _plain(evaluation, "lit_scaledrop.posterior.Evaluation"),
     }
 
 
