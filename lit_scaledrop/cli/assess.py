@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lit_scaledrop.cli.fit import plan_fit, trained_networks
-from lit_scaledrop.cli.flags import expand_variation, last_value
+from lit_scaledrop.cli.flags import expand_variation, last_value, without
+from lit_scaledrop.cli.lightning import check
 from lit_scaledrop.evaluation.probes import PROBES
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.result import is_finished, read_result
@@ -14,8 +15,6 @@ from lit_scaledrop.runs.identity import SAME_NUMBERS
 from lit_scaledrop.runs.run import require_writable
 
 STUDY = "--run.study=table3"
-
-
 #: runs that were trained with variation are no rows of Table III
 VARIED_STUDY = "--run.study=variation"
 
@@ -40,35 +39,25 @@ def plan_assessment(argv: list[str]) -> Assessment:
         raise ValueError(f"--limit is the most images of a part, at least 1, not {own.limit}")
     study = VARIED_STUDY if any("MTJVariation" in flag for flag in flags) else STUDY
     asked = plan_fit([study, *flags])
-    run_flags = _without_evaluation(flags)
+    run_flags = without(flags, "--evaluation")
     plan = asked if run_flags == flags else plan_fit([study, *run_flags])
     evaluation = asked.evaluation
     if last_value(flags, "--evaluation.execution") is None and evaluation.execution in SAME_NUMBERS:
         evaluation = replace(evaluation, execution="auto")
     only = tuple(sorted({pattern for pattern in (own.parts or "").split(",") if pattern}))
-    return Assessment(own.probe, own.limit, only, evaluation, plan, ["assess", *argv])
+    return Assessment(own.probe, own.limit, only, evaluation, plan, ("assess", *argv))
 
 
 def planned_assessment(argv: list[str]) -> Path:
-    """Path of the result that ``scaledrop assess`` with ``argv`` behind it will write; nothing is built or run."""
-    return plan_assessment(argv).path
+    """Path of the result that ``scaledrop assess`` with ``argv`` behind it will write.
 
-
-def _without_evaluation(flags: list[str]) -> list[str]:
-    """The flags that say which network it is.
-
-    >>> _without_evaluation(["--row", "resnet20/fp", "--evaluation.samples", "5", "--evaluation.quantile=0.2"])
-    ['--row', 'resnet20/fp']
+    Raises:
+        ValueError: it is not finished, and the model or the data refuse their arguments.
     """
-    kept: list[str] = []
-    rest = iter(flags)
-    for word in rest:
-        flag, equals, _ = word.partition("=")
-        if not flag.startswith("--evaluation"):
-            kept.append(word)
-        elif not equals:
-            next(rest, None)
-    return kept
+    assessment = plan_assessment(argv)
+    if not is_finished(assessment.path, move_broken=False):
+        check(assessment.plan)
+    return assessment.path
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,7 +82,7 @@ def main(argv: list[str]) -> int:
     data = assessment.plan.build().data
     data.setup("test")
     parts = chosen_parts(assessment, data)
-    for folder in (assessment.path.parent, assessment.plan.run_dir):
+    for folder in (assessment.path.parent, assessment.plan.folder):
         require_writable(folder)
     networks = trained_networks(assessment.plan, assessment.evaluation.checkpoint)
     if networks is None:

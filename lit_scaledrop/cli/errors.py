@@ -1,4 +1,4 @@
-"""A parsed command line as plain data with every default, and short messages for what does not fit."""
+"""One line for what does not fit in a command line, and what to do."""
 
 import difflib
 import re
@@ -14,6 +14,7 @@ def explain(error: BaseException, flags: Iterable[str]) -> str:
         error: an ``ArgumentError`` with its causes.
         flags: what the nearest match is sought in.
 
+    >>> import argparse
     >>> explain(argparse.ArgumentError(None, "unrecognized arguments: --modle.method=fp"), ["--model.method"])
     "unknown flag '--modle.method'; did you mean '--model.method'?"
     """

@@ -120,7 +120,7 @@ def _segmenter(words: list[str]) -> Segmenter:
         raise ValueError("Figure 8 is drawn by one process: leave --trainer.devices out")
     data = plan.build().data
     data.setup("test")
-    device = evaluation_device(plan.resolved["trainer"].get("accelerator"))
+    device = evaluation_device(plan.config["trainer"].get("accelerator"))
     posterior = build_posterior(load_trained(networks[0].checkpoint).network.to(device), plan.evaluation)
     return Segmenter(networks[0].record, data, posterior, device)
 

@@ -6,7 +6,7 @@ in its folder; one that ends is evaluated and leaves ``results/<profile>/<study>
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,61 +15,68 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_scaledrop.cli.doctor import require_packages
-from lit_scaledrop.cli.lightning import ScaleDropCLI, process_rank
+from lit_scaledrop.cli.flags import take_budget
+from lit_scaledrop.cli.lightning import ScaleDropCLI, check, planner, process_rank
 from lit_scaledrop.evaluation.checkpoint import CheckpointError
 from lit_scaledrop.results.result import is_finished
-from lit_scaledrop.runs.budget import epochs_within, take_budget
+from lit_scaledrop.runs.budget import epochs_within
 from lit_scaledrop.runs.ensemble import fit_ensemble, train_members
+from lit_scaledrop.runs.plan import RunPlan
 from lit_scaledrop.runs.run import TrainedNetwork, begin_anew, exclusive, find_network, require_writable
 
 
-def plan_fit(argv: list[str]) -> ScaleDropCLI:
-    """What ``scaledrop fit`` with ``argv`` behind it would run: its arguments checked, its identity found."""
+def plan_fit(flags: Sequence[str]) -> RunPlan:
+    """What ``scaledrop fit`` with these flags would run: its arguments checked, its identity found, nothing built."""
     quiet()
-    return ScaleDropCLI(["fit", *argv], plan_only=True)
+    with _our_errors():
+        return planner().plan(flags)
 
 
-def planned_result(argv: list[str]) -> Path:
-    """Path of the result that ``scaledrop fit`` with ``argv`` behind it will write; nothing is built or run."""
-    cli = plan_fit(argv)
-    return cli.run.result_path(cli.run_id)
+def planned_result(flags: Sequence[str]) -> Path:
+    """Path of the result that ``scaledrop fit`` with these flags will write.
+
+    Raises:
+        ValueError: the run is not finished, and its model or data refuse their arguments.
+    """
+    plan = plan_fit(flags)
+    if not is_finished(plan.result, move_broken=False):
+        check(plan)
+    return plan.result
 
 
 def main(argv: list[str]) -> int:
     """Run ``fit``, ``validate``, ``test`` or ``predict``."""
     quiet()
     if argv[0] == "fit" and not any(word.startswith(("-h", "--help", "--print_config")) for word in argv):
-        fit(within_budget(argv[1:]))
+        flags, seconds = take_budget(argv[1:])
+        plan = plan_fit(flags)
+        if seconds is not None:
+            plan = plan.replace({"trainer.max_epochs": epochs_within(plan, seconds)})
+        fit(plan)
     else:
         with _our_errors():
             ScaleDropCLI(argv)
     return 0
 
 
-def within_budget(argv: list[str]) -> list[str]:
-    """Flags of ``fit`` with as many epochs as a ``--budget`` among them allows, in its place."""
-    rest, seconds = take_budget(argv)
-    return rest if seconds is None else [*rest, f"--trainer.max_epochs={epochs_within(plan_fit(rest), seconds)}"]
-
-
-def fit(argv: list[str], need_network: bool = False) -> bool:
+def fit(plan: RunPlan, need_network: bool = False) -> bool:
     """Train, evaluate and record one run, unless that is done.
 
     Args:
-        argv: what follows ``scaledrop fit``.
+        plan: see :func:`plan_fit`.
         need_network: whether a result is not enough: where its checkpoint is gone, the network is trained anew and the
             result is kept.
 
     Returns:
         Whether this is the first of the processes that train the network, the one that goes on when it is trained.
     """
-    quiet()
+    require_packages()
     with _our_errors():
-        _fit(["fit", *argv], need_network)
+        _fit(plan, need_network)
     return process_rank() == 0
 
 
-def trained_networks(plan: ScaleDropCLI, which: Literal["best", "last"]) -> list[TrainedNetwork] | None:
+def trained_networks(plan: RunPlan, which: Literal["best", "last"]) -> list[TrainedNetwork] | None:
     """The networks of a planned run, trained where they are missing: one, or the members of an ensemble.
 
     ``None`` in all processes of a training but the first.
@@ -83,46 +90,43 @@ def trained_networks(plan: ScaleDropCLI, which: Literal["best", "last"]) -> list
         CheckpointError: training left no checkpoint.
     """
     if plan.method is not None and plan.method.members > 1:
-        return train_members(plan, partial(fit, need_network=True), plan_fit)
-    found = find_network(plan.run, plan.run_id, which)
+        return train_members(plan, partial(fit, need_network=True))
+    found = find_network(plan.run, plan.id, which)
     if found is None:
-        if not fit(plan.words[1:], need_network=True):
+        if not fit(plan, need_network=True):
             return None
-        found = find_network(plan.run, plan.run_id, which)
+        found = find_network(plan.run, plan.id, which)
     if found is None:
-        raise CheckpointError(f"there is no {which} checkpoint in {plan.run_dir / 'checkpoints'} after training")
+        raise CheckpointError(f"there is no {which} checkpoint in {plan.folder / 'checkpoints'} after training")
     return [found]
 
 
-def _fit(argv: list[str], need_network: bool) -> None:
-    require_packages()
-    plan = ScaleDropCLI(argv, plan_only=True)
-    path = plan.run.result_path(plan.run_id)
-
+def _fit(plan: RunPlan, need_network: bool) -> None:
     def done(move_broken: bool) -> bool:
-        which = plan.config["fit"]["evaluation"]["checkpoint"]
-        finished = is_finished(path, move_broken=move_broken)
-        return finished and (not need_network or find_network(plan.run, plan.run_id, which) is not None)
+        finished = is_finished(plan.result, move_broken=move_broken)
+        return finished and (
+            not need_network or find_network(plan.run, plan.id, plan.evaluation.checkpoint) is not None
+        )
 
     if done(move_broken=False):
         if process_rank() == 0:
-            print(f"finished already: {path}")
+            print(f"finished already: {plan.result}")
         return
     if process_rank() > 0:
         # the first process holds the lock for all
-        ScaleDropCLI(argv)
+        ScaleDropCLI(plan.words, plan)
         return
-    for folder in (path.parent, plan.run_dir):
+    for folder in (plan.result.parent, plan.folder):
         require_writable(folder)
-    with exclusive(plan.run_dir):
+    with exclusive(plan.folder):
         if done(move_broken=True):
-            print(f"finished already: {path}")
+            print(f"finished already: {plan.result}")
         elif plan.method is not None and plan.method.members > 1:
-            fit_ensemble(plan, partial(fit, need_network=True), plan_fit)
+            fit_ensemble(plan, partial(fit, need_network=True))
         else:
-            if path.exists():
-                begin_anew(plan.run_dir)
-            ScaleDropCLI(argv)
+            if plan.result.exists():
+                begin_anew(plan.folder)
+            ScaleDropCLI(plan.words, plan)
 
 
 @contextmanager

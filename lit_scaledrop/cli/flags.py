@@ -9,6 +9,7 @@ import argparse
 import inspect
 import itertools
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lit_scaledrop.modules.segmenter import LitSegmenter
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.networks import NETWORKS
 from lit_scaledrop.networks.segmentation import SEGMENTATION_NETWORKS
+from lit_scaledrop.runs.budget import seconds_of
 
 
 def expand_rows(words: list[str]) -> list[str]:
@@ -99,7 +101,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def last_value(words: list[str], flag: str) -> str | None:
+def last_value(words: Sequence[str], flag: str) -> str | None:
     """Value of the last ``flag=value`` or ``flag value``; ``None`` if there is none.
 
     >>> last_value(["--a=1", "--b", "2", "--a", "3"], "--a")
@@ -112,6 +114,52 @@ def last_value(words: list[str], flag: str) -> str | None:
         elif word.startswith(f"{flag}="):
             found = word.partition("=")[2]
     return found
+
+
+def without(words: Sequence[str], *groups: str) -> list[str]:
+    """The words but for some flags and the flags of some groups, with their values.
+
+    >>> without(["--row", "resnet20/fp", "--evaluation.samples", "5", "--evaluation.quantile=0.2"], "--evaluation")
+    ['--row', 'resnet20/fp']
+    """
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        flag, equals, _ = word.partition("=")
+        if not any(flag == group or flag.startswith(f"{group}.") for group in groups):
+            kept.append(word)
+        elif not equals:
+            next(rest, None)
+    return kept
+
+
+def take_budget(words: Sequence[str]) -> tuple[list[str], float | None]:
+    """Flags without ``--budget``, and its seconds.
+
+    Raises:
+        ValueError: for a budget that is no time, or beside a number of epochs or steps.
+
+    >>> take_budget(["--profile", "gpu", "--budget", "9m"])
+    (['--profile', 'gpu'], 540.0)
+    """
+    budget = last_value(words, "--budget")
+    if budget is None and "--budget" not in words:
+        return list(words), None
+    require_no_length(words)
+    return without(words, "--budget"), seconds_of(budget or "")
+
+
+def require_no_length(words: Sequence[str]) -> None:
+    """Refuse a number of epochs or steps beside a budget.
+
+    Raises:
+        ValueError: for one.
+    """
+    if any(last_value(words, flag) is not None for flag in ("--trainer.max_epochs", "--trainer.max_steps")):
+        raise ValueError(
+            "--budget: the budget decides how long the training is: leave --trainer.max_epochs and "
+            "--trainer.max_steps out"
+        )
 
 
 PACKAGED = Path(str(resources.files("lit_scaledrop.configs")))

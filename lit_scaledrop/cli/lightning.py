@@ -1,7 +1,9 @@
-"""LightningCLI whose ``fit`` has an identity, resumes, evaluates the checkpoint that it chose, and records."""
+"""LightningCLI that plans a ``fit``, and one that runs it: resumes, evaluates the checkpoint that it chose, records."""
 
+import functools
 import sys
 from argparse import ArgumentError
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -35,33 +38,30 @@ from lit_scaledrop.evaluation.checkpoint import (
     fit_weights,
     load_trained,
     read_checkpoint,
-    start_digest,
 )
 from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set, write_predictions
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results import provenance
 from lit_scaledrop.runs import forecast
 from lit_scaledrop.runs.compiler import require_compiler
-from lit_scaledrop.runs.identity import FROM_DATA, run_identity
+from lit_scaledrop.runs.identity import FROM_DATA, class_of
 from lit_scaledrop.runs.media import log_media
-from lit_scaledrop.runs.plan import resolved_config, resolved_method
+from lit_scaledrop.runs.plan import RunPlan, plain_refusals
 from lit_scaledrop.runs.record import RunRecord, keep_or_write, training_record
 from lit_scaledrop.runs.run import Run, resume_checkpoint
 from lit_scaledrop.runs.tracking import build_loggers, finish_loggers, log_artifacts, start_loggers
 
 
-class ScaleDropCLI(LightningCLI):
-    """LightningCLI whose ``fit`` resumes, evaluates and records.
+class BaseCLI(LightningCLI):
+    """LightningCLI with our words for configuration files, our groups of settings, and errors of one line.
 
     Args:
         words: command line behind ``scaledrop``.
-        plan_only: check the arguments and find the identity, but run nothing.
+        args: the same parsed; by default it is parsed from the words.
     """
 
-    run_id: str = ""
-
-    def __init__(self, words: list[str], plan_only: bool = False) -> None:
-        self.words, self.plan_only = words, plan_only
+    def __init__(self, words: Sequence[str], args: dict[str, Any] | None = None) -> None:
+        self.words = tuple(words)
         strict = {"exit_on_error": False}  # errors come as exceptions: see parse_arguments
         super().__init__(
             L.LightningModule,
@@ -77,7 +77,7 @@ class ScaleDropCLI(LightningCLI):
                 **{command: {**strict, "epilog": WORDS} for command in self.subcommands()},
             },
             load_from_checkpoint_support=False,
-            args=expand_configs(words),
+            args=expand_configs(list(words)) if args is None else args,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -105,70 +105,113 @@ class ScaleDropCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the flags alone: Lightning would let a checkpoint's hyper-parameters override them."""
 
-    def _set_seed(self) -> None:
-        if not self.plan_only:
-            super()._set_seed()
 
-    def before_instantiate_classes(self) -> None:
-        """Find out which run this is and where it goes on."""
-        require_model_optimizer(self.config[self.subcommand])
-        if self.subcommand != "fit":
-            if not self.config[self.subcommand]["ckpt_path"]:
-                raise CheckpointError(f"{self.subcommand} needs the network of a run: add --ckpt_path FILE")
-            return
-        config = self.config["fit"]
-        self.resolved = resolved_config(self._parser("fit"), config)
-        if config["ckpt_path"]:
-            self.resolved["start"] = start_digest(Path(config["ckpt_path"]))
-        self.method = resolved_method(self.resolved)
-        self.run_id = run_identity(self.resolved, self.method)
-        self.run = Run(**config["run"].as_dict())
-        require_trainer(self.resolved["trainer"])
-        require_validation(self.resolved)
-        self.timer = AttemptTimer(config["trainer"]["max_time"])
-        self.run_dir = self.run.run_dir(self.run_id)
-        if not self.plan_only:
-            own = resume_checkpoint(self.run_dir, first=process_rank() == 0)
-            config["ckpt_path"] = str(own) if own else config["ckpt_path"]
+class Planner(BaseCLI):
+    """Parser of ``fit`` alone, made once for any number of plans; builds and runs nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(["fit"], args={})
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """That of a plan."""
+        return {"fit": LightningCLI.subcommands()["fit"]}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse when a plan is asked for; see :meth:`plan`."""
+        self.config = Namespace(subcommand=None) if not args else self.config
+        if args:
+            super().parse_arguments(parser, args)
+
+    def _set_seed(self) -> None:
+        """Leave the random streams alone."""
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer; for a plan only data and model, which refuse bad arguments."""
-        try:
-            if self.plan_only:
-                with torch.random.fork_rng(devices=[]):
-                    built = self._parser(self.subcommand).instantiate_classes(self.config[self.subcommand])
-                self._settle_evaluation(built["model"], built["trainer"]["callbacks"] or [])
-                self._note_linked(built["data"])
-            else:
-                super().instantiate_classes()
-                if self.subcommand == "fit":
-                    self._settle_evaluation(self.model, self.trainer.callbacks)  # type: ignore[attr-defined]
-                    self._note_linked(self.datamodule)
-                require_gpus(self.trainer)
-                if self.model.hparams.get("compile_network"):
-                    require_compiler(self.trainer.strategy.root_device)
-        except ValueError as error:
-            cause: BaseException = error
-            # jsonargparse wraps what a class says in what it tried itself
-            while str(cause).startswith("Does not validate") and cause.__cause__:
-                cause = cause.__cause__
-            raise ValueError(str(cause)) from error
+        """Build nothing."""
 
-    def _settle_evaluation(self, model: L.LightningModule, callbacks: list[Callback]) -> None:
-        """How the trained network will be evaluated; a callback may have a say in it."""
-        self.evaluation = evaluation_with(callbacks, Evaluation(**self.config["fit"]["evaluation"].as_dict()))
-        varied = [callback.variation for callback in callbacks if isinstance(callback, MTJVariation)]
-        for variation in filter(None, (*varied, self.evaluation.variation)):
-            variation.require(model)
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run nothing."""
 
-    def _note_linked(self, data: Any) -> None:
-        """Record what the data has told the model, instead of the model's defaults."""
-        arguments = self.resolved["model"].get("init_args") or {}
-        arguments |= {name: getattr(data, name) for name in FROM_DATA if name in arguments}
+    def plan(self, flags: Sequence[str]) -> RunPlan:
+        """Check the flags of a ``fit``, and find what it would be."""
+        self.words = ("fit", *flags)
+        self.parse_arguments(self.parser, expand_configs(list(self.words)))
+        settings, parser = self.config["fit"], self._parser("fit")
+        require_model_optimizer(settings)
+        evaluation = evaluation_with(_variations(settings), Evaluation(**settings["evaluation"].as_dict()))
+        plan = RunPlan(self.words, settings, evaluation, parser)
+        require_trainer(plan.config["trainer"])
+        require_validation(plan.config)
+        return plan
 
-    def build(self) -> Any:
-        """Model and data of a planned fit, as a namespace; the plan itself keeps none."""
-        return self._parser("fit").instantiate_classes(self.config["fit"])
+
+@functools.cache
+def planner() -> Planner:
+    """The one of this process: to make its parser takes longer than a plan."""
+    return Planner()
+
+
+def _variations(settings: Namespace) -> list[MTJVariation]:
+    """Callbacks of a configuration that have a say in its evaluation."""
+    given = settings["trainer"]["callbacks"] or []
+    found = []
+    for callback in given if isinstance(given, list) else [given]:
+        kind = class_of(callback["class_path"])
+        if isinstance(kind, type) and issubclass(kind, MTJVariation):
+            found.append(kind(**callback.get("init_args", Namespace()).as_dict()))
+    return found
+
+
+def check(plan: RunPlan) -> None:
+    """Build model and data once, so that they refuse bad arguments before anything else is done.
+
+    Raises:
+        ValueError: what they say.
+    """
+    with torch.random.fork_rng(devices=[]):
+        built = plan.build()
+    _require_variation(plan, built["model"])
+
+
+def _require_variation(plan: RunPlan, model: L.LightningModule) -> None:
+    varied = [callback.variation for callback in _variations(plan.settings)]
+    for variation in filter(None, (*varied, plan.evaluation.variation)):
+        variation.require(model)
+
+
+class ScaleDropCLI(BaseCLI):
+    """The commands; a ``fit`` resumes, evaluates and records.
+
+    Args:
+        words: command line behind ``scaledrop``.
+        plan: what a ``fit`` is.
+    """
+
+    def __init__(self, words: Sequence[str], plan: RunPlan | None = None) -> None:
+        self.plan = plan
+        super().__init__(words, None if plan is None else {"subcommand": "fit", "fit": plan.settings.clone()})
+
+    def before_instantiate_classes(self) -> None:
+        """Find where the run goes on."""
+        config = self.config[self.subcommand]
+        require_model_optimizer(config)
+        if self.plan is None:
+            if not config["ckpt_path"]:
+                raise CheckpointError(f"{self.subcommand} needs the network of a run: add --ckpt_path FILE")
+            return
+        self.timer = AttemptTimer(config["trainer"]["max_time"])
+        own = resume_checkpoint(self.plan.folder, first=process_rank() == 0)
+        config["ckpt_path"] = str(own) if own else config["ckpt_path"]
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer."""
+        with plain_refusals():
+            super().instantiate_classes()
+        if self.plan is not None:
+            _require_variation(self.plan, self.model)
+        require_gpus(self.trainer)
+        if self.model.hparams.get("compile_network"):
+            require_compiler(self.trainer.strategy.root_device)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Trainer with our loggers and callbacks beside the user's."""
@@ -177,9 +220,9 @@ class ScaleDropCLI(LightningCLI):
         if not config["plugins"] and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             # its own requeueing would go on from the middle of an epoch; ours does from the end of one
             kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
-        if self.subcommand == "fit":
+        if (plan := self.plan) is not None:
             self.checkpoint = RunCheckpoint(
-                self.run_dir / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
+                plan.folder / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
             )
             kwargs["max_time"] = None  # or Lightning would make a second timer
             ours: list[Callback] = [
@@ -191,14 +234,14 @@ class ScaleDropCLI(LightningCLI):
             ]
             ours.append(RichProgressBar() if interactive and find_spec("rich") else EpochLines())
             kwargs["callbacks"] = [*(config["callbacks"] or []), *ours]
-            kwargs["default_root_dir"] = str(self.run_dir)
+            kwargs["default_root_dir"] = str(plan.folder)
             kwargs["enable_progress_bar"] = isinstance(ours[-1], RichProgressBar)
             if config["logger"] is not False:
-                arguments = self.resolved["model"]["init_args"]
-                name = f"{arguments.get('network')}-{arguments.get('method')}-s{self.resolved['seed_everything']}"
+                arguments = plan.config["model"]["init_args"]
+                name = f"{arguments.get('network')}-{arguments.get('method')}-s{plan.config['seed_everything']}"
                 kwargs["logger"] = build_loggers(
-                    self.run_dir, self.run.tracking, self.run.project, self.run.study, name,
-                    [self.run.profile, self.run.study, self.run_id],
+                    plan.folder, plan.run.tracking, plan.run.project, plan.run.study, name,
+                    [plan.run.profile, plan.run.study, plan.id],
                 )  # fmt: skip
         else:
             if config["logger"] in (None, True):
@@ -208,13 +251,11 @@ class ScaleDropCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if self.plan_only:
-            return
-        if subcommand == "fit":
+        if self.plan is not None:
             # now, not at the end: the tree may be edited while the run trains
             self.started, self.commit = datetime.now(UTC), provenance.commit()
-            start_loggers(self.trainer.loggers, {"id": self.run_id, **self.resolved})
-            forecast.announce(self.trainer, self.model, self.datamodule, self.run.profile)
+            start_loggers(self.trainer.loggers, {"id": self.plan.id, **self.plan.recorded(self.datamodule)})
+            forecast.announce(self.trainer, self.model, self.datamodule, self.plan.run.profile)
         path = self.config_init[subcommand]["ckpt_path"]
         if path:
             fit_weights(self.model, read_checkpoint(path)["state_dict"], path)
@@ -239,7 +280,8 @@ class ScaleDropCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Evaluate the chosen checkpoint on one device and write the result."""
-        device = self.trainer.strategy.root_device
+        plan, device = self.plan, self.trainer.strategy.root_device
+        assert plan is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
         if world > 1:
             # the other ranks leave; a collective of rank 0 alone would hang
@@ -255,7 +297,7 @@ class ScaleDropCLI(LightningCLI):
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             print("fast_dev_run: a trial of the code, nothing is recorded", flush=True)
             return
-        evaluation = self.evaluation
+        evaluation = plan.evaluation
         path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
         if not path:
             raise CheckpointError("training left no checkpoint: there was no validation")
@@ -266,12 +308,11 @@ class ScaleDropCLI(LightningCLI):
         )
         epoch, compiled = read_checkpoint(path)["epoch"], self.model.hparams["compile_network"]
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
-        method = self.model.method
-        record = RunRecord(self.run_id, self.run, self.resolved, method, self.words, self.started, self.commit)
+        record = RunRecord.of(plan, self.datamodule, self.started, self.commit, self.model.method)
         energy = self._energy(model.network)
         result = record.result(self.datamodule, training, how, metrics | energy | model.baseline(self.datamodule))
         tested = {f"test/{name}": value for name, value in metrics.items()}
-        written = keep_or_write(result, self.run)
+        written = keep_or_write(result, plan.run)
         loggers, step = self.trainer.loggers, self.trainer.global_step
         log_media(loggers, model, measured, self.datamodule, evaluation, step)
         log_artifacts(loggers, written, Path(path))

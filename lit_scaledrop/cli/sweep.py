@@ -89,6 +89,7 @@ def _within_budget(args: argparse.Namespace, env: Mapping[str, str], points: Seq
     allows: what is finished is skipped, and what was stopped goes on.
     """
     from lit_scaledrop.cli.fit import plan_fit
+    from lit_scaledrop.cli.flags import require_no_length
     from lit_scaledrop.runs.budget import epochs_within
 
     end, code = time.monotonic() + args.budget, 0
@@ -96,6 +97,7 @@ def _within_budget(args: argparse.Namespace, env: Mapping[str, str], points: Seq
         flags = point.argv[point.argv.index("fit") + 1 :]
         share = max(0.0, end - time.monotonic()) / (len(points) - place)
         try:
+            require_no_length(flags)
             epochs = epochs_within(plan_fit(flags), share, args.budget)
         except ValueError as error:
             print(f"{point.name}: {error}", file=sys.stderr, flush=True)

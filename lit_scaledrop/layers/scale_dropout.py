@@ -9,9 +9,9 @@ With a bias (*affine*, after arXiv:2401.12416) the same bit drops both: $y = x \
 front of a sign moves no sign unless its threshold has an offset; a bias moves the threshold itself.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -208,6 +208,7 @@ def set_adaptive_probability(model: nn.Module, p: SizeClasses = ADAPTIVE) -> Non
 
 
 Placement = Literal["before_norm", "after_norm"]
+_SPEAKING = ("p", "drop_value", "mask", "mask_per")
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,16 @@ class ScaleOptions:
     """a bias that is dropped together with the scale"""
     start: tuple[float, float] = (0.0, 0.0)
     """how far from one the scales start, and from zero the biases"""
+
+    @classmethod
+    def arguments(cls) -> dict[str, str]:
+        """Argument of a LightningModule for each option: its name, with ``scale_`` where it would not speak alone."""
+        return {f.name: f.name if f.name in _SPEAKING else f"scale_{f.name}" for f in fields(cls)}
+
+    @classmethod
+    def given(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The options among the arguments of a LightningModule, by name; ``None``: as the method says."""
+        return {option: arguments.get(name) for option, name in cls.arguments().items()}
 
     def __post_init__(self) -> None:
         if isinstance(self.p, int | float):

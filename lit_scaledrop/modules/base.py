@@ -6,18 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.quantizers import follow_optimizer
+from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer, Placement, ScaleOptions, SizeClasses
 from lit_scaledrop.layers.stochastic import batch_draws
 from lit_scaledrop.methods.method import Method
-from lit_scaledrop.modules.normalized_update import turn_filters
+from lit_scaledrop.modules.normalized_update import Update, require_normalized_update, turn_filters
 from lit_scaledrop.modules.objective import method_terms, parameter_groups, scale_regularization, weight_regularization
-from lit_scaledrop.modules.stepping import Stepper, require_gradients, settle_rates, steps_per_call
+from lit_scaledrop.modules.stepping import Capture, Stepper, require_gradients, settle_rates, steps_per_call
+from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.drop_probability import seeded
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.shapes import Float
@@ -82,9 +84,28 @@ class LitNetwork(L.LightningModule, ABC):
     Test-time settings (passes T, quantile, threshold) are no arguments of a module, so that a checkpoint never
     overrides the ones asked for; see :class:`lit_scaledrop.evaluation.Evaluation`.
 
-    The hyper-parameters that it reads, of the module that inherits from it: ``lambda_scale``, ``lambda_weight``,
-    ``optimizer``, ``update``, ``lr``, ``momentum``, ``schedule``, ``warmup_epochs``, ``compile_network``,
-    ``channels_last``, ``steps_per_call``, ``capture``.
+    Args:
+        method: key of :attr:`methods`.
+        p: drop probability of every Scale-Dropout layer, or of the small, the middle and the large ones; by default as
+            the method says (layer-adaptive).
+        drop_value: what a dropped scale becomes; by default as the method says.
+        mask: one bit a layer or one a channel; by default as the method says.
+        mask_per: in training, a draw for each sample or for the batch; by default as the method says.
+        scale_placement: the scale before or after BatchNorm; by default as the method says.
+        lambda_scale: weight of the scale term of the objective.
+        lambda_weight: weight of the term on the proxy weights.
+        optimizer: the paper's Adam, or SGD with Nesterov momentum.
+        update: ``normalized`` turns every filter of a normalized binary layer by 0.03 radians a step, times the
+            schedule, along SGD's momentum, and keeps its norm (:mod:`lit_scaledrop.modules.normalized_update`).
+        lr: peak learning rate.
+        momentum: momentum of SGD.
+        schedule: learning rate after the warm-up.
+        warmup_epochs: epochs of linear warm-up.
+        compile_network: run the network through ``torch.compile``.
+        channels_last: keep images and weights in channels-last memory.
+        steps_per_call: optimizer steps in a call of ``training_step``; by default 50 on a GPU, else 1. The numbers are
+            those of single steps.
+        capture: on a GPU, replay a step from one CUDA graph where several are taken a call, or never.
     """
 
     monitor: ClassVar[str]
@@ -99,6 +120,32 @@ class LitNetwork(L.LightningModule, ABC):
     _summed: int = 0
     _stepper: Stepper | None = None
 
+    def __init__(
+        self,
+        method: str,
+        p: float | SizeClasses | None = None,
+        drop_value: DropValue | None = None,
+        mask: Mask | None = None,
+        mask_per: MaskPer | None = None,
+        scale_placement: Placement | None = None,
+        lambda_scale: float = 1e-2,
+        lambda_weight: float = 5e-5,
+        optimizer: Literal["adam", "sgd"] = "adam",
+        update: Update = "plain",
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        warmup_epochs: float = 0.0,
+        compile_network: bool = False,
+        channels_last: bool = False,
+        steps_per_call: int | None = None,
+        capture: Capture = "auto",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()  # those of the task as well
+        known = self.methods[lookup("method", method, self.methods)]
+        self.method = known.with_scale(**ScaleOptions.given(self.hparams))
+
     def _take(self, network: nn.Module) -> None:
         """Make ``network`` the one that is trained, in the memory format and compiled as the hyper-parameters say."""
         self.network = network
@@ -107,6 +154,7 @@ class LitNetwork(L.LightningModule, ABC):
         if self.hparams["compile_network"]:
             # static shapes: training, validation and test batches get a graph each
             network.compile(dynamic=False)
+        require_normalized_update(network, self.hparams["update"], self.hparams["optimizer"])
 
     @abstractmethod
     def task_loss(self, logits: Tensor, target: Tensor) -> Float[Tensor, ""]:

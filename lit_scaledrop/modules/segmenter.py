@@ -1,21 +1,17 @@
 """Segmentation as a LightningModule."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import JaccardIndex
 
 from lit_scaledrop.functional.segmentation import IGNORE, Masks, dice_loss, mean_mask_iou
-from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer, SizeClasses
-from lit_scaledrop.methods.classification import Method, Placement
+from lit_scaledrop.methods.classification import Method
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.metrics.segmentation import SegmentationMetrics
 from lit_scaledrop.modules.base import Batch, LitNetwork, PredictionMetrics
-from lit_scaledrop.modules.normalized_update import Update, require_normalized_update
-from lit_scaledrop.modules.stepping import Capture
-from lit_scaledrop.naming import lookup
 from lit_scaledrop.networks.segmentation import build_segmentation_network
 from lit_scaledrop.shapes import Float
 
@@ -36,27 +32,8 @@ class LitSegmenter(LitNetwork):
         in_channels: channels of the images.
         image_size: side of the images in pixels; masks for single neurons depend on it.
         width: multiplier of all hidden channel counts.
-        p: drop probability of every Scale-Dropout layer, or of the small, the middle and the large ones; by default as
-            the method says (layer-adaptive).
-        drop_value: what a dropped scale becomes; by default as the method says.
-        mask: one bit a layer or one a channel; by default as the method says.
-        mask_per: in training, a draw for each sample or for the batch; by default as the method says.
-        scale_placement: the scale before or after BatchNorm; by default as the method says.
         dice_weight: weight of the Dice loss beside the cross-entropy.
-        lambda_scale: weight of the scale term of the objective.
-        lambda_weight: weight of the term on the proxy weights.
-        optimizer: the paper's Adam, or SGD with Nesterov momentum.
-        update: ``normalized`` turns every filter of a normalized binary layer by 0.03 radians a step, times the
-            schedule, along SGD's momentum, and keeps its norm (:mod:`lit_scaledrop.modules.normalized_update`).
-        lr: peak learning rate.
-        momentum: momentum of SGD.
-        schedule: learning rate after the warm-up.
-        warmup_epochs: epochs of linear warm-up.
-        compile_network: run the network through ``torch.compile``.
-        channels_last: keep images and weights in channels-last memory.
-        steps_per_call: optimizer steps in a call of ``training_step``; by default 50 on a GPU, else 1. The numbers are
-            those of single steps.
-        capture: on a GPU, replay a step from one CUDA graph where several are taken a call, or never.
+        training: arguments of :class:`LitNetwork`.
     """
 
     monitor: ClassVar[str] = "val/iou"
@@ -70,34 +47,13 @@ class LitSegmenter(LitNetwork):
         in_channels: int = 3,
         image_size: int = 128,
         width: float = 1.0,
-        p: float | SizeClasses | None = None,
-        drop_value: DropValue | None = None,
-        mask: Mask | None = None,
-        mask_per: MaskPer | None = None,
-        scale_placement: Placement | None = None,
         dice_weight: float = 1.0,
-        lambda_scale: float = 1e-2,
-        lambda_weight: float = 5e-5,
-        optimizer: Literal["adam", "sgd"] = "adam",
-        update: Update = "plain",
-        lr: float = 1e-3,
-        momentum: float = 0.9,
-        schedule: Literal["cosine", "constant"] = "cosine",
-        warmup_epochs: float = 0.0,
-        compile_network: bool = False,
-        channels_last: bool = False,
-        steps_per_call: int | None = None,
-        capture: Capture = "auto",
+        **training: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(method, **training)
         if dice_weight < 0:
             raise ValueError(f"dice_weight must not be negative, got {dice_weight}")
-        self.method = SEGMENTATION_METHODS[lookup("method", method, SEGMENTATION_METHODS)].with_scale(
-            p=p, drop_value=drop_value, mask=mask, mask_per=mask_per, placement=scale_placement
-        )
         self._take(build_segmentation_network(network, self.method, num_classes, in_channels, width, image_size))
-        require_normalized_update(self.network, update, optimizer)
         kind = {"task": "binary"} if num_classes == 2 else {"task": "multiclass", "num_classes": num_classes}
         self.val_iou = JaccardIndex(**kind, ignore_index=IGNORE)
 

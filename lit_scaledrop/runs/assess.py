@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from datamodules import DatasetNotFoundError, ImageDataModule
-from lit_scaledrop.cli.lightning import ScaleDropCLI
 from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.evaluation.probes import PROBES, Subject
@@ -26,6 +25,7 @@ from lit_scaledrop.results import provenance
 from lit_scaledrop.results.result import Result, is_finished, write_result
 from lit_scaledrop.runs.ensemble import members_training
 from lit_scaledrop.runs.identity import SAME_NUMBERS, run_identity
+from lit_scaledrop.runs.plan import RunPlan
 from lit_scaledrop.runs.record import RunRecord
 from lit_scaledrop.runs.run import TrainedNetwork, exclusive
 from lit_scaledrop.runs.tracking import finish_loggers, log_artifacts, wandb_logger
@@ -44,20 +44,20 @@ class Assessment:
     only: tuple[str, ...]
     """patterns of the parts that are measured; none: all"""
     evaluation: Evaluation
-    plan: ScaleDropCLI
+    plan: RunPlan
     """the run"""
-    words: list[str]
+    words: Sequence[str]
     """command line behind ``scaledrop``"""
 
     @cached_property
     def id(self) -> str:
         """Twelve hexadecimal digits: the run, the probe, the parts and how the posterior is asked."""
-        return self._identity(self.plan.run_id)
+        return self._identity(self.plan.id)
 
     @property
     def setting(self) -> str:
         """The same for all seeds."""
-        return self._identity(run_identity({**self.plan.resolved, "seed_everything": None}, self.plan.method))
+        return self._identity(run_identity({**self.plan.config, "seed_everything": None}, self.plan.method))
 
     @property
     def path(self) -> Path:
@@ -96,18 +96,19 @@ def assess(
     digest = _weights_digest(modules)
     # parts of other weights or data are no parts of this result
     key = hashlib.sha256(f"{assessment.id} {digest} {data.fingerprint()}".encode()).hexdigest()[:12]
-    folder = plan.run_dir / "probes" / f"{assessment.probe}-{key}"
-    device = evaluation_device(plan.resolved["trainer"].get("accelerator"))
+    folder = plan.folder / "probes" / f"{assessment.probe}-{key}"
+    device = evaluation_device(plan.config["trainer"].get("accelerator"))
     with exclusive(folder, "measures"):
         if is_finished(assessment.path):
             return None
         started, commit = datetime.now(UTC), provenance.commit()
-        model = plan.resolved["model"]["init_args"]
+        resolved = plan.recorded(data)
+        model = resolved["model"]["init_args"]
         subject = Subject(modules, data, assessment.evaluation, device, assessment.limit, model=model)
         measured, absent = _measure(assessment, subject, folder, parts)
         if not measured:
             raise ValueError(f"nothing could be measured: {'; '.join(absent.values())}")
-        config = {**plan.resolved, "evaluation": asdict(assessment.evaluation), "assess": _asked(assessment)}
+        config = {**resolved, "evaluation": asdict(assessment.evaluation), "assess": _asked(assessment)}
         assert plan.method is not None
         run = replace(plan.run, study=assessment.probe)
         record = RunRecord(assessment.id, run, config, plan.method, assessment.words, started, commit)
@@ -172,7 +173,7 @@ def _reason(error: Exception, subject: Subject) -> str:
 def _track(assessment: Assessment, result: Result, folder: Path) -> None:
     """Mirror the result as a W&B run of job type "assess", in the group of its probe."""
     run, name = assessment.plan.run, f"{result.network}-{result.method}-s{result.seed}-{assessment.probe}"
-    tags = [run.profile, assessment.probe, assessment.plan.run_id]
+    tags = [run.profile, assessment.probe, assessment.plan.id]
     logger = wandb_logger(folder, run.tracking, run.project, assessment.probe, name, tags, "assess")
     if logger is not None:
         logger.log_hyperparams({"id": result.id, **result.config})
@@ -186,7 +187,7 @@ def _asked(assessment: Assessment) -> dict[str, Any]:
         "probe": assessment.probe,
         "limit": assessment.limit,
         "parts": list(assessment.only) or None,
-        "run": assessment.plan.run_id,
+        "run": assessment.plan.id,
         "study": run.study,
     }
 

@@ -12,16 +12,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from lit_scaledrop.modules.stepping import WARM_UP, Stepper
 from lit_scaledrop.results.result import write_atomic
 from lit_scaledrop.runs.identity import run_identity
-
-if TYPE_CHECKING:
-    from lit_scaledrop.cli.lightning import ScaleDropCLI
+from lit_scaledrop.runs.plan import RunPlan
 
 MARGIN = 0.05
 """Share of the budget that is left free: no machine keeps its pace."""
@@ -85,29 +83,7 @@ def duration(seconds: float) -> str:
     return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
 
 
-def take_budget(argv: list[str]) -> tuple[list[str], float | None]:
-    """Flags without ``--budget``, and its seconds.
-
-    Raises:
-        ValueError: for a budget that is no time.
-
-    >>> take_budget(["--profile", "gpu", "--budget", "9m"])
-    (['--profile', 'gpu'], 540.0)
-    """
-    rest: list[str] = []
-    budget = None
-    words = iter(argv)
-    for word in words:
-        if word == "--budget":
-            budget = seconds_of(next(words, ""))
-        elif word.startswith("--budget="):
-            budget = seconds_of(word.partition("=")[2])
-        else:
-            rest.append(word)
-    return rest, budget
-
-
-def epochs_within(plan: "ScaleDropCLI", seconds: float, asked: float | None = None) -> int:
+def epochs_within(plan: RunPlan, seconds: float, asked: float | None = None) -> int:
     """Epochs of a planned training for a budget: those decided before, or as many as the measured speed allows.
 
     Args:
@@ -120,9 +96,9 @@ def epochs_within(plan: "ScaleDropCLI", seconds: float, asked: float | None = No
     """
     asked = seconds if asked is None else asked
     _require_schedule(plan)
-    trainer = {**plan.resolved["trainer"], "max_epochs": None}
-    key = run_identity({**plan.resolved, "trainer": trainer}, plan.method)
-    most = plan.resolved["trainer"]["max_epochs"]
+    trainer = {**plan.config["trainer"], "max_epochs": None}
+    key = run_identity({**plan.config, "trainer": trainer}, plan.method)
+    most = plan.config["trainer"]["max_epochs"]
     path = Path(plan.run.runs) / plan.run.profile / plan.run.study / "budgets" / f"{key}-{asked:.0f}s.json"
     if path.is_file():
         return int(json.loads(path.read_text())["epochs"])
@@ -140,12 +116,10 @@ def epochs_within(plan: "ScaleDropCLI", seconds: float, asked: float | None = No
     return epochs
 
 
-def _require_schedule(plan: "ScaleDropCLI") -> None:
-    trainer, model = plan.resolved["trainer"], plan.resolved["model"]["init_args"]
+def _require_schedule(plan: RunPlan) -> None:
+    trainer, model = plan.config["trainer"], plan.config["model"]["init_args"]
     problem = ""
-    if any(word.startswith(("--trainer.max_epochs", "--trainer.max_steps")) for word in plan.words):
-        problem = "the budget decides how long the training is: leave --trainer.max_epochs and --trainer.max_steps out"
-    elif model.get("schedule", "cosine") == "constant":
+    if model.get("schedule", "cosine") == "constant":
         problem = "a constant learning rate has no end that the budget could place: add --model.schedule=cosine"
     elif str(trainer["devices"]) not in ("1", "auto") or trainer["num_nodes"] != 1:
         problem = "the speed is measured on one device: leave --trainer.devices and --trainer.num_nodes out"
@@ -155,12 +129,12 @@ def _require_schedule(plan: "ScaleDropCLI") -> None:
         raise ValueError(f"--budget: {problem}")
 
 
-def measure(plan: "ScaleDropCLI") -> Speed:
+def measure(plan: RunPlan) -> Speed:
     """Build what is planned, take some steps, and time them; nothing of it is kept."""
     begun = time.perf_counter()
     with torch.random.fork_rng():
         built = plan.build()
-        model, data, settings = built["model"], built["data"], plan.resolved["trainer"]
+        model, data, settings = built["model"], built["data"], plan.config["trainer"]
         data.setup("fit")
         accelerator = str(settings["accelerator"])
         on_cuda = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")

@@ -9,17 +9,16 @@ the members' checkpoints at hand, ``scaledrop evaluate CHECKPOINT...`` finds the
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained
 from lit_scaledrop.evaluation.evaluate import evaluate_network, evaluation_device, normalized_test_set
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.result import Result
+from lit_scaledrop.runs.plan import RunPlan
 from lit_scaledrop.runs.record import RunRecord, keep_or_write
 from lit_scaledrop.runs.run import TrainedNetwork, find_network
-
-if TYPE_CHECKING:
-    from lit_scaledrop.cli.lightning import ScaleDropCLI
 
 
 def member_seeds(seed: int, members: int) -> list[int]:
@@ -36,47 +35,18 @@ def member_seeds(seed: int, members: int) -> list[int]:
     return [(seed - 1) * members + index + 1 for index in range(members)]
 
 
-def member_words(words: list[str], method: str, seed: int) -> list[str]:
-    """Command line of a member from that of the ensemble.
-
-    >>> member_words(["--model.method=deep_ensemble", "--seed_everything", "2", "--model.lr=0.1"], "fp", 7)
-    ['--model.lr=0.1', '--model.method=fp', '--seed_everything=7']
-    >>> member_words(["--row=unet/skin_lesion/deep_ensemble"], "fp", 1)
-    ['--dataset=skin_lesion', '--model.network=unet', '--model.method=fp', '--seed_everything=1']
-    """
-    kept: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        flag, equals, _ = word.partition("=")
-        if flag in ("--model.method", "--seed_everything"):
-            if not equals:
-                next(rest, None)
-        elif flag == "--row":
-            row = word.partition("=")[2] if equals else next(rest)
-            network, *data, _ = row.split("/")
-            kept += [*(f"--dataset={name}" for name in data), f"--model.network={network}"]
-        else:
-            kept.append(word)
-    return [*kept, f"--model.method={method}", f"--seed_everything={seed}"]
-
-
-def fit_ensemble(
-    plan: "ScaleDropCLI", fit: Callable[[list[str]], object], replan: Callable[[list[str]], "ScaleDropCLI"]
-) -> Path:
+def fit_ensemble(plan: RunPlan, fit: Callable[[RunPlan], object]) -> Path:
     """Train the missing members of an ensemble, evaluate it, and write its result.
 
     Args:
-        plan: what ``fit`` would run, with a method of several members.
-        fit: trains one run from its command line, or finds it finished with its network.
-        replan: plans one run from its command line.
+        plan: with a method of several members.
+        fit: trains a planned run, or finds it finished with its network.
 
     Raises:
         ValueError: for a start checkpoint, several devices, or a seed below 1.
     """
-    method, config = plan.method, plan.resolved
-    assert method is not None
-    record = RunRecord(plan.run_id, plan.run, config, method, plan.words, datetime.now(UTC), provenance.commit())
-    members = train_members(plan, fit, replan)
+    started, commit = datetime.now(UTC), provenance.commit()
+    members = train_members(plan, fit)
     models = [load_trained(member.checkpoint) for member in members]
     data = plan.build().data
     metrics, how = evaluate_network(
@@ -84,22 +54,31 @@ def fit_ensemble(
         normalized_test_set(data),
         plan.evaluation,
         models[0].test_metrics(plan.evaluation),
-        evaluation_device(config["trainer"].get("accelerator")),
+        evaluation_device(plan.config["trainer"].get("accelerator")),
     )
     training = members_training([member.record for member in members])
+    record = RunRecord.of(plan, data, started, commit, ensemble_method(plan))
     return keep_or_write(record.result(data, training, how, metrics | models[0].baseline(data)), plan.run)
 
 
-def train_members(
-    plan: "ScaleDropCLI", fit: Callable[[list[str]], object], replan: Callable[[list[str]], "ScaleDropCLI"]
-) -> list[TrainedNetwork]:
+def ensemble_method(plan: RunPlan) -> Method:
+    """The method of a plan, which has several members.
+
+    Raises:
+        ValueError: if it has not.
+    """
+    if plan.method is None or plan.method.members < 2:
+        raise ValueError(f"{plan.id} is no ensemble")
+    return plan.method
+
+
+def train_members(plan: RunPlan, fit: Callable[[RunPlan], object]) -> list[TrainedNetwork]:
     """Networks of an ensemble, those that are missing trained first; the arguments are those of `fit_ensemble`.
 
     Raises:
         ValueError: for a start checkpoint, several devices, or a seed below 1.
     """
-    method, config = plan.method, plan.resolved
-    assert method is not None
+    method, config = ensemble_method(plan), plan.config
     if config.get("start"):
         raise ValueError("the members of an ensemble begin with their own fresh weights: leave --ckpt_path out")
     if config["trainer"]["fast_dev_run"]:
@@ -109,16 +88,15 @@ def train_members(
             "the members of an ensemble are trained on one device each: train them with "
             f"--model.method={method.member} on several devices first, or leave --trainer.devices out"
         )
-    which = plan.config["fit"]["evaluation"]["checkpoint"]
+    which = plan.evaluation.checkpoint
     networks = []
     for index, seed in enumerate(member_seeds(config["seed_everything"], method.members)):
-        words = member_words(plan.words[1:], method.member, seed)
         print(f"ensemble member {index + 1} of {method.members}: {method.member}, seed {seed}", flush=True)
-        fit(words)
-        member = replan(words)
-        network = find_network(member.run, member.run_id, which)
+        member = plan.replace({"model.method": method.member, "seed_everything": seed})
+        fit(member)
+        network = find_network(member.run, member.id, which)
         if network is None:
-            folder = member.run_dir / "checkpoints"
+            folder = member.folder / "checkpoints"
             raise CheckpointError(f"the training of a member left no {which} checkpoint in {folder}")
         networks.append(network)
     return networks

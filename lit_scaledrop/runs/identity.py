@@ -37,7 +37,7 @@ NOT_SCIENCE = {
     "seed",
 }
 #: arguments that only change the method, which is hashed itself: saying the default is the same run
-SCALE_ARGUMENTS = ("p", "drop_value", "mask", "mask_per", "scale_placement")
+SCALE_ARGUMENTS = tuple(ScaleOptions.arguments().values())
 #: options whose default is hashed all the same, as it was from the start; later ones are not
 FIRST_SCALE_OPTIONS = ("p", "drop_value", "mask", "mask_per", "placement")
 #: arguments that data modules pass on to their base and whose default is hashed all the same, as it was from the start;
@@ -131,13 +131,18 @@ def _component(component: dict[str, Any], left_out: tuple[str, ...] = ()) -> dic
 
 
 def _plain(arguments: dict[str, Any], class_path: str) -> dict[str, Any]:
-    module, name = class_path.rsplit(".", 1)
-    defaults = _defaults(getattr(importlib.import_module(module), name))
+    defaults = _defaults(class_of(class_path))
     return {
         key: value
         for key, value in arguments.items()
         if key not in NOT_SCIENCE and value is not None and json.dumps(value, default=str) != defaults.get(key)
     }
+
+
+def class_of(path: str) -> Any:
+    """The class that a configuration names."""
+    module, name = path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
 
 
 def _defaults(component: type) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """From a trained and evaluated run to its result: what was run, on what, for how long, by which code."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from lit_scaledrop.results import provenance
 from lit_scaledrop.results.result import Result, is_finished, read_result, write_atomic, write_result
 from lit_scaledrop.results.run_logs import curve, logged_points
 from lit_scaledrop.runs.identity import run_identity
+from lit_scaledrop.runs.plan import RunPlan
 from lit_scaledrop.runs.run import UNFINISHED, Run
 
 
@@ -61,11 +63,16 @@ class RunRecord:
     config: dict[str, Any]
     """resolved configuration"""
     method: Method
-    words: list[str]
+    words: Sequence[str]
     """command line behind ``scaledrop``"""
     started: datetime
     commit: tuple[str, bool]
     """commit at the start, and whether the tree had changes"""
+
+    @classmethod
+    def of(cls, plan: RunPlan, data: Any, started: datetime, commit: tuple[str, bool], method: Method) -> "RunRecord":
+        """Record of a planned training; ``data`` says what the model was told of it."""
+        return cls(plan.id, plan.run, plan.recorded(data), method, plan.words, started, commit)
 
     def result(
         self, data: Any, training: dict[str, Any], evaluation: dict[str, Any], metrics: dict[str, float]
