@@ -13,7 +13,7 @@ import torch
 from datamodules import DatasetNotFoundError
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.cli.assess import plan_assessment, planned_assessment
-from lit_scaledrop.cli.fit import fit, planned_result
+from lit_scaledrop.cli.fit import fit, plan_fit, planned_result
 from lit_scaledrop.evaluation import probes
 from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.evaluation.probes import PROBES, Probe, Subject
@@ -263,7 +263,7 @@ def test_a_training_anew_that_was_killed_is_no_network(trained):
     mark = run[0].run_dir(run[1]) / UNFINISHED
     mark.touch()
     assert find_network(*run, "best") is None
-    assert fit(FLAGS, need_network=True)  # goes on from last.ckpt, which was complete
+    assert fit(plan_fit(FLAGS), need_network=True)  # goes on from last.ckpt, which was complete
     assert not mark.exists()
     assert find_network(*run, "best").record.metrics == read_result(only("results/quick/tiny/*.json")).metrics
 
@@ -272,7 +272,7 @@ def test_a_damaged_checkpoint_is_laid_aside_and_the_network_trained_anew(trained
     run = the_run()
     find_network(*run, "best").checkpoint.write_bytes(b"half")
     assert find_network(*run, "best") is None
-    assert fit(FLAGS, need_network=True)
+    assert fit(plan_fit(FLAGS), need_network=True)
     assert "epoch 1/2" in capsys.readouterr().err
     assert find_network(*run, "best").checkpoint.is_file()
     assert only("runs/quick/tiny/*/checkpoints.stale1/best*.ckpt").read_bytes() == b"half"
@@ -347,7 +347,7 @@ def test_other_constants_are_another_energy(place, monkeypatch):
 
 def test_evaluation_flags_change_the_question_and_not_the_network(place):
     asked = plan_assessment(["--probe=table6", *FLAGS, "--evaluation.samples=5", "--evaluation.threshold", "0.5"])
-    assert asked.plan.run_id == planned_result(FLAGS).stem
+    assert asked.plan.id == planned_result(FLAGS).stem
     assert (asked.evaluation.samples, asked.evaluation.threshold, asked.evaluation.execution) == (5, 0.5, "auto")
     one, two = (plan_assessment(["--probe=table6", *FLAGS, f"--seed_everything={seed}"]) for seed in (1, 2))
     assert one.setting == two.setting
@@ -357,7 +357,7 @@ def test_evaluation_flags_change_the_question_and_not_the_network(place):
 def test_the_assessed_run_is_that_of_table3(place):
     flags = ["--profile", "cpu", "--row", "resnet20/proposed"]
     assert plan_assessment(["--probe=table6", *flags]).plan.run.study == "table3"
-    assert plan_assessment(["--probe=table6", *flags]).plan.run_id == planned_result(flags).stem
+    assert plan_assessment(["--probe=table6", *flags]).plan.id == planned_result(flags).stem
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_budget_is_an_ordinary_run_of_the_epochs_that_fit(long, speed, capsys)
     (result,) = results(long)
     assert result["training"]["epochs"] == 3
     assert result["config"]["trainer"]["max_epochs"] == 3
-    assert result["id"] == plan_fit([*FIT[1:], "--trainer.max_epochs=3"]).run_id
+    assert result["id"] == plan_fit([*FIT[1:], "--trainer.max_epochs=3"]).id
     assert main([*FIT, "--trainer.max_epochs=3"]) == 0
     assert "finished already" in capsys.readouterr().out
 

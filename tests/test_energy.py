@@ -189,7 +189,7 @@ def test_assess_records_accuracy_and_energy(place, finished):
 def test_lenet5_is_trained_on_mnist_beside_table3(place, profile, data):
     plan = plan_assessment(["--probe=table8", "--profile", profile, "--row", "lenet5/proposed"]).plan
     assert plan.run.study == "lenet5"
-    assert plan.resolved["data"]["class_path"] == f"datamodules.{data}DataModule"
+    assert plan.config["data"]["class_path"] == f"datamodules.{data}DataModule"
     assert plan.build().model.hparams["in_channels"] == (1 if data == "MNIST" else 3)
     vgg = plan_assessment(["--probe=table8", "--profile", profile, "--row", "vgg_small/proposed"]).plan
     assert vgg.run.study == "table3"

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lit_scaledrop.layers.binary import BinaryConv2d
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.modules.classifier import LitClassifier, NonFiniteLossError
+from lit_scaledrop.modules import LitClassifier, NonFiniteLossError
 from lit_scaledrop.modules.objective import scale_regularization
 
 

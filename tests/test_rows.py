@@ -13,14 +13,14 @@ from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import NETWORKS
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.tables import published
-from lit_scaledrop.sweep import points as sweep
+from lit_scaledrop.sweep.file import grid, load_sweep
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 
 
 def rows(name):
-    config = sweep.load_sweep(SWEEPS / name)
-    return [tuple(point["row"].split("/")) for point in sweep.grid(config["parameters"])]
+    config = load_sweep(SWEEPS / name)
+    return [tuple(point["row"].split("/")) for point in grid(config["parameters"])]
 
 
 def keys(name):

@@ -8,8 +8,7 @@ import torch
 
 from datamodules import DigitsDataModule
 from lit_scaledrop.callbacks import EstimatorSchedule, MTJVariation, ScaleGradient
-from lit_scaledrop.modules import stepping
-from lit_scaledrop.modules.classifier import LitClassifier, NonFiniteLossError
+from lit_scaledrop.modules import LitClassifier, NonFiniteLossError, stepping
 from lit_scaledrop.modules.stepping import Stepper, ZeroGradientError, require_gradients
 
 BATCHES = 10

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.cli import LightningCLI
 
+from lit_scaledrop.cli.sweep import PLANS
+from lit_scaledrop.cli.sweep import main as run_sweep
 from lit_scaledrop.results.result import read_result
-from lit_scaledrop.sweep import points as sweep
+from lit_scaledrop.sweep.file import command_of, load_sweep
+from lit_scaledrop.sweep.points import plan_points
 from lit_scaledrop.sweep.suggest import is_installed, problems, suggest
 
 ROOT = Path(__file__).parents[1]
@@ -18,10 +20,6 @@ SHORT = {
 SHORT["assess"] = [*SHORT["fit"], "--limit=8"]
 
 
-def command_of(path) -> str:
-    return next(word for word in sweep.load_sweep(path)["command"] if word in sweep.PLANS)
-
-
 def needs_engine():
     if not is_installed():
         pytest.skip("the extra `search` is not installed")
@@ -30,12 +28,12 @@ def needs_engine():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_schema_of_wandb(path):
     needs_engine()
-    assert not problems(sweep.load_sweep(path))
+    assert not problems(load_sweep(path))
 
 
 def test_schema_refuses_what_is_wrong():
     needs_engine()
-    config = sweep.load_sweep(ROOT / "sweeps" / "search-proposed.yaml")
+    config = load_sweep(ROOT / "sweeps" / "search-proposed.yaml")
     bad = {**config["parameters"], "model.p": {"distribution": "uniform", "min": 0.1}}
     assert problems({**config, "parameters": bad})
     assert problems({**config, "early_terminate": {"type": "median"}})
@@ -43,15 +41,13 @@ def test_schema_refuses_what_is_wrong():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_point_parses(path, monkeypatch):
-    """All points against the real command line; a parser of `fit` alone: those of other commands take half the time."""
-    fit = {"fit": LightningCLI.subcommands()["fit"]}
-    monkeypatch.setattr(LightningCLI, "subcommands", staticmethod(lambda: fit))
-    config = sweep.load_sweep(path)
+    """All points against the real command line."""
+    config = load_sweep(path)
     if config["method"] != "grid":
         needs_engine()
         values = suggest(config, [], seed=0)
         config = {**config, "parameters": {name: {"value": value} for name, value in values.items()}}
-    points = sweep.plan_points(config, {"PROFILE": "quick"}, None, [])
+    points = plan_points(config, {"PROFILE": "quick"}, None, [], PLANS[command_of(config)])
     study = {
         "table3-beyond": "table3",
         "table5-beyond": "table5",
@@ -70,17 +66,17 @@ def test_one_point_runs(path, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("DATA", raising=False)
-    config, short = sweep.load_sweep(path), SHORT[command_of(path)]
+    config, short = load_sweep(path), SHORT[command_of(load_sweep(path))]
     if config["method"] == "grid":
-        named = sweep.plan_points(config, {"PROFILE": "quick"}, None, [], lambda flags: Path("r/p", "-".join(flags)))
+        named = plan_points(config, {"PROFILE": "quick"}, None, [], lambda flags: Path("r/p", "-".join(flags)))
         names = [point.name for point in named]
         name = next((name for name in names if name.startswith("resnet20-proposed")), names[0])
         chosen = ["--only", name]
-        (point,) = sweep.plan_points(config, {"PROFILE": "quick"}, None, short, None, [name])
+        (point,) = plan_points(config, {"PROFILE": "quick"}, None, short, PLANS[command_of(config)], [name])
         results = [point.result]
     else:
         needs_engine()
         chosen, results = ["--runs", "1"], []
-    assert sweep.main([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
+    assert run_sweep([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
     (result,) = results or Path("results/quick").glob("*/*.json")
     assert read_result(result).metrics

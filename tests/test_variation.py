@@ -22,7 +22,8 @@ from lit_scaledrop.report.tables import build
 from lit_scaledrop.report.tables.variation import SIGMAS
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import read_result
-from lit_scaledrop.sweep import points as sweep
+from lit_scaledrop.sweep.file import load_sweep
+from lit_scaledrop.sweep.points import plan_points
 
 ROOT = Path(__file__).parents[1]
 FLAGS = ["--config", "tiny.yaml", "--trainer.max_epochs=1"]
@@ -148,15 +149,15 @@ def test_the_run_without_training_variation_is_that_of_table3(place):
     for plan in (none.plan, asked.plan):
         assert plan.run.result_path(plan.run_id) == table3
     # a network that was trained with variation is another one, and no row of Table III
-    assert both.plan.run_id != table3.stem
+    assert both.plan.id != table3.stem
     assert both.plan.run.study == "variation"
     assert both.evaluation == asked.evaluation != none.evaluation
-    assert planned_result([*flags, "--variation=train/0.05"]).stem == both.plan.run_id
+    assert planned_result([*flags, "--variation=train/0.05"]).stem == both.plan.id
 
 
 def test_the_sweep_is_the_papers_table_with_our_sigmas_and_resnet20(place):
-    config = sweep.load_sweep(ROOT / "sweeps" / "table4.yaml")
-    points = sweep.plan_points(
+    config = load_sweep(ROOT / "sweeps" / "table4.yaml")
+    points = plan_points(
         config, {"PROFILE": "cpu"}, None, [], lambda flags: Path("r/p/s", "-".join(flags[-3:]).replace("/", "-"))
     )
     conditions = ["none", *(f"{when}-{sigma}" for when in ("both", "eval") for sigma in ("0.02", "0.05", "0.10"))]

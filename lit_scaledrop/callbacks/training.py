@@ -17,7 +17,9 @@ from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.quantizers import ReCUWeight
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules.base import steps_per_epoch, total_steps
-from lit_scaledrop.runs.run import PREVIOUS
+
+PREVIOUS = "previous.ckpt"
+"""The checkpoint before the last one."""
 
 
 class EstimatorSchedule(L.Callback):

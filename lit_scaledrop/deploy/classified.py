@@ -2,19 +2,51 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from lit_scaledrop.report.figures.style import style
-
-if TYPE_CHECKING:
-    from lit_scaledrop.deploy.classify import ClassifiedImage
+from lit_scaledrop.shapes import Float, UInt8
 
 COLUMNS, MOST = 8, 64
 ACCEPTED, REJECTED = "#009E73", "#D55E00"
 
 
-def draw_sheet(images: Sequence["ClassifiedImage"], path: Path) -> None:
+@dataclass(frozen=True)
+class ClassifiedImage:
+    """What a network says of one picture."""
+
+    path: Path
+    pixels: UInt8[Tensor, "3 side side"]
+    """as the network sees it, in colour"""
+    name: str
+    """of the most probable class"""
+    probs: Float[Tensor, " classes"]
+    """mean probabilities over the passes"""
+    interval: tuple[float, float]
+    """of the probability of that class over the passes, 95 %"""
+    entropy: float
+    """of the mean probabilities, nats"""
+    mutual_information: float
+    """what the passes disagree about, nats"""
+    accepted: bool
+    """by the rule of eq. 26"""
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of the most probable class."""
+        return self.probs.max().item()
+
+    @property
+    def row(self) -> list[str]:
+        """Cells of :data:`COLUMNS`."""
+        numbers = (self.confidence, *self.interval, self.entropy, self.mutual_information)
+        return [self.path.name, self.name, *(f"{n:.4f}" for n in numbers), "accept" if self.accepted else "reject"]
+
+
+def draw_sheet(images: Sequence[ClassifiedImage], path: Path) -> None:
     """Draw up to 64 pictures, the surest first.
 
     Args:

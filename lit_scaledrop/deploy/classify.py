@@ -13,7 +13,6 @@ import argparse
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.pictures import picture_paths, read_pictures, standardized, with_channels
+from lit_scaledrop.deploy.classified import ClassifiedImage
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
@@ -29,42 +29,9 @@ from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
-from lit_scaledrop.shapes import Float, UInt8
 
 SIDE, BATCH, SHOWN, LEVEL = 32, 64, 40, 0.95
 COLUMNS = ("file", "class", "confidence", "lower", "upper", "entropy", "mutual_information", "decision")
-
-
-@dataclass(frozen=True)
-class ClassifiedImage:
-    """What a network says of one picture."""
-
-    path: Path
-    pixels: UInt8[Tensor, "3 side side"]
-    """as the network sees it, in colour"""
-    name: str
-    """of the most probable class"""
-    probs: Float[Tensor, " classes"]
-    """mean probabilities over the passes"""
-    interval: tuple[float, float]
-    """of the probability of that class over the passes, 95 %"""
-    entropy: float
-    """of the mean probabilities, nats"""
-    mutual_information: float
-    """what the passes disagree about, nats"""
-    accepted: bool
-    """by the rule of eq. 26"""
-
-    @property
-    def confidence(self) -> float:
-        """Mean probability of the most probable class."""
-        return self.probs.max().item()
-
-    @property
-    def row(self) -> list[str]:
-        """Cells of :data:`COLUMNS`."""
-        numbers = (self.confidence, *self.interval, self.entropy, self.mutual_information)
-        return [self.path.name, self.name, *(f"{n:.4f}" for n in numbers), "accept" if self.accepted else "reject"]
 
 
 def main(argv: list[str], module: LitNetwork, images: dict[str, Any]) -> int:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lit_scaledrop import functional
-from lit_scaledrop.functional import calibration
+from lit_scaledrop.functional import calibration, uncertainty
 from lit_scaledrop.functional.uncertainty import Interpolation, PerExample, Target
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.shapes import Float
@@ -109,7 +108,7 @@ class Accuracy(_TargetMetric):
     higher_is_better = True
 
     def _values(self, predictive: Predictive, target: Target) -> PerExample:
-        return functional.accuracy(predictive.mean, target)
+        return uncertainty.accuracy(predictive.mean, target)
 
 
 class NegativeLogLikelihood(_TargetMetric):
@@ -124,7 +123,7 @@ class NegativeLogLikelihood(_TargetMetric):
     higher_is_better = False
 
     def _values(self, predictive: Predictive, target: Target) -> PerExample:
-        return functional.negative_log_likelihood(predictive.log_mean, target)
+        return uncertainty.negative_log_likelihood(predictive.log_mean, target)
 
 
 class BrierScore(_TargetMetric):
@@ -139,7 +138,7 @@ class BrierScore(_TargetMetric):
     higher_is_better = False
 
     def _values(self, predictive: Predictive, target: Target) -> PerExample:
-        return functional.brier_score(predictive.mean, target)
+        return uncertainty.brier_score(predictive.mean, target)
 
 
 class CalibrationError(_SumMetric):

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lit_scaledrop import functional
+from lit_scaledrop.functional import uncertainty
 from lit_scaledrop.functional.uncertainty import Interpolation
 from lit_scaledrop.shapes import Bool, Float, Int
 
@@ -61,7 +61,7 @@ class Predictive:
                 f"weights must be floats, one for each of the {self.num_samples} samples; "
                 f"got {weights.dtype} of shape {tuple(weights.shape)}"
             )
-        total = weights.sum(dtype=functional.wide_dtype(weights.device)).item()
+        total = weights.sum(dtype=uncertainty.wide_dtype(weights.device)).item()
         if not abs(total - 1) <= 1e-5:  # "not <=" also catches NaN
             raise ValueError(f"weights must sum to one, got {total:g}; pass weights / weights.sum()")
         if (weights < 0).any():
@@ -85,32 +85,32 @@ class Predictive:
     @cached_property
     def mean(self) -> Float[Tensor, "batch classes"]:
         """Mean probabilities over the samples (eq. 18)."""
-        return functional.predictive_mean(self.probs, self.weights)
+        return uncertainty.predictive_mean(self.probs, self.weights)
 
     @cached_property
     def log_mean(self) -> Float[Tensor, "batch classes"]:
         """Logarithm of the mean probabilities, finite also where they are too small for a float."""
-        return functional.log_predictive_mean(self.logits, self.weights)
+        return uncertainty.log_predictive_mean(self.logits, self.weights)
 
     @cached_property
     def variance(self) -> Float[Tensor, "batch classes"]:
         """Variance of the probabilities over the samples (eq. 19), divided by T and not T - 1."""
-        return functional.predictive_variance(self.probs, self.weights)
+        return uncertainty.predictive_variance(self.probs, self.weights)
 
     @cached_property
     def predictive_entropy(self) -> Float[Tensor, " batch"]:
         """Entropy of the mean: the total uncertainty."""
-        return functional.predictive_entropy(self.probs, self.weights)
+        return uncertainty.predictive_entropy(self.probs, self.weights)
 
     @cached_property
     def expected_entropy(self) -> Float[Tensor, " batch"]:
         """Mean of the samples' entropies: what more samples or data would not remove."""
-        return functional.expected_entropy(self.probs, self.weights)
+        return uncertainty.expected_entropy(self.probs, self.weights)
 
     @cached_property
     def mutual_information(self) -> Float[Tensor, " batch"]:
         """Predictive minus expected entropy: how far the samples disagree."""
-        return functional.mutual_information(self.probs, self.weights)
+        return uncertainty.mutual_information(self.probs, self.weights)
 
     @property
     def predicted_class(self) -> Int[Tensor, " batch"]:
@@ -138,7 +138,7 @@ class Predictive:
                 *samples* and does not.
             interpolation: Between two samples, for ``quantile``.
             of: Probabilities, or logits (paper Fig. 5).
-            draws: Number of passes, for ``normal`` with weights; see :func:`functional.normal_interval`.
+            draws: Number of passes, for ``normal`` with weights; see :func:`uncertainty.normal_interval`.
 
         >>> passes = torch.arange(11.0).view(11, 1, 1)
         >>> Predictive(passes).confidence_interval(0.8, kind="quantile", of="logits")
@@ -148,22 +148,22 @@ class Predictive:
             raise ValueError(f"an interval is of 'probs' or 'logits', not of {of!r}")
         values = self.probs if of == "probs" else self.logits
         if kind == "normal":
-            return functional.normal_interval(values, level, self.weights, draws)
+            return uncertainty.normal_interval(values, level, self.weights, draws)
         if kind == "quantile":
-            return functional.quantile_interval(values, level, self.weights, interpolation)
+            return uncertainty.quantile_interval(values, level, self.weights, interpolation)
         raise ValueError(f"kind of interval must be 'normal' or 'quantile', got {kind!r}")
 
     def quantile_confidence(
         self, quantile: float = 0.1, interpolation: Interpolation = "linear"
     ) -> Float[Tensor, " batch"]:
         """The score behind :meth:`is_ood`: the largest class-wise quantile over the samples."""
-        return functional.quantile_confidence(self.probs, quantile, self.weights, interpolation)
+        return uncertainty.quantile_confidence(self.probs, quantile, self.weights, interpolation)
 
     def is_ood(
         self, quantile: float = 0.1, threshold: float = 0.95, interpolation: Interpolation = "linear"
     ) -> Bool[Tensor, " batch"]:
         """OOD rule (eq. 26): True where :meth:`quantile_confidence` is below ``threshold``."""
-        return functional.is_ood(self.probs, quantile, threshold, self.weights, interpolation)
+        return uncertainty.is_ood(self.probs, quantile, threshold, self.weights, interpolation)
 
     def cpu(self) -> "Predictive":
         """The same prediction in host memory."""
@@ -171,7 +171,7 @@ class Predictive:
 
     def wide(self) -> "Predictive":
         """The same prediction in float64 (float32 on MPS), where probabilities next to one still differ."""
-        return Predictive(self.logits.to(functional.wide_dtype(self.logits.device)), self.weights, self.uncovered)
+        return Predictive(self.logits.to(uncertainty.wide_dtype(self.logits.device)), self.weights, self.uncovered)
 
     @staticmethod
     def cat(parts: Sequence["Predictive"]) -> "Predictive":

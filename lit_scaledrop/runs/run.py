@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lit_scaledrop.callbacks.training import PREVIOUS
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint
 from lit_scaledrop.results.result import Result, is_finished, read_result, write_atomic
 from lit_scaledrop.runs.tracking import Tracking
 
 UNFINISHED = "unfinished"
 """Mark in the folder of a run with a result whose network is being trained anew."""
-PREVIOUS = "previous.ckpt"
-"""The checkpoint before the last one."""
 
 
 @dataclass(frozen=True)

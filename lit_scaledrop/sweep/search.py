@@ -43,7 +43,7 @@ class Search:
     jobs: int
     seed: int
     """of the search, not of the trainings"""
-    plans: Mapping[str, Plan] = field(default_factory=dict)
+    plan: Plan
     """finds the result file of a point; that of the file's command by default"""
     stale: float = STALE
     """seconds without a sign of life after which another process's claim on a point counts as dead"""
@@ -81,7 +81,7 @@ class Search:
             SweepError: the command would refuse its flags.
         """
         argv = build_command(self.config, trial.values, self.env) + list(self.extra)
-        result, folder = point_paths(argv, self.plans, trial.name)
+        result, folder = point_paths(argv, self.plan, trial.name)
         return Point(trial.name, argv, result, folder / f"{trial.name}.log")
 
     def choose(self, earlier: Sequence[Trial]) -> Trial:

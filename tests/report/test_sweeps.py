@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lit_scaledrop.cli.report import main
+from lit_scaledrop.cli.sweep import _report
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.recipes import variants
 from lit_scaledrop.report.sweeps.responses import lines
@@ -17,7 +18,6 @@ from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables.variation import CHIPS
 from lit_scaledrop.results.result import write_result
 from lit_scaledrop.results.trials import Journal, Trial
-from lit_scaledrop.sweep import points as sweep
 
 RATES = [0.05, 0.1, 0.3, [0.1, 0.2, 0.5], [0.05, 0.2, 0.5], [0.3, 0.2, 0.5], [0.1, 0.5, 0.5], [0.1, 0.2, 0.8]]
 HOW = {"limit": 200, "images": 200, "parts": [], "suites": {}, "absent": {}}
@@ -291,7 +291,7 @@ def test_what_a_search_stopped_is_named_and_drawn(studies, tmp_path, capsys):
 def test_a_sweep_ends_with_its_table(trained, tmp_path, capsys):
     for number, name in enumerate(("ablation-dropout-rate", "table3"), 1):
         write_result(trained(number, 0.5, study=name, p=0.1), tmp_path)
-        sweep._report(tmp_path / "cpu" / name)
+        _report(tmp_path / "cpu" / name)
     out = capsys.readouterr().out
     assert "Drop probability, for all layers" in out
     assert "Table III" not in out  # which `make` prints
