@@ -40,7 +40,7 @@ def test_schema_refuses_what_is_wrong():
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_point_parses(path, monkeypatch):
+def test_every_point_parses(path):
     """All points against the real command line."""
     config = load_sweep(path)
     if config["method"] != "grid":

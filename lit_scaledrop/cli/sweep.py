@@ -60,7 +60,7 @@ def _search(
     args: argparse.Namespace,
     env: Mapping[str, str],
     extra: Sequence[str],
-    plans: Mapping[str, Plan],
+    plan: Plan,
 ) -> int:
     from lit_scaledrop.sweep import search
     from lit_scaledrop.sweep.suggest import EngineError
