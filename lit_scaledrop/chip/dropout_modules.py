@@ -18,9 +18,9 @@ from hardware.spin_scale_drop import ModuleCount, Scheme, dropout_cost, modules_
 from hardware.workload import trace_workload
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.layers.stochastic import stochastic_layers
-from lit_scaledrop.methods.classification import Method, get_method
-from lit_scaledrop.methods.segmentation import get_segmentation_method
-from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, build_network, build_segmentation_network
+from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS
+from lit_scaledrop.networks.tasks import TASKS, task_of
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.result import Result
 
@@ -44,7 +44,7 @@ class Dropout:
     @property
     def resolved(self) -> Method:
         """The method with its options, named as in the table."""
-        method = (get_segmentation_method if self.segments else get_method)(self.method)
+        method = TASKS["segmentation" if self.segments else "classification"].method(self.method)
         return (
             replace(method.with_scale(mask="element"), label=f"{method.label}, element-wise")
             if self.element
@@ -143,8 +143,8 @@ def count_modules(network: str, scheme: Scheme, image_size: int | None = None) -
 
 def build(network: str, scheme: Scheme, shape: tuple[int, int, int]) -> nn.Module:
     """A topology at full width that drops by a scheme, for images of a shape."""
-    builder = build_segmentation_network if network in SEGMENTATION_NETWORKS else build_network
-    return builder(network, schemes_of(network)[scheme].resolved, in_channels=shape[0], image_size=shape[1])
+    method = schemes_of(network)[scheme].resolved
+    return task_of(network).build(network, method, in_channels=shape[0], image_size=shape[1])
 
 
 def cost_metrics(counts: Sequence[ModuleCount], preset: Preset) -> dict[str, float]:

@@ -18,7 +18,7 @@ from hardware.presets import Preset, components
 from hardware.workload import LayerShape, trace_workload
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.stochastic import MaskPlan, stochastic_layers
-from lit_scaledrop.networks import SEGMENTATION_NETWORKS
+from lit_scaledrop.networks import task_of
 
 REAL_LAYERS: tuple[RealLayers, ...] = get_args(RealLayers)
 #: reports by treatment of the real layers and by model of the converters
@@ -104,9 +104,7 @@ def image_shape(network: str) -> tuple[int, int, int]:
 
     Networks for segmentation get 256 x 256 pixels in colour.
     """
-    if network in SEGMENTATION_NETWORKS:
-        return (3, 256, 256)
-    return (1 if network == "lenet5" else 3, 32, 32)
+    return task_of(network).image_shape(network)
 
 
 def component_values() -> dict[str, Any]:

@@ -18,12 +18,10 @@ from hardware.mapping import Crossbar, MappedLayer, Mapping
 from hardware.passes import Execution
 from hardware.presets import components, published
 from hardware.workload import LayerShape
-from lit_scaledrop.chip.energy import REAL_LAYERS, Band, Estimate, estimate_energy, image_shape
+from lit_scaledrop.chip.energy import REAL_LAYERS, Band, Estimate, estimate_energy
 from lit_scaledrop.chip.figure import draw_energy
-from lit_scaledrop.methods.classification import Method, get_method
-from lit_scaledrop.methods.segmentation import get_segmentation_method
-from lit_scaledrop.naming import lookup
-from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, build_network, build_segmentation_network
+from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.networks.tasks import task_of
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.results.units import UNITS, in_unit
 
@@ -57,14 +55,10 @@ def main(argv: list[str]) -> int:
 
 def _network(arguments: argparse.Namespace) -> tuple[Method, nn.Module, tuple[int, int, int]]:
     """What the arguments name: a method, a network of it, the shape of an image."""
-    lookup("network", arguments.network, {**NETWORKS, **SEGMENTATION_NETWORKS})
-    segments = arguments.network in SEGMENTATION_NETWORKS
-    shape = image_shape(arguments.network)
+    task = task_of(arguments.network)
+    shape, method = task.image_shape(arguments.network), task.method(arguments.method)
     channels, size = arguments.in_channels or shape[0], arguments.image_size or shape[1]
-    classes = arguments.classes or (2 if segments else 10)
-    method = (get_segmentation_method if segments else get_method)(arguments.method)
-    build = build_segmentation_network if segments else build_network
-    network = build(arguments.network, method, classes, channels, arguments.width, image_size=size)
+    network = task.build(arguments.network, method, arguments.classes, channels, arguments.width, size)
     return method, network, (channels, size, size)
 
 

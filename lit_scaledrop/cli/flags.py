@@ -15,12 +15,10 @@ from pathlib import Path
 
 import datamodules
 from lit_scaledrop.methods.classification import METHODS
-from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.modules.segmenter import LitSegmenter
 from lit_scaledrop.naming import lookup
-from lit_scaledrop.networks import NETWORKS
-from lit_scaledrop.networks.segmentation import SEGMENTATION_NETWORKS
+from lit_scaledrop.networks import SEGMENTATION_NETWORKS, TASKS
 from lit_scaledrop.runs.budget import seconds_of
 
 
@@ -48,10 +46,10 @@ def expand_rows(words: list[str]) -> list[str]:
                 f"unet/skin_lesion/proposed, not {value!r}"
             )
         network, *data, method = value.split("/")
-        networks, methods = (SEGMENTATION_NETWORKS, SEGMENTATION_METHODS) if data else (NETWORKS, METHODS)
+        task = TASKS["segmentation" if data else "classification"]
         expanded += [word for name in data for word in ("--dataset", name)]
-        expanded.append(f"--model.network={lookup('network', network, networks)}")
-        expanded.append(f"--model.method={lookup('method', method, methods)}")
+        expanded.append(f"--model.network={lookup('network', network, task.networks)}")
+        expanded.append(f"--model.method={lookup('method', method, task.methods)}")
     return expanded
 
 
@@ -165,8 +163,6 @@ def require_no_length(words: Sequence[str]) -> None:
 PACKAGED = Path(str(resources.files("lit_scaledrop.configs")))
 #: one switch for ``torch.compile`` and bf16, in every profile
 SPEEDS = {"--fast": "fast.yaml", "--no-fast": "slow.yaml"}
-#: base of a task's commands, with the folder of its profiles
-TASKS = {"classify.yaml": "profile", "segment.yaml": "segment"}
 _WITH_VALUE = ("--config", "--profile", "--row", "--dataset")
 
 
@@ -198,7 +194,7 @@ def expand_configs(words: list[str]) -> list[str]:
     method = METHODS.get(last_value(split, "--model.method") or "")
     kinds = [network, "full_precision" if method and not method.binary else None]
     segmentation = network in SEGMENTATION_NETWORKS or any(Path(word).name == "segment.yaml" for word in split)
-    base = "segment.yaml" if segmentation else "classify.yaml"
+    task = TASKS["segmentation" if segmentation else "classification"]
     expanded: list[str] = []
     rest = iter(split)
     for word in rest:
@@ -206,11 +202,11 @@ def expand_configs(words: list[str]) -> list[str]:
         if value is None:
             expanded.append(word)
         else:
-            value = _profile(value, TASKS[base]) if word == "--profile" else value
+            value = _profile(value, task.profiles) if word == "--profile" else value
             expanded += _files(value, kinds, dataset)
-    has_base = any(Path(word).name in (*TASKS, "config.yaml") for word in expanded)
+    has_base = any(Path(word).name in (*(task.config for task in TASKS.values()), "config.yaml") for word in expanded)
     if expanded and not has_base and not {"-h", "--help"} & set(expanded):
-        expanded[1:1] = ["--config", str(PACKAGED / base)]
+        expanded[1:1] = ["--config", str(PACKAGED / task.config)]
     return _with_speed(expanded, speed)
 
 
@@ -263,7 +259,7 @@ def _take_speed(words: list[str]) -> tuple[list[str], str | None]:
 def _with_speed(words: list[str], speed: str | None) -> list[str]:
     if not speed:
         return words
-    folders = [PACKAGED / folder for folder in TASKS.values()]
+    folders = [PACKAGED / task.profiles for task in TASKS.values()]
     behind = [index for index, word in enumerate(words) if Path(word).parent in folders]
     behind = behind or [index + 1 for index, word in enumerate(words) if word == "--config"] or [0]
     return [*words[: behind[-1] + 1], "--config", str(PACKAGED / speed), *words[behind[-1] + 1 :]]

@@ -3,9 +3,7 @@
 import argparse
 
 from lit_scaledrop.chip.summary import render, summarize
-from lit_scaledrop.methods.classification import get_method
-from lit_scaledrop.methods.segmentation import get_segmentation_method
-from lit_scaledrop.networks import SEGMENTATION_NETWORKS, build_network, build_segmentation_network
+from lit_scaledrop.networks.tasks import task_of
 
 
 def main(argv: list[str]) -> int:
@@ -23,20 +21,11 @@ def main(argv: list[str]) -> int:
         help="of a ResNet (default: the method's, else the network's)",
     )
     arguments = parser.parse_args(argv)
-    if arguments.network in SEGMENTATION_NETWORKS:
-        if arguments.shortcut:
-            parser.error(f"network {arguments.network!r} has no shortcuts to choose: leave --shortcut out")
-        size, classes = arguments.image_size or 256, arguments.classes or 2
-        method = get_segmentation_method(arguments.method)
-        network = build_segmentation_network(
-            arguments.network, method, classes, arguments.in_channels, arguments.width, size
-        )
-    else:
-        size, classes = arguments.image_size or 32, arguments.classes or 10
-        method = get_method(arguments.method)
-        network = build_network(
-            arguments.network, method, classes, arguments.in_channels, arguments.width, arguments.shortcut, size
-        )
+    task = task_of(arguments.network)
+    method, size = task.method(arguments.method), arguments.image_size or task.image_size
+    network = task.build(
+        arguments.network, method, arguments.classes, arguments.in_channels, arguments.width, size, arguments.shortcut
+    )
     print(f"{arguments.network}, {method.label} ({method.reference}), one {arguments.in_channels}x{size}x{size} image")
     print(render(summarize(network, (arguments.in_channels, size, size))))
     if method.binary and method.bits_a > 1:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lit_scaledrop.deploy.container import Packed, PackedError, read_packed
 from lit_scaledrop.deploy.inference import as_signs, binary_layers, freeze, plain_signs
 from lit_scaledrop.deploy.thresholds import Threshold, fold, foldable, replace
-from lit_scaledrop.evaluation.checkpoint import TASKS
+from lit_scaledrop.evaluation.checkpoint import MODULES
 from lit_scaledrop.modules.base import LitNetwork
 
 TRAINING_ONLY = (
@@ -74,7 +74,7 @@ def load_packed(path: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
     packed = read_packed(path)
     about = packed.about
     try:
-        module = TASKS[about["task"]](**about["arguments"])
+        module = MODULES[about["task"]](**about["arguments"])
         network = module.network
         layers = binary_layers(network)
         for name, layer in layers.items():

@@ -11,7 +11,7 @@ from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.modules.segmenter import LitSegmenter
 
-TASKS: dict[str, type[LitNetwork]] = {module.__name__: module for module in (LitClassifier, LitSegmenter)}
+MODULES: dict[str, type[LitNetwork]] = {module.__name__: module for module in (LitClassifier, LitSegmenter)}
 """What a checkpoint may hold, by name."""
 
 
@@ -31,9 +31,9 @@ def load_trained(path: str | Path, **overrides: Any) -> LitNetwork:
     """
     checkpoint = read_checkpoint(path)
     task = checkpoint.get("task", LitClassifier.__name__)  # the first checkpoints do not name it
-    if task not in TASKS:
-        raise CheckpointError(f"{path} was trained for {task!r}; there are {', '.join(TASKS)}")
-    model = TASKS[task](**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
+    if task not in MODULES:
+        raise CheckpointError(f"{path} was trained for {task!r}; there are {', '.join(MODULES)}")
+    model = MODULES[task](**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
     fit_weights(model, checkpoint["state_dict"], path)
     return model.eval()
 

@@ -142,7 +142,7 @@ class LitNetwork(L.LightningModule, ABC):
         capture: Capture = "auto",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()  # those of the task as well
+        self.save_hyperparameters()  # of every training; a task adds its own
         known = self.methods[lookup("method", method, self.methods)]
         self.method = known.with_scale(**ScaleOptions.given(self.hparams))
 

@@ -47,6 +47,7 @@ class LitClassifier(LitNetwork):
         **training: Any,
     ) -> None:
         super().__init__(method, **training)
+        self.save_hyperparameters()
         self._take(build_network(network, self.method, num_classes, in_channels, width, shortcut))
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
 

@@ -12,7 +12,7 @@ from lit_scaledrop.methods.classification import Method
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.metrics.segmentation import SegmentationMetrics
 from lit_scaledrop.modules.base import Batch, LitNetwork, PredictionMetrics
-from lit_scaledrop.networks.segmentation import build_segmentation_network
+from lit_scaledrop.networks import build_segmentation_network
 from lit_scaledrop.shapes import Float
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class LitSegmenter(LitNetwork):
         **training: Any,
     ) -> None:
         super().__init__(method, **training)
+        self.save_hyperparameters()
         if dice_weight < 0:
             raise ValueError(f"dice_weight must not be negative, got {dice_weight}")
         self._take(build_segmentation_network(network, self.method, num_classes, in_channels, width, image_size))
