@@ -1,9 +1,9 @@
 """``scaledrop assess --probe NAME [flags of fit]``: measure a trained run of Table III on something and record it."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.fit import plan_fit, trained_networks
 from lit_scaledrop.cli.flags import expand_variation, last_value, without
 from lit_scaledrop.cli.lightning import check
@@ -19,33 +19,43 @@ STUDY = "--run.study=table3"
 VARIED_STUDY = "--run.study=variation"
 
 
-DESCRIPTION = """
-Measure a trained run of Table III on something and record it. The run is the one that fit with the same flags makes; it
-is trained first where its checkpoint is missing. The parts that are measured are kept, so the same command goes on
-after Ctrl-C. Runs on one device. --evaluation.* says how the network is asked, not which network.
-"""
-
-
 def plan_assessment(argv: list[str]) -> Assessment:
     """Check a command line and find what it asks for.
 
     Raises:
         ValueError: for an unknown probe, a bad limit, or flags that `fit` refuses.
     """
-    own, flags = _parser().parse_known_args(argv)
-    flags = expand_variation(flags)
-    lookup("probe", own.probe, PROBES)
-    if own.limit is not None and own.limit < 1:
-        raise ValueError(f"--limit is the most images of a part, at least 1, not {own.limit}")
-    study = VARIED_STUDY if any("MTJVariation" in flag for flag in flags) else STUDY
-    asked = plan_fit([study, *flags])
-    run_flags = without(flags, "--evaluation")
-    plan = asked if run_flags == flags else plan_fit([study, *run_flags])
+    usage = "%(prog)s --probe NAME [--limit N] [--parts PATTERNS] [FLAGS OF fit]"
+    return replace(call(assessment, argv, "scaledrop assess", usage), words=("assess", *argv))
+
+
+def assessment(*flags: str, probe: str, limit: int | None = None, parts: str | None = None) -> Assessment:
+    """Measure a trained run of Table III on something and record it.
+
+    The run is the one that fit with the same flags makes; it is trained first where its checkpoint is missing. The
+    parts that are measured are kept, so the same command goes on after Ctrl-C. Runs on one device. --evaluation.* says
+    how the network is asked, not which network.
+
+    Args:
+        flags: of fit.
+        probe: what is measured: table4, table6, table8, table9, table10, figure5, figure6, figure7, posterior,
+            threshold, reliability, hardware, ablation-sigma or ablation-passes.
+        limit: most images of each part (default: all).
+        parts: only these, patterns with commas between: clean,corrupted/*/5 (default: all).
+    """
+    run_flags = expand_variation(list(flags))
+    lookup("probe", probe, PROBES)
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit is the most images of a part, at least 1, not {limit}")
+    study = VARIED_STUDY if any("MTJVariation" in flag for flag in run_flags) else STUDY
+    asked = plan_fit([study, *run_flags])
+    network_flags = without(run_flags, "--evaluation")
+    plan = asked if network_flags == run_flags else plan_fit([study, *network_flags])
     evaluation = asked.evaluation
-    if last_value(flags, "--evaluation.execution") is None and evaluation.execution in SAME_NUMBERS:
+    if last_value(run_flags, "--evaluation.execution") is None and evaluation.execution in SAME_NUMBERS:
         evaluation = replace(evaluation, execution="auto")
-    only = tuple(sorted({pattern for pattern in (own.parts or "").split(",") if pattern}))
-    return Assessment(own.probe, own.limit, only, evaluation, plan, ("assess", *argv))
+    only = tuple(sorted({pattern for pattern in (parts or "").split(",") if pattern}))
+    return Assessment(probe, limit, only, evaluation, plan, ())
 
 
 def planned_assessment(argv: list[str]) -> Path:
@@ -54,45 +64,32 @@ def planned_assessment(argv: list[str]) -> Path:
     Raises:
         ValueError: it is not finished, and the model or the data refuse their arguments.
     """
-    assessment = plan_assessment(argv)
-    if not is_finished(assessment.path, move_broken=False):
-        check(assessment.plan)
-    return assessment.path
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "scaledrop assess",
-        usage="%(prog)s --probe NAME [--limit N] [--parts PATTERNS] [FLAGS OF fit]",
-        description=DESCRIPTION,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--probe", required=True, help=f"what is measured: {', '.join(sorted(PROBES))}")
-    parser.add_argument("--limit", type=int, help="most images of each part (default: all)")
-    parser.add_argument("--parts", help="only these, patterns with commas between: clean,corrupted/*/5 (default: all)")
-    return parser
+    planned = plan_assessment(argv)
+    if not is_finished(planned.path, move_broken=False):
+        check(planned.plan)
+    return planned.path
 
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop assess`` with ``argv`` behind it."""
-    assessment = plan_assessment(argv)
-    if is_finished(assessment.path, move_broken=False):
-        _say_finished(assessment.path)
+    planned = plan_assessment(argv)
+    if is_finished(planned.path, move_broken=False):
+        _say_finished(planned.path)
         return 0
-    data = assessment.plan.build().data
+    data = planned.plan.build().data
     data.setup("test")
-    parts = chosen_parts(assessment, data)
-    for folder in (assessment.path.parent, assessment.plan.folder):
+    parts = chosen_parts(planned, data)
+    for folder in (planned.path.parent, planned.plan.folder):
         require_writable(folder)
-    networks = trained_networks(assessment.plan, assessment.evaluation.checkpoint)
+    networks = trained_networks(planned.plan, planned.evaluation.checkpoint)
     if networks is None:
         return 0
-    result = assess(assessment, data, parts, networks)
+    result = assess(planned, data, parts, networks)
     if result is None:
-        _say_finished(assessment.path)
+        _say_finished(planned.path)
     else:
         measured, absent = result.evaluation["parts"], result.evaluation["absent"]
-        print(f"{len(measured)} parts{_and_absent(list(absent))}: {assessment.path}", flush=True)
+        print(f"{len(measured)} parts{_and_absent(list(absent))}: {planned.path}", flush=True)
     return 0
 
 

@@ -1,6 +1,5 @@
 """The ``scaledrop data`` command: what data is there, and how to get what is not."""
 
-import argparse
 import difflib
 import os
 import sys
@@ -22,6 +21,7 @@ from datamodules.files.fetch import DownloadError, Progress, download
 from datamodules.files.fileset import Download, FileSet
 from datamodules.files.source_folders import SourceFolders
 from datamodules.files.tree import Tree
+from lit_scaledrop.cli.command import call
 
 DataSet = type[ImageDataModule] | type[SegmentationDataModule] | type[EvaluationSet]
 KNOWN: dict[str, DataSet] = {**DATAMODULES, **SEGMENTATION_DATAMODULES, **EVALUATION_SETS}
@@ -29,7 +29,7 @@ COLUMNS = ("data set", "state", "train", "val", "test", "fingerprint", "source",
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``scaledrop data``.
+    """Run ``scaledrop data``: ``list``, which is the default, or ``get NAME``.
 
     Args:
         argv: What follows ``data`` on the command line.
@@ -37,16 +37,17 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         Exit status: 0 done, 1 failed (or ``list`` met corrupt data), 2 a wrong command line, 130 interrupted.
     """
-    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
-        argv = ["list", *argv]
+    action, rest = (argv[0], argv[1:]) if argv and argv[0] in ("list", "get") else ("list", argv)
+    usage = "%(prog)s [list] [--root ROOT]\n       %(prog)s get NAME [--root ROOT] [--from PATH] [--mirror URL ...]"
     try:
-        arguments = _parser().parse_args(argv)
+        return call(get if action == "get" else list_all, rest, "scaledrop data", usage)
     except SystemExit as stop:  # argparse has printed its message
         return int(stop.code or 0)
-    root = Path(arguments.root or os.environ.get("DATA") or "data").expanduser()
-    if arguments.action == "get":
-        return _get(arguments.name, root, arguments.origin, arguments.mirror)
-    return _list(root)
+
+
+def folder(root: str | None) -> Path:
+    """Folder of the data."""
+    return Path(root or os.environ.get("DATA") or "data").expanduser()
 
 
 def inspect(data: DataSet, root: Path) -> tuple[str, ...]:
@@ -79,27 +80,14 @@ def _contents(data: DataSet, root: Path) -> tuple[str, ...]:
     return (*(f"{count:,}" for count in module.sizes().values()), module.fingerprint(), module.source)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("scaledrop data", description=__doc__, allow_abbrev=False)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--root", help="folder of the data; default: the environment variable DATA, else data/")
-    actions = parser.add_subparsers(dest="action", metavar="list | get", parser_class=argparse.ArgumentParser)
-    actions.add_parser("list", parents=[common], help="load and verify every data set (the default)")
-    get = actions.add_parser("get", parents=[common], help="download or import one data set")
-    get.add_argument("name", metavar="NAME", help=", ".join(KNOWN))
-    get.add_argument("--from", dest="origin", type=Path, metavar="PATH", help="import this archive or folder")
-    get.add_argument(
-        "--mirror",
-        nargs="+",
-        default=[],
-        metavar="URL",
-        help="try these addresses first, each of the file itself or of the folder that holds it",
-    )
-    return parser
+def list_all(*, root: str | None = None) -> int:
+    """List, fetch and check the data sets: load and verify every one, or get one of them.
 
-
-def _list(root: Path) -> int:
-    rows = [inspect(data, root) for data in KNOWN.values()]
+    Args:
+        root: folder of the data; default: the environment variable DATA, else data/.
+    """
+    where = folder(root)
+    rows = [inspect(data, where) for data in KNOWN.values()]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -113,11 +101,20 @@ def _list(root: Path) -> int:
         for row in (COLUMNS, *rows):
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     if absent := [row[0] for row in rows if row[1] != "present"]:
-        print(f"To get one: scaledrop data get NAME --root {root}    (NAME: {', '.join(absent)})")
+        print(f"To get one: scaledrop data get NAME --root {where}    (NAME: {', '.join(absent)})")
     return int(any(row[1] == "corrupt" for row in rows))
 
 
-def _get(name: str, root: Path, origin: Path | None, mirrors: Sequence[str]) -> int:
+def get(name: str, *, root: str | None = None, from_: Path | None = None, mirror: list[str] | None = None) -> int:
+    """Download or import one data set.
+
+    Args:
+        name: of a data set, as `scaledrop data` lists them.
+        root: folder of the data; default: the environment variable DATA, else data/.
+        from_: import this archive or folder.
+        mirror: try these addresses first, each of the file itself or of the folder that holds it.
+    """
+    where = folder(root)
     if name not in KNOWN:
         near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.4)
         hint = f" did you mean {near[0]!r}?" if near else ""
@@ -127,17 +124,17 @@ def _get(name: str, root: Path, origin: Path | None, mirrors: Sequence[str]) -> 
         print(f"{name} comes with an installed package; there is nothing to get")
         return 0
     if isinstance(files, SourceFolders):
-        return _fail(f"{name} has terms to be accepted first, so it is not fetched.\n{files.remedy(root)}")
+        return _fail(f"{name} has terms to be accepted first, so it is not fetched.\n{files.remedy(where)}")
     try:
-        if origin is not None:
-            files.install(origin.expanduser(), root)
+        if from_ is not None:
+            files.install(from_.expanduser(), where)
         else:
-            _download_all(files, root, mirrors)
+            _download_all(files, where, mirror or ())
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", status=130)
     except (DatasetNotFoundError, DatasetCorruptError, DownloadError, ValueError, OSError) as error:
         return _fail(str(error))
-    row = inspect(KNOWN[name], root)
+    row = inspect(KNOWN[name], where)
     print(", ".join(f"{title} {cell}" for title, cell in zip(COLUMNS, row, strict=True)))
     return int(row[1] != "present")
 

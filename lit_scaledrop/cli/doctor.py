@@ -3,7 +3,6 @@
 Nothing is loaded, trained or downloaded; ``scaledrop data`` verifies the data sets that are found.
 """
 
-import argparse
 import importlib.metadata
 import importlib.util
 import os
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from lit_scaledrop.cli.command import call
 
 CORE = ("torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "numpy")
 SOMETIMES = ("albumentations", "wandb")
@@ -33,15 +34,19 @@ class Finding:
 
 
 def main(argv: list[str]) -> int:
-    """Print what is there; 1 if something is missing that every command needs."""
-    parser = argparse.ArgumentParser("scaledrop doctor", description=__doc__)
-    parser.add_argument(
-        "--root", type=Path, help="folder of the data; default: the environment variable DATA, or ./data"
-    )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the results")
-    arguments = parser.parse_args(argv)
-    root = arguments.root or Path(os.environ.get("DATA") or "data")
-    findings = [*packages(), *devices(), *tracking(), *data(root), *folders(arguments.results)]
+    """Run ``scaledrop doctor`` with ``argv`` behind it."""
+    return call(doctor, argv, "scaledrop doctor")
+
+
+def doctor(*, root: Path | None = None, results: Path = Path("results")) -> int:
+    """Print what is there; 1 if something is missing that every command needs.
+
+    Args:
+        root: folder of the data; default: the environment variable DATA, or ./data.
+        results: folder of the results.
+    """
+    root = root or Path(os.environ.get("DATA") or "data")
+    findings = [*packages(), *devices(), *tracking(), *data(root), *folders(results)]
     width = max(len(finding.topic) for finding in findings)
     marks = {"ok": " ", "note": "-", "problem": "!"}
     for finding in findings:

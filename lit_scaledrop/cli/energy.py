@@ -5,93 +5,92 @@ own are lost in our copy), for T passes with masks that were really drawn. Conve
 differ by orders of magnitude, so every result comes with the band over them.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
-
-from torch import nn
 
 from hardware.adc import ADC_MODELS, AdcModel
 from hardware.energy import Chip, EnergyReport, Entry, RealLayers
-from hardware.mapping import Crossbar, MappedLayer, Mapping
+from hardware.mapping import Crossbar, MappedLayer
 from hardware.passes import Execution
 from hardware.presets import components, published
 from hardware.workload import LayerShape
 from lit_scaledrop.chip.energy import REAL_LAYERS, Band, Estimate, estimate_energy
 from lit_scaledrop.chip.figure import draw_energy
-from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.cli.command import call
 from lit_scaledrop.networks.tasks import task_of
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.results.units import UNITS, in_unit
 
 
 def main(argv: list[str]) -> int:
-    """Print the energy of a network."""
-    arguments = _parser().parse_args(argv)
-    method, network, shape = _network(arguments)
-    geometry = Crossbar(arguments.rows, arguments.columns, arguments.columns_per_adc, arguments.mapping)
-    plan = PosteriorPredictive(network, arguments.passes, arguments.seed).plans[0]
+    """Run ``scaledrop energy`` with ``argv`` behind it."""
+    return call(energy, argv, "scaledrop energy")
+
+
+def energy(
+    network: str,
+    *,
+    geometry: Crossbar,
+    method: str = "proposed",
+    passes: int = 10,
+    seed: int = 0,
+    execution: Execution = "loop",
+    adc: AdcModel = "isaac",
+    adc_bits: int | None = None,
+    real_layers: RealLayers = "digital",
+    preset: str | None = None,
+    width: float = 1.0,
+    in_channels: int | None = None,
+    image_size: int | None = None,
+    classes: int | None = None,
+    figure: str | None = None,
+) -> int:
+    """Energy, time and area of an image on a chip, by component and by layer, with the band over converters.
+
+    Args:
+        network: for classes or segmentation, e.g. vgg_small or unet.
+        geometry: of the crossbars.
+        method: key of its methods.
+        passes: stochastic passes T.
+        seed: of the masks.
+        execution: passes alone, or prefixes once.
+        adc: model of the converters.
+        adc_bits: bits of the converters (default: what exact sums need).
+        real_layers: first and last layer: digital, counted as if binary, or excluded.
+        preset: YAML file whose constants replace ours.
+        width: multiplier of the channels.
+        in_channels: channels of the images (default: 1 for lenet5, else 3).
+        image_size: side of the image (default: 32; 256 for segmentation).
+        classes: outputs (default: 10; 2 for segmentation).
+        figure: file of a stacked bar, e.g. energy.svg (needs matplotlib).
+    """
+    task = task_of(network)
+    shape, chosen = task.image_shape(network), task.method(method)
+    shape = (in_channels or shape[0], image_size or shape[1], image_size or shape[2])
+    built = task.build(network, chosen, classes, shape[0], width, shape[1])
+    plan = PosteriorPredictive(built, passes, seed).plans[0]
     estimate = estimate_energy(
-        network,
+        built,
         shape,
         plan,
-        chip=Chip(geometry, arguments.adc, arguments.adc_bits, real_layers=arguments.real_layers),
-        preset=components(arguments.preset),
-        execution=arguments.execution,
+        chip=Chip(geometry, adc, adc_bits, real_layers=real_layers),
+        preset=components(preset),
+        execution=execution,
     )
-    report, band, passes = estimate.report(), estimate.band(), plan.samples
+    report, band, samples = estimate.report(), estimate.band(), plan.samples
     size = "x".join(map(str, shape))
-    title = f"{arguments.network}, {method.label}, one {size} image, T = {passes}, {arguments.execution}"
+    title = f"{network}, {chosen.label}, one {size} image, T = {samples}, {execution}"
     _print(title, report, estimate, band)
-    reference = arguments.network in published() and arguments.width == 1 and passes == 10
-    if reference and method.scale is not None:
-        print(_against_paper(arguments.network, band, arguments.real_layers, arguments.adc))
-    if arguments.figure:
-        draw_energy(report, title).savefig(arguments.figure, metadata=_undated(arguments.figure))
-        print(f"figure: {arguments.figure}")
+    if network in published() and width == 1 and samples == 10 and chosen.scale is not None:
+        print(_against_paper(network, band, real_layers, adc))
+    if figure:
+        draw_energy(report, title).savefig(figure, metadata=_undated(figure))
+        print(f"figure: {figure}")
     return 0
-
-
-def _network(arguments: argparse.Namespace) -> tuple[Method, nn.Module, tuple[int, int, int]]:
-    """What the arguments name: a method, a network of it, the shape of an image."""
-    task = task_of(arguments.network)
-    shape, method = task.image_shape(arguments.network), task.method(arguments.method)
-    channels, size = arguments.in_channels or shape[0], arguments.image_size or shape[1]
-    network = task.build(arguments.network, method, arguments.classes, channels, arguments.width, size)
-    return method, network, (channels, size, size)
 
 
 def _undated(path: str) -> dict[str, None] | None:
     return {"Date": None} if path.endswith(".svg") else None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("scaledrop energy", description=__doc__)
-    parser.add_argument("network", help="for classes or segmentation, e.g. vgg_small or unet")
-    parser.add_argument("--method", default="proposed", help="key of its methods (default: %(default)s)")
-    parser.add_argument("--passes", type=int, default=10, help="stochastic passes T (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the masks (default: %(default)s)")
-    parser.add_argument(
-        "--execution", choices=get_args(Execution), default="loop", help="passes alone, or prefixes once"
-    )
-    parser.add_argument("--adc", choices=ADC_MODELS, default="isaac", help="model of the converters (%(default)s)")
-    parser.add_argument("--adc-bits", type=int, help="bits of the converters (default: what exact sums need)")
-    parser.add_argument("--mapping", choices=get_args(Mapping), default="unrolled", help="layout (%(default)s)")
-    parser.add_argument("--rows", type=int, default=128, help="of a crossbar (default: %(default)s)")
-    parser.add_argument("--columns", type=int, default=128, help="of a crossbar (default: %(default)s)")
-    parser.add_argument("--columns-per-adc", type=int, default=8, help="sharing a converter (default: %(default)s)")
-    parser.add_argument(
-        "--real-layers", choices=get_args(RealLayers), default="digital",
-        help="first and last layer: digital, counted as if binary, or excluded (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--preset", help="YAML file whose constants replace ours")
-    parser.add_argument("--width", type=float, default=1.0, help="multiplier of the channels (default: %(default)s)")
-    parser.add_argument("--in-channels", type=int, help="channels of the images (default: 1 for lenet5, else 3)")
-    parser.add_argument("--image-size", type=int, help="side of the image (default: 32; 256 for segmentation)")
-    parser.add_argument("--classes", type=int, help="outputs (default: 10; 2 for segmentation)")
-    parser.add_argument("--figure", help="file of a stacked bar, e.g. energy.svg (needs matplotlib)")
-    return parser
 
 
 def _print(title: str, report: EnergyReport, estimate: Estimate, band: Band) -> None:

@@ -15,17 +15,17 @@ packed file has to give the same bits, a program the same logits up to rounding 
 input is within rounding of 0 may flip).
 """
 
-import argparse
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 import datamodules
 from datamodules import DatasetNotFoundError
+from lit_scaledrop.cli.command import call
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.deploy.model import load_packed, pack
 from lit_scaledrop.deploy.open import open_trained
@@ -36,7 +36,6 @@ from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.result import read_result
 
-FORMATS = ("packed", "onnx", "onnx-passes", "torch", "torch-passes")
 SUFFIXES = {"packed": ".packed", "onnx": ".onnx", "torch": ".pt2"}
 IMAGES, BATCH, PASSES = 1000, 100, 3
 TOLERANCE, ENOUGH = 1e-4, 0.99
@@ -50,17 +49,40 @@ class ExportError(RuntimeError):
 
 
 def main(argv: list[str]) -> int:
-    """Export a network and compare it with the original."""
-    arguments = _parser().parse_args(argv)
-    kind = arguments.format.partition("-")[0]
-    out: Path = arguments.out
+    """Run ``scaledrop export`` with ``argv`` behind it."""
+    return call(export, argv, "scaledrop export")
+
+
+def export(
+    *,
+    model: Annotated[str, "--ckpt_path"],
+    out: Path,
+    format: Literal["packed", "onnx", "onnx-passes", "torch", "torch-passes"] = "packed",
+    data: str | None = None,
+    root: str | None = None,
+    result: Path | None = None,
+) -> int:
+    """Export a trained network and compare what was written with it: one bit a weight, or a program.
+
+    packed: one bit a binary weight, the rest as it is. onnx, torch: a program of the deterministic network.
+    onnx-passes, torch-passes: one of T passes, whose masks are inputs.
+
+    Args:
+        model: checkpoint, packed file, or a model's name.
+        out: file to write.
+        format: what is written.
+        data: data set of the training, for checkpoints that do not name it.
+        root: folder of the data; default: the environment variable DATA, or ./data.
+        result: result of the run, to be named in a packed file.
+    """
+    kind = format.partition("-")[0]
     if out.suffix != SUFFIXES[kind]:
-        raise ValueError(f"--out of {arguments.format} has to end in {SUFFIXES[kind]}, not {out.suffix!r}")
-    module, images = _open(arguments.model, arguments.data)
-    x, what = _real(images["name"], arguments.root, module.hparams["in_channels"])
+        raise ValueError(f"--out of {format} has to end in {SUFFIXES[kind]}, not {out.suffix!r}")
+    module, images = _open(model, data)
+    x, what = _real(images["name"], root, module.hparams["in_channels"])
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "packed":
-        about = _origin(arguments.result) if arguments.result else {}
+        about = _origin(result) if result else {}
         size = pack(copy.deepcopy(module), images, about).write(out)
         worst = _worst(module.network, load_packed(out)[0].network, x)
         if worst:
@@ -70,7 +92,7 @@ def main(argv: list[str]) -> int:
         print(f"{out}: {size:,} bytes, {floats / size:.1f} times smaller than in float32 ({floats:,} bytes)")
         print(f"logits of {len(x)} {what}: the same bits, without dropout and in {PASSES} random passes", flush=True)
         return 0
-    network, passes = freeze(module.network), arguments.format.endswith("-passes")
+    network, passes = freeze(module.network), format.endswith("-passes")
     if kind == "onnx":
         export_onnx(network, x[:2], passes, out)
         run = _onnx_runtime(out)
@@ -169,18 +191,3 @@ def _onnx_runtime(path: Path) -> Callable[..., Tensor]:
         return torch.from_numpy(session.run(None, {name: value.numpy() for name, value in feed.items()})[0])
 
     return run
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "scaledrop export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--model", "--ckpt_path", dest="model", required=True, help="checkpoint, packed file, or a model's name"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
-    parser.add_argument("--format", choices=FORMATS, default="packed", help="(default: %(default)s)")
-    parser.add_argument("--data", help="data set of the training, for checkpoints that do not name it")
-    parser.add_argument("--root", help="folder of the data; default: the environment variable DATA, or ./data")
-    parser.add_argument("--result", type=Path, help="result of the run, to be named in a packed file")
-    return parser

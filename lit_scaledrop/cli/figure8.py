@@ -5,17 +5,17 @@ one nearest to the median of the images with a lesion, and the one nearest to th
 hard one. The networks are Table V's own runs (fold 0, seed 1); those without a checkpoint are trained first.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.fit import plan_fit, trained_networks
 from lit_scaledrop.deploy.segmented import Panel, draw
 from lit_scaledrop.evaluation.checkpoint import load_trained
@@ -74,14 +74,36 @@ class Segmenter:
 
 
 def main(argv: list[str]) -> int:
-    """Draw Figure 8 and write what is in it."""
-    arguments = _parser().parse_args(argv)
-    common = ["--config", "segment.yaml", "--profile", arguments.profile, "--run.study=table5", *arguments.words]
-    common += [f"--run.results={arguments.results}"]
+    """Run ``scaledrop figure8`` with ``argv`` behind it."""
+    usage = "%(prog)s [--profile PROFILE] [--results RESULTS] [--rows ROW ...] [-- FLAGS OF fit]"
+    cut = argv.index("--") if "--" in argv else len(argv)
+    asked = call(Asked, argv[:cut], "scaledrop figure8", usage)
+    return figure8(asked.profile, asked.results, asked.rows, argv[cut + 1 :])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Draw test images of Table V's data beside the truth, predictions and uncertainty; train what is missing.
+
+    Args:
+        profile: quick, cpu, gpu or paper.
+        results: folder of the results.
+        rows: NETWORK/DATA pairs (default: those of Table V).
+    """
+
+    profile: str = "quick"
+    results: str = "results"
+    rows: list[str] = field(default_factory=lambda: list(ROWS))
+
+
+def figure8(profile: str, results: str, rows: Sequence[str], flags: Sequence[str]) -> int:
+    """Draw Figure 8 and write what is in it; ``flags`` are further ones of every ``fit``."""
+    common = ["--config", "segment.yaml", "--profile", profile, "--run.study=table5", *flags]
+    common += [f"--run.results={results}"]
     panels: list[Panel] = []
     records: list[Result] = []
     shown: dict[str, Any] = {}
-    for row in arguments.rows:
+    for row in rows:
         networks = [_segmenter([*common, f"--row={row}/{method}"]) for method in METHODS]
         data, first = networks[0].data, networks[0].record
         title = f"{TOPOLOGIES[first.network]}, {data_name(first)}"
@@ -102,7 +124,7 @@ def main(argv: list[str]) -> int:
         shown[title] = {"fingerprint": data.fingerprint(), "runs": runs, "examples": about}
     with style():
         files = rendered(draw(panels), footer(records, _CAPTION))
-    stem = Path(arguments.results) / arguments.profile / "figure8"
+    stem = Path(results) / profile / "figure8"
     for form, content in files.items():
         write_atomic(stem.with_suffix(f".{form}"), content)
     commit, dirty = provenance.commit()
@@ -154,12 +176,3 @@ def _numbers(truth: Tensor, segmented: list[tuple[Result, Segmented]], place: in
         entropy = one.entropy[place].mean()
         numbers[record.method] = {"iou": round(iou.item(), 4), "mean_entropy_share": round(entropy.item(), 4)}
     return numbers
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("scaledrop figure8", description=__doc__)
-    parser.add_argument("--profile", default="quick", help="quick, cpu, gpu or paper (default: %(default)s)")
-    parser.add_argument("--results", default="results", help="folder of the results (default: %(default)s)")
-    parser.add_argument("--rows", nargs="+", default=ROWS, help="NETWORK/DATA pairs (default: those of Table V)")
-    parser.add_argument("words", nargs="*", help="behind --: further flags of every fit")
-    return parser

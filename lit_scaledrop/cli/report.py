@@ -7,13 +7,14 @@ With `--html` in place of a name, all tables, figures and sweeps that have resul
 Atomically and deterministically: the same results give the same bytes.
 """
 
-import argparse
 import difflib
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated, Literal
 
+from lit_scaledrop.cli.command import APPEND, UsageError, call
 from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.figures.learning import keep_curves, learning_picture, write_curves
 from lit_scaledrop.report.page import write_page
@@ -22,57 +23,96 @@ from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.table import Report, csv, markdown, show
 from lit_scaledrop.report.tables import TABLES, build
 from lit_scaledrop.results.failures import load_failures, notes
-from lit_scaledrop.results.result import ResultError, load_results, write_atomic
+from lit_scaledrop.results.result import Result, ResultError, load_results, write_atomic
 from lit_scaledrop.results.trials import JournalError, trials_in
 
 
 def main(argv: list[str]) -> int:
-    """Run the command on `argv` (what follows `report`).
+    """Run ``scaledrop report`` with ``argv`` behind it."""
+    return call(report, argv, "scaledrop report")
+
+
+def report(
+    name: str | None = None,
+    *,
+    results: str = "results",
+    profile: Annotated[list[str] | None, APPEND] = None,
+    runs: str | None = None,
+    keep: bool = False,
+    format: Literal["terminal", "markdown", "csv"] = "terminal",
+    html: bool = False,
+    out: str | None = None,
+) -> int:
+    """Print a table, or draw a figure, and write both beside the results.
+
+    Args:
+        name: a table (table3 ... table10), a figure (figure5, posterior, ..., curves) or a sweep.
+        results: folder of the results.
+        profile: quick, cpu, gpu or paper (default: quick); with --html several times, by default all that have results.
+        runs: of `curves`: folder of runs, for those that are not finished.
+        keep: of `curves`: write logged curves into results without one.
+        format: of a table.
+        html: write all tables and figures as one page, without a name.
+        out: of the page (default: index.html in the folder of the results).
 
     Returns:
         0 after writing it, 1 where there is nothing to show, 2 for a name we do not know.
     """
-    args = _parsed(argv)
-    if args.html:
-        return _page(args.results, args.profile, args.out)
-    args.profile = args.profile[0] if args.profile else "quick"
-    if args.name == "curves":
-        return _curves(args.results, args.profile, args.runs, args.keep)
+    if not html and (name is None or out is not None or len(profile or ()) > 1):
+        raise UsageError("give the name of a table, figure or sweep and one profile, or --html for a page of all")
+    if (runs or keep) and (html or name != "curves"):
+        raise UsageError("--runs and --keep are of `report curves`")
+    if keep and not runs:
+        raise UsageError("--keep needs --runs DIR, where the logs are")
+    if html:
+        return _page(results, profile, out)
+    chosen = profile[0] if profile else "quick"
+    if name == "curves":
+        return _curves(results, chosen, runs, keep)
+    return _one(name or "", results, chosen, format)
+
+
+def _one(name: str, results: str, chosen: str, format: str) -> int:
+    """Print a table, a figure or a sweep of one profile."""
     known = [*TABLES, *FIGURES, *SWEEPS, "curves"]
-    if args.name not in known and not any((Path(args.results) / args.profile / args.name).glob("*.json")):
-        close = difflib.get_close_matches(args.name, known, n=1, cutoff=0.4)
+    if name not in known and not any((Path(results) / chosen / name).glob("*.json")):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}."
-        print(f"scaledrop report: no table, figure or sweep {args.name!r}; {hint}", file=sys.stderr)
+        print(f"scaledrop report: no table, figure or sweep {name!r}; {hint}", file=sys.stderr)
         return 2
-    study = FIGURES[args.name].study or args.name if args.name in FIGURES else args.name
-    results, problems = load_results(args.results, args.profile, study)
+    study = FIGURES[name].study or name if name in FIGURES else name
+    found, problems = load_results(results, chosen, study)
     print(*(f"scaledrop report: left out: {problem}\n" for problem in problems), sep="", end="", file=sys.stderr)
-    failed = notes(load_failures(Path(args.results) / args.profile / study, (result.id for result in results)))
-    for note in failed if not results or args.name in FIGURES else ():
+    failed = notes(load_failures(Path(results) / chosen / study, (result.id for result in found)))
+    for note in failed if not found or name in FIGURES else ():
         print(note, file=sys.stderr)
-    if not results:
-        print(_nothing(study, args.results, args.profile), file=sys.stderr)
+    if not found:
+        print(_nothing(study, results, chosen), file=sys.stderr)
         return 1
-    if args.name in FIGURES and find_spec("matplotlib") is None:
+    if name in FIGURES and find_spec("matplotlib") is None:
         print("scaledrop report: figures need matplotlib; install it with pip install matplotlib", file=sys.stderr)
         return 1
-    stem = Path(args.results) / args.profile / args.name
     try:
-        if args.name in FIGURES:
-            written = pictures(args.name, results, stem)
-        elif args.name not in TABLES:
-            trials = trials_in(stem)
-            written = _table(sweep_report(args.name, results, trials), failed, stem, args.format)
-            written += sweep_pictures(args.name, results, stem, trials) if find_spec("matplotlib") else []
-        else:
-            written = _table(build(args.name, results), failed, stem, args.format)
-            drawn = [name for name, figure in FIGURES.items() if figure.study == args.name and find_spec("matplotlib")]
-            written += [path for name in drawn for path in pictures(name, results, stem.with_name(name))]
+        written = _write(name, found, failed, Path(results) / chosen / name, format)
     except (ValueError, OSError, JournalError) as error:
         print(f"scaledrop report: {error}", file=sys.stderr)
         return 1
     print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
+
+
+def _write(name: str, results: list[Result], failed: list[str], stem: Path, form: str) -> list[Path]:
+    """Write a figure, a sweep or a table with the figures that are drawn with it; the files."""
+    plots = find_spec("matplotlib") is not None
+    if name in FIGURES:
+        return pictures(name, results, stem)
+    if name not in TABLES:
+        trials = trials_in(stem)
+        written = _table(sweep_report(name, results, trials), failed, stem, form)
+        return written + (sweep_pictures(name, results, stem, trials) if plots else [])
+    written = _table(build(name, results), failed, stem, form)
+    drawn = [drawing for drawing, figure in FIGURES.items() if figure.study == name and plots]
+    return written + [path for drawing in drawn for path in pictures(drawing, results, stem.with_name(drawing))]
 
 
 def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
@@ -135,33 +175,3 @@ def _nothing(name: str, results: str, profile: str) -> str:
         f"scaledrop report: no results in {Path(results) / profile / name}{hint}; make them with\n"
         f"    scaledrop sweep sweeps/{name}.yaml --profile {profile}"
     )
-
-
-def _parsed(argv: list[str]) -> argparse.Namespace:
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if not args.html and (args.name is None or args.out is not None or len(args.profile or ()) > 1):
-        parser.error("give the name of a table, figure or sweep and one profile, or --html for a page of all")
-    if (args.runs or args.keep) and (args.html or args.name != "curves"):
-        parser.error("--runs and --keep are of `report curves`")
-    if args.keep and not args.runs:
-        parser.error("--keep needs --runs DIR, where the logs are")
-    return args
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scaledrop report", description=(__doc__ or "").split("\n\n")[1])
-    names = f"table ({', '.join(TABLES)}), figure ({', '.join(FIGURES)}, curves) or sweep ({', '.join(SWEEPS)})"
-    parser.add_argument("name", nargs="?", help=names)
-    parser.add_argument("--results", default="results", help="folder of results (default: %(default)s)")
-    parser.add_argument(
-        "--profile",
-        action="append",
-        help="quick, cpu, gpu or paper (default: quick); with --html several times, by default all that have results",
-    )
-    parser.add_argument("--runs", metavar="DIR", help="of `curves`: folder of runs, for those that are not finished")
-    parser.add_argument("--keep", action="store_true", help="of `curves`: write logged curves into results without one")
-    parser.add_argument("--format", choices=("terminal", "markdown", "csv"), default="terminal", help="of a table")
-    parser.add_argument("--html", action="store_true", help="write all tables and figures as one page, without a name")
-    parser.add_argument("--out", metavar="FILE", help="of the page (default: index.html in the folder of the results)")
-    return parser

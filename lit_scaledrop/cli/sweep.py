@@ -7,14 +7,73 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from lit_scaledrop.cli.command import call
 from lit_scaledrop.results.result import ResultError, is_finished
 from lit_scaledrop.sweep.file import SweepError, command_of, load_sweep
 from lit_scaledrop.sweep.leases import STALE
 from lit_scaledrop.sweep.points import Plan, plan_points, point_paths
 from lit_scaledrop.sweep.runner import Point, Runner, child_environment, visible_gpus
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _time(text: str) -> float:
+    from lit_scaledrop.runs.budget import seconds_of  # imports torch
+
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+    return seconds
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Run a Weights & Biases sweep file here, without a server; finished points are skipped.
+
+    Args:
+        file: sweep file, e.g. sweeps/table3.yaml.
+        profile: quick, cpu, gpu, paper, ... (default: $PROFILE, or quick).
+        seeds: instead of the file's seed_everything.
+        runs: points of a search (default: the file's run_cap).
+        search_seed: another seed, another search.
+        jobs: points at once.
+        budget: time for all points of a fit, e.g. 9m: the epochs of each are what its share allows.
+        results: folder of results (default: as in the configuration).
+        only: points by name, e.g. 'resnet20-*' (default: all).
+        stale: take over a point whose sweep, on another machine, shows no sign of life for so many seconds.
+        dry_run: only show the commands and what is skipped.
+    """
+
+    file: Path
+    _: KW_ONLY
+    profile: str = field(default_factory=lambda: os.environ.get("PROFILE") or "quick")
+    seeds: list[int] | None = None
+    runs: Annotated[int | None, _positive] = None
+    search_seed: int = 0
+    jobs: Annotated[int, _positive] = 1
+    budget: Annotated[float | None, _time] = None
+    results: str | None = None
+    only: list[str] = field(default_factory=lambda: ["*"])
+    stale: Annotated[float, _seconds] = STALE
+    dry_run: bool = False
 
 
 def main(argv: list[str], plan: Plan | None = None) -> int:
@@ -28,7 +87,8 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         0: all points finished; 1: some failed; 2: cannot be run as asked; 130: stopped by Ctrl-C.
     """
     cut = argv.index("--") if "--" in argv else len(argv)
-    args, extra = _parser().parse_args(argv[:cut]), argv[cut + 1 :]
+    usage = "%(prog)s FILE [options] [-- FLAGS OF fit (OR assess) FOR EVERY POINT]"
+    args, extra = call(Asked, argv[:cut], "scaledrop sweep", usage), argv[cut + 1 :]
     if args.results:
         extra = [*extra, f"--run.results={args.results}"]
     try:
@@ -41,7 +101,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         if args.dry_run:
             return _dry_run(points)
         if args.budget:
-            return _within_budget(args, env, points)
+            return _within_budget(args.budget, args.stale, env, points)
         gpus = visible_gpus(env) if args.jobs > 1 else []
         code = Runner(points, args.jobs, env, gpus, stale=args.stale).run()
         _report(points[0].result.parent)
@@ -57,7 +117,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
 
 def _search(
     config: dict[str, Any],
-    args: argparse.Namespace,
+    args: Asked,
     env: Mapping[str, str],
     extra: Sequence[str],
     plan: Plan,
@@ -82,7 +142,7 @@ def _search(
     return code
 
 
-def _within_budget(args: argparse.Namespace, env: Mapping[str, str], points: Sequence[Point]) -> int:
+def _within_budget(budget: float, stale: float, env: Mapping[str, str], points: Sequence[Point]) -> int:
     """Run the points one by one, first things first: each gets an equal share of the time that is left.
 
     What a point does not use is left for those behind it. A point is an ordinary run of the epochs that its share
@@ -92,20 +152,20 @@ def _within_budget(args: argparse.Namespace, env: Mapping[str, str], points: Seq
     from lit_scaledrop.cli.flags import require_no_length
     from lit_scaledrop.runs.budget import epochs_within
 
-    end, code = time.monotonic() + args.budget, 0
+    end, code = time.monotonic() + budget, 0
     for place, point in enumerate(points):
         flags = point.argv[point.argv.index("fit") + 1 :]
         share = max(0.0, end - time.monotonic()) / (len(points) - place)
         try:
             require_no_length(flags)
-            epochs = epochs_within(plan_fit(flags), share, args.budget)
+            epochs = epochs_within(plan_fit(flags), share, budget)
         except ValueError as error:
             print(f"{point.name}: {error}", file=sys.stderr, flush=True)
             code = 1
             continue
         argv = [*point.argv, f"--trainer.max_epochs={epochs}"]
         result, logs = point_paths(argv, PLANS["fit"], point.name)
-        code |= Runner([Point(point.name, argv, result, logs / f"{point.name}.log")], 1, env, stale=args.stale).run()
+        code |= Runner([Point(point.name, argv, result, logs / f"{point.name}.log")], 1, env, stale=stale).run()
     _report(points[0].result.parent)
     return code
 
@@ -150,57 +210,3 @@ def _dry_run(points: Sequence[Point]) -> int:
         state = "skip" if is_finished(point.result, move_broken=False) else "run"
         print(f"[{place}/{len(points)}] {state} {point.name} -> {point.result}\n    {shlex.join(point.argv)}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="scaledrop sweep",
-        usage="%(prog)s FILE [options] [-- FLAGS OF fit (OR assess) FOR EVERY POINT]",
-        description="Run a Weights & Biases sweep file here, without a server; finished points are skipped.",
-    )
-    parser.add_argument("file", type=Path, help="sweep file, e.g. sweeps/table3.yaml")
-    profile = os.environ.get("PROFILE") or "quick"
-    parser.add_argument("--profile", default=profile, help="quick, cpu, gpu, paper, ... (default: $PROFILE, or quick)")
-    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's seed_everything")
-    parser.add_argument("--runs", type=_positive, help="points of a search (default: the file's run_cap)")
-    parser.add_argument("--search-seed", type=int, default=0, help="another seed, another search (default: 0)")
-    parser.add_argument("--jobs", type=_positive, default=1, help="points at once (default: 1)")
-    parser.add_argument(
-        "--budget", type=_time, metavar="TIME",
-        help="time for all points of a fit, e.g. 9m: the epochs of each are what its share allows",
-    )  # fmt: skip
-    parser.add_argument("--results", help="folder of results (default: as in the configuration)")
-    parser.add_argument(
-        "--only", nargs="+", default=["*"], metavar="PATTERN", help="points by name, e.g. 'resnet20-*' (default: all)"
-    )
-    parser.add_argument(
-        "--stale", type=_seconds, default=STALE, metavar="SECONDS",
-        help="take over a point whose sweep, on another machine, shows no sign of life so long (default: %(default)g)",
-    )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="only show the commands and what is skipped")
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
-    return int(text)
-
-
-def _time(text: str) -> float:
-    from lit_scaledrop.runs.budget import seconds_of
-
-    try:
-        return seconds_of(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
-    return seconds

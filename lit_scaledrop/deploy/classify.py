@@ -9,7 +9,6 @@ classes; with ``--figure`` also a sheet of the pictures. A segmentation network 
 instead, into the folder ``--out``.
 """
 
-import argparse
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.pictures import picture_paths, read_pictures, standardized, with_channels
-from lit_scaledrop.deploy.classified import ClassifiedImage
+from lit_scaledrop.deploy.classified import ClassifiedImage, draw_sheet
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
@@ -34,34 +33,48 @@ SIDE, BATCH, SHOWN, LEVEL = 32, 64, 40, 0.95
 COLUMNS = ("file", "class", "confidence", "lower", "upper", "entropy", "mutual_information", "decision")
 
 
-def main(argv: list[str], module: LitNetwork, images: dict[str, Any]) -> int:
-    """Classify a folder of pictures, or one."""
-    arguments = parser().parse_args(argv)
-    paths = [arguments.images] if arguments.images.is_file() else picture_paths(arguments.images)
+def classify_folder(
+    module: LitNetwork,
+    about: dict[str, Any],
+    images: Path,
+    out: Path,
+    evaluation: Evaluation,
+    device: str = "auto",
+    figure: Path | None = None,
+) -> None:
+    """Classify a folder of pictures, or one, and write what was found.
+
+    Args:
+        module: the network.
+        about: the pictures of its training, see :func:`lit_scaledrop.deploy.open_trained`.
+        images: a folder, or a picture.
+        out: folder of what is written, or a ``.csv`` file.
+        evaluation: passes, seed, and the rule.
+        device: where the network runs.
+        figure: file of a sheet of the pictures.
+
+    Raises:
+        FileNotFoundError: there is no picture.
+    """
+    paths = [images] if images.is_file() else picture_paths(images)
     if not paths:
-        raise FileNotFoundError(f"there is no picture (PNG, JPEG, BMP, WebP) in {arguments.images}")
-    evaluation = Evaluation(
-        arguments.samples, arguments.seed, quantile=arguments.quantile, threshold=arguments.threshold
-    )
-    device = evaluation_device(arguments.device)
-    posterior = build_posterior(module.network.to(device), evaluation)
+        raise FileNotFoundError(f"there is no picture (PNG, JPEG, BMP, WebP) in {images}")
+    where = evaluation_device(device)
+    posterior = build_posterior(module.network.to(where), evaluation)
     found: list[ClassifiedImage] = []
-    out = arguments.out if arguments.out.suffix else arguments.out / "predictions.csv"
+    file = out if out.suffix else out / "predictions.csv"
     try:
-        found.extend(with_progress(classify(posterior, paths, images, evaluation, device), "classifying", len(paths)))
+        found.extend(with_progress(classify(posterior, paths, about, evaluation, where), "classifying", len(paths)))
     finally:  # also what was done before a broken file
         if found:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(out, _csv(found, images["class_names"]))
-    _show(found, images["name"])
-    if arguments.figure:
-        from lit_scaledrop.deploy.classified import draw_sheet
-
-        draw_sheet(found, arguments.figure)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, _csv(found, about["class_names"]))
+    _show(found, about["name"])
+    if figure:
+        draw_sheet(found, figure)
     accepted = sum(image.accepted for image in found)
-    more = f", sheet {arguments.figure}" if arguments.figure else ""
-    print(f"{len(found)} pictures, {accepted} accepted: {out}{more}", flush=True)
-    return 0
+    more = f", sheet {figure}" if figure else ""
+    print(f"{len(found)} pictures, {accepted} accepted: {file}{more}", flush=True)
 
 
 def classify(
@@ -138,31 +151,3 @@ def _show(found: Sequence[ClassifiedImage], data: str) -> None:
     Console().print(table)
     if len(found) > SHOWN:
         print(f"... and {len(found) - SHOWN} more in the CSV file")
-
-
-def parser(add_help: bool = True) -> argparse.ArgumentParser:
-    """Flags of ``scaledrop predict --images``."""
-    default = Evaluation()
-    parser = argparse.ArgumentParser(
-        "scaledrop predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=add_help,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--model", "--ckpt_path", dest="model", required=add_help, help="checkpoint, packed file, or a model's name"
-    )
-    parser.add_argument(
-        "--images", type=Path, required=add_help, help="a folder of pictures (PNG, JPEG, BMP, WebP), or one"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("predictions"), help="folder of what is written, or a .csv file"
-    )
-    parser.add_argument("--samples", type=int, default=default.samples, help="passes T (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=default.seed, help="seed of the mask plan")
-    parser.add_argument("--quantile", type=float, default=default.quantile, help="of the rule (default: %(default)s)")
-    parser.add_argument("--threshold", type=float, default=default.threshold, help="of the rule (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--figure", type=Path, help="a sheet of the classified pictures, PNG or SVG")
-    return parser

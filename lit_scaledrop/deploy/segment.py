@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from datamodules.pictures import picture_paths, standardized
 from datamodules.segmentation.paired_files import read_picture, squeezed
-from lit_scaledrop.deploy.classify import parser
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
@@ -54,30 +53,41 @@ class SegmentedImage:
         return self.probs.argmax(0)
 
 
-def main(argv: list[str], module: LitNetwork, about: dict[str, Any]) -> int:
-    """Segment a folder of pictures, or one."""
-    arguments = parser().parse_args(argv)
-    paths = [arguments.images] if arguments.images.is_file() else picture_paths(arguments.images)
+def segment_folder(
+    module: LitNetwork, about: dict[str, Any], images: Path, out: Path, evaluation: Evaluation, device: str = "auto"
+) -> None:
+    """Segment a folder of pictures, or one, and write what was found.
+
+    Args:
+        module: the network.
+        about: the images of its training, see :func:`lit_scaledrop.deploy.open_trained`.
+        images: a folder, or a picture.
+        out: folder of what is written.
+        evaluation: passes and seed.
+        device: where the network runs.
+
+    Raises:
+        FileNotFoundError: there is no picture.
+    """
+    paths = [images] if images.is_file() else picture_paths(images)
     if not paths:
-        raise FileNotFoundError(f"there is no picture in {arguments.images}")
-    evaluation = Evaluation(samples=arguments.samples, seed=arguments.seed)
-    device = evaluation_device(arguments.device)
-    posterior = build_posterior(module.network.to(device), evaluation)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    names = _output_names(paths, arguments.images)
+        raise FileNotFoundError(f"there is no picture in {images}")
+    where = evaluation_device(device)
+    posterior = build_posterior(module.network.to(where), evaluation)
+    out.mkdir(parents=True, exist_ok=True)
+    names = _output_names(paths, images)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow([*_COLUMNS, *(f"share({name})" for name in about["class_names"])])
     size = module.hparams["image_size"]
-    found = segment(posterior, paths, size, about["mean"], about["std"], device)
+    found = segment(posterior, paths, size, about["mean"], about["std"], where)
     try:
         for name, image in zip(names, with_progress(found, "segmenting", len(paths)), strict=True):
-            _write_pictures(arguments.out / name, image)
+            _write_pictures(out / name, image)
             rows.writerow(_row(image, name, len(about["class_names"])))
     finally:  # also of what was done before a broken file
-        write_atomic(arguments.out / "predictions.csv", table.getvalue())
-    print(f"{len(paths)} pictures: masks, uncertainty and overlays in {arguments.out}", flush=True)
-    return 0
+        write_atomic(out / "predictions.csv", table.getvalue())
+    print(f"{len(paths)} pictures: masks, uncertainty and overlays in {out}", flush=True)
 
 
 def segment(
