@@ -62,7 +62,7 @@ def suites(monkeypatch):
     """Suites and metrics of our own, by the names that the probes import them under."""
     renormalized = lambda images: (images.float() - 128) / 64  # noqa: E731
     fakes = {
-        "datamodules.suites": {"load_suite": load_suite, "GROUPS": GROUPS, "renormalized": renormalized},
+        "datamodules.suites.suites": {"load_suite": load_suite, "GROUPS": GROUPS, "renormalized": renormalized},
         "lit_scaledrop.metrics.ood": {"ood_metrics": lambda inside, outside, **rule: {"ood/auroc/variance": 0.5}},
         "lit_scaledrop.metrics.selective": {"selective_metrics": lambda p, y, **rule: {"sel/accept": 0.25}},
     }

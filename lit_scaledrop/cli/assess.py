@@ -66,7 +66,7 @@ def planned_assessment(argv: list[str]) -> Path:
     """
     planned = plan_assessment(argv)
     if not is_finished(planned.path, move_broken=False):
-        check(planned.plan)
+        check(planned.plan, planned.evaluation)
     return planned.path
 
 
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     if is_finished(planned.path, move_broken=False):
         _say_finished(planned.path)
         return 0
-    data = planned.plan.build().data
+    data = check(planned.plan, planned.evaluation).data
     data.setup("test")
     parts = chosen_parts(planned, data)
     for folder in (planned.path.parent, planned.plan.folder):

@@ -116,6 +116,7 @@ def _fit(plan: RunPlan, need_network: bool) -> None:
         # the first process holds the lock for all
         ScaleDropCLI(plan.words, plan)
         return
+    check(plan)
     for folder in (plan.result.parent, plan.folder):
         require_writable(folder)
     with exclusive(plan.folder):

@@ -162,20 +162,28 @@ def _variations(settings: Namespace) -> list[MTJVariation]:
     return found
 
 
-def check(plan: RunPlan) -> None:
+def check(plan: RunPlan, evaluation: Evaluation | None = None) -> Any:
     """Build model and data once, so that they refuse bad arguments before anything else is done.
+
+    Args:
+        plan: what is to be trained.
+        evaluation: how it will be asked, if not as the plan says.
+
+    Returns:
+        Model and data, as a namespace.
 
     Raises:
         ValueError: what they say.
     """
     with torch.random.fork_rng(devices=[]):
         built = plan.build()
-    _require_variation(plan, built["model"])
+    _require_variation(plan, evaluation or plan.evaluation, built["model"])
+    return built
 
 
-def _require_variation(plan: RunPlan, model: L.LightningModule) -> None:
+def _require_variation(plan: RunPlan, evaluation: Evaluation, model: L.LightningModule) -> None:
     varied = [callback.variation for callback in _variations(plan.settings)]
-    for variation in filter(None, (*varied, plan.evaluation.variation)):
+    for variation in filter(None, (*varied, evaluation.variation)):
         variation.require(model)
 
 
@@ -208,7 +216,7 @@ class ScaleDropCLI(BaseCLI):
         with plain_refusals():
             super().instantiate_classes()
         if self.plan is not None:
-            _require_variation(self.plan, self.model)
+            _require_variation(self.plan, self.plan.evaluation, self.model)
         require_gpus(self.trainer)
         if self.model.hparams.get("compile_network"):
             require_compiler(self.trainer.strategy.root_device)
