@@ -52,11 +52,11 @@ def call(
             inner, theirs = get_type_hints(kind, include_extras=True), _texts(kind)
             fields = [field for field in dataclasses.fields(kind) if field.name not in (*hints, *without)]
             for field in fields:
-                _add(parser, field.name, inner[field.name], field.default, theirs[field.name], flag=True)
+                _add(parser, field.name, inner[field.name], field.default, theirs.get(field.name, ""), flag=True)
             groups[name] = [field.name for field in fields]
         elif parameter.kind is not parameter.VAR_POSITIONAL:
             flag = parameter.kind is parameter.KEYWORD_ONLY
-            _add(parser, name, kind, parameter.default, texts[name], flag)
+            _add(parser, name, kind, parameter.default, texts.get(name, ""), flag)
     takes_rest = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
     known, rest = parser.parse_known_args(argv) if takes_rest else (parser.parse_args(argv), [])
     given = vars(known)

@@ -24,11 +24,7 @@ _NOT_OF_THE_RUN = ("config", "ckpt_path", "weights_only", "optimizer", "lr_sched
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One training as it was asked for. Made once, from a configuration; variants are ``plan.replace(...)``.
-
-    >>> # doctest: +SKIP
-    >>> member = plan.replace({"model.method": "fp", "seed_everything": 7})
-    """
+    """One training as it was asked for. Made once, from a configuration; variants are ``plan.replace(...)``."""
 
     words: tuple[str, ...]
     """command line behind ``scaledrop`` that stands for it"""
