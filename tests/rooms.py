@@ -154,32 +154,42 @@ def main(picture: str | None = None) -> None:
 
 
 def draw(arrows: dict[str, set[str]], path: Path) -> None:
-    """Rooms on their floors, an arrow for each pair of rooms of which one imports the other."""
+    """Rooms on their floors. An arrow: imports. Those that a chain of others implies are left out."""
     import matplotlib
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
     plt.rcParams["svg.hashsalt"] = "rooms"
-    pairs = {(room_of(m), room_of(o)) for m, others in arrows.items() for o in others}
-    pairs = {(a, b) for a, b in pairs if a != b and a in FLOOR and b in FLOOR and b not in ("shapes", "naming")}
-    place = {
-        room: ((i + 1) / (len(rooms) + 1), floor) for floor, rooms in enumerate(FLOORS) for i, room in enumerate(rooms)
-    }
-    figure, axes = plt.subplots(figsize=(9, 8), layout="constrained")
-    for one, other in sorted(pairs):
-        style = {"arrowstyle": "-|>", "color": "#8793a5", "lw": 0.8, "alpha": 0.7, "shrinkA": 12, "shrinkB": 12}
-        bend = "arc3,rad=0.12" if place[one][1] - place[other][1] > 1 else "arc3"
-        axes.annotate("", place[other], place[one], arrowprops={**style, "connectionstyle": bend})
+    everywhere = ("shapes", "naming", "progress")
+    below: dict[str, set[str]] = {room: set() for room in FLOOR}
+    for module, others in arrows.items():
+        if (room := room_of(module)) in FLOOR:
+            below[room] |= {room_of(o) for o in others} & set(FLOOR) - {room, *everywhere}
+
+    def reach(room: str) -> set[str]:
+        return below[room].union(*map(reach, below[room])) if below[room] else set()
+
+    place = {}
+    for floor, rooms in enumerate(FLOORS):
+        shown = [room for room in rooms if room not in everywhere]
+        # every second floor a little to the right, so that arrows pass between rooms
+        place |= {room: ((i + 0.9 + 0.35 * (floor % 2)) / (len(shown) + 0.7), floor) for i, room in enumerate(shown)}
+    figure, axes = plt.subplots(figsize=(8, 7), layout="constrained")
+    for room, others in below.items():
+        for other in others - set().union(*map(reach, others)) if others else ():
+            style = {"arrowstyle": "-|>", "color": "#6b7a90", "lw": 1.0, "shrinkA": 13, "shrinkB": 22}
+            axes.annotate("", place[other], place[room], arrowprops=style)
     for room, (x, y) in place.items():
-        box = {"boxstyle": "round,pad=0.45", "fc": "#eef3fb", "ec": "#33557f"}
-        axes.text(x, y, room, ha="center", va="center", bbox=box, fontsize=10)
-    axes.set(xlim=(0, 1), ylim=(-0.6, len(FLOORS) - 0.4), yticks=range(len(FLOORS)), xticks=[])
+        box = {"boxstyle": "round,pad=0.5", "fc": "#eef3fb", "ec": "#33557f"}
+        axes.text(x, y, room, ha="center", va="center", bbox=box, fontsize=11)
+    axes.set(xlim=(0, 1.05), ylim=(-0.5, len(FLOORS) - 0.5), yticks=range(len(FLOORS)), xticks=[])
     axes.set_yticklabels(range(1, len(FLOORS) + 1))
     axes.set_ylabel("floor")
-    for side in ("top", "right", "bottom"):
-        axes.spines[side].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {})
 
 
 if __name__ == "__main__":
