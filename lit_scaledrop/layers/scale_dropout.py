@@ -249,6 +249,11 @@ class ScaleOptions:
                 raise ValueError(f"p has one value for all layers, or three for small, middle and large: not {self.p}")
 
     @property
+    def of_layer(self) -> dict[str, Any]:
+        """Arguments of a :class:`ScaleDropout`: all options but p, which may depend on the network, and the place."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("p", "placement")}
+
+    @property
     def by_size(self) -> SizeClasses | None:
         """Drop probabilities of small, middle and large layers; ``None`` where all have the same."""
         if isinstance(self.p, float):

@@ -195,12 +195,8 @@ class Method:
         return ScaleDropout(
             layer.weight.shape[0],
             p=self.scale.p if isinstance(self.scale.p, float) else None,  # the others are set by `finish`
-            drop_value=self.scale.drop_value,
-            mask=self.scale.mask,
-            mask_per=self.scale.mask_per,
             num_weights=layer.weight.numel(),
-            bias=self.scale.bias,
-            start=self.scale.start,
+            **self.scale.of_layer,
         )
 
     def conv_block(
