@@ -47,6 +47,9 @@ def call(
     parameters = inspect.signature(function).parameters
     hints, texts = get_type_hints(function, include_extras=True), _texts(function)
     groups: dict[str, list[str]] = {}
+    # a dataclass makes these defaults itself
+    own = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()
+    factories = {field.name for field in own if field.default_factory is not dataclasses.MISSING}
     for name, parameter in parameters.items():
         if dataclasses.is_dataclass(kind := hints[name]):
             inner, theirs = get_type_hints(kind, include_extras=True), _texts(kind)
@@ -55,8 +58,8 @@ def call(
                 _add(parser, field.name, inner[field.name], field.default, theirs.get(field.name, ""), flag=True)
             groups[name] = [field.name for field in fields]
         elif parameter.kind is not parameter.VAR_POSITIONAL:
-            flag = parameter.kind is parameter.KEYWORD_ONLY
-            _add(parser, name, kind, parameter.default, texts.get(name, ""), flag)
+            default = argparse.SUPPRESS if name in factories else parameter.default
+            _add(parser, name, kind, default, texts.get(name, ""), flag=parameter.kind is parameter.KEYWORD_ONLY)
     takes_rest = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
     known, rest = parser.parse_known_args(argv) if takes_rest else (parser.parse_args(argv), [])
     given = vars(known)
@@ -90,7 +93,7 @@ def _add(parser: argparse.ArgumentParser, name: str, hint: Any, default: Any, te
         options["type"] = next(filter(callable, more), kind)
     if not required:
         options["default"] = list(default) if isinstance(default, tuple) else default
-        if not (default is None or default is False or default == () or "default" in text):
+        if default not in (argparse.SUPPRESS, None, ()) and default is not False and "default" not in text:
             options["help"] += " (default: %(default)s)"
     if flag:
         spellings = [word for word in more if isinstance(word, str) and word != APPEND]
