@@ -16,7 +16,8 @@ from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizon
 
 from benchmarks.measure import by_group, table
 from benchmarks.plain import ResNet
-from datamodules import CIFAR10DataModule, write_fake_cifar10
+from datamodules import CIFAR10DataModule
+from fakes import write_fake_cifar10
 from lit_scaledrop.layers import ScaleDropout
 from lit_scaledrop.layers.activations import Clip
 from lit_scaledrop.methods.classification import get_method

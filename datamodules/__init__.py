@@ -7,21 +7,6 @@ from datamodules.classification.mnist import MNISTDataModule
 from datamodules.classification.stl10 import STL10DataModule
 from datamodules.classification.svhn import SVHNDataModule
 from datamodules.corruptions.corruptions import CORRUPTIONS, corrupt
-from datamodules.fake_segmentation import (
-    write_fake_breast_ultrasound,
-    write_fake_covid_ct,
-    write_fake_ct_volumes,
-    write_fake_ph2,
-    write_fake_skin_lesion,
-)
-from datamodules.fake_suites import (
-    write_fake_cifar10_c,
-    write_fake_cifar100,
-    write_fake_pictures,
-    write_fake_stl10,
-    write_fake_svhn,
-)
-from datamodules.fakes import fake_images, write_fake_cifar10, write_fake_mnist
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.loading import ImageArrays
 from datamodules.segmentation.base import SegmentationDataModule
@@ -89,21 +74,8 @@ __all__ = [
     "Textures",
     "TinyImageNet",
     "corrupt",
-    "fake_images",
     "load_suite",
     "phantom_images",
     "renormalized",
     "uniform_noise",
-    "write_fake_breast_ultrasound",
-    "write_fake_cifar10",
-    "write_fake_cifar10_c",
-    "write_fake_cifar100",
-    "write_fake_covid_ct",
-    "write_fake_ct_volumes",
-    "write_fake_mnist",
-    "write_fake_ph2",
-    "write_fake_pictures",
-    "write_fake_skin_lesion",
-    "write_fake_stl10",
-    "write_fake_svhn",
 ]

@@ -17,7 +17,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Timer
 
-from datamodules import write_fake_cifar10, write_fake_mnist
+from fakes import write_fake_cifar10, write_fake_mnist
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import AttemptTimer
 from lit_scaledrop.cli import fit as cli

@@ -10,8 +10,6 @@ import torch
 
 import datamodules
 from hardware import spin_scale_drop
-from hardware.mtj import probability_spread
-from hardware.presets import load_device
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.cli.assess import plan_assessment
 from lit_scaledrop.cli.fit import planned_result
@@ -53,7 +51,6 @@ def test_a_device_spreads_p_as_its_sensitivities_say():
     for p, sigma in ((0.1, 0.024), (0.2, 0.047), (0.5, 0.105)):
         actual = draw(torch.full((20_000,), p), torch.Generator().manual_seed(0))
         assert actual.std().item() == pytest.approx(sigma, abs=0.001)
-        assert actual.std().item() == pytest.approx(probability_spread(*load_device("sot_80nm"), p).item(), rel=0.1)
 
 
 def test_layers_of_a_chip_share_its_junction_and_eq_24_has_one_each():

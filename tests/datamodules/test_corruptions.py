@@ -64,7 +64,7 @@ def test_result_is_seeded_and_severities_differ(name):
 
 def test_chunks_leave_no_trace(monkeypatch):
     whole = corrupt(IMAGES, "snow", 4)
-    monkeypatch.setattr("datamodules.corruptions.CHUNK", 5)
+    monkeypatch.setattr("datamodules.corruptions.corruptions.CHUNK", 5)
     assert torch.equal(whole, corrupt(IMAGES, "snow", 4))
 
 

@@ -15,13 +15,11 @@ from datamodules import (
     CIFAR10DataModule,
     MNISTDataModule,
     Textures,
-    write_fake_cifar10,
-    write_fake_mnist,
-    write_fake_pictures,
 )
 from datamodules.files.fetch import DownloadError, download
 from datamodules.files.fileset import Download
 from datamodules.files.integrity import Checksum, md5_of, md5_of_file, parse_record
+from fakes import write_fake_cifar10, write_fake_mnist, write_fake_pictures
 from lit_scaledrop.cli.data import main
 
 CONTENT = bytes(range(256)) * 4000

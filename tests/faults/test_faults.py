@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import write_fake_cifar10
+from fakes import write_fake_cifar10
 from lit_scaledrop.results.result import read_result
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,4 @@
-"""``python -m lit_scaledrop.report.documents``: the parts of README and docs that come from files."""
+"""``python tools/documents.py``: the parts of README and docs that come from files."""
 
 import sys
 from collections.abc import Callable
@@ -83,7 +83,7 @@ def _glossary(_results_dir: Path) -> list[str]:
 PARTS: dict[str, Callable[[Path], list[str]]] = {"table3": _table3, "placement": _placement, "glossary": _glossary}
 
 if __name__ == "__main__":
-    root = Path(__file__).resolve().parent.parent.parent
+    root = Path(__file__).resolve().parent.parent
     for document in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
         write_atomic(document, refresh(document.read_text(), root / "results"))
     print("README.md and docs/ are up to date", file=sys.stderr)

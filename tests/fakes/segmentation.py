@@ -1,14 +1,17 @@
-"""Writers of miniature segmentation sets in the published layouts, for tests and dry runs; pictures are phantoms."""
+"""Miniature segmentation sets; the pictures are phantoms, which ``seed`` decides."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import nibabel
 import numpy as np
+from PIL import Image
 
 from datamodules.segmentation.breast_ultrasound import KINDS
 from datamodules.segmentation.phantom import phantom_images
 from datamodules.segmentation.skin_lesion import TWINS
+from fakes.pictures import save
 
 _SIDE = 64
 
@@ -18,14 +21,7 @@ def write_fake_breast_ultrasound(root: str | Path, each: int = 6, pack: bool = F
 
     As in the original, one picture occurs under two classes: malignant (2) is benign (2).
 
-    Args:
-        root: Where the data module is to look.
-        each: Images a class.
-        pack: Write ``busi-256/`` with its index, instead of ``Dataset_BUSI_with_GT/``; masks are united then.
-        seed: Decides the pictures.
-
-    Returns:
-        The folder.
+    With ``pack`` it is ``busi-256/`` with its index, instead of ``Dataset_BUSI_with_GT/``, and masks are united.
     """
     folder = Path(root) / ("busi-256" if pack else "Dataset_BUSI_with_GT")
     rows = []
@@ -39,9 +35,9 @@ def write_fake_breast_ultrasound(root: str | Path, each: int = 6, pack: bool = F
             left = np.arange(_SIDE) < _SIDE // 2
             masks = [mask * left, mask * ~left]
         name = f"{kind} ({place})"
-        _save(folder / kind / f"{name}.png", image)
+        save(folder / kind / f"{name}.png", image)
         for part, content in enumerate(masks):
-            _save(folder / kind / f"{name}_mask{f'_{part}' if part else ''}.png", 255 * content.astype(np.uint8))
+            save(folder / kind / f"{name}_mask{f'_{part}' if part else ''}.png", 255 * content.astype(np.uint8))
         group = 1 if (kind, place) == ("malignant", 2) else number
         rows.append({"class": kind, "name": name, "mask_fraction": f"{mask.mean():.5f}", "dup_group": group})
     if pack:
@@ -54,15 +50,7 @@ def write_fake_skin_lesion(
 ) -> Path:
     """Write a miniature ISIC 2017, with the two training images that leak, as copies of validation images.
 
-    Args:
-        root: Where the data module is to look.
-        n_train: Training images, the two among them.
-        n_val: Validation images, at least two.
-        pack: Write ``isic2017-256/`` with its index, instead of the challenge's four folders.
-        seed: Decides the pictures.
-
-    Returns:
-        The folder of the pack, or the root.
+    With ``pack`` it is ``isic2017-256/`` with its index, instead of the challenge's four folders.
     """
     root, rows = Path(root), []
     examples = list(_examples(n_train + n_val, seed, coloured=True))
@@ -75,8 +63,8 @@ def write_fake_skin_lesion(
         long = "Training" if part == "train" else "Validation"
         images = root / "isic2017-256" / part if pack else root / f"ISIC-2017_{long}_Data"
         masks = images if pack else root / f"ISIC-2017_{long}_Part1_GroundTruth"
-        _save(images / f"{name}.jpg", image)
-        _save(masks / f"{name}_segmentation.png", 255 * mask)
+        save(images / f"{name}.jpg", image)
+        save(masks / f"{name}_segmentation.png", 255 * mask)
         rows.append({"split": part, "id": name, "mask_fraction_256": f"{mask.mean():.6f}"})
     if pack:
         _write_index(root / "isic2017-256", rows)
@@ -85,46 +73,25 @@ def write_fake_skin_lesion(
 
 
 def write_fake_ph2(root: str | Path, number: int = 10, seed: int = 0) -> Path:
-    """Write a miniature PH2 to ``root/PH2Dataset/``.
-
-    Args:
-        root: Where the data module is to look.
-        number: Images.
-        seed: Decides the pictures.
-
-    Returns:
-        The folder.
-    """
+    """Write a miniature PH2 to ``root/PH2Dataset/``."""
     folder = Path(root) / "PH2Dataset"
     for index, (image, mask) in enumerate(_examples(number, seed, coloured=True)):
         name = f"IMD{index + 2:03}"
         place = folder / "PH2 Dataset images" / name
-        _save(place / f"{name}_Dermoscopic_Image" / f"{name}.bmp", image)
-        _save(place / f"{name}_lesion" / f"{name}_lesion.bmp", 255 * mask)
+        save(place / f"{name}_Dermoscopic_Image" / f"{name}.bmp", image)
+        save(place / f"{name}_lesion" / f"{name}_lesion.bmp", 255 * mask)
     return folder
 
 
 def write_fake_covid_ct(root: str | Path, n_train: int = 10, n_test: int = 8, seed: int = 0) -> Path:
-    """Write a miniature pack of CT slices to ``root/covid19-ct-256/``; the last test slice is the first training slice.
-
-    Args:
-        root: Where the data module is to look.
-        n_train: Training slices.
-        n_test: Test slices.
-        seed: Decides the pictures.
-
-    Returns:
-        The folder.
-    """
-    from PIL import Image
-
+    """Write a pack of CT slices to ``root/covid19-ct-256/``; the last test slice is the first training slice."""
     folder, rows = Path(root) / "covid19-ct-256", []
     examples = list(_examples(n_train + n_test, seed))
     for number, (image, mask) in enumerate(examples):
         part = "train" if number < n_train else "test"
         image = examples[0][0] if number == len(examples) - 1 else image
-        _save(folder / part / f"{number}.png", image)
-        _save(folder / part / f"{number}_mask.png", 255 * mask)
+        save(folder / part / f"{number}.png", image)
+        save(folder / part / f"{number}_mask.png", 255 * mask)
         labels = np.where(np.arange(mask.shape[0])[:, None] < mask.shape[0] // 2, mask, 2 * mask)
         picture = Image.fromarray(labels.astype(np.uint8), mode="P")
         picture.putpalette([0, 0, 0, 0, 0, 200, 200, 0, 0])
@@ -139,18 +106,9 @@ def write_fake_ct_volumes(
 ) -> Path:
     """Write miniature CT volumes in Hounsfield units, with masks of 0, 1 and 2, to ``root/covid19-ct-volumes/``.
 
-    Args:
-        root: Where the data module is to look.
-        number: Volumes.
-        depth: Slices a volume, the lowest with an empty mask.
-        folders: Write folders ``images/`` and ``masks/`` instead of ``_ct`` and ``_mask``.
-        seed: Decides the pictures.
-
-    Returns:
-        The folder.
+    The lowest slice of a volume has an empty mask. With ``folders`` files lie in ``images/`` and ``masks/``, instead of
+    being named ``_ct`` and ``_mask``.
     """
-    import nibabel
-
     folder = Path(root) / "covid19-ct-volumes"
     examples = list(_examples(number * depth, seed))
     for case in range(number):
@@ -173,13 +131,6 @@ def _examples(number: int, seed: int, coloured: bool = False) -> Iterator[tuple[
     images, masks = (part.numpy() for part in phantom_images(number, _SIDE, seed))
     for image, mask in zip(images[:, 0, 4:-4], masks[:, 4:-4], strict=True):
         yield (np.stack([image, image // 2 + 90, image // 2 + 70], -1) if coloured else image), mask
-
-
-def _save(path: Path, pixels: np.ndarray) -> None:
-    from PIL import Image  # comes with torchvision
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 def _write_index(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
