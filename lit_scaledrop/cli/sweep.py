@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_scaledrop.results.result import ResultError, is_finished
-from lit_scaledrop.sweep.file import SweepError, load_sweep
+from lit_scaledrop.sweep.file import SweepError, command_of, load_sweep
 from lit_scaledrop.sweep.leases import STALE
 from lit_scaledrop.sweep.points import Plan, plan_points, point_paths
 from lit_scaledrop.sweep.runner import Point, Runner, child_environment, visible_gpus
@@ -28,16 +28,16 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         0: all points finished; 1: some failed; 2: cannot be run as asked; 130: stopped by Ctrl-C.
     """
     cut = argv.index("--") if "--" in argv else len(argv)
-    plans = PLANS if plan is None else dict.fromkeys(PLANS, plan)
     args, extra = _parser().parse_args(argv[:cut]), argv[cut + 1 :]
     if args.results:
         extra = [*extra, f"--run.results={args.results}"]
     try:
         env = child_environment(os.environ, args.profile, args.file.stem, args.jobs)
         config = load_sweep(args.file)
+        plan = plan or PLANS[command_of(config)]
         if config["method"] != "grid":
-            return _search(config, args, env, extra, plans)
-        points = plan_points(config, env, args.seeds, extra, plans, args.only)
+            return _search(config, args, env, extra, plan)
+        points = plan_points(config, env, args.seeds, extra, plan, args.only)
         if args.dry_run:
             return _dry_run(points)
         if args.budget:
@@ -60,10 +60,9 @@ def _search(
     args: argparse.Namespace,
     env: Mapping[str, str],
     extra: Sequence[str],
-    plans: Mapping[str, Plan],
+    plan: Plan,
 ) -> int:
     from lit_scaledrop.sweep import search
-    from lit_scaledrop.sweep.suggest import EngineError
 
     runs = args.runs or config.get("run_cap")
     if not isinstance(runs, int) or runs < 1:
@@ -72,10 +71,7 @@ def _search(
         raise SweepError("--only and several --seeds are of a grid; a search chooses its points, one training each")
     if args.seeds:
         config = {**config, "parameters": {**config["parameters"], "seed_everything": {"value": args.seeds[0]}}}
-    try:
-        asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plans, args.stale)
-    except EngineError as error:
-        raise SweepError(str(error)) from error
+    asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan, args.stale)
     code, folder = search.run(asked, args.dry_run)
     if not args.dry_run:
         _report(folder)
@@ -102,7 +98,7 @@ def _within_budget(args: argparse.Namespace, env: Mapping[str, str], points: Seq
             code = 1
             continue
         argv = [*point.argv, f"--trainer.max_epochs={epochs}"]
-        result, logs = point_paths(argv, PLANS, point.name)
+        result, logs = point_paths(argv, PLANS["fit"], point.name)
         code |= Runner([Point(point.name, argv, result, logs / f"{point.name}.log")], 1, env, stale=args.stale).run()
     _report(points[0].result.parent)
     return code

@@ -64,6 +64,11 @@ def _problem(name: str, entry: Any, in_grid: bool) -> str:
     return "has a null, which no flag can carry; use a word" if None in values else ""
 
 
+def command_of(config: Mapping[str, Any]) -> str:
+    """Which of :data:`COMMANDS` the points of a sweep run."""
+    return next(word for word in map(str, config["command"]) if word in COMMANDS)
+
+
 def values_of(entry: Mapping[str, Any]) -> Any:
     """Values of a parameter of a grid."""
     return [entry["value"]] if "value" in entry else entry["values"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lit_scaledrop.sweep.file import SweepError, build_command, grid
+from lit_scaledrop.sweep.file import COMMANDS, SweepError, build_command, grid
 from lit_scaledrop.sweep.runner import Point
 
 Plan = Callable[[list[str]], Path]
@@ -26,7 +26,7 @@ def plan_points(
     env: Mapping[str, str],
     seeds: Sequence[int] | None,
     extra: Sequence[str],
-    plans: Mapping[str, Plan],
+    plan: Plan,
     only: Sequence[str] = ("*",),
 ) -> list[Point]:
     """The points of a sweep in order, all of them checked before the first is run.
@@ -36,7 +36,7 @@ def plan_points(
         env: environment of the points.
         seeds: instead of the values of `seed_everything`.
         extra: flags for every point.
-        plans: by the name of a command, what finds the result file and refuses bad flags.
+        plan: finds the result file of the command's flags, and refuses bad ones.
         only: shell patterns of names; points that fit none of them are left out.
 
     Raises:
@@ -55,7 +55,7 @@ def plan_points(
         names.add(name)
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
             continue
-        result, logs = point_paths(argv, plans, name)
+        result, logs = point_paths(argv, plan, name)
         if result in points:
             if rows[result] != values.get("row"):  # a profile's stand-in serves several rows
                 continue
@@ -68,16 +68,16 @@ def plan_points(
     return list(points.values())
 
 
-def point_paths(argv: Sequence[str], plans: Mapping[str, Plan], name: str) -> tuple[Path, Path]:
+def point_paths(argv: Sequence[str], plan: Plan, name: str) -> tuple[Path, Path]:
     """The file of a point's result, and the folder of the logs.
 
     Raises:
         SweepError: the command would refuse the point's flags.
     """
-    command = next(word for word in argv if word in plans)
+    command = next(word for word in argv if word in COMMANDS)
     flags = list(argv[argv.index(command) + 1 :])
     try:
-        result = Path(plans[command](flags))
+        result = Path(plan(flags))
     except (Exception, SystemExit) as error:  # jsonargparse exits on a bad flag
         raise SweepError(f"point {name} is no valid {command} ({shlex.join(flags)}): {error}") from error
     given = dict(flag.split("=", 1) for flag in flags if flag.startswith("--run.") and "=" in flag)
