@@ -13,8 +13,8 @@ import pytest
 
 from lit_scaledrop.results.failures import Failure, read_failure, write_failure
 from lit_scaledrop.results.result import ResultError, write_atomic
+from lit_scaledrop.sweep import child, runner
 from lit_scaledrop.sweep import leases as claims
-from lit_scaledrop.sweep import runner as launch
 from lit_scaledrop.sweep.leases import Claims
 from lit_scaledrop.sweep.runner import Point, Runner
 
@@ -328,7 +328,8 @@ def test_the_file_systems_clock(tmp_path):
 def run(tmp_path, monkeypatch, capsys):
     """Run points, programs in Python, one at a time; exit code and what was said."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "is_finished", lambda path, **_: path.exists())
+    for module in (child, runner):
+        monkeypatch.setattr(module, "is_finished", lambda path, **_: path.exists())
 
     def run(**programs: str) -> tuple[int, str]:
         points = [

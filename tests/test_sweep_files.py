@@ -1,4 +1,4 @@
-"""Every file in sweeps/: W&B's schema takes it, every point is one that the command line takes, and one point runs."""
+"""Every file in sweeps/: every point is one that the command line takes, and one point runs."""
 
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from lit_scaledrop.cli.sweep import main as run_sweep
 from lit_scaledrop.results.result import read_result
 from lit_scaledrop.sweep.file import command_of, load_sweep
 from lit_scaledrop.sweep.points import plan_points
-from lit_scaledrop.sweep.suggest import is_installed, problems, suggest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -20,23 +19,13 @@ SHORT = {
 SHORT["assess"] = [*SHORT["fit"], "--limit=8"]
 
 
-def needs_engine():
-    if not is_installed():
-        pytest.skip("the extra `search` is not installed")
+def sampled(config) -> dict:
+    """Values of the first point of a search."""
+    pytest.importorskip("optuna", reason="the extra `search` is not installed")
+    from lit_scaledrop.sweep.study import Study
 
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_schema_of_wandb(path):
-    needs_engine()
-    assert not problems(load_sweep(path))
-
-
-def test_schema_refuses_what_is_wrong():
-    needs_engine()
-    config = load_sweep(ROOT / "sweeps" / "search-proposed.yaml")
-    bad = {**config["parameters"], "model.p": {"distribution": "uniform", "min": 0.1}}
-    assert problems({**config, "parameters": bad})
-    assert problems({**config, "early_terminate": {"type": "median"}})
+    study = Study(config, 0, 1)
+    return study.values(study.sample(0))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -44,9 +33,7 @@ def test_every_point_parses(path):
     """All points against the real command line."""
     config = load_sweep(path)
     if config["method"] != "grid":
-        needs_engine()
-        values = suggest(config, [], seed=0)
-        config = {**config, "parameters": {name: {"value": value} for name, value in values.items()}}
+        config = {**config, "parameters": {name: {"value": value} for name, value in sampled(config).items()}}
     points = plan_points(config, {"PROFILE": "quick"}, None, [], PLANS[command_of(config)])
     study = {
         "table3-beyond": "table3",
@@ -75,7 +62,7 @@ def test_one_point_runs(path, tmp_path, monkeypatch, capfd):
         (point,) = plan_points(config, {"PROFILE": "quick"}, None, short, PLANS[command_of(config)], [name])
         results = [point.result]
     else:
-        needs_engine()
+        pytest.importorskip("optuna")
         chosen, results = ["--runs", "1"], []
     assert run_sweep([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
     (result,) = results or Path("results/quick").glob("*/*.json")

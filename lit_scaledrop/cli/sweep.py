@@ -123,7 +123,6 @@ def _search(
     plan: Plan,
 ) -> int:
     from lit_scaledrop.sweep import search
-    from lit_scaledrop.sweep.suggest import EngineError
 
     runs = args.runs or config.get("run_cap")
     if not isinstance(runs, int) or runs < 1:
@@ -132,10 +131,7 @@ def _search(
         raise SweepError("--only and several --seeds are of a grid; a search chooses its points, one training each")
     if args.seeds:
         config = {**config, "parameters": {**config["parameters"], "seed_everything": {"value": args.seeds[0]}}}
-    try:
-        asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan, args.stale)
-    except EngineError as error:
-        raise SweepError(str(error)) from error
+    asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan, args.stale)
     code, folder = search.run(asked, args.dry_run)
     if not args.dry_run:
         _report(folder)

@@ -1,18 +1,15 @@
-"""Run the points of a sweep as processes: several at once, on their own GPUs, stopped with this process.
+"""Run the points of a sweep: several at once, on their own GPUs, stopped with this process.
 
 A point whose result exists is skipped, one that another sweep has claimed is put off, and one that fails is reported at
 the end. Children have process groups of their own and, on Linux, the kernel stops them if this process is killed.
 """
 
-import contextlib
 import errno
 import itertools
 import os
-import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,32 +18,9 @@ from pathlib import Path
 
 from lit_scaledrop.results.failures import Failure, forget_failure, read_failure, write_failure
 from lit_scaledrop.results.result import ResultError, is_finished
+from lit_scaledrop.sweep.child import Child, Grace, Point, stop_all
+from lit_scaledrop.sweep.display import Display
 from lit_scaledrop.sweep.leases import STALE, Claims
-
-_TAIL = 12  # lines of a failed point's log in the summary
-_LONGEST = 300  # characters of a reason in a table
-
-# Runs between fork and the child's program. A preexec_fn would run Python in a forked copy of this process,
-# which may deadlock where it has threads (torch). PR_SET_PDEATHSIG = 1, and survives exec.
-_GUARD = """import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() != int(sys.argv[1]): sys.exit("the sweep has ended")
-try: os.execvp(sys.argv[2], sys.argv[2:])
-except OSError as error: sys.exit(f"cannot start {sys.argv[2]}: {error.strerror}")"""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of the grid."""
-
-    name: str
-    """Unique in the sweep and fit for a file name, e.g. `resnet20-proposed-seed1`."""
-    argv: list[str]
-    """The command."""
-    result: Path
-    """The file that a finished run leaves."""
-    log: Path
-    """Where its output goes, unless that streams to a terminal."""
 
 
 def child_environment(env: Mapping[str, str], profile: str, group: str, jobs: int) -> dict[str, str]:
@@ -75,55 +49,34 @@ def visible_gpus(env: Mapping[str, str]) -> list[str]:
 
 
 @dataclass
-class _Child:
-    point: Point
-    process: subprocess.Popen[bytes]
-    slot: int
-    shown: int  # bytes of the log that have been echoed
-    started: float = field(default_factory=time.monotonic)
-    stopping: str = ""  # why it was asked to stop
-    deadline: float = float("inf")  # when it is killed if it does not
-
-
 class Runner:
-    """Runs points, `jobs` at once, and goes on when one fails.
+    """Runs points, `jobs` at once, and continues when one fails."""
 
-    One job on a terminal writes straight to it. Otherwise every point has a log file; one job echoes it,
-    several jobs show one line a point and a progress bar.
+    points: Sequence[Point]
+    """What to run, in order."""
+    jobs: int
+    """Processes at once."""
+    env: Mapping[str, str]
+    """Environment of the children."""
+    gpus: Sequence[str] = ()
+    """GPUs that the jobs take turns in; with fewer than two, nothing is set."""
+    grace: Grace = ((signal.SIGINT, 20.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
+    stale: float = STALE
+    """Seconds without a sign of life after which another sweep's claim on a point counts as dead."""
+    stop: Callable[[Point], str] | None = None
+    """Asked again and again why a running point should stop; empty: it continues."""
+    failures: list[tuple[Point, str]] = field(init=False, default_factory=list)
+    stopped: list[tuple[Point, str]] = field(init=False, default_factory=list)
+    """Points that `stop` ended, and why."""
+    done: int = field(init=False, default=0)
+    skipped: int = field(init=False, default=0)
+    _children: list[Child] = field(init=False, default_factory=list)
+    _put_off: dict[Path, str] = field(init=False, default_factory=dict)  # who has them
 
-    Args:
-        points: what to run, in order.
-        jobs: processes at once.
-        env: environment of the children.
-        gpus: GPUs that the jobs take turns in; with fewer than two, nothing is set.
-        grace: signals that stop a child, each with the seconds it has to obey.
-        stale: seconds without a sign of life after which another sweep's claim on a point counts as dead.
-        stop: asked again and again why a running point should stop; empty: it goes on.
-    """
-
-    def __init__(
-        self,
-        points: Sequence[Point],
-        jobs: int,
-        env: Mapping[str, str],
-        gpus: Sequence[str] = (),
-        grace: Sequence[tuple[int, float]] = ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 5)),
-        stale: float = STALE,
-        stop: Callable[[Point], str] | None = None,
-    ) -> None:
-        from rich.progress import Progress
-
-        self.points, self.jobs, self.env, self.gpus, self.grace = list(points), jobs, env, gpus, grace
-        self.claims, self.waiting = Claims(stale), list(points)
-        self.put_off: dict[Path, str] = {}  # who has them
-        self.children: list[_Child] = []
-        self.failures: list[tuple[Point, str]] = []
-        self.stop, self.stopped = stop or (lambda _: ""), list[tuple[Point, str]]()
-        self.done = self.skipped = 0
-        self.idle = False
-        terminal = sys.stdout.isatty()
-        self.streams = jobs == 1 and terminal
-        self.progress = Progress(disable=jobs == 1 or not terminal, auto_refresh=False)  # without its thread
+    def __post_init__(self) -> None:
+        self._claims, self._display = Claims(self.stale), Display(self.points, self.jobs)
+        self._waiting = list(self.points)
+        self._idle = False
 
     def run(self) -> int:
         """Run what is not finished and print a summary; 0 if every point is finished, else 1.
@@ -132,21 +85,20 @@ class Runner:
             KeyboardInterrupt: after the children have been stopped.
         """
         start, look_again = time.monotonic(), 0.0
-        self.known = {point.result: read_failure(point.result) for point in self.points}
-        with self.progress, self.claims:
-            self.task = self.progress.add_task("points", total=len(self.points))
+        self._known = {point.result: read_failure(point.result) for point in self.points}
+        with self._display.progress, self._claims:
             try:
-                while self.waiting or self.children:
-                    if len(self.children) < self.jobs and time.monotonic() >= look_again:
+                while self._waiting or self._children:
+                    if len(self._children) < self.jobs and time.monotonic() >= look_again:
                         self._fill()
-                        look_again = time.monotonic() + (1 if self.put_off else 0)
+                        look_again = time.monotonic() + (1 if self._put_off else 0)
                     time.sleep(0.05)
-                    for child in list(self.children):
+                    for child in list(self._children):
                         self._watch(child)
             finally:
-                self._stop()
+                stop_all(self._children, self.grace)
         for point, reason in self.failures:
-            self._explain(point, reason)
+            self._display.explain(point, reason)
         counts = f"{self.done} done, {self.skipped} skipped, {len(self.failures)} failed"
         counts += f", {len(self.stopped)} stopped early" if self.stopped else ""
         print(f"{len(self.points)} points: {counts}, {time.monotonic() - start:.1f} s", flush=True)
@@ -154,26 +106,26 @@ class Runner:
 
     def _fill(self) -> None:
         """Start what can be started, in order, and put off what others have claimed."""
-        for point in list(self.waiting):
-            if len(self.children) == self.jobs:
+        for point in list(self._waiting):
+            if len(self._children) == self.jobs:
                 return
             if self._is_settled(point, claimed=False):
                 continue
             try:
-                holder = self.claims.take(point.result)
+                holder = self._claims.take(point.result)
                 if not holder and self._is_settled(point, claimed=True):  # between our look and our claim
-                    self.claims.release(point.result, finished=is_finished(point.result))
+                    self._claims.release(point.result, finished=is_finished(point.result))
                 elif not holder:
                     self._launch(point)
             except OSError as error:
                 self._refuse(point, error)
                 continue
-            if holder and self.put_off.get(point.result) != holder:
-                self._say(point, f"put off, {holder} has it")
-                self.put_off[point.result] = holder
-        if self.waiting and not self.children and not self.idle:
-            self.idle = True
-            names = ", ".join(f"{point.name} ({self.put_off[point.result]})" for point in self.waiting)
+            if holder and self._put_off.get(point.result) != holder:
+                self._event(point, f"put off, {holder} has it")
+                self._put_off[point.result] = holder
+        if self._waiting and not self._children and not self._idle:
+            self._idle = True
+            names = ", ".join(f"{point.name} ({self._put_off[point.result]})" for point in self._waiting)
             print(f"waiting for what others have: {names}", flush=True)
 
     def _is_settled(self, point: Point, claimed: bool) -> bool:
@@ -181,19 +133,20 @@ class Runner:
         if is_finished(point.result, move_broken=claimed):
             self.skipped += 1
             forget_failure(point.result)
-            said = "skipped, finished already"
-        elif (failure := read_failure(point.result)) and failure != self.known[point.result]:
-            self.failures.append((point, reason := f"{failure.reason} (on {failure.host})"))
-            said = f"FAILED elsewhere, {reason}"
+            event = "skipped, finished already"
+        elif (failure := read_failure(point.result)) and failure != self._known[point.result]:
+            reason = f"{failure.reason} (on {failure.host})"
+            self.failures.append((point, reason))
+            event = f"FAILED elsewhere, {reason}"
         else:
             return False
         self._take_off(point)
-        self._say(point, said)
+        self._event(point, event)
         return True
 
     def _take_off(self, point: Point) -> None:
-        self.waiting.remove(point)
-        self.put_off.pop(point.result, None)
+        self._waiting.remove(point)
+        self._put_off.pop(point.result, None)
 
     def _refuse(self, point: Point, error: OSError) -> None:
         """A point that cannot be claimed or started.
@@ -204,64 +157,55 @@ class Runner:
         reason = f"cannot write to {error.filename or point.result.parent} ({error.strerror or error})"
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ResultError(f"{reason}: choose other folders with --results DIR and -- --run.runs=DIR") from error
-        self.claims.release(point.result)
-        if point in self.waiting:
+        self._claims.release(point.result)
+        if point in self._waiting:
             self._take_off(point)
         self._fail(point, reason)
-        self._say(point, f"FAILED, {reason}")
+        self._event(point, f"FAILED, {reason}")
 
     def _launch(self, point: Point) -> None:
+        streams = self._display.streams
+        self._event(point, "starts" if streams else f"starts, log {point.log}")
+        slot = min(set(range(self.jobs)) - {child.slot for child in self._children})
+        gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
+        self._children.append(Child.start(point, {**self.env, **gpu}, slot, streams))
         self._take_off(point)
-        self._say(point, "starts" if self.streams else f"starts, log {point.log}")
-        slot = min(set(range(self.jobs)) - {child.slot for child in self.children})
-        own = {"SCALEDROP_ERROR_FILE": str(_error_file(point).absolute())}
-        if len(self.gpus) > 1:
-            own["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        guard = [sys.executable, "-ISc", _GUARD, str(os.getpid())] if sys.platform == "linux" else []
-        with contextlib.ExitStack() as stack:
-            log = None
-            point.log.parent.mkdir(parents=True, exist_ok=True)
-            _error_file(point).unlink(missing_ok=True)
-            if not self.streams:
-                log = stack.enter_context(open(point.log, "ab"))
-            # a group of its own: Ctrl-C reaches it once and through us; it must then not read the terminal
-            process = subprocess.Popen(
-                [*guard, *point.argv],
-                env={**self.env, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
-            )  # fmt: skip
-            self.children.append(_Child(point, process, slot, log.tell() if log else 0))
 
-    def _watch(self, child: _Child) -> None:
-        code = child.process.poll()
-        if self.jobs == 1 and not self.streams:
-            self._echo(child)
-        if code is None:
-            if self.claims.lost(child.point.result):
-                self._give_way(child)
-            else:
-                self._stop_early(child)
-            return
-        self.children.remove(child)
-        reason = _reason(code, child.point)
-        if reason and child.stopping:
-            self.claims.release(child.point.result)
-            self.stopped.append((child.point, child.stopping))
-            self._say(child.point, f"stopped, {child.stopping}")
-            return
-        if reason:
-            self._fail(child.point, reason)
+    def _watch(self, child: Child) -> None:
+        alive, point = child.is_alive(), child.point
+        self._display.echo(child)
+        if alive and self._claims.lost(point.result):
+            self._give_way(child)
+        elif alive:
+            if why := child.stopping or (self.stop(point) if self.stop else ""):
+                child.ask_to_stop(why, self.grace)
         else:
-            self.done += 1
-            forget_failure(child.point.result)
-        self.claims.release(child.point.result, finished=not reason)
-        seconds = time.monotonic() - child.started
-        self._say(child.point, f"{f'FAILED, {reason}' if reason else 'done'} ({seconds:.1f} s)")
+            self._children.remove(child)
+            self._settle(child, child.problem())
 
-    def _give_way(self, child: _Child) -> None:
-        self._stop([child])
-        self.claims.release(child.point.result)
-        self.waiting.append(child.point)
-        self._say(child.point, "stopped: this sweep stood still, and another one has taken the point over")
+    def _settle(self, child: Child, problem: str) -> None:
+        """Note how a child ended, and let go of its point."""
+        point = child.point
+        if problem and child.stopping:
+            self.stopped.append((point, child.stopping))
+            event = f"stopped, {child.stopping}"
+        else:
+            if problem:
+                self._fail(point, problem)
+            else:
+                self.done += 1
+                forget_failure(point.result)
+            seconds = time.monotonic() - child.started
+            event = f"{f'FAILED, {problem}' if problem else 'done'} ({seconds:.1f} s)"
+        self._claims.release(point.result, finished=not problem)
+        self._event(point, event)
+
+    def _give_way(self, child: Child) -> None:
+        stop_all([child], self.grace)
+        self._children.remove(child)
+        self._claims.release(child.point.result)
+        self._waiting.append(child.point)
+        self._event(child.point, "stopped: this sweep stood still, and another one has taken the point over")
 
     def _fail(self, point: Point, reason: str) -> None:
         self.failures.append((point, reason))
@@ -269,80 +213,7 @@ class Runner:
         try:
             write_failure(Failure(point.name, reason, socket.gethostname(), now), point.result)
         except OSError as error:
-            self._say(point, f"the failure could not be recorded for the table: {error.strerror or error}")
+            self._event(point, f"the failure could not be recorded for the table: {error.strerror or error}")
 
-    def _stop_early(self, child: _Child) -> None:
-        if not child.stopping:
-            child.stopping = self.stop(child.point)
-            if child.stopping:
-                signum, seconds = self.grace[0]
-                child.deadline = time.monotonic() + seconds
-                os.killpg(child.process.pid, signum)
-        elif time.monotonic() > child.deadline:
-            os.killpg(child.process.pid, signal.SIGKILL)
-
-    def _echo(self, child: _Child) -> None:
-        with open(child.point.log, "rb") as log:
-            log.seek(child.shown)
-            text = log.read()
-        child.shown += len(text)
-        print(text.decode(errors="replace"), end="", flush=True)
-
-    def _stop(self, children: Sequence[_Child] | None = None) -> None:
-        """Stop some children, or all."""
-        left = list(self.children if children is None else children)
-        for signum, seconds in self.grace:
-            for child in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.process.pid, signum)
-            deadline = time.monotonic() + seconds
-            with contextlib.suppress(KeyboardInterrupt):  # asked again: go on to the harder signal
-                while left and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                    left = [child for child in left if child.process.poll() is None]
-        self.children = [child for child in self.children if child.process.poll() is None]
-
-    def _say(self, point: Point, what: str) -> None:
-        line = f"[{self.points.index(point) + 1}/{len(self.points)}] {point.name}: {what}"
-        if self.progress.disable:
-            print(line, flush=True)
-            return
-        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        self.progress.update(
-            self.task, completed=self.done + self.skipped + len(self.failures) + len(self.stopped), refresh=True
-        )
-
-    def _explain(self, point: Point, reason: str) -> None:
-        print(f"\n{point.name} FAILED: {reason}\n  command: {shlex.join(point.argv)}")
-        if self.streams:
-            print("  its output is above")
-            return
-        if not point.log.exists():  # it was not started, or on another machine
-            return
-        tail = point.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:]
-        print(f"  the end of {point.log}:", *tail, sep="\n    ")
-
-
-def _error_file(point: Point) -> Path:
-    """Where the command says why it failed, see `__main__.py`."""
-    return point.log.with_suffix(".error")
-
-
-def _reason(code: int, point: Point) -> str:
-    """Why a child that ended with `code` did not succeed; empty if it did."""
-    if code:
-        ended = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
-        return f"{ended}: {said}" if (said := _last_words(point)) else ended
-    try:
-        return "" if is_finished(point.result) else f"exit code 0, but there is no result {point.result}"
-    except ResultError as error:
-        return f"exit code 0, but {error}"
-
-
-def _last_words(point: Point) -> str:
-    """What the command said went wrong, on one line."""
-    with contextlib.suppress(OSError):
-        text = " ".join(_error_file(point).read_text(encoding="utf-8", errors="replace").split())
-        _error_file(point).unlink()
-        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
-    return ""
+    def _event(self, point: Point, what: str) -> None:
+        self._display.event(point, what, len(self.points) - len(self._waiting) - len(self._children))

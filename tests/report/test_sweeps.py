@@ -17,7 +17,7 @@ from lit_scaledrop.report.sweeps.swept import settings, swept
 from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables.variation import CHIPS
 from lit_scaledrop.results.result import write_result
-from lit_scaledrop.results.trials import Journal, Trial
+from lit_scaledrop.results.trials import Trial, write_trials
 
 RATES = [0.05, 0.1, 0.3, [0.1, 0.2, 0.5], [0.05, 0.2, 0.5], [0.3, 0.2, 0.5], [0.1, 0.5, 0.5], [0.1, 0.2, 0.8]]
 HOW = {"limit": 200, "images": 200, "parts": [], "suites": {}, "absent": {}}
@@ -268,12 +268,9 @@ def test_what_a_search_stopped_is_named_and_drawn(studies, tmp_path, capsys):
     for run in results:
         write_result(run, tmp_path)
     values = {"model.p": 0.2, "model.lr": 0.1, "model.lambda_scale": 0.5, "model.lambda_weight": 1e-5}
-    journal = Journal(tmp_path / "cpu" / "search-proposed" / "search-0.jsonl")
-    for number, (state, why) in enumerate(
-        [("finished", ""), ("stopped", "hyperband, val/acc 0.4"), ("failed", "it broke")]
-    ):
-        trial = journal.choose(number, lambda trials: Trial(len(trials), values, ""))
-        journal.end(trial, state, value=0.4, why=why)
+    table = tmp_path / "cpu" / "search-proposed" / "search-0.jsonl"
+    ends = [("finished", ""), ("stopped", "hyperband, val/acc 0.4"), ("failed", "it broke")]
+    write_trials(table, [Trial(number, values, "", state, 0.4, why) for number, (state, why) in enumerate(ends)])
     assert main(["search-proposed", "--results", str(tmp_path), "--profile", "cpu", "--format", "markdown"]) == 0
     out = capsys.readouterr().out
     assert "- try-001 stopped, hyperband, val/acc 0.4 (model.p 0.2, model.lr 0.1," in out
@@ -283,7 +280,7 @@ def test_what_a_search_stopped_is_named_and_drawn(studies, tmp_path, capsys):
         picture = (tmp_path / "cpu" / "search-proposed-parallel.png").read_bytes()
         sweep_pictures("search-proposed", results, tmp_path / "without")
         assert picture != (tmp_path / "without-parallel.png").read_bytes()
-    journal.path.write_text("no journal\n")
+    table.write_text("no table\n")
     assert main(["search-proposed", "--results", str(tmp_path), "--profile", "cpu"]) == 1
     assert "move the file away" in capsys.readouterr().err
 
