@@ -21,7 +21,8 @@ from lit_scaledrop.report.groups import (
 )
 from lit_scaledrop.report.sweeps.responses import COLOURS
 from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Row, Section, mean_column, number, text
-from lit_scaledrop.report.tables.variation import CHIPS, trained_and_asked
+from lit_scaledrop.report.tables.variation import trained_and_asked
+
 from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
