@@ -120,7 +120,8 @@ def over_runs(
     ]
     grouped = values.groupby(keys)
     both = grouped.mean().join(grouped.std().add_suffix("_std"))
-    return both[[column for name in measures for column in (name, f"{name}_std")]]
+    both = both[[column for name in measures for column in (name, f"{name}_std")]]
+    return both if by else both.reindex(range(len(rows)))
 
 
 def mean_columns(measures: Mapping[str, Measure], data: str = "") -> dict[str, Column]:

@@ -19,7 +19,7 @@ from lit_scaledrop.report.table import Report, published
 from lit_scaledrop.report.tables.accuracy import table3
 from lit_scaledrop.report.tables.corruptions import table10
 from lit_scaledrop.report.tables.dropout_modules import table7
-from lit_scaledrop.report.tables.energy_bands import table8
+from lit_scaledrop.report.tables.energy import table8
 from lit_scaledrop.report.tables.ood import table6
 from lit_scaledrop.report.tables.segmentation import table5
 from lit_scaledrop.report.tables.selective import TABLE9
