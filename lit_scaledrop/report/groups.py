@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from lit_scaledrop.results.glossary import DATA_NAMES, TOPOLOGIES
 from lit_scaledrop.results.result import Result
 
 
@@ -38,16 +39,6 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     return mean, mean - half, mean + half
 
 
-TOPOLOGIES = {
-    "resnet18": "ResNet-18", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "lenet5": "LeNet-5",
-    "unet": "U-Net", "unet_smp": "U-Net (ResNet-18 encoder)", "segnet": "Bayesian SegNet",
-}  # fmt: skip
-"""The paper's name of a network by its key in `NETWORKS` or `SEGMENTATION_NETWORKS`, in the paper's order."""
-DATA_NAMES = {
-    "cifar10": "CIFAR-10", "mnist": "MNIST",
-    "skin_lesion": "Skin Cancer", "breast_ultrasound": "Breast Cancer", "covid_ct": "COVID-19 Lung CT",
-}  # fmt: skip
-"""The paper's name of a data set by ours."""
 ORDER = {name: place for place, name in enumerate(TOPOLOGIES.values())}
 KEY = ["topology", "method", "bits_w", "bits_a", "bayesian"]
 """What makes a row."""

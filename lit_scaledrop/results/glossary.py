@@ -1,4 +1,4 @@
-"""What each logged metric means, without importing torch: for reports, the README and tests."""
+"""The vocabulary: what metrics, suites, networks, data sets and components are, and are called. Loads without torch."""
 
 from typing import NamedTuple
 
@@ -10,21 +10,38 @@ class MetricEntry(NamedTuple):
     """One sentence, with unit and range."""
     higher_is_better: bool | None
     """``None`` where it depends on the data: a high entropy is right on noise and wrong on clean images."""
+    unit: str = ""
+    """``"1"`` for a share between 0 and 1, or ``"nats"``; empty where it is not said."""
+    title: str = ""
+    """Short name, for columns and axes."""
+    digits: int = 3
+    """Behind the point, where it is not shown in per cent."""
+
+    def heading(self, before: str = "") -> str:
+        """Title with its unit, for an axis, e.g. ``Test accuracy (%)``."""
+        title = f"{before} {self.title}" if before else self.title[:1].upper() + self.title[1:]
+        unit = "%" if self.factor == 100 else self.unit.strip("1")
+        return f"{title} ({unit})" if unit else title
+
+    @property
+    def factor(self) -> int:
+        """What a value is multiplied with to be drawn: shares are in per cent, but for calibration errors."""
+        return 100 if self.unit == "1" and self.title != "ECE" else 1
 
 
-_SCORES = {
+SCORES = {
     "max_probability": "the largest mean probability",
     "predictive_entropy": "predictive entropy",
     "mutual_information": "mutual information",
     "variance": "the variance of the probabilities",
     "quantile_confidence": "the quantile rule's confidence",
 }
-_DETECTION = {
+DETECTION = {
     "auroc": ("OOD detection by {}: area under the ROC curve, 0.5 for chance, to 1.", True),
     "aupr": ("OOD detection by {}: average precision, OOD positive, 0 to 1.", True),
     "fpr95": ("Share of in-distribution inputs flagged where {} flags 95 % of OOD inputs.", False),
 }
-_COMPONENTS = {
+COMPONENTS = {
     "input_fetch": "fetching input bits",
     "word_lines": "word lines",
     "crossbar": "the crossbars' cells",
@@ -69,56 +86,98 @@ TRAINING: dict[str, MetricEntry] = {
 
 METRICS: dict[str, MetricEntry] = (
     {
-        "cls/acc": MetricEntry("Share of examples whose most probable class is right, 0 to 1.", True),
-        "cls/nll": MetricEntry("Negative log-likelihood of the right class under the mean prediction, nats.", False),
-        "cls/brier": MetricEntry("Squared distance of the mean prediction to the one-hot target, 0 to 2.", False),
-        "cal/ece": MetricEntry("Expected calibration error of the top class, 15 equal-width bins, 0 to 1.", False),
-        "unc/predictive_entropy": MetricEntry("Entropy of the mean prediction: total uncertainty, nats.", None),
-        "unc/expected_entropy": MetricEntry("Mean entropy of the samples: uncertainty within one sample, nats.", None),
-        "unc/mutual_information": MetricEntry("Predictive minus expected entropy: disagreement, nats.", None),
-        "ood/rate": MetricEntry("Share of inputs that the quantile rule calls out-of-distribution, 0 to 1.", None),
-        "seg/acc": MetricEntry("Share of pixels whose most probable class is right, 0 to 1.", True),
-        "seg/iou": MetricEntry("Intersection over union of the lesion over all pixels, 0 to 1.", True),
-        "seg/auc": MetricEntry("Area under the ROC curve of the lesion's probability over all pixels, 0 to 1.", True),
-        "seg/f1": MetricEntry("F1 (Dice) of the lesion over all pixels, 0 to 1.", True),
-        "seg/sensitivity": MetricEntry("Share of the lesion's pixels that are found, 0 to 1.", True),
-        "seg/specificity": MetricEntry("Share of the other pixels that are left alone, 0 to 1.", True),
-        "seg/precision": MetricEntry("Share of the predicted pixels that are lesion, 0 to 1.", True),
-        "seg/nll": MetricEntry("Negative log-likelihood of a pixel's class under the mean prediction, nats.", False),
-        "seg/image_iou": MetricEntry("Intersection over union, mean of images; 1 where both masks are empty.", True),
-        "seg/image_dice": MetricEntry("Dice, mean of images; 1 where both masks are empty.", True),
-        "seg/mean_mask_iou": MetricEntry("Intersection over union that the mean training mask has, 0 to 1.", None),
-        "err/auroc": MetricEntry("How well predictive entropy finds wrong pixels: area under the ROC curve.", True),
-        "err/pavpu": MetricEntry("Share of 4 x 4 patches that are accurate and certain, or neither, 0 to 1.", True),
-        "err/accurate_if_certain": MetricEntry("Share of the certain patches that are accurate, 0 to 1.", True),
-        "err/uncertain_if_inaccurate": MetricEntry("Share of the inaccurate patches that are uncertain, 0 to 1.", True),
-        "cls/error": MetricEntry("Share of examples whose most probable class is wrong, 0 to 1.", False),
-        "cal/adaptive_ece": MetricEntry(
-            "Calibration error of the top class, 15 bins of equally many examples, 0 to 1.", False
+        "cls/acc": MetricEntry("Share of examples whose most probable class is right, 0 to 1.", True, "1", "accuracy"),
+        "cls/nll": MetricEntry(
+            "Negative log-likelihood of the right class under the mean prediction, nats.", False, "nats", "NLL"
         ),
-        "sel/accept": MetricEntry("Share of inputs that the quantile rule accepts, 0 to 1.", None),
-        "sel/reject": MetricEntry("Share of inputs that the quantile rule rejects, 0 to 1.", None),
-        "sel/tpr": MetricEntry("Share of correct predictions that the rule accepts, 0 to 1.", True),
-        "sel/tnr": MetricEntry("Share of wrong predictions that the rule rejects, 0 to 1.", True),
-        "sel/ar": MetricEntry("Share of accepted predictions that are correct, 0 to 1.", True),
-        "sel/aurc": MetricEntry("Area under the risk-coverage curve, inputs ordered by confidence, 0 to 1.", False),
+        "cls/brier": MetricEntry("Squared distance of the mean prediction to the one-hot target, 0 to 2.", False),
+        "cal/ece": MetricEntry(
+            "Expected calibration error of the top class, 15 equal-width bins, 0 to 1.", False, "1", "ECE"
+        ),
+        "unc/predictive_entropy": MetricEntry(
+            "Entropy of the mean prediction: total uncertainty, nats.", None, "nats", "predictive entropy"
+        ),
+        "unc/expected_entropy": MetricEntry(
+            "Mean entropy of the samples: uncertainty within one sample, nats.", None, "nats"
+        ),
+        "unc/mutual_information": MetricEntry(
+            "Predictive minus expected entropy: disagreement, nats.", None, "nats", "mutual information", 4
+        ),
+        "ood/rate": MetricEntry(
+            "Share of inputs that the quantile rule calls out-of-distribution, 0 to 1.", None, "1", "called OOD"
+        ),
+        "seg/acc": MetricEntry("Share of pixels whose most probable class is right, 0 to 1.", True, "1", "accuracy"),
+        "seg/iou": MetricEntry("Intersection over union of the lesion over all pixels, 0 to 1.", True, "1", "IoU"),
+        "seg/auc": MetricEntry(
+            "Area under the ROC curve of the lesion's probability over all pixels, 0 to 1.", True, "1", "AUC"
+        ),
+        "seg/f1": MetricEntry("F1 (Dice) of the lesion over all pixels, 0 to 1.", True, "1", "F1"),
+        "seg/sensitivity": MetricEntry(
+            "Share of the lesion's pixels that are found, 0 to 1.", True, "1", "sensitivity"
+        ),
+        "seg/specificity": MetricEntry(
+            "Share of the other pixels that are left alone, 0 to 1.", True, "1", "specificity"
+        ),
+        "seg/precision": MetricEntry("Share of the predicted pixels that are lesion, 0 to 1.", True, "1", "precision"),
+        "seg/nll": MetricEntry(
+            "Negative log-likelihood of a pixel's class under the mean prediction, nats.", False, "nats"
+        ),
+        "seg/image_iou": MetricEntry(
+            "Intersection over union, mean of images; 1 where both masks are empty.", True, "1", "IoU, mean of images"
+        ),
+        "seg/image_dice": MetricEntry(
+            "Dice, mean of images; 1 where both masks are empty.", True, "1", "Dice, mean of images"
+        ),
+        "seg/mean_mask_iou": MetricEntry(
+            "Intersection over union that the mean training mask has, 0 to 1.",
+            None,
+            "1",
+            "IoU of the mean training mask",
+        ),
+        "err/auroc": MetricEntry(
+            "How well predictive entropy finds wrong pixels: area under the ROC curve.",
+            True,
+            "1",
+            "AUROC of wrong pixels",
+        ),
+        "err/pavpu": MetricEntry(
+            "Share of 4 x 4 patches that are accurate and certain, or neither, 0 to 1.", True, "1", "PAvPU"
+        ),
+        "err/accurate_if_certain": MetricEntry("Share of the certain patches that are accurate, 0 to 1.", True, "1"),
+        "err/uncertain_if_inaccurate": MetricEntry(
+            "Share of the inaccurate patches that are uncertain, 0 to 1.", True, "1"
+        ),
+        "cls/error": MetricEntry("Share of examples whose most probable class is wrong, 0 to 1.", False, "1", "error"),
+        "cal/adaptive_ece": MetricEntry(
+            "Calibration error of the top class, 15 bins of equally many examples, 0 to 1.", False, "1"
+        ),
+        "sel/accept": MetricEntry("Share of inputs that the quantile rule accepts, 0 to 1.", None, "1"),
+        "sel/reject": MetricEntry("Share of inputs that the quantile rule rejects, 0 to 1.", None, "1"),
+        "sel/tpr": MetricEntry("Share of correct predictions that the rule accepts, 0 to 1.", True, "1"),
+        "sel/tnr": MetricEntry("Share of wrong predictions that the rule rejects, 0 to 1.", True, "1"),
+        "sel/ar": MetricEntry("Share of accepted predictions that are correct, 0 to 1.", True, "1"),
+        "sel/aurc": MetricEntry(
+            "Area under the risk-coverage curve, inputs ordered by confidence, 0 to 1.", False, "1"
+        ),
         "sel/coverage_at_risk_5": MetricEntry(
-            "Most confident share of inputs with an error of at most 5 %, 0 to 1.", True
+            "Most confident share of inputs with an error of at most 5 %, 0 to 1.", True, "1"
         ),
         "hw/same_logits": MetricEntry(
-            "Share of inputs whose logits on a chip are the digital network's, 0 to 1.", True
+            "Share of inputs whose logits on a chip are the digital network's, 0 to 1.", True, "1"
         ),
-        "hw/same_class": MetricEntry("Share of inputs whose class on a chip is the digital network's, 0 to 1.", True),
+        "hw/same_class": MetricEntry(
+            "Share of inputs whose class on a chip is the digital network's, 0 to 1.", True, "1"
+        ),
         "hw/p_shift": MetricEntry(
-            "Mean distance of the injected drop probabilities to the nominal ones, 0 to 1.", None
+            "Mean distance of the injected drop probabilities to the nominal ones, 0 to 1.", None, "1"
         ),
-        "hw/p_min": MetricEntry("Smallest injected drop probability, 0 to 1.", None),
-        "hw/p_max": MetricEntry("Largest injected drop probability, 0 to 1.", None),
+        "hw/p_min": MetricEntry("Smallest injected drop probability, 0 to 1.", None, "1"),
+        "hw/p_max": MetricEntry("Largest injected drop probability, 0 to 1.", None, "1"),
     }
     | {
-        f"ood/{key}/{score}": MetricEntry(text.format(name), better)
-        for key, (text, better) in _DETECTION.items()
-        for score, name in _SCORES.items()
+        f"ood/{key}/{score}": MetricEntry(text.format(name), better, "1")
+        for key, (text, better) in DETECTION.items()
+        for score, name in SCORES.items()
     }
     | {
         "hw/energy_nj": MetricEntry(
@@ -129,6 +188,28 @@ METRICS: dict[str, MetricEntry] = (
     }
     | {
         f"hw/energy_nj/{key}": MetricEntry(f"Energy of an image for {text}, nJ.", False)
-        for key, text in _COMPONENTS.items()
+        for key, text in COMPONENTS.items()
     }
 )
+
+FAMILIES = frozenset(name.partition("/")[0] for name in METRICS)
+"""First words of the names of metrics; what stands in front of them says where they were measured."""
+
+TOPOLOGIES = {
+    "resnet18": "ResNet-18", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "lenet5": "LeNet-5",
+    "unet": "U-Net", "unet_smp": "U-Net (ResNet-18 encoder)", "segnet": "Bayesian SegNet",
+}  # fmt: skip
+"""The paper's name of a network by its key, in the paper's order."""
+
+DATA_NAMES = {
+    "cifar10": "CIFAR-10", "mnist": "MNIST",
+    "skin_lesion": "Skin Cancer", "breast_ultrasound": "Breast Cancer", "covid_ct": "COVID-19 Lung CT",
+}  # fmt: skip
+"""The paper's name of a data set by ours."""
+
+SUITES = {
+    "clean": "test images", "gaussian": "Gaussian", "uniform": "uniform", "test_gaussian": "test + Gaussian",
+    "test_uniform": "test + uniform", "svhn": "SVHN", "stl10": "STL-10", "cifar100": "CIFAR-100",
+    "tiny_imagenet": "Tiny-ImageNet", "mnist": "MNIST", "textures": "Textures", "places365": "Places365",
+}  # fmt: skip
+"""Short names of what a network is shown, in the order of tables."""

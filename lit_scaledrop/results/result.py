@@ -16,10 +16,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_origin
 
+from lit_scaledrop.results.glossary import METRICS
+
 SCHEMA = 1
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_FRACTIONS = ("cls/acc", "cls/error", "cal/ece", "cal/adaptive_ece", "ood/rate")
+_FRACTIONS = tuple(name for name, entry in METRICS.items() if entry.unit == "1")
 
 # Keys every group must have; more are welcome and survive reading and writing (forward compatible). What is counted on
 # a topology, without a trained network, has no data, training and evaluation: all three are empty.

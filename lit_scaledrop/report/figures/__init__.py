@@ -4,7 +4,7 @@ As in a table, a picture never mixes data, epochs or numbers of images: a group 
 picture of its own. The CSV beside a picture holds all the numbers in it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,11 @@ from lit_scaledrop.report.figures.decisions import (
     reliability_numbers,
     tradeoff_numbers,
 )
+from lit_scaledrop.report.figures.energy import draw_energies, energy_numbers
 from lit_scaledrop.report.figures.spreads import draw_noise, draw_posterior, noise_numbers, posterior_numbers
 from lit_scaledrop.report.figures.style import footer, images, place, style
 from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, identity, one_profile, seeds_of
-from lit_scaledrop.report.tables.energy_bars import draw_energies, energy_numbers
+from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result, write_atomic
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ _MEAN = "Mean over seeds, shaded: one sample standard deviation (none for one se
 class Figure:
     """How one figure is made. A further figure is one entry of `FIGURES`."""
 
-    numbers: Callable[[Result], Iterator[dict[str, Any]]]
-    """Run -> what is drawn of it, row by row."""
+    numbers: Callable[[pd.DataFrame, Result], pd.DataFrame]
+    """Measurements of a run, and the run -> what is drawn of it."""
     draw: Callable[[pd.DataFrame], "Drawing"]
     """Numbers of all runs, with topology and method -> the picture."""
     caption: str
@@ -183,7 +184,7 @@ def numbers(figure: Figure, shown: dict[tuple[Any, ...], list[Result]]) -> pd.Da
     frames = []
     for key, runs in shown.items():
         used = runs if figure.over_seeds else runs[:1]
-        frame = pd.DataFrame([row for run in used for row in figure.numbers(run)])
+        frame = pd.concat([figure.numbers(measurements([run]), run) for run in used], ignore_index=True)
         if frame.empty:
             ids = ", ".join(run.id for run in used)
             raise ValueError(f"the results {ids} hold nothing of this figure; delete them and measure again")

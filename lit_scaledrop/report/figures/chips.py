@@ -1,11 +1,11 @@
 """Hardware in the loop: accuracy and OOD detection of networks on crossbars that are less and less ideal."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lit_scaledrop.report.figures.style import label_ends, name_row, panels, styles
+from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _EFFECTS = {
     "combined": ("Some of each", 1),
 }
 _ROWS = {
-    "cls/acc": "Accuracy (%)",
+    "cls/acc": METRICS["cls/acc"].heading(),
     "uniform/ood/rate": "Called OOD (%)",
     "uniform/ood/auroc/predictive_entropy": "AUROC (%)",
 }
@@ -28,23 +28,13 @@ _TEST_IMAGES = "ood/rate"
 """Share of test images that the rule calls OOD: without it a high detection rate says nothing."""
 
 
-def chip_numbers(run: Result) -> Iterator[dict[str, Any]]:
+def chip_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
     """Rows (effect, level, chips, metric, value) of a run of the probe `hardware`; a chip is one repetition."""
-    found: dict[tuple[str, float], dict[int, dict[str, float]]] = {}
-    for key, value in run.metrics.items():
-        effect, _, rest = key.partition("/")
-        level, chip = 0.0, 1
-        if effect in ("adc", "conductance", "stuck", "wire"):
-            number, _, rest = rest.partition("/")
-            level = float(number)
-        if effect in ("conductance", "stuck", "combined"):
-            number, _, rest = rest.partition("/")
-            chip = int(number)
-        found.setdefault((effect, level), {}).setdefault(chip, {})[rest] = value
-    for (effect, level), chips in found.items():
-        about = {"effect": effect, "level": level, "chips": len(chips)}
-        for metrics in chips.values():
-            yield from (about | {"metric": name, "value": value} for name, value in metrics.items())
+    found = found[found.effect.notna()]
+    metric = (found.suite + "/").where(found.suite.notna(), "") + found.metric
+    level, chip = found.level.astype(float).fillna(0.0), found.chip.astype(float).fillna(1.0)
+    chips = chip.groupby([found.effect, level]).transform("nunique")
+    return found[["effect"]].assign(level=level, chips=chips, metric=metric, value=found.value)
 
 
 def draw_chips(frame: pd.DataFrame) -> "Figure":

@@ -1,33 +1,24 @@
 """Figures 6 and 7: what happens to accuracy and uncertainty as images are turned, and as passes are added."""
 
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lit_scaledrop.report.figures.style import label_ends, name_row, panels, styles
+from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ROTATION = {
-    "cls/acc": ("Accuracy (%)", 100),
-    "unc/predictive_entropy": ("Predictive entropy (nats)", 1),
-    "unc/mutual_information": ("Mutual information (nats)", 1),
-    "ood/rate": ("Called OOD (%)", 100),
-    "cls/nll": ("NLL (nats)", 1),
-}
-_PASSES = {"cls/acc": ("Accuracy (%)", 100), "cls/nll": ("NLL (nats)", 1)}
+_ROTATION = ("cls/acc", "unc/predictive_entropy", "unc/mutual_information", "ood/rate", "cls/nll")
+_PASSES = ("cls/acc", "cls/nll")
 
 
-def rotation_numbers(run: Result) -> Iterator[dict[str, Any]]:
+def rotation_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
     """Rows (angle, metric, value) of a run of the probe `figure6`."""
-    for key, value in run.metrics.items():
-        part, angle, metric = key.split("/", 2)
-        if part == "rotation" and metric in _ROTATION:
-            yield {"angle": float(angle), "metric": metric, "value": value}
+    return found.loc[found.angle.notna() & found.metric.isin(_ROTATION), ["angle", "metric", "value"]]
 
 
 def draw_rotation(frame: pd.DataFrame) -> "Figure":
@@ -36,7 +27,8 @@ def draw_rotation(frame: pd.DataFrame) -> "Figure":
     figure, axes = panels(len(topologies), len(_ROTATION), 2.75, 2.6, "Rotated test images")
     look = styles(frame.method)
     for row, topology in zip(axes, topologies, strict=True):
-        for panel, (metric, (title, factor)) in zip(row, _ROTATION.items(), strict=True):
+        for panel, metric in zip(row, _ROTATION, strict=True):
+            factor = METRICS[metric].factor
             ends = []
             for method, line in _lines(frame, topology, metric):
                 line = line.sort_values("angle")
@@ -45,7 +37,7 @@ def draw_rotation(frame: pd.DataFrame) -> "Figure":
                 panel.plot(line.angle, mean, color=colour, marker=mark, markersize=3.5)
                 panel.fill_between(line.angle, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
                 ends.append((float(line.angle.iloc[-1]), float(mean.iloc[-1]), method, colour))
-            panel.set_title(title)
+            panel.set_title(METRICS[metric].heading())
             panel.set_xticks(range(0, 181, 45))
             panel.set_xlim(-4, 184)
             panel.set_ylim(bottom=0)
@@ -55,16 +47,15 @@ def draw_rotation(frame: pd.DataFrame) -> "Figure":
     return figure
 
 
-def passes_numbers(run: Result) -> Iterator[dict[str, Any]]:
+def passes_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
     """Rows (kind, passes, metric, value) of a run of the probe `figure7`; a plan is one repetition."""
-    for key, value in run.metrics.items():
-        if found := re.fullmatch(r"plan/\d+/T/(\d+)/(.+)", key):
-            yield {"kind": "plan", "passes": int(found[1]), "metric": found[2], "value": value}
-    if "asymptote/exact" in run.metrics:
-        kind = "exact" if run.metrics["asymptote/exact"] else "reference"
-        for metric in _PASSES:
-            passes = int(run.metrics["asymptote/passes"])
-            yield {"kind": kind, "passes": passes, "metric": metric, "value": run.metrics[f"asymptote/{metric}"]}
+    plans = found[found.plan.notna()].assign(kind="plan")
+    limit = found[found.condition == "asymptote"].set_index("metric").value
+    if len(limit):
+        kind = "exact" if limit["exact"] else "reference"
+        about = {"kind": kind, "passes": int(limit["passes"]), "metric": _PASSES, "value": limit[list(_PASSES)]}
+        plans = pd.concat([plans, pd.DataFrame(about)])
+    return plans[["kind", "passes", "metric", "value"]].astype({"passes": int})
 
 
 def draw_passes(frame: pd.DataFrame) -> "Figure":
@@ -73,7 +64,8 @@ def draw_passes(frame: pd.DataFrame) -> "Figure":
     figure, axes = panels(len(topologies), len(_PASSES), 5.2, 3.0, "Number of passes T")
     look = styles(frame.method)
     for row, topology in zip(axes, topologies, strict=True):
-        for panel, (metric, (title, factor)) in zip(row, _PASSES.items(), strict=True):
+        for panel, metric in zip(row, _PASSES, strict=True):
+            factor = METRICS[metric].factor
             ends = []
             for method, line in _lines(frame, topology, metric):
                 colour, _ = look[method]
@@ -88,7 +80,7 @@ def draw_passes(frame: pd.DataFrame) -> "Figure":
                 which = "" if limit.empty else ", exact" if exact else f", T = {int(limit.passes.iloc[0])}"
                 level = factor * limit["mean"].iloc[0] if len(limit) else mean.iloc[-1]
                 ends.append((float(plan.passes.max()), float(level), method + which, colour))
-            panel.set_title(title)
+            panel.set_title(METRICS[metric].heading())
             panel.set_xlim(1, frame[frame.kind == "plan"].passes.max())
             panel.set_xticks([1, *range(10, int(panel.get_xlim()[1]) + 1, 10)])
             panel.set_xlabel("Passes T")

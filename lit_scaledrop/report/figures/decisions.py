@@ -1,8 +1,6 @@
 """The rule's trade-off and the reliability diagram: what a decision by confidence is worth."""
 
-import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -17,18 +15,10 @@ _PAPER = (0.1, 0.95)  # eq. 26
 _BLUES = ("#9ECAE1", "#6BAED6", "#3182BD", "#08519C", "#062A56")
 
 
-def tradeoff_numbers(run: Result) -> Iterator[dict[str, Any]]:
+def tradeoff_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
     """Rows (part, quantile, threshold, metric, value) of a run of the probe `threshold`."""
-    for key, value in run.metrics.items():
-        if found := re.fullmatch(r"(\w+)/quantile/([^/]+)/threshold/([^/]+)/(rate|error)", key):
-            part, metric = found[1], found[4]
-            yield {
-                "part": part,
-                "quantile": float(found[2]),
-                "threshold": float(found[3]),
-                "metric": metric,
-                "value": value,
-            }
+    found = found[found.threshold.notna()].rename(columns={"suite": "part"})
+    return found[["part", "quantile", "threshold", "metric", "value"]]
 
 
 def draw_tradeoff(frame: pd.DataFrame) -> "Figure":
@@ -63,13 +53,10 @@ def draw_tradeoff(frame: pd.DataFrame) -> "Figure":
     return figure
 
 
-def reliability_numbers(run: Result) -> Iterator[dict[str, Any]]:
+def reliability_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
     """Rows (bin, metric, value) of a run of the probe `reliability`; bin -1 holds what is of all images."""
-    for key, value in run.metrics.items():
-        if found := re.fullmatch(r"clean/bin/(\d+)/(share|confidence|accuracy)", key):
-            yield {"bin": int(found[1]), "metric": found[2], "value": value}
-        elif key in ("clean/cal/ece", "clean/cal/adaptive_ece", "clean/cls/acc"):
-            yield {"bin": -1, "metric": key.removeprefix("clean/"), "value": value}
+    found = found[found.bin.notna() | found.metric.isin(("cal/ece", "cal/adaptive_ece", "cls/acc"))]
+    return found.assign(bin=found.bin.astype(float).fillna(-1).astype(int))[["bin", "metric", "value"]]
 
 
 def draw_reliability(frame: pd.DataFrame) -> "Figure":

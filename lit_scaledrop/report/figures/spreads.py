@@ -3,9 +3,7 @@
 Both show one seed of each run, the first: means over networks would be of different images or different classes.
 """
 
-import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -32,17 +30,13 @@ def class_name(data: str, label: int) -> str:
     return CLASSES[data][label] if data in CLASSES else f"class {label}"
 
 
-def noise_numbers(run: Result) -> Iterator[dict[str, Any]]:
-    """Rows (strength, of, label, mean, variance, low, high) of a run of the probe `figure5`."""
-    rows: dict[tuple[float, str, int], dict[str, Any]] = {}
-    pattern = r"strength/([^/]+)/(logits|probs)/(\d+)/(mean|variance|low|high)"
-    for key, value in run.metrics.items():
-        if found := re.fullmatch(pattern, key):
-            rows.setdefault((float(found[1]), found[2], int(found[3])), {})[found[4]] = value
-    for (strength, of, label), values in sorted(rows.items()):
-        about = {name: int(run.metrics[f"strength/{strength:g}/{name}"]) for name in ("image", "label")}
-        head = {"image": about["image"], "true_class": about["label"], "data": run.data["name"]}
-        yield head | {"strength": strength, "of": of, "class": label, **values}
+def noise_numbers(found: pd.DataFrame, run: Result) -> pd.DataFrame:
+    """Rows (strength, of, class, mean, variance, low, high) of a run of the probe `figure5`."""
+    classes = found[found["of"].notna()].pivot(index=["strength", "of", "class"], columns="metric", values="value")
+    about = found[found.metric.isin(("image", "label"))].pivot(index="strength", columns="metric", values="value")
+    frame = classes.reset_index().join(about.astype(int).rename(columns={"label": "true_class"}), on="strength")
+    names = ["image", "true_class", "data", "strength", "of", "class", "high", "low", "mean", "variance"]
+    return frame.assign(data=run.data["name"])[names].astype({"class": int})
 
 
 def draw_noise(frame: pd.DataFrame) -> "Figure":
@@ -77,29 +71,19 @@ def draw_noise(frame: pd.DataFrame) -> "Figure":
     return figure
 
 
-def posterior_numbers(run: Result) -> Iterator[dict[str, Any]]:
+def posterior_numbers(found: pd.DataFrame, run: Result) -> pd.DataFrame:
     """Rows (image, passes, class, bin, low, high, count, mean, std, distance) of a run of the probe `posterior`."""
-    metrics = run.metrics
-    for key, count in metrics.items():
-        if found := re.fullmatch(r"image/(\d+)/T/(\d+)/class/(\d+)/bin/(\d+)", key):
-            image, passes, label, number = map(int, found.groups())
-            start, stem = f"image/{image}/class/{label}", key.rpartition("/bin/")[0]
-            yield {
-                "image": image,
-                "true_class": int(metrics[f"image/{image}/label"]),
-                "data": run.data["name"],
-                "passes": passes,
-                "class": label,
-                "bin": number,
-                "low": metrics[f"{start}/low"],
-                "high": metrics[f"{start}/high"],
-                "count": int(count),
-                "mean": metrics[f"{stem}/mean"],
-                "std": metrics[f"{stem}/std"],
-                "distance": metrics.get(f"{stem}/distance", float("nan")),
-                "normal_distance": metrics[f"image/{image}/T/{passes}/normal_distance"],
-                "distinct": int(metrics[f"image/{image}/T/{passes}/distinct"]),
-            }
+    found = found[found.image.notna() & (found.metric != "passes")]
+    frame = found[found.bin.notna()].rename(columns={"value": "count"})[["image", "passes", "class", "bin", "count"]]
+    found = found[found.bin.isna()]
+    for by in (["image"], ["image", "passes"], ["image", "class"], ["image", "passes", "class"]):
+        others = [name for name in ("passes", "class") if name not in by]
+        of_these = found[found[by].notna().all(axis=1) & found[others].isna().all(axis=1)]
+        frame = frame.join(of_these.pivot(index=by, columns="metric", values="value"), on=by)
+    frame = frame.rename(columns={"label": "true_class"}).assign(data=run.data["name"])
+    names = ["image", "true_class", "data", "passes", "class", "bin", "low", "high", "count", "mean", "std", "distance"]
+    whole = ["image", "true_class", "passes", "class", "bin", "count", "distinct"]
+    return frame.reindex(columns=[*names, "normal_distance", "distinct"]).astype(dict.fromkeys(whole, int))
 
 
 def draw_posterior(frame: pd.DataFrame) -> "Figure":

@@ -52,7 +52,7 @@ def draw_recipes(frame: pd.DataFrame, title: str) -> "Figure":
             rows[quantity], rows.index, xerr=rows[f"{quantity}_std"].fillna(0), fmt="o", color=TRUE, markersize=5,
             capsize=3, linewidth=1.2,
         )  # fmt: skip
-        panel.set_title(QUANTITIES[quantity][0])
+        panel.set_title(QUANTITIES[quantity])
     axes[0, 0].set_yticks(list(rows.index), list(rows["variant"]))
     axes[0, 0].set_ylim(-0.6, len(rows) - 0.4)
     return figure

@@ -82,7 +82,7 @@ def draw_responses(frame: pd.DataFrame, names: Sequence[str], title: str) -> "Fi
     values = [value for line in drawn for value in line.x]
     numeric = are_numbers(values)
     words = list(dict.fromkeys(map(show_value, values)))
-    for panel, (quantity, (heading, _)) in zip(axes[0], shown.items(), strict=True):
+    for panel, (quantity, heading) in zip(axes[0], shown.items(), strict=True):
         ends = []
         for number, line in enumerate(drawn):
             colour, mark = COLOURS[number % len(COLOURS)]

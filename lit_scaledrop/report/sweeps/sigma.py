@@ -1,53 +1,50 @@
 """The ablation of sigma: drop probabilities that vary in training, at test, or in both, by how far they vary."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lit_scaledrop.report.figures.style import label_ends, name_row, panels
-from lit_scaledrop.report.groups import (
-    KEY,
-    by_data,
-    by_row,
-    caption,
-    data_name,
-    epochs_heading,
-    identity,
-    ids_of,
-    mean_and_std,
-    rule_sentence,
-    seeds_of,
-)
+from lit_scaledrop.report.groups import KEY, by_row, data_name
+from lit_scaledrop.report.measures import EVERY, Measure, lines, mean_columns, percent, plain
+from lit_scaledrop.report.spec import TableSpec
 from lit_scaledrop.report.sweeps.responses import COLOURS
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Row, Section, mean_column, number, text
-from lit_scaledrop.report.tables.variation import CHIPS, trained_and_asked
+from lit_scaledrop.report.sweeps.swept import with_validation
+from lit_scaledrop.report.table import Column, Report, mean_column, number, text
+from lit_scaledrop.report.tables.variation import ASKED, chips_of, trained_and_asked
+from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WHEN = {"none": "no variation", "eval": "at test only", "train": "in training only", "both": "in both"}
-_QUANTITIES = {
-    "accuracy": ("cls/acc", 100),
-    "nll": ("cls/nll", 1),
-    "ece": ("cal/ece", 1),
-    "mutual_information": ("unc/mutual_information", 1),
-    "rejected": ("uniform/ood/rate", 100),
-    "clean_rejected": ("ood/rate", 100),
+_ASKED = {
+    "accuracy": percent("cls/acc", "{data} test accuracy (%)", condition=ASKED),
+    "nll": plain("cls/nll", "NLL", condition=ASKED),
+    "ece": plain("cal/ece", "ECE", condition=ASKED),
+    "mutual_information": plain("unc/mutual_information", "mutual information (nats)", condition=ASKED),
+    "rejected": percent("ood/rate", "noise rejected (%)", condition=ASKED, suite="uniform"),
+    "clean_rejected": percent("ood/rate", "test images rejected (%)", condition=ASKED),
 }
+_ON_CHIPS = {"condition": "chip", "chip": EVERY}
+MEASURES: dict[str, Measure] = {}
+for _name, _measure in _ASKED.items():
+    of_chips = {name: where for name, where in _measure.where.items() if name != "condition"} | _ON_CHIPS
+    MEASURES |= {_name: _measure, f"chips_{_name}": replace(_measure, header="", where=of_chips)}
 LEAST_SPAN = 6.0
 """Height of a panel in per cent, at least."""
 _DRAWN = {
-    "accuracy": "Test accuracy (%)",
-    "nll": "Test NLL (nats)",
-    "mutual_information": "Mutual information (nats)",
+    **{name: METRICS[_ASKED[name].metric].heading("Test") for name in ("accuracy", "nll")},
+    "mutual_information": METRICS["unc/mutual_information"].heading(),
     "rejected": "Uniform noise rejected (%)",
     "clean_rejected": "Test images rejected (%)",
 }
 _NOTES = [
     "p is drawn anew for each pass and layer where nothing else is said; on a finished chip it is off for good: the "
-    f"columns of the {CHIPS} chips are their means.",
+    "columns of the {chips} chips are their means.",
     "`at test only` asks the network that was trained without variation; `in training only` and `in both` ask one "
     "network for each sigma. Another training differs as two seeds do: compare with the spread over seeds.",
 ]
@@ -73,96 +70,69 @@ def sigma_table(title: str, results: Sequence[Result]) -> Report:
     Raises:
         ValueError: no results, or results of several profiles or studies.
     """
-    notes: list[str] = []
-    sections = [_section(group, notes) for group in by_data(results)]
-    frames = [section.frame.assign(**identity(results[0])) for section in sections]
-    data = pd.concat(frames, ignore_index=True)
-    first = list(identity(results[0]))
-    return Report(
-        title, sections, [*notes, *_NOTES], data[first + [name for name in data if name not in (*first, RESULT_IDS)]]
-    )
+    notes = [note.format(chips=chips_of(results)) for note in _NOTES]
+    return replace(SPEC, title=title, notes=notes).report(results)
 
 
-def _section(results: list[Result], notes: list[str]) -> Section:
+def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
     conditions: dict[tuple[str, str], list[Result]] = {}
     for run in results:
         conditions.setdefault(when_of(run), []).append(run)
-    rows = [
-        _line(key, when, sigma, runs)
-        for (when, sigma), found in conditions.items()
-        for key, runs in by_row(found, notes).items()
-    ]
-    order = list(WHEN)
-    rows.sort(key=lambda row: (row["topology"], row["method"], *_place(order, row["when"]), _size(row["sigma"])))
-    first = results[0]
-    about = f"Mean ± sample standard deviation over n seeds. {rule_sentence(results)}"
-    lines = caption(results, about)
-    return Section(epochs_heading(first), pd.DataFrame(rows), _columns(data_name(first)), lines)
+    frames = []
+    for (when, sigma), found in conditions.items():
+        shown = by_row(found, notes)
+        lines_of = with_validation(lines(shown, MEASURES), list(shown.values()))
+        frames.append(lines_of.assign(when=when, sigma=sigma))
+    frame = pd.concat(frames, ignore_index=True)
+    first = [*KEY, "when", "sigma", "epochs", "n", "seeds", "result_ids", "validation", "validation_std"]
+    frame = frame[[*first, *(name for name in frame if name not in first)]]
+    rank = {when: number for number, when in enumerate(WHEN)}
+    order = frame.assign(_when=frame.when.map(rank).fillna(len(rank)), _size=frame.sigma.map(_size))
+    order = order.sort_values(
+        ["topology", "method", "_when", "when", "_size", "sigma"], kind="stable", ignore_index=True
+    )
+    order.attrs["chips"] = chips_of(results)  # for the figure's names, no number of a line
+    return order.drop(columns=["_when", "_size"])
 
 
-def _line(key: tuple[Any, ...], when: str, sigma: str, runs: list[Result]) -> Row:
-    line: Row = dict(zip(KEY, key, strict=True)) | {"when": when, "sigma": sigma}
-    line |= {"epochs": runs[0].training["epochs"], "n": len(runs), "seeds": seeds_of(runs), RESULT_IDS: ids_of(runs)}
-    values = pd.Series([run.training.get("val_acc", float("nan")) for run in runs], dtype=float) * 100
-    line["validation"], line["validation_std"] = values.mean(), values.std()
-    part = "use" if when in ("eval", "both") else "nominal"
-    for name, (metric, factor) in _QUANTITIES.items():
-        line[name], line[f"{name}_std"] = mean_and_std(runs, _of(f"{part}/{metric}", factor))
-        line[f"chips_{name}"], line[f"chips_{name}_std"] = mean_and_std(runs, _of_chips(metric, factor))
-    return line
-
-
-def _of(metric: str, factor: int) -> Callable[[dict[str, Any]], float]:
-    return lambda metrics: factor * metrics[metric]
-
-
-def _of_chips(metric: str, factor: int) -> Callable[[dict[str, Any]], float]:
-    return lambda metrics: factor * sum(metrics[f"chip/{number}/{metric}"] for number in range(1, CHIPS + 1)) / CHIPS
-
-
-def _place(order: list[str], when: str) -> tuple[int, str]:
-    return (order.index(when) if when in order else len(order)), when
-
-
-def _size(sigma: str) -> tuple[float, str]:
+def _size(sigma: str) -> float:
     """Order of sigmas; devices stand behind them."""
     try:
-        return float(sigma), sigma
+        return float(sigma)
     except ValueError:
-        return float("inf"), sigma
+        return float("inf")
 
 
-def _columns(data: str) -> dict[str, Column]:
+def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:  # noqa: ARG001
+    chips = f"{chips_of(runs)} chips"
     return {
         "topology": text("topology"),
         "method": text("method"),
         "when": Column("p varies", lambda row: WHEN.get(row["when"], str(row["when"])), left=True),
         "sigma": text("sigma", "sigma or device"),
         "validation": mean_column("validation", "validation accuracy (%)"),
-        "accuracy": mean_column("accuracy", f"{data} test accuracy (%)"),
-        "nll": mean_column("nll", "NLL", 3),
-        "ece": mean_column("ece", "ECE", 3),
-        "mutual_information": mean_column("mutual_information", "mutual information (nats)", 4),
-        "rejected": mean_column("rejected", "noise rejected (%)"),
-        "clean_rejected": mean_column("clean_rejected", "test images rejected (%)"),
-        "chips_accuracy": mean_column("chips_accuracy", f"{CHIPS} chips, accuracy (%)"),
-        "chips_nll": mean_column("chips_nll", f"{CHIPS} chips, NLL", 3),
+        **mean_columns(_ASKED, data_name(runs[0])),
+        "chips_accuracy": mean_column("chips_accuracy", f"{chips}, accuracy (%)"),
+        "chips_nll": mean_column("chips_nll", f"{chips}, NLL", 3),
         "n": number("n", "n", ".0f"),
         "seeds": text("seeds"),
     }
 
 
+SPEC = TableSpec("", MEASURES, _columns, lines=_lines)
+
+
 def draw_sigma(frame: pd.DataFrame) -> "Figure":
     """A row for each network: solid with p of each use, dashed on finished chips, bars over seeds."""
-    numeric = frame[frame.sigma.map(_size).map(lambda size: size[0] < float("inf")) & frame.when.isin(list(WHEN))]
+    numeric = frame[frame.sigma.map(_size).lt(float("inf")) & frame.when.isin(list(WHEN))]
     networks = list(numeric.groupby(["topology", "method"], sort=False))
     figure, axes = panels(len(networks), len(_DRAWN), 3.0, 2.8, "Drop probabilities that vary by sigma")
-    for row, ((topology, method), lines) in zip(axes, networks, strict=True):
-        start = lines[lines.when == "none"]
+    for row, ((topology, method), found) in zip(axes, networks, strict=True):
+        start = found[found.when == "none"]
         for panel, (quantity, title) in zip(row, _DRAWN.items(), strict=True):
             ends = []
             for (colour, mark), when in zip(COLOURS, ("eval", "train", "both"), strict=False):
-                line = lines[lines.when == when]
+                line = found[found.when == when]
                 if line.empty:
                     continue
                 for prefix, style in (("", "-"), ("chips_", (0, (4, 2)))):
@@ -173,7 +143,7 @@ def draw_sigma(frame: pd.DataFrame) -> "Figure":
                         shown.x, shown.y, yerr=shown.spread, color=colour, linestyle=style, marker=mark, markersize=4,
                         capsize=2, elinewidth=0.8, fillstyle="none" if prefix else "full",
                     )  # fmt: skip
-                    name = WHEN[when] + (f", {CHIPS} chips" if prefix else "")
+                    name = WHEN[when] + (f", {frame.attrs['chips']} chips" if prefix else "")
                     ends.append((float(shown.x.iloc[-1]), float(shown.y.iloc[-1]), name, colour))
             if title.endswith("(%)"):
                 low, high = panel.get_ylim()

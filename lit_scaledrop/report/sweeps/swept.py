@@ -12,11 +12,10 @@ from lit_scaledrop.report.groups import (
     data_name,
     epochs_heading,
     identity,
-    ids_of,
-    mean_and_std,
-    seeds_of,
 )
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Row, Section, mean_column, number, text
+from lit_scaledrop.report.measures import Measure, head, mean_columns, over_runs, percent
+from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, mean_column, number, text
+from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
 PARAMETERS = {
@@ -35,20 +34,18 @@ CLASSES = {"model.p": ("small layers", "middle layers", "large layers")}
 """What the numbers of a list-valued setting are of."""
 LOGARITHMIC = ("model.lr", "model.lambda_scale", "model.lambda_weight")
 """Settings whose axis is logarithmic whatever their values."""
-QUANTITIES = {
-    "validation": ("Validation accuracy (%)", 100),
-    "accuracy": ("Test accuracy (%)", 100),
-    "nll": ("Test NLL (nats)", 1),
-    "ece": ("Test ECE", 1),
-    "mutual_information": ("Mutual information (nats)", 1),
+MEASURES = {
+    "accuracy": percent("cls/acc", "{data} test accuracy (%)"),
+    "nll": Measure("cls/nll", "NLL", percent=False, digits=3, optional=True),
+    "ece": Measure("cal/ece", "ECE", percent=False, digits=3, optional=True),
+    "mutual_information": Measure(
+        "unc/mutual_information", "mutual information (nats)", percent=False, digits=4, optional=True
+    ),
 }
-"""Title and factor of what is shown of a row, in order."""
-_METRICS = {
-    "accuracy": "cls/acc",
-    "nll": "cls/nll",
-    "ece": "cal/ece",
-    "mutual_information": "unc/mutual_information",
+QUANTITIES = {"validation": "Validation accuracy (%)"} | {
+    name: METRICS[measure.metric].heading("" if "information" in name else "Test") for name, measure in MEASURES.items()
 }
+"""Title of what is shown of a row, in order."""
 # neither a setting of the science nor one that only says where and how fast
 _LEFT_OUT = {
     "data.root", "data.num_workers", "data.eval_batch_size", "data.seed", "evaluation.execution",
@@ -89,25 +86,12 @@ def rows(runs: Sequence[Result], names: Sequence[str], notes: list[str]) -> dict
 
 def sweep_frame(runs: Sequence[Result], names: Sequence[str], notes: list[str]) -> pd.DataFrame:
     """One row a combination of values, in their order; the best one by the validation split is marked."""
-    lines = []
-    for key, found in rows(runs, names, notes).items():
-        line: Row = dict(zip(names, map(json.loads, key), strict=True))
-        line["validation"], line["validation_std"] = _validation(found)
-        for quantity, metric in _METRICS.items():
-            factor = QUANTITIES[quantity][1]
-            of_run = lambda metrics, k=metric, f=factor: f * metrics[k]  # noqa: E731
-            line[quantity], line[f"{quantity}_std"] = mean_and_std(found, of_run)
-        lines.append(
-            line
-            | {
-                "n": len(found),
-                "seeds": seeds_of(found),
-                RESULT_IDS: ids_of(found),
-                "epochs": found[0].training["epochs"],
-            }
-        )
-    lines.sort(key=lambda line: [_place(line[name]) for name in names])
-    frame = pd.DataFrame(lines)
+    found = rows(runs, names, notes)
+    order = sorted(found, key=lambda key: [_place(json.loads(value)) for value in key])
+    shown = [found[key] for key in order]
+    values = [dict(zip(names, map(json.loads, key), strict=True)) for key in order]
+    frame = with_validation(pd.DataFrame(values, index=range(len(shown))), shown)
+    frame = frame.join(over_runs(shown, MEASURES)).join(pd.DataFrame(map(head, shown)))
     frame["best"] = [place == frame.validation.idxmax() for place in frame.index]
     return frame
 
@@ -133,8 +117,8 @@ def sweep_table(title: str, results: Sequence[Result]) -> Report:
         sections.append(
             Section(epochs_heading(group[0]), frame, _columns(frame, names, data_name(group[0])), caption(group, about))
         )
-        head = frame.assign(**identity(group[0]))
-        frames.append(head.rename(columns={name: name.partition(".")[2] for name in names}))
+        named = frame.assign(**identity(group[0]))
+        frames.append(named.rename(columns={name: name.partition(".")[2] for name in names}))
     data = pd.concat(frames, ignore_index=True)
     first = list(identity(results[0]))
     return Report(title, sections, notes, data[first + [name for name in data if name not in (*first, RESULT_IDS)]])
@@ -171,10 +155,7 @@ def _columns(frame: pd.DataFrame, names: Sequence[str], data: str) -> dict[str, 
     return columns | {
         "validation": mean_column("validation", "validation accuracy (%)"),
         "best": Column("best", lambda row: "best" if row["best"] else "", left=True),
-        "accuracy": mean_column("accuracy", f"{data} test accuracy (%)"),
-        "nll": mean_column("nll", "NLL", 3),
-        "ece": mean_column("ece", "ECE", 3),
-        "mutual_information": mean_column("mutual_information", "mutual information (nats)", 4),
+        **mean_columns(MEASURES, data),
         "n": number("n", "n", ".0f"),
         "seeds": text("seeds"),
     }
@@ -184,11 +165,19 @@ def _setting(name: str, header: str) -> Column:
     return Column(header, lambda row: show_value(row[name]), left=True)
 
 
-def _validation(runs: Sequence[Result]) -> tuple[float, float]:
-    values = pd.Series([run.training.get("val_acc", float("nan")) for run in runs], dtype=float) * 100
-    if values.isna().any():
+def with_validation(frame: pd.DataFrame, rows: Sequence[Sequence[Result]]) -> pd.DataFrame:
+    """Lines with the validation accuracy of their runs, mean and sample standard deviation.
+
+    Raises:
+        ValueError: a run was not trained with one.
+    """
+    values = [
+        pd.Series([100 * run.training.get("val_acc", float("nan")) for run in runs], dtype=float) for runs in rows
+    ]
+    if any(of_runs.isna().any() for of_runs in values):
         raise ValueError("the results have no validation accuracy; a sweep's table is of runs of `scaledrop fit`")
-    return values.mean(), values.std()
+    means, deviations = [of_runs.mean() for of_runs in values], [of_runs.std() for of_runs in values]
+    return frame.assign(validation=means, validation_std=deviations)
 
 
 def _key(value: Any) -> str:

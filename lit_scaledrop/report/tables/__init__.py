@@ -19,10 +19,10 @@ from lit_scaledrop.report.table import Report, published
 from lit_scaledrop.report.tables.accuracy import table3
 from lit_scaledrop.report.tables.corruptions import table10
 from lit_scaledrop.report.tables.dropout_modules import table7
-from lit_scaledrop.report.tables.energy_bands import table8
+from lit_scaledrop.report.tables.energy import table8
 from lit_scaledrop.report.tables.ood import table6
 from lit_scaledrop.report.tables.segmentation import table5
-from lit_scaledrop.report.tables.selective import table9
+from lit_scaledrop.report.tables.selective import TABLE9
 from lit_scaledrop.report.tables.variation import table4
 from lit_scaledrop.results.result import Result
 
@@ -44,7 +44,7 @@ TABLES: dict[str, Table] = {
     "table6": Table("table6.csv", table6),
     "table7": Table("table7.csv", table7),
     "table8": Table("table8.csv", table8),
-    "table9": Table("table9.csv", table9),
+    "table9": Table("table9.csv", TABLE9.report),
     "table10": Table("table10.csv", table10),
 }
 

@@ -5,25 +5,19 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import (
-    KEY,
-    TOPOLOGIES,
-    by_data,
-    by_row,
-    caption,
-    data_name,
-    epochs_heading,
-    identity,
-    ids_of,
-    is_papers_data,
-    mean_and_std,
-    seeds_of,
-    with_paper,
-)
-from lit_scaledrop.report.table import LOST, RESULT_IDS, Column, Report, Section, bits, number, spread, text
+from lit_scaledrop.report.groups import KEY, TOPOLOGIES, by_data, by_row, data_name
+from lit_scaledrop.report.measures import Measure, lines, percent
+from lit_scaledrop.report.spec import TableSpec
+from lit_scaledrop.report.table import LOST, Column, Report, bits, number, spread, text
 from lit_scaledrop.results.result import Result
 
-_MEANS = {"nll": "cls/nll", "ece": "cal/ece", "ood_rate": "ood/rate"}
+MEASURES = {
+    "accuracy": percent("cls/acc"),
+    # measured by later releases, or for some methods, only
+    "nll": Measure("cls/nll", percent=False, optional=True),
+    "ece": Measure("cal/ece", percent=False, optional=True),
+    "ood_rate": Measure("ood/rate", percent=False, optional=True),
+}
 _EXPORT = ["profile", "data", "fingerprint", *KEY, "n", "seeds", "epochs"]
 
 
@@ -38,18 +32,16 @@ def table3(results: Sequence[Result], paper: pd.DataFrame) -> Report:
         ValueError: no results, results of several profiles or studies, or a result without accuracy.
     """
     groups = by_data(results)
-    if unscored := sorted(result.id for result in results if "cls/acc" not in result.metrics):
-        raise ValueError(f"no metric cls/acc in the results {', '.join(unscored)}; evaluate them again or delete them")
     notes: list[str] = []
     sections, exports = [], []
     for group in groups:
-        section, export = _section(group, _of_topologies(group, groups, paper), notes)
+        section = SPEC.section(group, _of_topologies(group, groups, paper), notes)
         sections.append(section)
-        exports.append(export)
+        exports.append(_export(section.frame, data_name(group[0]), "difference" in section.columns))
     frames = [section.frame[["topology", "method", "source"]] for section in sections]
     notes += _notes(pd.concat(frames))
     data = pd.concat(exports, ignore_index=True)
-    return Report("Table III: accuracy by topology and method", sections, notes, data)
+    return Report(SPEC.title, sections, notes, data)
 
 
 def _of_topologies(group: list[Result], groups: list[list[Result]], paper: pd.DataFrame) -> pd.DataFrame:
@@ -65,64 +57,43 @@ def _of_topologies(group: list[Result], groups: list[list[Result]], paper: pd.Da
     return paper[~paper.topology.isin(elsewhere)]
 
 
-def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> tuple[Section, pd.DataFrame]:
-    shown = by_row(results, notes)
-    ours = pd.DataFrame([dict(zip(KEY, key, strict=True)) | _summary(runs) for key, runs in shown.items()])
-    frame = with_paper(ours, paper.rename(columns={"accuracy_percent": "paper"}), KEY)
-    frame["difference"] = frame.accuracy - frame.paper
-    frame = frame.assign(**identity(results[0]))
-    used = [run for runs in shown.values() for run in runs]
-    name, comparable = data_name(results[0]), is_papers_data(results[0])
-    numbers = "Ours: mean ± sample standard deviation over n seeds on the test images; the rest are means."
-    section = Section(epochs_heading(results[0]), frame, _columns(name, comparable), caption(used, numbers))
-    return section, _export(frame, name, comparable)
+def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
+    shown = by_row(list(results), notes)
+    seconds = [sum(run.training["seconds"] for run in runs) / len(runs) for runs in shown.values()]
+    return lines(shown, MEASURES).assign(seconds=seconds)
 
 
-def _summary(runs: list[Result]) -> dict[str, Any]:
-    accuracy, std = mean_and_std(runs, lambda metrics: 100 * metrics["cls/acc"])
-    return {
-        "n": len(runs),
-        "seeds": seeds_of(runs),
-        RESULT_IDS: ids_of(runs),
-        "accuracy": accuracy,
-        "std": std,
-        **{name: mean_and_std(runs, lambda metrics, key=key: metrics[key])[0] for name, key in _MEANS.items()},  # type: ignore[misc]
-        "epochs": runs[0].training["epochs"],
-        "seconds": sum(run.training["seconds"] for run in runs) / len(runs),
-    }
-
-
-def _columns(data: str, comparable: bool) -> dict[str, Column]:
+def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:
     columns = {"topology": text("topology"), "method": text("method"), "bits": bits()}
     columns["bayesian"] = Column("Bayesian", lambda row: "yes" if row["bayesian"] else "no")
-    columns["accuracy"] = Column(f"{data} accuracy (ours, %)", _accuracy)
+    columns["accuracy"] = Column(f"{data_name(runs[0])} accuracy (ours, %)", _accuracy)
     columns["paper"] = number("paper", "CIFAR-10 accuracy (paper, %)", ".2f", source="source")
     if comparable:
         columns["difference"] = number("difference", "difference (points)", "+.2f")
-    return columns | {
-        "nll": number("nll", "NLL", ".3f"),
-        "ece": number("ece", "ECE", ".3f"),
-        "ood_rate": number("ood_rate", "OOD rate", ".3f"),
-        "epochs": number("epochs", "epochs", ".0f"),
-        "seconds": Column("training time", lambda row: "" if pd.isna(row["seconds"]) else duration(row["seconds"])),
-    }
+    columns |= {"nll": number("nll", "NLL", ".3f"), "ece": number("ece", "ECE", ".3f")}
+    columns["ood_rate"] = number("ood_rate", "OOD rate", ".3f")
+    columns["epochs"] = Column("epochs", lambda row: "" if pd.isna(row["n"]) else str(row["epochs"]))
+    columns["seconds"] = Column(
+        "training time", lambda row: "" if pd.isna(row["seconds"]) else duration(row["seconds"])
+    )
+    return columns
 
 
 def _accuracy(row: dict[Any, Any]) -> str:
-    shown = spread(row["accuracy"], row["std"])
+    shown = spread(row["accuracy"], row["accuracy_std"])
     return f"{shown} (n={row['n']:.0f})" if shown else ""
 
 
 def _export(frame: pd.DataFrame, data: str, comparable: bool) -> pd.DataFrame:
     """One line per row; accuracy columns carry the name of their data."""
     name = data.lower().replace("-", "")
-    names = {"accuracy": f"{name}_accuracy_percent", "std": f"{name}_accuracy_std"}
+    names = {"accuracy": f"{name}_accuracy_percent", "accuracy_std": f"{name}_accuracy_std"}
     names |= {"paper": "paper_cifar10_accuracy_percent", "source": "paper_source"}
     names |= {"difference": "difference_points"} if comparable else {}
     names |= {"nll": "nll", "ece": "ece", "ood_rate": "ood_rate", "seconds": "training_seconds"}
     export = frame[[*_EXPORT, *names]].rename(columns=names)
     export["bayesian"] = export.bayesian.map({True: "yes", False: "no"})
-    return export.astype({"n": "Int64", "epochs": "Int64"})
+    return export.assign(epochs=export.epochs.where(export.n.notna())).astype({"epochs": "Int64"})
 
 
 def duration(seconds: float) -> str:
@@ -143,3 +114,14 @@ def _notes(frame: pd.DataFrame) -> Iterator[str]:
     if len(extra):
         rows = ", ".join(f"{row.topology} {row.method}" for row in extra.itertuples())
         yield f"Not in the paper's table: {rows}."
+
+
+SPEC = TableSpec(
+    "Table III: accuracy by topology and method",
+    MEASURES,
+    _columns,
+    renamed={"accuracy_percent": "paper"},
+    differences={"difference": ("accuracy", "paper")},
+    lines=_lines,
+    numbers=lambda _: "Ours: mean ± sample standard deviation over n seeds on the test images; the rest are means.",
+)

@@ -1,34 +1,35 @@
 """Table X: error and OOD rate on CIFAR-10-C, as it is and with the channels normalized anew."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import (
-    KEY,
-    by_data,
-    by_row,
-    caption,
-    data_name,
-    epochs_heading,
-    identity,
-    ids_of,
-    is_papers_data,
-    mean_and_std,
-    rule_sentence,
-    seeds_of,
-    with_paper,
-)
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, mean_column, number, text
+from lit_scaledrop.report.groups import KEY, by_data, by_row, data_name, rule_sentence
+from lit_scaledrop.report.measures import EVERY, Measure, lines, mean_columns, percent, plain
+from lit_scaledrop.report.spec import TableSpec
+from lit_scaledrop.report.table import Column, Report, mean_column, number, text
+from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result
 
 SEVERITIES = (1, 2, 3, 4, 5)
 MEAN = "mean over the corruptions"
 _VARIANTS = {"no": ("corrupted", "as they are"), "yes": ("renormalized", "channels normalized anew")}
-_QUANTITIES = {"error": ("cls/error", 100), "ood": ("ood/rate", 100), "nll": ("cls/nll", 1), "ece": ("cal/ece", 1)}
 _PAPER = {"error": "error_percent", "ood": "ood_rate_percent"}
-_ROW = [*KEY, "corruption"]
+_HEADERS = {"error": "error", "ood": "OOD rate"}
+
+
+def _measures(suite: str) -> dict[str, Measure]:
+    all_of_it = {"suite": suite, "severity": EVERY}
+    return {
+        "error": percent("cls/error", **all_of_it),
+        "ood": percent("ood/rate", **all_of_it),
+        "nll": plain("cls/nll", "NLL", **all_of_it),
+        "ece": plain("cal/ece", "ECE", **all_of_it),
+        "error_5": percent("cls/error", suite=suite, severity=SEVERITIES[-1]),
+        "ood_5": percent("ood/rate", suite=suite, severity=SEVERITIES[-1]),
+    }
 
 
 def table10(results: Sequence[Result], paper: pd.DataFrame) -> Report:
@@ -46,15 +47,10 @@ def table10(results: Sequence[Result], paper: pd.DataFrame) -> Report:
     corruptions = list(paper.corruption.unique())
     sections = []
     for group in by_data(results):
-        shown = by_row(group, notes)
         for variant in _VARIANTS:
             published = paper[paper.renormalized == variant].drop(columns="renormalized")
-            sections.append(_section(shown, _with_means(published), variant, corruptions))
-    data = pd.concat([section.frame for section in sections], ignore_index=True)
-    kept = [*identity(results[0]), *KEY, "n", "seeds", "epochs", "renormalized", "corruption", "severities", "source"]
-    kept += [name for quantity in _QUANTITIES for name in (quantity, f"{quantity}_std")]
-    kept += [f"{quantity}_{end}" for quantity in _PAPER for end in ("5", "5_std", "paper", "difference")]
-    return Report("Table X: corrupted test images", sections, [*notes, *_NOTES], data[kept])
+            sections.append(_spec(variant, corruptions).section(group, _with_means(published), notes))
+    return SPEC.report_of(sections, list(dict.fromkeys(notes)))
 
 
 _NOTES = [
@@ -70,58 +66,53 @@ _NOTES = [
 ]
 
 
-def _section(
-    shown: dict[tuple[Any, ...], list[Result]], paper: pd.DataFrame, variant: str, corruptions: list[str]
-) -> Section:
-    used = [run for runs in shown.values() for run in runs]
-    first, (prefix, what) = used[0], _VARIANTS[variant]
-    measured = [
-        s for s in SEVERITIES if any(f"{prefix}/{c}/{s}/cls/error" in r.metrics for r in used for c in corruptions)
-    ]
-    lines = []
-    for key, runs in shown.items():
-        for corruption in (*corruptions, MEAN):
-            row = dict(zip(KEY, key, strict=True)) | {"corruption": corruption, "n": len(runs), "seeds": seeds_of(runs)}
-            row[RESULT_IDS] = ids_of(runs)
-            lines.append(row | _numbers(runs, prefix, corruptions if corruption == MEAN else [corruption], measured))
-    frame = with_paper(pd.DataFrame(lines), paper, _ROW)
-    sources = {
-        about["source"] for run in used for name, about in run.evaluation["suites"].items() if name.startswith("corr")
+def _spec(variant: str, corruptions: list[str]) -> TableSpec:
+    suite, what = _VARIANTS[variant]
+
+    def heading(runs: Sequence[Result]) -> str:
+        measured = _severities(runs, suite)
+        many = "severity" if len(measured) == 1 else "severities"
+        return f": {what}, {many} {_named(measured)}"
+
+    return replace(
+        SPEC,
+        lines=partial(_lines, variant=variant, corruptions=corruptions),
+        comparable=lambda runs: _sources(runs) == ["released"] and _severities(runs, suite) == list(SEVERITIES),
+        what=heading,
+        same=lambda runs: {
+            "renormalized": variant,
+            "severities": _named(_severities(runs, suite)),
+            "source": "; ".join(_sources(runs)),
+        },
+    )
+
+
+def _lines(results: Sequence[Result], notes: list[str], variant: str, corruptions: list[str]) -> pd.DataFrame:
+    """A line a corruption, and the mean over all of them behind those of a network."""
+    suite, _ = _VARIANTS[variant]
+    shown = by_row(list(results), notes)
+    measures = _measures(suite)
+    single = lines(shown, measures, corruption=corruptions)
+    over_all = {
+        name: replace(measure, where={**measure.where, "corruption": EVERY}) for name, measure in measures.items()
     }
-    comparable = (
-        is_papers_data(first)
-        and not first.evaluation.get("limit")
-        and sources == {"released"}
-        and measured == list(SEVERITIES)
-    )
-    for name in _PAPER:
-        frame[f"{name}_difference"] = frame[name] - frame[f"{name}_paper"] if comparable else float("nan")
-    named = " ".join(map(str, measured)) or "none"
-    frame = frame.assign(**identity(first), epochs=first.training["epochs"], renormalized=variant, severities=named)
-    frame = frame.assign(source="; ".join(sorted(sources))).astype({"n": "Int64"})
-    many = "severity" if len(measured) == 1 else "severities"
-    heading = f"{epochs_heading(first)}: {what}, {many} {named}"
-    numbers = (
-        f"Mean ± sample standard deviation over n seeds. Corrupted images: {'; '.join(sorted(sources)) or 'none'}. "
-        f"{rule_sentence(used)}"
-    )
-    return Section(heading, frame, _columns(data_name(first), comparable), caption(used, numbers))
+    means = lines(shown, over_all).assign(corruption=MEAN)
+    return pd.concat([single, means], ignore_index=True)
 
 
-def _numbers(runs: list[Result], prefix: str, corruptions: list[str], severities: list[int]) -> dict[str, float]:
-    """Means over corruptions and severities, one for each run, then over the runs."""
+def _severities(runs: Sequence[Result], suite: str) -> list[int]:
+    """Severities that some run was measured at."""
+    frame = measurements(runs)
+    return sorted(int(level) for level in frame.severity[frame.suite == suite].dropna().unique())
 
-    def mean(metric: str, factor: int, severities: Sequence[int]) -> Callable[[dict[str, Any]], float]:
-        names = [f"{prefix}/{corruption}/{severity}/{metric}" for corruption in corruptions for severity in severities]
-        return lambda metrics: factor * sum(metrics[name] for name in names) / len(names) if names else float("nan")
 
-    numbers: dict[str, float] = {}
-    for quantity, (metric, factor) in _QUANTITIES.items():
-        numbers[quantity], numbers[f"{quantity}_std"] = mean_and_std(runs, mean(metric, factor, severities))
-    for quantity in _PAPER:
-        worst = mean_and_std(runs, mean(*_QUANTITIES[quantity], (SEVERITIES[-1],)))
-        numbers[f"{quantity}_5"], numbers[f"{quantity}_5_std"] = worst
-    return numbers
+def _named(severities: list[int]) -> str:
+    return " ".join(map(str, severities)) or "none"
+
+
+def _sources(runs: Sequence[Result]) -> list[str]:
+    suites = [about for run in runs for name, about in run.evaluation["suites"].items() if name.startswith("corr")]
+    return sorted({about["source"] for about in suites})
 
 
 def _with_means(paper: pd.DataFrame) -> pd.DataFrame:
@@ -135,14 +126,33 @@ def _with_means(paper: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _columns(data: str, comparable: bool) -> dict[str, Column]:
+def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:
+    data = data_name(runs[0])
     columns = {"topology": text("topology"), "method": text("method")}
     columns["corruption"] = Column("corruption", lambda row: row["corruption"].replace("_", " "), left=True)
-    for name, header in (("error", "error"), ("ood", "OOD rate")):
+    for name, header in _HEADERS.items():
         columns[name] = mean_column(name, f"{data} {header} (ours, %)")
         columns[f"{name}_5"] = mean_column(f"{name}_5", f"{data} {header}, severity 5 (ours, %)")
         columns[f"{name}_paper"] = number(f"{name}_paper", f"CIFAR-10-C {header} (paper, %)", ".2f")
         if comparable:
             columns[f"{name}_difference"] = number(f"{name}_difference", "difference (points)", "+.2f")
-    columns |= {"nll": mean_column("nll", "NLL", 3), "ece": mean_column("ece", "ECE", 3)}
-    return columns | {"n": number("n", "n", ".0f")}
+    return columns | mean_columns(_measures("corrupted")) | {"n": number("n", "n", ".0f")}
+
+
+def _numbers(runs: Sequence[Result]) -> str:
+    sources = "; ".join(_sources(runs)) or "none"
+    return f"Mean ± sample standard deviation over n seeds. Corrupted images: {sources}. {rule_sentence(runs)}"
+
+
+SPEC = TableSpec(
+    "Table X: corrupted test images",
+    _measures("corrupted"),
+    _columns,
+    [*KEY, "n", "seeds", "epochs", "renormalized", "corruption", "severities", "source"]
+    + [name for quantity in ("error", "ood", "nll", "ece") for name in (quantity, f"{quantity}_std")]
+    + [f"{quantity}_{end}" for quantity in _PAPER for end in ("5", "5_std", "paper", "difference")],
+    row=[*KEY, "corruption"],
+    differences={f"{name}_difference": (name, f"{name}_paper") for name in _PAPER},
+    notes=_NOTES,
+    numbers=_numbers,
+)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from lit_scaledrop.report.groups import KEY, ORDER, TOPOLOGIES, by_row, commits_of, ids_of, one_profile
 from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, bits, number, text
+from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result
 
 _REUSE = {
@@ -56,7 +57,7 @@ def table7(results: Sequence[Result], paper: pd.DataFrame) -> Report:
     below = _caption(list(shown.values()))
     sections, exports = [], []
     for reuse, heading in _REUSE.items():
-        ours = pd.DataFrame([_row(key, run, reuse) for key, run in shown.items()])
+        ours = _rows(shown, reuse)
         # the paper's module is re-used
         theirs = paper if reuse == "reused" else paper[:0]
         frame = ours.merge(theirs.rename(columns={name: f"paper_{name}" for name in _OWN}), on=KEY, how="left")
@@ -80,13 +81,13 @@ def _place(run: Result) -> tuple[int, int]:
     return ORDER.get(_topology(run), 9), _SCHEMES.index(scheme) if scheme in _SCHEMES else len(_SCHEMES)
 
 
-def _row(key: tuple[Any, ...], run: Result, reuse: str) -> dict[str, Any]:
-    row = (
-        dict(zip(KEY, key, strict=True))
-        | {RESULT_IDS: run.id}
-        | {name: run.metrics[f"{reuse}/{name}"] for name in _OWN}
-    )
-    return row | {name: run.metrics[name] for name in _PASS}
+def _rows(shown: dict[tuple[Any, ...], Result], reuse: str) -> pd.DataFrame:
+    """A line a network: what depends on re-use, and what a pass draws."""
+    found = measurements(shown.values())
+    whole = found[found.layer.isna() & (found.condition.isna() | (found.condition == reuse))]
+    values = whole.pivot(index="run", columns="metric", values="value")[[*_OWN, *_PASS]]
+    heads = pd.DataFrame([dict(zip(KEY, key, strict=True)) | {RESULT_IDS: run.id} for key, run in shown.items()])
+    return heads.join(values, on=RESULT_IDS)
 
 
 def _columns(with_the_papers: bool) -> dict[str, Column]:
@@ -114,19 +115,22 @@ def short(value: float) -> str:
 
 def _layers(topology: str, shown: dict[tuple[Any, ...], Result]) -> tuple[Section, pd.DataFrame]:
     """Modules of each layer, a column a method; the export has area, power and energy as well."""
-    rows: dict[str, dict[str, Any]] = {}
-    exports, methods = [], []
+    found = measurements(shown.values())
+    exports = []
     for key, run in shown.items():
-        methods.append(run.label)
-        for layer in run.config["layers"]:
-            values = {name: run.metrics[f"layer/{layer}/{name}"] for name in (*_OWN, *_PASS)}
-            rows.setdefault(layer, {"layer": layer})[run.label] = values["modules"]
-            exports.append(dict(zip(KEY, key, strict=True)) | {"scope": "layer", "layer": layer} | values)
-    frame = pd.DataFrame(list(rows.values())).reindex(columns=["layer", *methods])
+        of_run = found[(found.run == run.id) & found.layer.notna()]
+        values = of_run.pivot(index="layer", columns="metric", values="value")[[*_OWN, *_PASS]]
+        lines = values.loc[run.config["layers"]].reset_index().assign(**dict(zip(KEY, key, strict=True)), scope="layer")
+        exports.append(lines.assign(label=run.label))
+    export = pd.concat(exports, ignore_index=True)
+    methods = list(dict.fromkeys(export.label))
+    frame = (
+        export.pivot(index="layer", columns="label", values="modules").loc[export.layer.unique(), methods].reset_index()
+    )
     frame = frame.assign(topology=topology, **{RESULT_IDS: ids_of(list(shown.values()))})
     columns = {"layer": text("layer")} | {name: number(name, name, ",.0f") for name in methods}
     heading = f"Layer-wise: modules of each layer of {topology}, as many as it draws bits in a pass"
-    return Section(heading, frame, columns, []), pd.DataFrame(exports)
+    return Section(heading, frame, columns, []), export
 
 
 def _caption(runs: list[Result]) -> list[str]:

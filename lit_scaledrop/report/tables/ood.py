@@ -1,7 +1,6 @@
 """Table VI: detection of inputs from elsewhere, and the separations that the field reads beside the paper's rate."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -12,29 +11,28 @@ from lit_scaledrop.report.groups import (
     caption,
     epochs_heading,
     identity,
-    ids_of,
-    mean_and_std,
     rule_sentence,
-    seeds_of,
     with_paper,
 )
+from lit_scaledrop.report.measures import Measure, Shown, head, over_runs, percent
 from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, bits, number, spread, text
+from lit_scaledrop.results.frame import measurements
+from lit_scaledrop.results.glossary import SCORES, SUITES
 from lit_scaledrop.results.result import Result
 
 PAPER_SUITES = ("gaussian", "uniform", "test_gaussian", "test_uniform", "svhn", "stl10")
 NEAR, FAR = ("cifar100", "tiny_imagenet"), ("mnist", "svhn", "textures", "places365")
-SCORES = ("max_probability", "predictive_entropy", "mutual_information", "variance", "quantile_confidence")
-_TITLES = {
-    "clean": "test images", "gaussian": "Gaussian", "uniform": "uniform", "test_gaussian": "test + Gaussian",
-    "test_uniform": "test + uniform", "svhn": "SVHN", "stl10": "STL-10", "cifar100": "CIFAR-100",
-    "tiny_imagenet": "Tiny-ImageNet", "mnist": "MNIST", "textures": "Textures", "places365": "Places365",
-}  # fmt: skip
+_HEAD = [*KEY, "n", "seeds", RESULT_IDS]
+# test images are not separated from themselves, so with them alone there is no AUROC
 _SHOWN = {
-    "ood/rate": "detection rate (%) by the OOD rule",
-    "ood/auroc/predictive_entropy": "AUROC (%) of the predictive entropy against the test images",
-    "ood/fpr95/predictive_entropy": "FPR95 (%) of the predictive entropy: test images flagged with 95 % of the suite",
+    "detection rate (%) by the OOD rule": percent("ood/rate"),
+    "AUROC (%) of the predictive entropy against the test images": Measure(
+        "ood/auroc/predictive_entropy", optional=True
+    ),
+    "FPR95 (%) of the predictive entropy: test images flagged with 95 % of the suite": Measure(
+        "ood/fpr95/predictive_entropy", optional=True
+    ),
 }
-_Runs = dict[tuple[Any, ...], list[Result]]
 
 
 def table6(results: Sequence[Result], paper: pd.DataFrame) -> Report:
@@ -55,14 +53,20 @@ def table6(results: Sequence[Result], paper: pd.DataFrame) -> Report:
         suites = _suites(used)
         numbers = f"Mean ± sample standard deviation over n seeds. {rule_sentence(used)} {_sources(used)}"
         below = caption(used, numbers)
-        for metric, what in _SHOWN.items():
-            columns = [name for name in suites if name != "clean" or metric == "ood/rate"]
-            values = {name: _part(name, metric) for name in columns}
+        for what, measure in _SHOWN.items():
+            of_rate = measure.metric == "ood/rate"
+            columns = {name: _named([name]) for name in suites if name != "clean" or of_rate}
+            values = over_runs(shown.values(), {"value": measure}, ["suite"])
             # the paper has the detection rate only
-            sections.append(_section(shown, paper if metric == "ood/rate" else paper[:0], what, values))
-        sections.append(_section(shown, paper[:0], _by_score(used), _scores(_present(used)), titles={}))
-        sections[-1] = Section(sections[-1].heading, sections[-1].frame, sections[-1].columns, below)
-        exports += [_export(key, runs) for key, runs in shown.items()]
+            sections.append(_section(shown, paper if of_rate else paper[:0], what, columns, values))
+        present = tuple(_present(used))
+        means = {score: percent(f"ood/auroc/{score}", suite=present) for score in SCORES}
+        by_score = over_runs(shown.values(), means)
+        values = pd.concat({s: by_score[[s, f"{s}_std"]].set_axis(["value", "value_std"], axis=1) for s in SCORES})
+        titles = {score: score.replace("_", " ") for score in SCORES}
+        what = f"AUROC (%) by score, mean over {_named(present) or 'no suite'}"
+        sections.append(_section(shown, paper[:0], what, titles, values.swaplevel(), below))
+        exports.append(_export(shown))
         notes += _absent(used)
     notes = [
         *dict.fromkeys(notes),
@@ -77,7 +81,7 @@ def table6(results: Sequence[Result], paper: pd.DataFrame) -> Report:
 def _suites(runs: Sequence[Result]) -> list[str]:
     """Parts that were measured or found absent, in the order of the table."""
     found = {name for run in runs for name in (*run.evaluation["parts"], *run.evaluation["absent"])}
-    return [name for name in _TITLES if name in found] + sorted(found - set(_TITLES))
+    return [name for name in SUITES if name in found] + sorted(found - set(SUITES))
 
 
 def _present(runs: Sequence[Result]) -> list[str]:
@@ -85,65 +89,46 @@ def _present(runs: Sequence[Result]) -> list[str]:
     return [n for n in _suites(runs) if n != "clean" and all(n in run.evaluation["parts"] for run in runs)]
 
 
-def _part(name: str, metric: str) -> Callable[[dict[str, Any]], float]:
-    return lambda metrics: 100 * metrics[f"{name}/{metric}"]
-
-
 def _named(suites: Sequence[str]) -> str:
-    return ", ".join(_TITLES.get(name, name) for name in suites)
-
-
-def _by_score(runs: Sequence[Result]) -> str:
-    return f"AUROC (%) by score, mean over {_named(_present(runs)) or 'no suite'}"
-
-
-def _scores(suites: list[str]) -> dict[str, Callable[[dict[str, Any]], float]]:
-    def mean(score: str) -> Callable[[dict[str, Any]], float]:
-        keys = [f"{suite}/ood/auroc/{score}" for suite in suites]
-        return lambda metrics: 100 * sum(metrics[key] for key in keys) / len(keys) if keys else float("nan")
-
-    return {score: mean(score) for score in SCORES}
+    return ", ".join(SUITES.get(name, name) for name in suites)
 
 
 def _section(
-    shown: _Runs,
+    shown: Shown,
     paper: pd.DataFrame,
     what: str,
-    values: dict[str, Callable[[dict[str, Any]], float]],
-    titles: dict[str, str] = _TITLES,
+    titles: dict[str, str],
+    values: pd.DataFrame,
+    below: Sequence[str] = (),
 ) -> Section:
+    """A line a row of runs, a column a key of `titles`; `values` has an index of row and key."""
     lines = []
-    for key, runs in shown.items():
-        line: dict[str, Any] = dict(zip(KEY, key, strict=True)) | {"n": len(runs), "seeds": seeds_of(runs)}
-        line[RESULT_IDS] = ids_of(runs)
-        for name, value in values.items():
-            mean, std = mean_and_std(runs, value)
-            absent = any(name in run.evaluation["absent"] for run in runs)
-            line[name] = "absent" if absent else spread(mean, std)
-        lines.append(line)
-    frame = with_paper(pd.DataFrame(lines), paper, KEY)
-    first = next(iter(shown.values()))[0]
+    for row, (key, runs) in enumerate(shown.items()):
+        absent = {name for run in runs for name in run.evaluation["absent"]}
+        cells = {name: spread(*values.loc[(row, name)]) for name in titles if (row, name) in values.index}
+        lines.append(
+            dict(zip(KEY, key, strict=True)) | head(runs) | cells | dict.fromkeys(absent & set(titles), "absent")
+        )
+    frame = with_paper(pd.DataFrame(lines).reindex(columns=[*_HEAD, *titles]), paper, list(KEY))
     columns: dict[str, Column] = {"topology": text("topology"), "method": text("method"), "bits": bits()}
-    for name in values:
-        title = titles.get(name, name.replace("_", " "))
-        columns[name] = Column(title, lambda row, name=name: "" if pd.isna(row[name]) else row[name])  # type: ignore[misc]
-    columns["n"] = number("n", "n", ".0f")
-    return Section(f"{epochs_heading(first)}: {what}", frame, columns, [])
+    columns |= {name: Column(title, text(name).cell) for name, title in titles.items()}
+    heading = f"{epochs_heading(next(iter(shown.values()))[0])}: {what}"
+    return Section(heading, frame, columns | {"n": number("n", "n", ".0f")}, list(below))
 
 
-def _export(key: tuple[Any, ...], runs: list[Result]) -> pd.DataFrame:
-    """One line a suite and metric."""
-    head = identity(runs[0]) | dict(zip(KEY, key, strict=True))
-    head |= {"n": len(runs), "seeds": seeds_of(runs), "epochs": runs[0].training["epochs"]}
-    lines = []
-    for name in sorted({name for run in runs for name in run.metrics}):
-        mean, std = mean_and_std(runs, lambda metrics, name=name: metrics[name])  # type: ignore[misc]
-        suite, _, metric = name.partition("/")
-        about = runs[0].evaluation["suites"].get(suite, {})
-        what = {"suite": suite, "source": about.get("source", ""), "metric": metric}
-        images = about.get("images", runs[0].evaluation["images"])
-        lines.append(head | what | {"images": images, "mean": mean, "std": std})
-    return pd.DataFrame(lines)
+def _export(shown: Shown) -> pd.DataFrame:
+    """One line a row of runs, suite and metric."""
+    exports = []
+    for key, runs in shown.items():
+        found = measurements(runs)
+        found = found.groupby(["suite", "metric"]).value.agg(["mean", "std"]).reset_index()
+        suites, first = runs[0].evaluation["suites"], runs[0]
+        found["source"] = [suites.get(name, {}).get("source", "") for name in found.suite]
+        found["images"] = [suites.get(name, {}).get("images", first.evaluation["images"]) for name in found.suite]
+        found = found.assign(**identity(first), **dict(zip(KEY, key, strict=True)), **head(runs))
+        exports.append(found.sort_values("suite", key=lambda suite: suite + "/" + found.metric, kind="stable"))
+    names = [*identity(first), *KEY, "n", "seeds", "epochs", "suite", "source", "metric", "images", "mean", "std"]
+    return pd.concat(exports, ignore_index=True)[names]
 
 
 def _sources(runs: Sequence[Result]) -> str:
@@ -156,5 +141,5 @@ def _sources(runs: Sequence[Result]) -> str:
 
 def _absent(runs: Sequence[Result]) -> list[str]:
     reasons = {name: reason for run in runs for name, reason in run.evaluation["absent"].items()}
-    listed = [f"{_TITLES.get(name, name)}: {reasons[name]}" for name in _suites(runs) if name in reasons]
+    listed = [f"{SUITES.get(name, name)}: {reasons[name]}" for name in _suites(runs) if name in reasons]
     return [f"Absent, and replaced by nothing: {'; '.join(listed)}."] if listed else []

@@ -14,30 +14,26 @@ from lit_scaledrop.report.groups import (
     epochs_heading,
     identity,
     ids_of,
-    mean_and_std,
     one_profile,
     t_interval,
 )
+from lit_scaledrop.report.measures import over_runs, percent
 from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, bits, mean_column, number, spread, text
+from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
 PAPERS = {
-    "pixel_acc": ("seg/acc", "accuracy"),
-    "iou": ("seg/iou", "IoU"),
-    "auc": ("seg/auc", "AUC"),
-    "f1": ("seg/f1", "F1"),
-    "sensitivity": ("seg/sensitivity", "sensitivity"),
-    "specificity": ("seg/specificity", "specificity"),
-    "precision": ("seg/precision", "precision"),
+    "pixel_acc": percent("seg/acc"),
+    **{name: percent(f"seg/{name}") for name in ("iou", "auc", "f1", "sensitivity", "specificity", "precision")},
 }
-"""The seven of the paper: metric and name, in per cent over all pixels."""
+"""The seven of the paper, over all pixels."""
 BEYOND = {
-    "image_iou": ("seg/image_iou", "IoU, mean of images"),
-    "image_dice": ("seg/image_dice", "Dice, mean of images"),
-    "error_auroc": ("err/auroc", "AUROC of wrong pixels"),
-    "pavpu": ("err/pavpu", "PAvPU"),
-    "ece": ("cal/ece", "ECE"),
-    "mean_mask_iou": ("seg/mean_mask_iou", "IoU of the mean training mask"),
+    "image_iou": percent("seg/image_iou"),
+    "image_dice": percent("seg/image_dice"),
+    "error_auroc": percent("err/auroc"),
+    "pavpu": percent("err/pavpu"),
+    "ece": percent("cal/ece"),
+    "mean_mask_iou": percent("seg/mean_mask_iou"),
 }
 _KEY = ["topology", "dataset", "method", "bits_w", "bits_a"]
 _VARIES = ("seed", "fold")
@@ -83,7 +79,11 @@ def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Se
         topology = TOPOLOGIES.get(result.network, result.network)
         rows.setdefault((topology, name, result.label, result.bits_w, result.bits_a), []).append(result)
     shown = {key: _newest(key, runs, notes) for key, runs in rows.items()}
-    ours = pd.DataFrame([dict(zip(_KEY, key, strict=True)) | _summary(runs) for key, runs in shown.items()])
+    heads = [
+        dict(zip(_KEY, key, strict=True)) | {"n": len(runs), "runs": _names(runs), RESULT_IDS: ids_of(runs)}
+        for key, runs in shown.items()
+    ]
+    ours = pd.DataFrame(heads).join(over_runs(shown.values(), PAPERS | BEYOND))
     papers = paper.rename(columns={column: f"paper_{column}" for column in PAPERS})
     frame = papers[papers.dataset == name].merge(ours, on=_KEY, how="outer")
     order = frame.assign(
@@ -149,13 +149,6 @@ def _place(run: Result) -> tuple[int, int]:
     return run.seed, run.config["data"]["init_args"].get("fold") or 0
 
 
-def _summary(runs: list[Result]) -> dict[str, Any]:
-    columns: dict[str, Any] = {"n": len(runs), "runs": _names(runs), RESULT_IDS: ids_of(runs)}
-    for name, (metric, _) in {**PAPERS, **BEYOND}.items():
-        columns[name], columns[f"{name}_std"] = mean_and_std(runs, lambda metrics, key=metric: 100 * metrics[key])  # type: ignore[misc]
-    return columns
-
-
 def _names(runs: list[Result]) -> str:
     """Seeds of the runs, and the folds of each.
 
@@ -170,10 +163,10 @@ def _names(runs: list[Result]) -> str:
 
 def _columns() -> dict[str, Column]:
     columns = {"topology": text("topology"), "method": text("method"), "bits": bits()}
-    for name, (_, header) in PAPERS.items():
-        columns[name] = Column(header, lambda row, name=name: _beside(row, name))  # type: ignore[misc]
-    for name, (_, header) in BEYOND.items():
-        columns[name] = mean_column(name, header)
+    for name, measure in PAPERS.items():
+        columns[name] = Column(METRICS[measure.metric].title, lambda row, name=name: _beside(row, name))  # type: ignore[misc]
+    for name, measure in BEYOND.items():
+        columns[name] = mean_column(name, METRICS[measure.metric].title)
     return columns | {"n": number("n", "n", ".0f")}
 
 

@@ -28,10 +28,10 @@ from lit_scaledrop.report.groups import (
     caption,
     data_name,
     ids_of,
-    mean_and_std,
     one_profile,
     seeds_of,
 )
+from lit_scaledrop.report.measures import Shown, over_runs, percent
 from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, mean_column, text
 from lit_scaledrop.results.result import Result
 
@@ -83,6 +83,10 @@ def _place(run: Result, order: list[str]) -> tuple[int, str, str]:
     return order.index(topology) if topology in order else len(order), topology, run.label
 
 
+def _accuracies(shown: Shown) -> list[dict[Any, Any]]:
+    return over_runs(shown.values(), {"accuracy": percent("cls/acc", suite="clean")}).to_dict("records")
+
+
 def _systems(
     shown: dict[tuple[Any, ...], list[Result]], frames: dict[tuple[Any, ...], pd.DataFrame], paper: pd.DataFrame
 ) -> Section:
@@ -90,8 +94,7 @@ def _systems(
         {**row, "shown": f"{row['energy']:.{3 if row['energy'] < 0.1 else 2}f} {row['unit']}"}
         for row in paper.to_dict("records")
     ]
-    for key, runs in shown.items():
-        accuracy, std = mean_and_std(runs, lambda metrics: 100 * metrics["clean/cls/acc"])
+    for (key, runs), accuracy in zip(shown.items(), _accuracies(shown), strict=True):
         for real, name in TREATMENTS.items():
             band = totals(frames[key], "loop", real)
             rows.append(
@@ -102,8 +105,7 @@ def _systems(
                     "bits": key[2],
                     "shown": readable(band[ADC]),
                     "band": f"{readable(band.min())} to {readable(band.max())}",
-                    "accuracy": accuracy,
-                    "accuracy_std": std,
+                    **accuracy,
                     "data": data_name(runs[0]) + " (stand-in)" * runs[0].data["stand_in"],
                     RESULT_IDS: ids_of(runs),
                 }
@@ -198,14 +200,14 @@ def _export(
     """One line a published system, and one a treatment, model and component of ours."""
     theirs = paper.assign(energy_nj=paper.energy * paper.unit.map(UNITS_NJ)).drop(columns=["energy", "unit"])
     exports = [theirs.assign(component="total")]
-    for key, frame in frames.items():
+    for (key, frame), accuracy in zip(frames.items(), _accuracies(shown), strict=True):
         runs = shown[key]
-        accuracy, std = mean_and_std(runs, lambda metrics: 100 * metrics["clean/cls/acc"])
         first = runs[0]
         about = dict(zip(KEY, key, strict=True)) | {"work": "ours", "technology": "SOT-MRAM, modelled", "n": len(runs)}
         about |= {"seeds": seeds_of(runs), "profile": first.profile, "data": first.data["name"]}
         about |= {"fingerprint": first.data["fingerprint"], "epochs": first.training["epochs"]}
-        about |= {"accuracy_percent": accuracy, "accuracy_std": std, "passes": first.evaluation["samples"]}
+        about |= {"accuracy_percent": accuracy["accuracy"], "accuracy_std": accuracy["accuracy_std"]}
+        about |= {"passes": first.evaluation["samples"]}
         exports.append(frame.assign(**about))
     names = ["work", "technology", *KEY, "bits", "n", "seeds", "profile", "data", "fingerprint", "epochs", "passes"]
     names += ["accuracy_percent", "accuracy_std", "execution", "real_layers", "adc", "component", "operations"]

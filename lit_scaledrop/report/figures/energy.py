@@ -1,7 +1,6 @@
 """Figure beside Table VIII: energy of an image by component, and the band over models of the converters."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -22,14 +21,16 @@ _LARGE = 0.02
 _MARKS = {"murmann": "v", "neurosim": "s", "isaac": "o", "mnsim": "^"}
 
 
-def energy_numbers(run: Result) -> Iterator[dict[str, Any]]:
+def energy_numbers(_: pd.DataFrame, run: Result) -> pd.DataFrame:
     """Rows (real_layers, adc, component, value in nJ) of a run of the probe `table8`, and the paper's energy."""
-    frame = energies(run)
-    for row in frame[frame.execution == "loop"].to_dict("records"):
-        yield {name: row[name] for name in ("real_layers", "adc", "component")} | {"value": row["energy_nj"]}
+    found = energies(run)
+    found = found[found.execution == "loop"].rename(columns={"energy_nj": "value"})
+    frame = found[["real_layers", "adc", "component", "value"]]
     theirs = paper_nj(published("table8.csv"), TOPOLOGIES.get(run.network, run.network), run)
-    if not pd.isna(theirs):
-        yield {"real_layers": "", "adc": "paper", "component": "total", "value": theirs}
+    if pd.isna(theirs):
+        return frame
+    paper = pd.DataFrame([{"real_layers": "", "adc": "paper", "component": "total", "value": theirs}])
+    return pd.concat([frame, paper], ignore_index=True)
 
 
 def draw_energies(frame: pd.DataFrame) -> "Figure":
