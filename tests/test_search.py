@@ -331,13 +331,17 @@ def test_the_table_of_an_earlier_release_is_read(tmp_path):
 def test_processes_share_a_journal(tmp_path):
     """Twenty trials chosen by two processes at once are each chosen once, though a third dies with the lock."""
     code = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from lit_scaledrop.sweep.study import Study
 study = Study({"method": "random", "metric": {"name": "val/acc"}, "parameters": {"a": {"min": 0.0, "max": 1.0}}}, 0, 1)
 study.open(Path(sys.argv[1]))
+def result(trial):
+    if sys.argv[2] == "dies": os.kill(os.getpid(), 9)
+    time.sleep(0.05)  # time for the others to choose as well
+    return sys.argv[2]
 for number in range(20):
-    study.choose(number, lambda trial: os.kill(os.getpid(), 9) if sys.argv[2] == "dies" else sys.argv[2])
+    study.choose(number, result)
 """
     path = tmp_path / "j.log"
     processes = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in ("dies", "a", "b")]

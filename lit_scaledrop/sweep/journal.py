@@ -46,8 +46,8 @@ class Lock:
             self.release()
 
 
-def open_storage(path: Path, lock: Lock) -> Any:
-    """Optuna's storage in a file, which is made if it is not there."""
+def open_storage(path: Path, lock: Any) -> Any:
+    """Optuna's storage in a file, which is made if it is not there; `lock` is a :class:`Lock`."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 

@@ -38,7 +38,7 @@ part.rename(path)
 DRIVER = """
 import pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
-from lit_scaledrop.sweep import main
+from lit_scaledrop.cli.sweep import main
 plan = lambda flags: pathlib.Path("results/quick/s", f"{int(flags[-1].split('=')[1]):012x}.json")
 sys.exit(main(sys.argv[1:], plan))
 """
