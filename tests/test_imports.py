@@ -95,6 +95,6 @@ def test_no_network_asks_which_method_it_is():
 
 
 def test_sweeps_is_no_package():
-    """It would shadow W&B's engine, which is called sweeps as well."""
+    """A folder of YAML files; as a package it would be installed under a name that W&B's own engine has."""
     assert (ROOT / "sweeps" / "table3.yaml").is_file()
     assert not list((ROOT / "sweeps").rglob("*.py"))
