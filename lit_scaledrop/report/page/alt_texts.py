@@ -1,6 +1,7 @@
 """What is seen on a picture, in words, from the numbers in it: for readers who cannot see it."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
@@ -52,8 +53,8 @@ def alt_text(shown: Shown, report: Report | None) -> str:
 
 def _lines(run: pd.DataFrame) -> Iterator[str]:
     """Lowest and highest mean of each line of one network, with where they are."""
-    counts = run.metric.value_counts(sort=False).to_dict() if "metric" in run else {}
-    metrics = [metric for metric in _METRICS if counts.get(metric, 0) > 1] or [*counts]
+    counts = Counter(run.metric) if "metric" in run else {}
+    metrics = [metric for metric in _METRICS if counts.get(metric, 0) > 1] or list(counts)
     if metrics:
         run = run[run.metric.isin(metrics)]
     told = [column for column in _LINES if column in run and (column == "metric" or run[column].nunique() > 1)]
@@ -64,7 +65,7 @@ def _lines(run: pd.DataFrame) -> Iterator[str]:
     for names, line in run.groupby(told, sort=False) if told else [((value,), run)]:
         line = line.dropna(subset=[value])
         if len(line):
-            ends = [line.loc[line[value].idxmin()], line.loc[line[value].idxmax()]]
+            ends = [line.iloc[line[value].argmin()], line.iloc[line[value].argmax()]]
             said = [
                 _value(end, value) + (f" at {axis} {end[axis]:g}" if axis and len(line) > 1 else "") for end in ends
             ]
