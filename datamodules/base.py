@@ -23,7 +23,6 @@ from datamodules.loading import (
     Blocks,
     ImageArrays,
     ImageDataset,
-    ShardBatches,
     stratified_subset,
     stream_seed,
     train_batches,
@@ -214,9 +213,8 @@ class ImageDataModule(InMemoryDataModule):
             self._on_device = arrays.train_images.to(device), arrays.train_labels.to(device)
         return dataset.on(*self._on_device)
 
-    def _eval_loader(self, dataset: ImageDataset) -> BatchLoader:
-        order = ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world())
-        return BatchLoader(self._resident(dataset), order)
+    def _eval_loader(self, dataset: ImageDataset, whole: bool = False) -> BatchLoader:
+        return BatchLoader(dataset if whole else self._resident(dataset), self._shards(dataset, whole))
 
     def _loaded(self) -> ImageArrays:
         if self._arrays is None:

@@ -10,7 +10,7 @@ from datamodules.files.integrity import fingerprint
 from datamodules.files.source_folders import SourceFolders
 from datamodules.grouping import group_positions
 from datamodules.in_memory import InMemoryDataModule, missing_setup, require
-from datamodules.loading import BatchLoader, ShardBatches, stratified_subset, train_batches
+from datamodules.loading import BatchLoader, stratified_subset, train_batches
 from datamodules.segmentation.joint_augment import JointAugmentation
 from datamodules.segmentation.masked_images import (
     AugmentedBatches,
@@ -170,9 +170,8 @@ class SegmentationDataModule(InMemoryDataModule):
             raise ValueError(f"fold {fold} of {self.folds} is empty: there are only {count} groups; lower folds")
         return test
 
-    def _eval_loader(self, dataset: MaskedImageDataset) -> BatchLoader:
-        batches = ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world())
-        return MaskedBatches(dataset, batches, self.normalized)
+    def _eval_loader(self, dataset: MaskedImageDataset, whole: bool = False) -> BatchLoader:
+        return MaskedBatches(dataset, self._shards(dataset, whole), self.normalized)
 
     def _loaded(self) -> MaskedImages:
         if self._data is None:

@@ -72,12 +72,8 @@ def evaluation_device(accelerator: Any) -> torch.device:
 def normalized_test_set(datamodule: Any) -> Iterable[tuple[Tensor, Tensor]]:
     """The whole test set of a data module, normalized as in training, whatever processes its trainer has."""
     datamodule.setup("test")
-    trainer, datamodule.trainer = datamodule.trainer, None  # else each process would get its share
-    try:
-        for batch in with_progress(datamodule.test_dataloader(), "evaluating"):
-            yield datamodule.on_after_batch_transfer(batch, 0)
-    finally:
-        datamodule.trainer = trainer
+    for batch in with_progress(datamodule.test_dataloader(whole=True), "evaluating"):
+        yield datamodule.on_after_batch_transfer(batch, 0)
 
 
 def write_predictions(

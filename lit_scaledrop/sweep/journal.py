@@ -52,4 +52,4 @@ def open_storage(path: Path, lock: Any) -> Any:
     from optuna.storages.journal import JournalFileBackend
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))

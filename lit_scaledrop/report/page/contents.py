@@ -52,6 +52,11 @@ class Study:
     problems: list[str] = field(default_factory=list)
     """What could not be shown, and why."""
 
+    @property
+    def number(self) -> int:
+        """Of results."""
+        return len(self.results)
+
 
 def profiles_in(results_dir: Path | str) -> list[str]:
     """Profiles that have results, by name."""
@@ -120,11 +125,9 @@ def _files(stem: Path) -> list[Path]:
 
 
 def _smaller(drawn: dict[str, bytes]) -> tuple[str, bytes]:
-    svg, png = drawn.get("svg"), drawn.get("png")
-    if svg is None or (png is not None and len(svg) > max(_LARGE, len(png))):
-        assert png is not None
-        return "png", png
-    return "svg", svg
+    by_size = sorted(drawn.keys() & {"svg", "png"}, key=lambda form: (form == "svg", len(drawn[form])))
+    form = "svg" if "svg" in drawn and len(drawn["svg"]) <= max(_LARGE, len(drawn.get("png", b""))) else by_size[0]
+    return form, drawn[form]
 
 
 def _foreign(made: list[Study], folder: Path) -> None:
