@@ -3,9 +3,9 @@
 A further data set is one file and one entry below. Images with one label: inherit from ``ImageDataModule``, say name,
 classes, channels, mean and std, and give ``load()``, all images and labels in memory; where files are published with
 their md5, ``PublishedDataModule`` downloads and checks them (``classification/svhn.py`` is the shortest example).
-Images with masks: inherit from ``SegmentationDataModule`` and give ``load()``; where every image has a file and its mask has
-another, ``segmentation/covid_ct.py`` shows how. Sets that are only evaluated on inherit from ``EvaluationSet``. Tests
-that run over the dictionaries below want a writer of miniature data in ``tests/fakes/``.
+Images with masks: inherit from ``SegmentationDataModule`` and give ``load()``; where every image has a file and its
+mask has another, ``segmentation/covid_ct.py`` shows how. Sets that are only evaluated on inherit from
+``EvaluationSet``. Tests that run over the dictionaries below want a writer of miniature data in ``tests/fakes/``.
 """
 
 from datamodules.base import ImageDataModule

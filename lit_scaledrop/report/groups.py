@@ -3,7 +3,7 @@
 import math
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -89,19 +89,6 @@ def with_paper(ours: pd.DataFrame, paper: pd.DataFrame, key: list[str]) -> pd.Da
     frame = paper.merge(ours, on=key, how="left")
     extra = ours[~ours.set_index(key).index.isin(paper.set_index(key).index)]
     return pd.concat([frame, extra], ignore_index=True) if len(extra) else frame
-
-
-def mean_and_std(runs: Sequence[Result], quantity: Callable[[dict[str, Any]], float]) -> tuple[float, float]:
-    """Mean and sample standard deviation over runs of a function of their metrics; NaN where a metric is missing."""
-    values = pd.Series([_or_nan(quantity, run.metrics) for run in runs], dtype=float)
-    return values.mean(), values.std()
-
-
-def _or_nan(quantity: Callable[[dict[str, Any]], float], metrics: dict[str, Any]) -> float:
-    try:
-        return quantity(metrics)
-    except KeyError:
-        return float("nan")
 
 
 def seeds_of(runs: Sequence[Result]) -> str:

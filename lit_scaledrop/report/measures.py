@@ -35,7 +35,7 @@ class Measure:
     header: str = ""
     """Of its column, where `{data}` stands for the name of the data; without one it has no column."""
     where: Mapping[str, Any] = field(default_factory=dict)
-    """Coordinates: a value, those of a tuple that were measured, or `EVERY`; those that are not named do not apply."""
+    """Coordinates: a value, all of a list, those of a tuple that were measured, or `EVERY`; others do not apply."""
     percent: bool = True
     digits: int = 2
     combine: str = "mean"
@@ -61,17 +61,20 @@ class Measure:
             elif wanted is None:
                 here = here[here[name].isna()]
             else:
-                here = here[here[name].isin(wanted if isinstance(wanted, tuple) else (wanted,))]
+                here = here[here[name].isin(wanted if isinstance(wanted, tuple | list) else [wanted])]
         chosen = here[here.metric == self.metric]
         lacking = sorted(set(here.run) - set(chosen.run))
         if lacking and not self.optional:
             ids = ", ".join(lacking)
             raise ValueError(f"no metric {self.metric} in the results {ids}; evaluate them again or delete them")
         chosen = chosen.assign(value=(100 if self.percent else 1) * chosen.value)
-        if many := [name for name, wanted in self.where.items() if wanted is EVERY or isinstance(wanted, tuple)]:
+        if many := [name for name, wanted in self.where.items() if wanted is EVERY or isinstance(wanted, tuple | list)]:
             wide = chosen.pivot(index=["run", *by], columns=many, values="value")
-            whole = EVERY in self.where.values()
-            return getattr(wide, self.combine)(axis=1, skipna=not whole)  # type: ignore[no-any-return]
+            listed = [name for name in many if isinstance(self.where[name], list)]
+            whole = bool(listed) or EVERY in self.where.values()
+            complete = all(set(self.where[name]) <= set(chosen[name]) for name in listed)
+            values = getattr(wide, self.combine)(axis=1, skipna=not whole)
+            return values if complete else values * float("nan")
         return chosen.set_index(["run", *by]).value
 
 

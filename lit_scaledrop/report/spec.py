@@ -90,7 +90,7 @@ class TableSpec:
     def report_of(self, sections: list[Section], notes: list[str], title: str = "") -> Report:
         """The table of sections that are made."""
         data = pd.concat([section.frame for section in sections], ignore_index=True)
-        names = self.export or [name for name in data if name not in (*IDENTITY, RESULT_IDS)]
+        names = self.export or [str(name) for name in data if name not in (*IDENTITY, RESULT_IDS)]
         return Report(title or self.title, sections, [*notes, *self.notes], data[[*IDENTITY, *names]])
 
 

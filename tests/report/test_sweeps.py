@@ -10,12 +10,12 @@ import pytest
 
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.cli.sweep import _report
+from lit_scaledrop.evaluation.probes.variation import CHIPS
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.recipes import variants
 from lit_scaledrop.report.sweeps.responses import lines
 from lit_scaledrop.report.sweeps.swept import settings, swept
 from lit_scaledrop.report.table import csv, markdown
-from lit_scaledrop.report.tables.variation import CHIPS
 from lit_scaledrop.results.result import write_result
 from lit_scaledrop.results.trials import Trial, write_trials
 
@@ -30,6 +30,7 @@ def scores(accuracy):
         "cls/nll": 2 - 2 * accuracy,
         "cal/ece": 0.03,
         "unc/mutual_information": 0.05 * accuracy,
+        "ood/rate": 0.05,
     }
 
 

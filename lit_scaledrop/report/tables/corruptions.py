@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -21,7 +22,7 @@ _HEADERS = {"error": "error", "ood": "OOD rate"}
 
 
 def _measures(suite: str) -> dict[str, Measure]:
-    all_of_it = {"suite": suite, "severity": EVERY}
+    all_of_it: dict[str, Any] = {"suite": suite, "severity": EVERY}
     return {
         "error": percent("cls/error", **all_of_it),
         "ood": percent("ood/rate", **all_of_it),
@@ -94,7 +95,7 @@ def _lines(results: Sequence[Result], notes: list[str], variant: str, corruption
     measures = _measures(suite)
     single = lines(shown, measures, corruption=corruptions)
     over_all = {
-        name: replace(measure, where={**measure.where, "corruption": EVERY}) for name, measure in measures.items()
+        name: replace(measure, where={**measure.where, "corruption": corruptions}) for name, measure in measures.items()
     }
     means = lines(shown, over_all).assign(corruption=MEAN)
     return pd.concat([single, means], ignore_index=True)

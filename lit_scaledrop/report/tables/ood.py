@@ -105,7 +105,11 @@ def _section(
     lines = []
     for row, (key, runs) in enumerate(shown.items()):
         absent = {name for run in runs for name in run.evaluation["absent"]}
-        cells = {name: spread(*values.loc[(row, name)]) for name in titles if (row, name) in values.index}
+        cells = {
+            name: spread(*(float(values[column][row, name]) for column in ("value", "value_std")))  # type: ignore[arg-type]
+            for name in titles
+            if (row, name) in values.index
+        }
         lines.append(
             dict(zip(KEY, key, strict=True)) | head(runs) | cells | dict.fromkeys(absent & set(titles), "absent")
         )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -35,6 +36,7 @@ BEYOND = {
     "ece": percent("cal/ece"),
     "mean_mask_iou": percent("seg/mean_mask_iou"),
 }
+BEYOND = {name: replace(measure, optional=True) for name, measure in BEYOND.items()}  # FP has no samples to disagree
 _KEY = ["topology", "dataset", "method", "bits_w", "bits_a"]
 _VARIES = ("seed", "fold")
 """Arguments of the data that make other runs of one row, not another setting."""

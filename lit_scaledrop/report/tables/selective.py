@@ -27,7 +27,7 @@ QUANTITIES = {
 
 def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
     wide = lines(by_row(list(results), notes), QUANTITIES)
-    head = [name for name in wide if name.removesuffix("_std") not in QUANTITIES]
+    head = [name for name in wide if str(name).removesuffix("_std") not in QUANTITIES]
     long = [wide[head].assign(quantity=name, ours=wide[name], ours_std=wide[f"{name}_std"]) for name in QUANTITIES]
     return pd.concat(long).sort_index(kind="stable").reset_index(drop=True)
 

@@ -73,11 +73,11 @@ def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
     for (condition, sigma), rows in shown.items():
         frame = lines(rows, MEASURES).assign(condition=condition, sigma=sigma, level=SIGMAS.get(sigma, sigma))
         # of the same seeds; without a number where one of them has no baseline
+        of_key = nominal if condition != BASELINE else {}
         theirs = [
-            sum(nominal.get(key, {}).get(run.seed, float("nan")) for run in runs) / len(runs)
+            sum(of_key.get(key, {}).get(run.seed, float("nan")) for run in runs) / len(runs)
             for key, runs in rows.items()
         ]
-        theirs = theirs if condition != BASELINE else float("nan")
         frames.append(frame.assign(change=frame.accuracy - theirs, chips_change=frame.chips - theirs))
     return pd.concat(frames, ignore_index=True)
 
