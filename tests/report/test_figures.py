@@ -14,8 +14,7 @@ from lit_scaledrop import methods
 from lit_scaledrop.cli import report as command
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures import FIGURES, pictures, pictures_of
-from lit_scaledrop.report.figures.style import _METHODS
-from lit_scaledrop.report.figures.style import label_ends, panels
+from lit_scaledrop.report.figures.style import _METHODS, label_ends, panels
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown

@@ -106,7 +106,7 @@ def _section(
     for row, (key, runs) in enumerate(shown.items()):
         absent = {name for run in runs for name in run.evaluation["absent"]}
         cells = {
-            name: spread(*map(float, values.loc[(row, name), ["value", "value_std"]]))
+            name: spread(*values.loc[(row, name), ["value", "value_std"]].tolist())
             for name in titles
             if (row, name) in values.index
         }
