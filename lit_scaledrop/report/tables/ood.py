@@ -106,7 +106,7 @@ def _section(
     for row, (key, runs) in enumerate(shown.items()):
         absent = {name for run in runs for name in run.evaluation["absent"]}
         cells = {
-            name: spread(*values.loc[(row, name), ["value", "value_std"]].tolist())
+            name: spread(values["value"][row, name], values["value_std"][row, name])
             for name in titles
             if (row, name) in values.index
         }
