@@ -14,8 +14,7 @@ from lit_scaledrop import methods
 from lit_scaledrop.cli import report as command
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures import FIGURES, pictures, pictures_of
-from lit_scaledrop.report.figures import style as drawing
-from lit_scaledrop.report.figures.style import label_ends, panels
+from lit_scaledrop.report.figures.style import _METHODS, label_ends, panels
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown
@@ -320,4 +319,4 @@ def test_command_writes_the_files_or_says_why_not(make, tmp_path, monkeypatch, c
 
 
 def test_colours_are_kept_for_methods_that_there_are():
-    assert set(drawing._METHODS) <= {method.label for method in methods.METHODS.values()}
+    assert set(_METHODS) <= {method.label for method in methods.METHODS.values()}

@@ -126,12 +126,20 @@ def test_conditions(run):
 
 
 def test_what_was_not_measured_is_empty(run):
-    shown = lines(build("table4", [run(1, 0.9, asked=0.05, chips=3), run(2, 0.8, trained=0.1)]))
+    few = run(1, 0.9, asked=0.05, chips=3)
+    shown = lines(build("table4", [few, run(2, 0.8, trained=0.1), run(3, 0.7, asked=0.1)]))
     some = shown["ResNet-20", "trained without variation", "0.05"]
-    assert (some["chips, mean (%)"], some["worst chip (%)"], some["change (points)"]) == ("", "", "")
+    # the mean of three chips is no neighbour of the mean of ten
+    assert (some["10 chips, mean (%)"], some["worst chip (%)"], some["change (points)"]) == ("", "", "")
     assert some["CIFAR-10 accuracy (ours, %)"] == "90.00"
     nominal = shown["ResNet-20", "trained with 0.1, asked with none", ""]
     assert nominal["CIFAR-10 accuracy (ours, %)"] == "80.00"
+
+
+def test_the_rows_say_how_many_chips_there_are(run):
+    shown = lines(build("table4", [run(1, 0.9, asked=0.05, chips=3)]))
+    some = shown["ResNet-20", "trained without variation", "0.05"]
+    assert (some["3 chips, mean (%)"], some["worst chip (%)"]) == ("89.00", "88.00")
 
 
 def test_compares_on_the_papers_data_only(run):

@@ -13,7 +13,7 @@ from lit_scaledrop.report.spec import TableSpec
 from lit_scaledrop.report.sweeps.responses import COLOURS
 from lit_scaledrop.report.sweeps.swept import with_validation
 from lit_scaledrop.report.table import Column, Report, mean_column, number, text
-from lit_scaledrop.report.tables.variation import ASKED, chips_of, trained_and_asked
+from lit_scaledrop.report.tables.variation import ASKED, chips_of, on_all_chips, trained_and_asked
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -78,10 +78,10 @@ def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
     conditions: dict[tuple[str, str], list[Result]] = {}
     for run in results:
         conditions.setdefault(when_of(run), []).append(run)
-    frames = []
+    frames, measures = [], on_all_chips(MEASURES, results)
     for (when, sigma), found in conditions.items():
         shown = by_row(found, notes)
-        lines_of = with_validation(lines(shown, MEASURES), list(shown.values()))
+        lines_of = with_validation(lines(shown, measures), list(shown.values()))
         frames.append(lines_of.assign(when=when, sigma=sigma))
     frame = pd.concat(frames, ignore_index=True)
     first = [*KEY, "when", "sigma", "epochs", "n", "seeds", "result_ids", "validation", "validation_std"]

@@ -106,7 +106,7 @@ def _section(
     for row, (key, runs) in enumerate(shown.items()):
         absent = {name for run in runs for name in run.evaluation["absent"]}
         cells = {
-            name: spread(*(float(values[column][row, name]) for column in ("value", "value_std")))  # type: ignore[arg-type]
+            name: spread(values["value"][row, name], values["value_std"][row, name])
             for name in titles
             if (row, name) in values.index
         }

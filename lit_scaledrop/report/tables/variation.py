@@ -34,6 +34,15 @@ def chips_of(runs: Sequence[Result]) -> int:
     return int(measurements(runs).chip.fillna(0).max())
 
 
+def on_all_chips(measures: Mapping[str, Measure], runs: Sequence[Result]) -> dict[str, Measure]:
+    """Measures of all chips that some run has: a run with fewer of them has no number beside it."""
+    chips = list(range(1, chips_of(runs) + 1))
+    return {
+        name: replace(measure, where={**measure.where, "chip": chips}) if chips and "chip" in measure.where else measure
+        for name, measure in measures.items()
+    }
+
+
 def condition_of(run: Result) -> tuple[str, str]:
     """How a run was trained and asked, and the sigma or device that it was asked with."""
     trained, asked = trained_and_asked(run)
@@ -69,9 +78,9 @@ def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
         key: {run.seed: accuracy.get(run.id, float("nan")) for run in runs}
         for key, runs in shown.get((BASELINE, ""), {}).items()
     }
-    frames = []
+    frames, measures = [], on_all_chips(MEASURES, results)
     for (condition, sigma), rows in shown.items():
-        frame = lines(rows, MEASURES).assign(condition=condition, sigma=sigma, level=SIGMAS.get(sigma, sigma))
+        frame = lines(rows, measures).assign(condition=condition, sigma=sigma, level=SIGMAS.get(sigma, sigma))
         # of the same seeds; without a number where one of them has no baseline
         of_key = nominal if condition != BASELINE else {}
         theirs = [
