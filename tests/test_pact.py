@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lit_scaledrop.layers import PACT, BinaryConv2d
-from lit_scaledrop.layers import activations as pact
+from lit_scaledrop.layers import pact
 from lit_scaledrop.layers.activations import SMALLEST_CLIP
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS

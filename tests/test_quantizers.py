@@ -21,7 +21,7 @@ from lit_scaledrop.layers import (
     follow_optimizer,
     sampling,
 )
-from lit_scaledrop.layers import activations as distribution_loss
+from lit_scaledrop.layers import distribution_loss
 from lit_scaledrop.layers.dropout import fix_shapes
 from lit_scaledrop.layers.quantizers import (
     DSQ,

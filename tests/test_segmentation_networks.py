@@ -307,7 +307,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from lit_scaledrop.networks import build_segmentation_network
-from lit_scaledrop.objective import method_terms
+from lit_scaledrop.modules.objective import method_terms
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 
 def compare(net, step, backend):

@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     """
     action, rest = (argv[0], argv[1:]) if argv and argv[0] in ("list", "get") else ("list", argv)
     usage = "%(prog)s [list] [--root ROOT]\n       %(prog)s get NAME [--root ROOT] [--from PATH] [--mirror URL ...]"
+    if rest and not rest[0].startswith("-") and action == "list":
+        return _fail(f"argument list | get: invalid choice: {rest[0]!r}", status=2)
     try:
         return call(get if action == "get" else list_all, rest, "scaledrop data", usage)
     except SystemExit as stop:  # argparse has printed its message
