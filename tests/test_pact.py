@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lit_scaledrop.layers import PACT, BinaryConv2d
-from lit_scaledrop.layers import pact
+from lit_scaledrop.layers import PACT, BinaryConv2d, pact
 from lit_scaledrop.layers.activations import SMALLEST_CLIP
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS

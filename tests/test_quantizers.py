@@ -18,10 +18,10 @@ from lit_scaledrop.layers import (
     DropConnectLinear,
     SpinBayesLinear,
     SpinDrop,
+    distribution_loss,
     follow_optimizer,
     sampling,
 )
-from lit_scaledrop.layers import distribution_loss
 from lit_scaledrop.layers.dropout import fix_shapes
 from lit_scaledrop.layers.quantizers import (
     DSQ,
