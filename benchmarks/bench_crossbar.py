@@ -10,10 +10,10 @@ from benchmarks.measure import by_group, table
 from hardware.cells import Imperfections
 from hardware.mapping import Crossbar, Mapping
 from hardware.network import on_crossbar
-from lit_scaledrop.execution import Execution
-from lit_scaledrop.methods import get_method
+from lit_scaledrop.methods.classification import get_method
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.execution import Execution
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 TITLE = "Networks on crossbars"
 SAMPLES = 10

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.measure import by_group, table
 from lit_scaledrop.layers import exact
-from lit_scaledrop.methods import get_method
+from lit_scaledrop.methods.classification import get_method
 from lit_scaledrop.networks import build_network
 
 TITLE = "Signs in bfloat16"

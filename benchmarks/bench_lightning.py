@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.measure import by_group, table
 from datamodules import DigitsDataModule
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.objective import parameter_groups
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.modules.objective import parameter_groups
 
 TITLE = "Lightning against a loop"
 

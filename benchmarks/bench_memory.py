@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.bench_posterior import prepare
 from benchmarks.measure import by_group, peak_megabytes, table
-from lit_scaledrop.execution import Execution
+from lit_scaledrop.posterior.execution import Execution
 
 TITLE = "Memory of T passes: loop, folded, shared, exact"
 

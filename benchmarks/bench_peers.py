@@ -11,9 +11,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from benchmarks.measure import by_group, table
 from lit_scaledrop.layers import ScaleDropout
-from lit_scaledrop.methods import get_method
+from lit_scaledrop.methods.classification import get_method
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 TITLE = "The same posterior with torch-uncertainty"
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from benchmarks.measure import by_group, table
-from lit_scaledrop.execution import Execution
-from lit_scaledrop.methods import get_method
+from lit_scaledrop.methods.classification import get_method
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.execution import Execution
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 TITLE = "T passes: loop, folded, shared, exact"
 

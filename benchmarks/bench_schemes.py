@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from benchmarks.measure import table
 from datamodules import DigitsDataModule
-from lit_scaledrop.layers import MaskPlan, draw_plan, stochastic_layers
-from lit_scaledrop.layers.plans import Scheme
-from lit_scaledrop.layers.sharing import PrefixTree
-from lit_scaledrop.methods import get_method
+from lit_scaledrop.layers import MaskPlan, stochastic_layers
+from lit_scaledrop.layers.prefix import PrefixTree
+from lit_scaledrop.methods.classification import get_method
+from lit_scaledrop.modules.objective import scale_regularization
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.objective import scale_regularization
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior import draw_plan
+from lit_scaledrop.posterior.plans import Scheme
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 TITLE = "Error against the exact distribution"
 
@@ -66,7 +67,7 @@ def errors(network: nn.Module, x: Tensor, passes: list[int], seeds: int) -> tupl
 
 
 def _work(posterior: PosteriorPredictive, network: nn.Module, plan: MaskPlan, x: Tensor) -> float:
-    from lit_scaledrop.execution import shared_passes
+    from lit_scaledrop.posterior.execution import shared_passes
 
     return shared_passes(posterior._trace(0, x), PrefixTree(network, plan))
 

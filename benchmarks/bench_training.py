@@ -16,12 +16,13 @@ from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizon
 
 from benchmarks.measure import by_group, table
 from benchmarks.plain import ResNet
-from datamodules import CIFAR10DataModule, write_fake_cifar10
+from datamodules import CIFAR10DataModule
+from fakes import write_fake_cifar10
 from lit_scaledrop.layers import ScaleDropout
-from lit_scaledrop.layers.clip import Clip
-from lit_scaledrop.methods import get_method
+from lit_scaledrop.layers.activations import Clip
+from lit_scaledrop.methods.classification import get_method
+from lit_scaledrop.modules.objective import parameter_groups, scale_regularization
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.objective import parameter_groups, scale_regularization
 
 TITLE = "Training and data"
 LAMBDA_SCALE, LAMBDA_WEIGHT = 1e-2, 5e-5

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from lit_scaledrop.provenance import commit, device_name
+from lit_scaledrop.results.provenance import commit, device_name
 
 
 def take_turns(

@@ -1,39 +1,32 @@
-"""Lightning data modules: whole data sets in memory, for classification and segmentation; suites to evaluate on."""
+"""Lightning data modules: whole data sets in memory, for classification and segmentation; suites to evaluate on.
+
+A further data set is one file and one entry below. Images with one label: inherit from ``ImageDataModule``, say name,
+classes, channels, mean and std, and give ``load()``, all images and labels in memory; where files are published with
+their md5, ``PublishedDataModule`` downloads and checks them (``classification/svhn.py`` is the shortest example).
+Images with masks: inherit from ``SegmentationDataModule`` and give ``load()``; where every image has a file and its
+mask has another, ``segmentation/covid_ct.py`` shows how. Sets that are only evaluated on inherit from
+``EvaluationSet``. Tests that run over the dictionaries below want a writer of miniature data in ``tests/fakes/``.
+"""
 
 from datamodules.base import ImageDataModule
-from datamodules.breast_ultrasound import BreastUltrasoundDataModule
-from datamodules.cifar10 import CIFAR10DataModule
-from datamodules.cifar10_c import CIFAR10C
-from datamodules.corruptions import CORRUPTIONS, corrupt
-from datamodules.covid_ct import CovidCTDataModule
-from datamodules.ct_volumes import CTVolumesDataModule
-from datamodules.digits import DigitsDataModule
-from datamodules.evaluation_sets import CIFAR100, EvaluationSet, Places365, Textures, TinyImageNet
-from datamodules.fake_segmentation import (
-    write_fake_breast_ultrasound,
-    write_fake_covid_ct,
-    write_fake_ct_volumes,
-    write_fake_ph2,
-    write_fake_skin_lesion,
-)
-from datamodules.fake_suites import (
-    write_fake_cifar10_c,
-    write_fake_cifar100,
-    write_fake_pictures,
-    write_fake_stl10,
-    write_fake_svhn,
-)
-from datamodules.fakes import fake_images, write_fake_cifar10, write_fake_mnist
-from datamodules.integrity import DatasetCorruptError, DatasetNotFoundError
+from datamodules.classification.cifar10 import CIFAR10DataModule
+from datamodules.classification.digits import DigitsDataModule
+from datamodules.classification.mnist import MNISTDataModule
+from datamodules.classification.stl10 import STL10DataModule
+from datamodules.classification.svhn import SVHNDataModule
+from datamodules.corruptions.corruptions import CORRUPTIONS, corrupt
+from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.loading import ImageArrays
-from datamodules.mnist import MNISTDataModule
-from datamodules.phantom import PhantomDataModule, phantom_images
-from datamodules.segmentation import SegmentationDataModule
-from datamodules.skin_lesion import PH2DataModule, SkinLesionDataModule
-from datamodules.stl10 import STL10DataModule
-from datamodules.suite_noise import uniform_noise
-from datamodules.suites import GROUPS, Suite, load_suite, renormalized
-from datamodules.svhn import SVHNDataModule
+from datamodules.segmentation.base import SegmentationDataModule
+from datamodules.segmentation.breast_ultrasound import BreastUltrasoundDataModule
+from datamodules.segmentation.covid_ct import CovidCTDataModule
+from datamodules.segmentation.ct_volumes import CTVolumesDataModule
+from datamodules.segmentation.phantom import PhantomDataModule, phantom_images
+from datamodules.segmentation.skin_lesion import PH2DataModule, SkinLesionDataModule
+from datamodules.suites.cifar10_c import CIFAR10C
+from datamodules.suites.evaluation_sets import CIFAR100, EvaluationSet, Places365, Textures, TinyImageNet
+from datamodules.suites.suite_noise import uniform_noise
+from datamodules.suites.suites import GROUPS, Suite, load_suite, renormalized
 
 DATAMODULES: dict[str, type[ImageDataModule]] = {
     module.name: module
@@ -89,21 +82,8 @@ __all__ = [
     "Textures",
     "TinyImageNet",
     "corrupt",
-    "fake_images",
     "load_suite",
     "phantom_images",
     "renormalized",
     "uniform_noise",
-    "write_fake_breast_ultrasound",
-    "write_fake_cifar10",
-    "write_fake_cifar10_c",
-    "write_fake_cifar100",
-    "write_fake_covid_ct",
-    "write_fake_ct_volumes",
-    "write_fake_mnist",
-    "write_fake_ph2",
-    "write_fake_pictures",
-    "write_fake_skin_lesion",
-    "write_fake_stl10",
-    "write_fake_svhn",
 ]

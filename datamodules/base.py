@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from datamodules.augment import (
+from datamodules.classification.augment import (
     Augmentation,
     crop,
     draw_boxes,
@@ -15,15 +15,14 @@ from datamodules.augment import (
     flip,
     resized_crop,
 )
-from datamodules.fileset import FileSet
+from datamodules.files.fileset import FileSet
+from datamodules.files.integrity import fingerprint
 from datamodules.in_memory import InMemoryDataModule, missing_setup, require
-from datamodules.integrity import fingerprint
 from datamodules.loading import (
     BatchLoader,
     Blocks,
     ImageArrays,
     ImageDataset,
-    ShardBatches,
     stratified_subset,
     stream_seed,
     train_batches,
@@ -214,9 +213,8 @@ class ImageDataModule(InMemoryDataModule):
             self._on_device = arrays.train_images.to(device), arrays.train_labels.to(device)
         return dataset.on(*self._on_device)
 
-    def _eval_loader(self, dataset: ImageDataset) -> BatchLoader:
-        order = ShardBatches(len(dataset), self.eval_batch_size, *self._rank_and_world())
-        return BatchLoader(self._resident(dataset), order)
+    def _eval_loader(self, dataset: ImageDataset, whole: bool = False) -> BatchLoader:
+        return BatchLoader(dataset if whole else self._resident(dataset), self._shards(dataset, whole))
 
     def _loaded(self) -> ImageArrays:
         if self._arrays is None:

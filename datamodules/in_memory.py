@@ -8,7 +8,7 @@ from typing import Any
 from lightning import LightningDataModule
 from torch import Tensor
 
-from datamodules.loading import BatchLoader
+from datamodules.loading import BatchLoader, ShardBatches
 from datamodules.pictures import standardized
 from datamodules.shapes import Float, Shaped
 
@@ -93,10 +93,10 @@ class InMemoryDataModule(LightningDataModule, ABC):
             raise ValueError(f"val_fraction {self.val_fraction} leaves no image; set limit_val_batches=0 as well")
         return self._eval_loader(self.val_set)
 
-    def test_dataloader(self) -> BatchLoader:
-        """The test images once each, in order."""
+    def test_dataloader(self, whole: bool = False) -> BatchLoader:
+        """The test images once each, in order: this process's share, or all of them."""
         self._loaded()
-        return self._eval_loader(self.test_set)
+        return self._eval_loader(self.test_set, whole)
 
     def predict_dataloader(self) -> BatchLoader:
         """The same as ``test_dataloader``."""
@@ -113,8 +113,11 @@ class InMemoryDataModule(LightningDataModule, ABC):
         """What ``setup`` has loaded."""
 
     @abstractmethod
-    def _eval_loader(self, dataset: Any) -> BatchLoader:
-        """Loader of a part, each image once over all processes."""
+    def _eval_loader(self, dataset: Any, whole: bool = False) -> BatchLoader:
+        """Loader of a part, each image once over all processes, or in this one."""
+
+    def _shards(self, dataset: Any, whole: bool) -> ShardBatches:
+        return ShardBatches(len(dataset), self.eval_batch_size, *((0, 1) if whole else self._rank_and_world()))
 
     def _rank_and_world(self) -> tuple[int, int]:
         trainer = self.trainer

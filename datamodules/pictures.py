@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datamodules.integrity import DatasetCorruptError
+from datamodules.files.integrity import DatasetCorruptError
 from datamodules.shapes import Float, Shaped, UInt8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}

@@ -254,16 +254,3 @@ def lognormal(cv: float, shape: tuple[int, ...], generator: torch.Generator) -> 
     variance = math.log1p(cv**2)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
     return torch.exp(math.sqrt(variance) * noise - variance / 2)
-
-
-def probability_spread(device: MTJ, variation: DeviceVariation, p: float, law: Law = "neel_brown") -> Float[Tensor, ""]:
-    r"""Standard deviation of p over devices that all get the nominal device's drive for ``p``, to first order.
-
-    $\sigma_p^2 = (\partial p/\partial\Delta\,\sigma_\Delta)^2 + (\partial p/\partial I \, I\, c_{I})^2$ with $c_I^2$
-    the device-to-device and cycle-to-cycle variation of the critical current. A driver that is calibrated for each
-    device cancels the device-to-device part.
-    """
-    current = current_for_probability(device, p, law=law)
-    by_delta = delta_sensitivity(device, current, law=law) * device.delta * variation.delta_cv
-    by_current = current_sensitivity(device, current, law=law) * current
-    return torch.sqrt(by_delta**2 + by_current**2 * (variation.critical_cv**2 + variation.cycle_cv**2))

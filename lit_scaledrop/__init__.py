@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lit_scaledrop.conversion import Conversion, convert
-    from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, align, draw_plan, sampling
-    from lit_scaledrop.methods import METHODS, Method
-    from lit_scaledrop.modules import LitClassifier, LitSegmenter
+    from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, align, sampling
+    from lit_scaledrop.methods.classification import METHODS, Method
+    from lit_scaledrop.modules.classifier import LitClassifier
+    from lit_scaledrop.modules.segmenter import LitSegmenter
     from lit_scaledrop.networks import NETWORKS, build_network
-    from lit_scaledrop.posterior import PosteriorPredictive
-    from lit_scaledrop.predictive import Predictive
+    from lit_scaledrop.networks.convert import Conversion, convert
+    from lit_scaledrop.posterior import draw_plan
+    from lit_scaledrop.posterior.posterior import PosteriorPredictive
+    from lit_scaledrop.posterior.predictive import Predictive
 
 _HOME = {
     "BinaryConv2d": "layers",
     "BinaryLinear": "layers",
     "ScaleDropout": "layers",
     "align": "layers",
-    "draw_plan": "layers",
+    "draw_plan": "posterior",
     "sampling": "layers",
-    "Conversion": "conversion",
-    "convert": "conversion",
+    "Conversion": "networks.convert",
+    "convert": "networks.convert",
     "METHODS": "methods",
     "Method": "methods",
     "LitClassifier": "modules",
@@ -33,7 +35,7 @@ _HOME = {
     "NETWORKS": "networks",
     "build_network": "networks",
     "PosteriorPredictive": "posterior",
-    "Predictive": "predictive",
+    "Predictive": "posterior",
 }
 
 __all__ = [

@@ -8,24 +8,24 @@ import sys
 import traceback
 
 COMMANDS = {
-    "fit": ("lit_scaledrop.cli:main", "train, evaluate and record one run (LightningCLI)"),
-    "validate": ("lit_scaledrop.cli:main", "validation accuracy of a checkpoint (LightningCLI)"),
-    "test": ("lit_scaledrop.cli:main", "deterministic test accuracy of a checkpoint (LightningCLI)"),
+    "fit": ("lit_scaledrop.cli.fit:main", "train, evaluate and record one run (LightningCLI)"),
+    "validate": ("lit_scaledrop.cli.fit:main", "validation accuracy of a checkpoint (LightningCLI)"),
+    "test": ("lit_scaledrop.cli.fit:main", "deterministic test accuracy of a checkpoint (LightningCLI)"),
     "predict": (
-        "lit_scaledrop.cli:main",
+        "lit_scaledrop.cli.fit:main",
         "--images: classes or masks of your own pictures; else of a checkpoint on a test set",
     ),
-    "evaluate": ("lit_scaledrop.evaluate_command:main", "posterior metrics of a checkpoint on a test set"),
-    "assess": ("lit_scaledrop.assess:main", "uncertainty, shift and calibration of a run of Table III"),
-    "summary": ("lit_scaledrop.summary:main", "weights, memory, operations and random bits of a network by layer"),
-    "export": ("lit_scaledrop.packed.command:main", "a trained network as a packed file, ONNX or torch.export program"),
-    "energy": ("lit_scaledrop.energy_command:main", "energy, time and area of an image on a chip"),
-    "cost": ("lit_scaledrop.cost_command:main", "number, area and power of a method's dropout modules"),
-    "figure8": ("lit_scaledrop.segmentation_figure:main", "masks and uncertainty of Table V's networks, as pictures"),
-    "sweep": ("lit_scaledrop.sweep:main", "run a W&B sweep file here, without a server"),
-    "report": ("lit_scaledrop.report.command:main", "tables and figures from the results"),
-    "data": ("lit_scaledrop.data:main", "list, fetch and check the data sets"),
-    "doctor": ("lit_scaledrop.doctor:main", "versions, devices, data and tracking of this machine"),
+    "evaluate": ("lit_scaledrop.cli.evaluate:main", "posterior metrics of a checkpoint on a test set"),
+    "assess": ("lit_scaledrop.cli.assess:main", "uncertainty, shift and calibration of a run of Table III"),
+    "summary": ("lit_scaledrop.cli.summary:main", "weights, memory, operations and random bits of a network by layer"),
+    "export": ("lit_scaledrop.cli.export:main", "a trained network as a packed file, ONNX or torch.export program"),
+    "energy": ("lit_scaledrop.cli.energy:main", "energy, time and area of an image on a chip"),
+    "cost": ("lit_scaledrop.cli.cost:main", "number, area and power of a method's dropout modules"),
+    "figure8": ("lit_scaledrop.cli.figure8:main", "masks and uncertainty of Table V's networks, as pictures"),
+    "sweep": ("lit_scaledrop.cli.sweep:main", "run a W&B sweep file here, without a server"),
+    "report": ("lit_scaledrop.cli.report:main", "tables and figures from the results"),
+    "data": ("lit_scaledrop.cli.data:main", "list, fetch and check the data sets"),
+    "doctor": ("lit_scaledrop.cli.doctor:main", "versions, devices, data and tracking of this machine"),
 }
 LIGHTNING = {"fit", "validate", "test", "predict"}
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     module, function = COMMANDS[command][0].split(":")
     if command == "predict" and any(word.split("=")[0] == "--images" for word in rest):
-        module, command = "lit_scaledrop.predict_images", "predict --images"
+        module, command = "lit_scaledrop.cli.predict", "predict --images"
     try:
         run = getattr(importlib.import_module(module), function)
         return run(argv if command in LIGHTNING else rest)

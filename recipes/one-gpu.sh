@@ -17,7 +17,7 @@ methods=("${@:-proposed}")
 read -ra networks <<< "${NETWORKS:-resnet18 vgg_small resnet20}"
 python=${PYTHON:-python3} profile=${PROFILE:-gpu} work=${WORK:-work} out=${OUT:-out}
 export DATA=${DATA:-data}
-seconds=$("$python" -c 'import sys; from lit_scaledrop.budget import seconds_of; print(int(seconds_of(sys.argv[1])))' "${BUDGET:-8m}")
+seconds=$("$python" -c 'import sys; from lit_scaledrop.runs.budget import seconds_of; print(int(seconds_of(sys.argv[1])))' "${BUDGET:-8m}")
 mkdir -p "$out" "$work"
 
 scaledrop() { "$python" -W ignore -m lit_scaledrop "$@"; }

@@ -28,7 +28,7 @@ FIT = ("fit", "--config", "tiny.yaml")
 
 @pytest.fixture(scope="session")
 def fake_cifar(tmp_path_factory) -> Path:
-    from datamodules import write_fake_cifar10
+    from fakes import write_fake_cifar10
 
     root = tmp_path_factory.mktemp("data")
     write_fake_cifar10(root, n_train=200, n_test=60)

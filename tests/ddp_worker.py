@@ -16,8 +16,8 @@ from torch import nn
 
 from datamodules import CIFAR10DataModule
 from lit_scaledrop.callbacks import CrossbarEnergy, EstimatorSchedule, MTJVariation
-from lit_scaledrop.layers.sampling import StochasticLayer, stochastic_layers
-from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.layers.stochastic import StochasticLayer, stochastic_layers
+from lit_scaledrop.modules.classifier import LitClassifier
 
 SHARE = 16  # images of a process in a step
 

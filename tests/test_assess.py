@@ -11,17 +11,18 @@ import pytest
 import torch
 
 from datamodules import DatasetNotFoundError
-from lit_scaledrop import assess, probes
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.assessment import plan_assessment, planned_assessment
-from lit_scaledrop.cli import fit, planned_result
-from lit_scaledrop.evaluate import load_trained
-from lit_scaledrop.evaluation import Evaluation
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.parts import MeasuredPart, read_part
-from lit_scaledrop.probes import PROBES, Probe, Subject
-from lit_scaledrop.report.results import read_result
-from lit_scaledrop.run import UNFINISHED, Run, find_network
+from lit_scaledrop.cli.assess import plan_assessment, planned_assessment
+from lit_scaledrop.cli.fit import fit, plan_fit, planned_result
+from lit_scaledrop.evaluation import probes
+from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.evaluation.probes import PROBES, Probe, Subject
+from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results.result import read_result
+from lit_scaledrop.runs import assess
+from lit_scaledrop.runs.run import UNFINISHED, Run, find_network
 
 FLAGS = ["--config", "tiny.yaml"]
 ASSESS = ["assess", "--probe", "table6", *FLAGS]
@@ -61,9 +62,9 @@ def suites(monkeypatch):
     """Suites and metrics of our own, by the names that the probes import them under."""
     renormalized = lambda images: (images.float() - 128) / 64  # noqa: E731
     fakes = {
-        "datamodules.suites": {"load_suite": load_suite, "GROUPS": GROUPS, "renormalized": renormalized},
-        "lit_scaledrop.ood": {"ood_metrics": lambda inside, outside, **rule: {"ood/auroc/variance": 0.5}},
-        "lit_scaledrop.selective": {"selective_metrics": lambda p, y, **rule: {"sel/accept": 0.25}},
+        "datamodules.suites.suites": {"load_suite": load_suite, "GROUPS": GROUPS, "renormalized": renormalized},
+        "lit_scaledrop.metrics.ood": {"ood_metrics": lambda inside, outside, **rule: {"ood/auroc/variance": 0.5}},
+        "lit_scaledrop.metrics.selective": {"selective_metrics": lambda p, y, **rule: {"sel/accept": 0.25}},
     }
     for name, members in fakes.items():
         module = types.ModuleType(name)
@@ -262,7 +263,7 @@ def test_a_training_anew_that_was_killed_is_no_network(trained):
     mark = run[0].run_dir(run[1]) / UNFINISHED
     mark.touch()
     assert find_network(*run, "best") is None
-    assert fit(FLAGS, need_network=True)  # goes on from last.ckpt, which was complete
+    assert fit(plan_fit(FLAGS), need_network=True)  # goes on from last.ckpt, which was complete
     assert not mark.exists()
     assert find_network(*run, "best").record.metrics == read_result(only("results/quick/tiny/*.json")).metrics
 
@@ -271,7 +272,7 @@ def test_a_damaged_checkpoint_is_laid_aside_and_the_network_trained_anew(trained
     run = the_run()
     find_network(*run, "best").checkpoint.write_bytes(b"half")
     assert find_network(*run, "best") is None
-    assert fit(FLAGS, need_network=True)
+    assert fit(plan_fit(FLAGS), need_network=True)
     assert "epoch 1/2" in capsys.readouterr().err
     assert find_network(*run, "best").checkpoint.is_file()
     assert only("runs/quick/tiny/*/checkpoints.stale1/best*.ckpt").read_bytes() == b"half"
@@ -329,7 +330,7 @@ def test_ids(place):
 
 def test_other_constants_are_another_energy(place, monkeypatch):
     from hardware.presets import Preset, components
-    from lit_scaledrop import energy
+    from lit_scaledrop.chip import energy
 
     words = ["--probe=table8", *FLAGS]
     base = planned_assessment(words)
@@ -346,7 +347,7 @@ def test_other_constants_are_another_energy(place, monkeypatch):
 
 def test_evaluation_flags_change_the_question_and_not_the_network(place):
     asked = plan_assessment(["--probe=table6", *FLAGS, "--evaluation.samples=5", "--evaluation.threshold", "0.5"])
-    assert asked.plan.run_id == planned_result(FLAGS).stem
+    assert asked.plan.id == planned_result(FLAGS).stem
     assert (asked.evaluation.samples, asked.evaluation.threshold, asked.evaluation.execution) == (5, 0.5, "auto")
     one, two = (plan_assessment(["--probe=table6", *FLAGS, f"--seed_everything={seed}"]) for seed in (1, 2))
     assert one.setting == two.setting
@@ -356,7 +357,7 @@ def test_evaluation_flags_change_the_question_and_not_the_network(place):
 def test_the_assessed_run_is_that_of_table3(place):
     flags = ["--profile", "cpu", "--row", "resnet20/proposed"]
     assert plan_assessment(["--probe=table6", *flags]).plan.run.study == "table3"
-    assert plan_assessment(["--probe=table6", *flags]).plan.run_id == planned_result(flags).stem
+    assert plan_assessment(["--probe=table6", *flags]).plan.id == planned_result(flags).stem
 
 
 @pytest.mark.parametrize(

@@ -25,20 +25,23 @@ class Without:
 
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import torch
-import lit_scaledrop.cli, lit_scaledrop.evaluate, lit_scaledrop.metrics, lit_scaledrop.posterior, datamodules
+import lit_scaledrop.cli, lit_scaledrop.evaluation.evaluate, lit_scaledrop.metrics, lit_scaledrop.posterior, datamodules
 from lit_scaledrop.__main__ import main
-datamodules.write_fake_cifar10("data", 300, 50)
-code = main(["fit", "--profile", "cpu", "--data=CIFAR10DataModule", "--data.root=data", "--data.checksums=recorded",
-             "--data.batch_size=64", "--trainer.max_epochs=1", "--model.network=lenet5",
+code = main(["fit", "--profile", "cpu", "--data=CIFAR10DataModule", f"--data.root={sys.argv[1]}",
+             "--data.checksums=recorded", "--data.batch_size=64", "--trainer.max_epochs=1", "--model.network=lenet5",
              "--evaluation.samples=2"])
 assert code == 0, code
 assert not {m.split(".")[0] for m in sys.modules} & ABSENT
 '''
 
 
-def test_fit_without_anything_else_installed(tmp_path):
+def test_fit_without_anything_else_installed(tmp_path, fake_cifar):
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, timeout=900
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(fake_cifar)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "wandb is not installed" in done.stderr

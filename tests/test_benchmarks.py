@@ -14,7 +14,7 @@ from benchmarks.bench_schemes import errors
 from benchmarks.bench_training import our_loss, plain_like
 from benchmarks.measure import peak_megabytes, table, take_turns
 from lit_scaledrop.layers import ScaleDropout
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
 
 ROOT = Path(__file__).parents[1]

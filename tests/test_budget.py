@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from lit_scaledrop import budget
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.budget import Speed, epochs_within, measure
-from lit_scaledrop.cli import plan_fit
+from lit_scaledrop.cli.fit import plan_fit
+from lit_scaledrop.runs import budget
+from lit_scaledrop.runs.budget import Speed, epochs_within, measure
 
 LONG = """
 run: {profile: quick, study: tiny, tracking: disabled}
@@ -49,7 +49,7 @@ def test_a_budget_is_an_ordinary_run_of_the_epochs_that_fit(long, speed, capsys)
     (result,) = results(long)
     assert result["training"]["epochs"] == 3
     assert result["config"]["trainer"]["max_epochs"] == 3
-    assert result["id"] == plan_fit([*FIT[1:], "--trainer.max_epochs=3"]).run_id
+    assert result["id"] == plan_fit([*FIT[1:], "--trainer.max_epochs=3"]).id
     assert main([*FIT, "--trainer.max_epochs=3"]) == 0
     assert "finished already" in capsys.readouterr().out
 
@@ -114,7 +114,7 @@ command: ["${interpreter}", -W, ignore, -m, lit_scaledrop, fit, --config, long.y
 def test_a_sweep_divides_its_budget_over_the_points(long, speed, capsys, monkeypatch):
     (long / "sweep.yaml").write_text(SWEEP)
     clock = iter([0.0, 0.0, 8.0, 0.0, 0.0, 8.0])  # the first point takes 8 of the 18 seconds
-    monkeypatch.setattr("lit_scaledrop.sweep._now", lambda: next(clock))
+    monkeypatch.setattr("lit_scaledrop.cli.sweep.time.monotonic", lambda: next(clock))
     assert main(["sweep", "sweep.yaml", "--budget", "18s"]) == 0
     epochs = {result["method"]: result["training"]["epochs"] for result in results(long)}
     assert epochs == {"proposed": 3, "irnet": 4}  # of 9 and of 10 seconds

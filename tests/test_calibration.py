@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from lit_scaledrop.calibration import (
+from lit_scaledrop.functional.calibration import (
     adaptive_calibration_bins,
     adaptive_calibration_error,
     calibration_bins,

@@ -23,7 +23,7 @@ from lit_scaledrop.callbacks import (
 )
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.modules.classifier import LitClassifier
 
 FIT = ("fit", "--config", "tiny.yaml")
 

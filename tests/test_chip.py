@@ -11,12 +11,12 @@ from datamodules import ImageDataModule
 from datamodules.loading import ImageArrays
 from hardware.crossbar import CrossbarLayer
 from hardware.presets import load_device
-from lit_scaledrop.evaluation import Evaluation
+from lit_scaledrop.evaluation.probes import PROBES, Subject, chip
+from lit_scaledrop.evaluation.probes.chip import on_chip
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.probes import PROBES, Subject, chip
-from lit_scaledrop.probes.chip import on_chip
+from lit_scaledrop.posterior.evaluation import Evaluation
 
 IMAGES = 16
 

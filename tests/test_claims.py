@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop import claims, launch
-from lit_scaledrop.claims import Claims
-from lit_scaledrop.launch import Point, Runner
-from lit_scaledrop.report.failures import Failure, read_failure, write_failure
-from lit_scaledrop.report.results import ResultError, write_atomic
+from lit_scaledrop.results.failures import Failure, read_failure, write_failure
+from lit_scaledrop.results.result import ResultError, write_atomic
+from lit_scaledrop.sweep import child, runner
+from lit_scaledrop.sweep import leases as claims
+from lit_scaledrop.sweep.leases import Claims
+from lit_scaledrop.sweep.runner import Point, Runner
 
 
 class Clock:
@@ -88,7 +89,8 @@ def test_leaving_the_context_lets_go(result):
 
 def test_a_dead_process_of_this_machine_is_followed_at_once(result):
     code = (
-        "import sys, pathlib; from lit_scaledrop.claims import Claims; print(Claims().take(pathlib.Path(sys.argv[1])))"
+        "import sys, pathlib; from lit_scaledrop.sweep.leases import Claims;"
+        "print(Claims().take(pathlib.Path(sys.argv[1])))"
     )
     subprocess.run([sys.executable, "-c", code, str(result)], check=True, capture_output=True)
     assert files(result) == [f"{result.stem}.1.json"]
@@ -326,7 +328,8 @@ def test_the_file_systems_clock(tmp_path):
 def run(tmp_path, monkeypatch, capsys):
     """Run points, programs in Python, one at a time; exit code and what was said."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "is_finished", lambda path, **_: path.exists())
+    for module in (child, runner):
+        monkeypatch.setattr(module, "is_finished", lambda path, **_: path.exists())
 
     def run(**programs: str) -> tuple[int, str]:
         points = [

@@ -11,9 +11,10 @@ from PIL import Image
 from datamodules import MNISTDataModule
 from datamodules.pictures import standardized
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.layers import draw_plan, sampling
-from lit_scaledrop.posterior import PosteriorPredictive
-from lit_scaledrop.trained import model_names, open_trained
+from lit_scaledrop.deploy.open import model_names, open_trained
+from lit_scaledrop.layers import sampling
+from lit_scaledrop.posterior import draw_plan
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from lit_scaledrop.__main__ import COMMANDS, main
-from lit_scaledrop.config_files import expand_configs
+from lit_scaledrop.cli.flags import expand_configs
 
 FIT = ("fit", "--config", "tiny.yaml")
 
@@ -211,7 +211,7 @@ def checkpoint(place, finished) -> str:
 def test_flags_win_over_the_checkpoint(checkpoint, monkeypatch):
     """LightningCLI alone lets the checkpoint's hyper-parameters override the flags."""
     seen = []
-    from lit_scaledrop.modules import LitClassifier
+    from lit_scaledrop.modules.classifier import LitClassifier
 
     monkeypatch.setattr(LitClassifier, "on_test_start", lambda self: seen.append(self), raising=False)
     assert main(["test", "--config=tiny.yaml", f"--ckpt_path={checkpoint}", "--model.p=0.9"]) == 0

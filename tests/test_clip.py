@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from lit_scaledrop.layers.activations import Clip
 from lit_scaledrop.layers.binary import STE, window
-from lit_scaledrop.layers.clip import Clip
 from lit_scaledrop.layers.quantizers import DoReFaInput
 
 #: borders, their neighbours, and what rounds to a border when it is added to one

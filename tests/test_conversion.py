@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from torchvision.models import resnet18
 
 from lit_scaledrop import METHODS, PosteriorPredictive, ScaleDropout, convert, draw_plan
-from lit_scaledrop.conversion import ChannelBias
 from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, SpinDrop, follow_optimizer, stochastic_layers
-from lit_scaledrop.posterior import MaskPlan
+from lit_scaledrop.networks.convert import ChannelBias
+from lit_scaledrop.posterior.posterior import MaskPlan
 
 SHAPE = (3, 32, 32)
 

@@ -6,18 +6,11 @@ import pytest
 
 from hardware.presets import components
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.cost_command import (
-    SCHEMES,
-    TOPOLOGIES,
-    build,
-    cost_metrics,
-    count_modules,
-    planned_cost,
-    schemes_of,
-)
-from lit_scaledrop.energy import image_shape
-from lit_scaledrop.layers.sampling import stochastic_layers
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.chip.dropout_modules import SCHEMES, TOPOLOGIES, build, cost_metrics, count_modules, schemes_of
+from lit_scaledrop.chip.energy import image_shape
+from lit_scaledrop.cli.cost import planned_cost
+from lit_scaledrop.layers.stochastic import stochastic_layers
+from lit_scaledrop.results.result import read_result
 
 LENET = ["cost", "--network", "lenet5"]
 OVERRIDE = "module_power: {value: 1.0, unit: mW, source: a made-up module, status: assumed}\n"
@@ -44,7 +37,7 @@ def test_counts_are_the_bits_that_are_drawn(network, scheme):
 
 
 def test_a_network_whose_bits_are_not_those_of_the_shapes_is_refused(monkeypatch):
-    from lit_scaledrop import cost_command
+    from lit_scaledrop.chip import dropout_modules as cost_command
 
     monkeypatch.setitem(cost_command.SCHEMES, "scale_dropout", cost_command.Dropout("spindrop"))
     with pytest.raises(ValueError, match="its layers draw"):

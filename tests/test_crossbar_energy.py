@@ -13,11 +13,11 @@ from hardware.mapping import Crossbar
 from hardware.presets import PresetError
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import CrossbarEnergy
-from lit_scaledrop.energy import energy_metrics, estimate_energy
-from lit_scaledrop.layers.sampling import stochastic_layers
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.posterior import PosteriorPredictive
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.chip.energy import energy_metrics, estimate_energy
+from lit_scaledrop.layers.stochastic import stochastic_layers
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.results.result import read_result
 
 CALLBACK = "--trainer.callbacks+=lit_scaledrop.callbacks.CrossbarEnergy"
 FIT = ["fit", "--config", "tiny.yaml", CALLBACK]

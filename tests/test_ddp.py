@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from lit_scaledrop.layers.probabilities import seeded
-from lit_scaledrop.layers.sampling import batch_draws
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.layers.stochastic import batch_draws
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.drop_probability import seeded
+from lit_scaledrop.results.result import read_result
 
 WORKER = Path(__file__).with_name("ddp_worker.py")
 FLAGS = ("--trainer.devices=2", "--trainer.strategy=ddp")

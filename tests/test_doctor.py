@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lit_scaledrop import doctor, forecast
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.cli import doctor
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
+from lit_scaledrop.runs import forecast
 
 
 def test_a_healthy_machine(place, capsys):

@@ -13,19 +13,19 @@ from hardware.adc import ADC_MODELS, build_adc
 from hardware.energy import Chip
 from hardware.presets import FOLDER, components, published
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.assessment import plan_assessment
-from lit_scaledrop.energy import REAL_LAYERS, energy_metrics, estimate_energy, image_shape, keep_masks, slug
-from lit_scaledrop.energy_figure import draw_energy
-from lit_scaledrop.evaluation import Evaluation
-from lit_scaledrop.glossary import METRICS
-from lit_scaledrop.methods import METHODS
-from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.chip.energy import REAL_LAYERS, energy_metrics, estimate_energy, image_shape, keep_masks, slug
+from lit_scaledrop.chip.figure import draw_energy
+from lit_scaledrop.cli.assess import plan_assessment
+from lit_scaledrop.evaluation.probes import PROBES, Subject
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.networks import NETWORKS, build_network
-from lit_scaledrop.posterior import PosteriorPredictive
-from lit_scaledrop.probes import PROBES, Subject
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.report.energies import CONSTANTS, UNITS_NJ
-from lit_scaledrop.report.published import published as published_table
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.report.table import published as published_table
+from lit_scaledrop.results.glossary import METRICS
+from lit_scaledrop.results.result import read_result
 
 
 def lenet5(method="proposed", width=1.0):
@@ -189,7 +189,7 @@ def test_assess_records_accuracy_and_energy(place, finished):
 def test_lenet5_is_trained_on_mnist_beside_table3(place, profile, data):
     plan = plan_assessment(["--probe=table8", "--profile", profile, "--row", "lenet5/proposed"]).plan
     assert plan.run.study == "lenet5"
-    assert plan.resolved["data"]["class_path"] == f"datamodules.{data}DataModule"
+    assert plan.config["data"]["class_path"] == f"datamodules.{data}DataModule"
     assert plan.build().model.hparams["in_channels"] == (1 if data == "MNIST" else 3)
     vgg = plan_assessment(["--probe=table8", "--profile", profile, "--row", "vgg_small/proposed"]).plan
     assert vgg.run.study == "table3"

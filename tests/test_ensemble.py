@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from datamodules import DATAMODULES
 from lit_scaledrop import methods
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.ensemble import member_seeds, member_words
-from lit_scaledrop.evaluate import load_trained, normalized_test_set
-from lit_scaledrop.report.results import load_results
+from lit_scaledrop.cli.fit import plan_fit
+from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.evaluation.evaluate import normalized_test_set
+from lit_scaledrop.results.result import load_results
+from lit_scaledrop.runs.ensemble import member_seeds
 
 FIT = ["fit", "--config", "tiny.yaml"]
 
@@ -110,9 +112,14 @@ def test_an_ensemble_is_not_trained_as_one_network():
         LitClassifier(network="lenet5", method="deep_ensemble", width=0.25).configure_optimizers()
 
 
-def test_members_share_no_seeds_and_keep_the_rest_of_the_command():
+@pytest.mark.parametrize("profile", ["quick", "cpu"])
+def test_a_member_is_the_run_that_its_own_command_plans(profile):
     assert member_seeds(3, 2) == [5, 6]
-    words = ["--config", "a.yaml", "--row=vgg_small/deep_ensemble", "--data.root=x", "--seed_everything=4"]
-    expected = ["--config", "a.yaml", "--model.network=vgg_small", "--data.root=x"]
-    assert member_words(words, "fp", 9) == [*expected, "--model.method=fp", "--seed_everything=9"]
-    assert member_words(["--row", "vgg_small/deep_ensemble"], "fp", 9)[0] == "--model.network=vgg_small"
+    words = ["--profile", profile, "--row=vgg_small/deep_ensemble", "--data.root=x", "--seed_everything=4"]
+    member = plan_fit(words).replace({"model.method": "fp", "seed_everything": 9})
+    alone = plan_fit(["--profile", profile, "--row=vgg_small/fp", "--data.root=x", "--seed_everything=9"])
+    assert (member.id, member.config, member.settings) == (alone.id, alone.config, alone.settings)
+    assert member.words == ("fit", *words, "--model.method=fp", "--seed_everything=9")
+    assert plan_fit(member.words[1:]).id == member.id
+    with pytest.raises(ValueError, match=r"no setting 'model\.methd'"):
+        member.replace({"model.methd": "fp"})

@@ -10,21 +10,15 @@ import torch
 
 import datamodules
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.evaluate import (
-    CheckpointError,
-    evaluate_network,
-    fit_weights,
-    load_trained,
-    normalized_test_set,
-    read_checkpoint,
-    set_drop_probability,
-)
-from lit_scaledrop.evaluation import Evaluation
-from lit_scaledrop.layers.sampling import StochasticLayer
-from lit_scaledrop.metrics import classification_metrics
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.posterior import PosteriorPredictive
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, load_trained, read_checkpoint
+from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
+from lit_scaledrop.layers.stochastic import StochasticLayer
+from lit_scaledrop.metrics.classification import classification_metrics
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.drop_probability import set_drop_probability
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.results.result import read_result
 
 
 class RecordedCIFAR10(datamodules.CIFAR10DataModule):

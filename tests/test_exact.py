@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from lit_scaledrop.layers import exact
 from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d
-from lit_scaledrop.layers.spindrop import SpinDrop
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.layers.dropout import SpinDrop
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import NETWORKS, build_network
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 pytestmark = pytest.mark.skipif(not exact.native_bfloat16(), reason="this processor does not multiply bfloat16")
 

@@ -11,10 +11,10 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.compilation import require_compiler
-from lit_scaledrop.config_files import expand_configs
-from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.cli.flags import expand_configs
+from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.networks import NETWORKS
+from lit_scaledrop.runs.compiler import require_compiler
 
 METHODS = ("proposed", "mc_dropout_htanh", "spindrop", "spatial_spindrop")
 CPU = torch.device("cpu")
@@ -83,7 +83,7 @@ def test_what_compilation_needs(tmp_path, monkeypatch):
         require_compiler(CPU)
     (tmp_path / "Python.h").touch()
     require_compiler(CPU)
-    monkeypatch.setattr("lit_scaledrop.compilation.find_spec", lambda name: None)
+    monkeypatch.setattr("lit_scaledrop.runs.compiler.find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match=r"torch\.compile on cuda needs Triton"):
         require_compiler(torch.device("cuda"))
 

@@ -7,13 +7,15 @@ import torch
 
 from datamodules import ImageDataModule
 from datamodules.loading import ImageArrays
-from lit_scaledrop.evaluation import Evaluation
-from lit_scaledrop.functional import expected_entropy
+from lit_scaledrop.evaluation.probes import PROBES, Subject, noise, passes, prefixes
+from lit_scaledrop.evaluation.probes import posterior as histograms
+from lit_scaledrop.evaluation.probes import threshold as tradeoff
+from lit_scaledrop.functional.uncertainty import expected_entropy
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.posterior import PosteriorPredictive
-from lit_scaledrop.predictive import Predictive
-from lit_scaledrop.probes import PROBES, Subject, histograms, noise, passes, prefixes, tradeoff
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.predictive import Predictive
 
 IMAGES = 24
 
@@ -65,7 +67,7 @@ def test_parts_are_named_without_networks(probe):
 
 
 def test_figure5_statistics_are_those_of_the_passes():
-    from datamodules.suite_noise import uniform_noise
+    from datamodules.suites.suite_noise import uniform_noise
 
     made = subject(label="own")
     made.data.test_set._labels[:13] = (made.data.test_set.labels[:13] + 1) % 10  # the first 13 are wrong

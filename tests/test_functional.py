@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from lit_scaledrop import functional as F
+from lit_scaledrop.functional import uncertainty
 
 METHODS = ("linear", "lower", "higher", "nearest", "midpoint")
 
@@ -232,4 +233,4 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="draws must be at least 1"):
         F.normal_interval(probs, draws=0)
     with pytest.raises(ValueError, match=r"unknown interpolation 'cubic'.*'linear'"):
-        F._upper_share("cubic", 1.5)  # behind the type, which the checked tests would refuse first
+        uncertainty._upper_share("cubic", 1.5)  # behind the type, which the checked tests would refuse first

@@ -1,6 +1,5 @@
 """A run's identity: what changes it, what must not, and the pinned ids of trainings that take hours."""
 
-import copy
 import inspect
 import re
 from pathlib import Path
@@ -9,11 +8,12 @@ import lightning as L
 import pytest
 import yaml
 
-from lit_scaledrop.cli import plan_fit, planned_result
-from lit_scaledrop.identity import TRAINER_NEUTRAL, TRAINER_SCIENCE, run_identity, science
-from lit_scaledrop.methods import METHODS, get_method
-from lit_scaledrop.provenance import command, commit
-from lit_scaledrop.sweep import load_sweep, plan_points
+from lit_scaledrop.cli.fit import plan_fit, planned_result
+from lit_scaledrop.methods.classification import METHODS, get_method
+from lit_scaledrop.results.provenance import command, commit
+from lit_scaledrop.runs.identity import TRAINER_NEUTRAL, TRAINER_SCIENCE, run_identity, science
+from lit_scaledrop.sweep.file import load_sweep
+from lit_scaledrop.sweep.points import plan_points
 
 ROOT = Path(__file__).parents[1]
 
@@ -149,19 +149,19 @@ def test_what_would_be_ignored_is_refused(place, flags, instead):
 def test_the_data_says_what_the_model_is_built_for(place):
     """Recorded as it ran, and no part of the identity, which has the data."""
     grey = plan_fit(["--config", "tiny.yaml", "--data=MNISTDataModule", f"--data.root={place}"])
-    assert grey.resolved["model"]["init_args"]["in_channels"] == 1
-    before = {**grey.resolved, "model": copy.deepcopy(grey.resolved["model"])}
-    before["model"]["init_args"] |= {"in_channels": 3, "num_classes": 10}
-    assert run_identity(before, grey.method) == run_identity(grey.resolved, grey.method) == grey.run_id
+    recorded = grey.recorded(grey.build().data)
+    assert recorded["model"]["init_args"]["in_channels"] == 1
+    assert grey.config["model"]["init_args"]["in_channels"] == 3
+    assert run_identity(recorded, grey.method) == run_identity(grey.config, grey.method) == grey.id
 
 
 def test_the_two_recipes_of_the_papers_length(place):
     adam, sgd = (plan_fit(["--profile", name]) for name in ("paper", "paper_sgd"))
-    recipes = [{**p.resolved["model"]["init_args"], **p.resolved["data"]["init_args"]} for p in (adam, sgd)]
+    recipes = [{**p.config["model"]["init_args"], **p.config["data"]["init_args"]} for p in (adam, sgd)]
     assert [(r["optimizer"], r["augment"], r["crop_scale"]) for r in recipes] == [
         ("adam", "resized_crop", [0.5, 1.0]), ("sgd", "crop", [0.08, 1.0]),
     ]  # fmt: skip
-    assert [p.resolved["trainer"]["max_epochs"] for p in (adam, sgd)] == [300, 300]
+    assert [p.config["trainer"]["max_epochs"] for p in (adam, sgd)] == [300, 300]
     assert [p.run.profile for p in (adam, sgd)] == ["paper", "paper_sgd"]
 
 

@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from lit_scaledrop import LitClassifier
-from lit_scaledrop.layers import EDE, DistributionLoss, MCDropout, SpinBayesConv2d, draw_plan, sampling
+from lit_scaledrop.layers import EDE, DistributionLoss, MCDropout, SpinBayesConv2d, sampling
 from lit_scaledrop.layers import stochastic_layers as random_layers
 from lit_scaledrop.layers.quantizers import DSQ
-from lit_scaledrop.methods import METHODS, Method
+from lit_scaledrop.methods.classification import METHODS, Method
+from lit_scaledrop.modules.objective import method_terms
 from lit_scaledrop.networks import NETWORKS, build_network
-from lit_scaledrop.objective import method_terms
+from lit_scaledrop.posterior import draw_plan
 
 T = 0.7  # EDE's t in the middle of a training
 BATCH, C_IN, C_OUT, SIDE = 3, 6, 4, 2

@@ -13,8 +13,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from lit_scaledrop import functional
-from lit_scaledrop.glossary import METRICS
-from lit_scaledrop.metrics import (
+from lit_scaledrop.metrics.classification import (
     Accuracy,
     CalibrationError,
     NegativeLogLikelihood,
@@ -23,7 +22,8 @@ from lit_scaledrop.metrics import (
     classification_metrics,
     uncertainty_metrics,
 )
-from lit_scaledrop.predictive import Predictive
+from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.results.glossary import METRICS
 
 CLASSES = 5
 THRESHOLD = 0.4
@@ -212,7 +212,7 @@ def test_glossary_describes_each_key_and_agrees_on_the_direction():
 
 
 def test_glossary_imports_without_torch():
-    code = "import sys, lit_scaledrop.glossary; sys.exit('torch' in sys.modules)"
+    code = "import sys, lit_scaledrop.results.glossary; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=900)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lit_scaledrop.layers.binary import BinaryConv2d
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules import LitClassifier, NonFiniteLossError
-from lit_scaledrop.objective import scale_regularization
+from lit_scaledrop.modules.objective import scale_regularization
 
 
 def training_loss(model: LitClassifier, images: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, dict]:

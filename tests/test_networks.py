@@ -9,19 +9,13 @@ import torch
 from torch import nn
 
 from hardware.workload import trace_workload
-from lit_scaledrop.layers import (
-    BinaryConv2d,
-    BinaryLinear,
-    ScaleDropout,
-    draw_plan,
-    enumerate_plan,
-    stochastic_layers,
-)
-from lit_scaledrop.methods import METHODS, Method, get_method
+from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, stochastic_layers
+from lit_scaledrop.methods.classification import METHODS, Method, get_method
+from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
+from lit_scaledrop.modules.objective import scale_regularization, weight_regularization
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, build_network, resnet18
 from lit_scaledrop.networks.resnet import Block, ResNet20, Unit, shortcut_layer
-from lit_scaledrop.objective import scale_regularization, weight_regularization
-from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
+from lit_scaledrop.posterior import draw_plan, enumerate_plan
 
 # (input shape, hidden layers, MAC of the hidden layers, MAC of all)
 LITERATURE = {

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lit_scaledrop.layers.binarization import follow_optimizer
 from lit_scaledrop.layers.binary import BinaryConv2d
-from lit_scaledrop.layers.normalized_update import ANGLE, TURNED, turn, turn_filters, turning_weights
-from lit_scaledrop.modules import LitClassifier, LitSegmenter
-from lit_scaledrop.objective import parameter_groups
+from lit_scaledrop.layers.quantizers import follow_optimizer
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.modules.normalized_update import ANGLE, TURNED, turn, turn_filters, turning_weights
+from lit_scaledrop.modules.objective import parameter_groups
+from lit_scaledrop.modules.segmenter import LitSegmenter
 
 FACTORS = (0.25, 1.0, 0.5)  # of the schedule
 MOMENTUM = 0.9

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-from lit_scaledrop.glossary import METRICS
-from lit_scaledrop.ood import SCORES, aupr, auroc, fpr_at_tpr, ood_metrics, ood_scores
-from lit_scaledrop.predictive import Predictive
+from lit_scaledrop.functional.ood import aupr, auroc, fpr_at_tpr
+from lit_scaledrop.metrics.ood import SCORES, ood_metrics, ood_scores
+from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.results.glossary import METRICS
 
 small_scores = st.lists(st.integers(-3, 3), min_size=1, max_size=12)
 

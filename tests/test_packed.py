@@ -10,15 +10,16 @@ import torch
 from torch import nn
 
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.layers import ScaleDropout, draw_plan, sampling
+from lit_scaledrop.deploy import Packed, PackedError, freeze, load_packed, pack, read_packed
+from lit_scaledrop.deploy.container import MAGIC
+from lit_scaledrop.deploy.program import Deterministic, Passes, export_onnx, export_program, masks_of
+from lit_scaledrop.deploy.thresholds import foldable, threshold_of
+from lit_scaledrop.layers import ScaleDropout, sampling
 from lit_scaledrop.layers.binary import binary_sign
-from lit_scaledrop.methods import METHODS
-from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.packed import Packed, PackedError, freeze, load_packed, pack, read_packed
-from lit_scaledrop.packed.container import MAGIC
-from lit_scaledrop.packed.program import Deterministic, Passes, export_onnx, export_program, masks_of
-from lit_scaledrop.packed.thresholds import foldable, threshold_of
+from lit_scaledrop.posterior import draw_plan
 
 IMAGES = {"mean": [0.5], "std": [0.25], "class_names": ["a"], "name": "test"}
 PACKABLE = [

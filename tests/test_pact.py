@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from lit_scaledrop.layers import PACT, BinaryConv2d, pact
-from lit_scaledrop.layers.pact import SMALLEST_CLIP
-from lit_scaledrop.method import Method
-from lit_scaledrop.objective import clip_regularization, method_terms
-from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
+from lit_scaledrop.layers.activations import SMALLEST_CLIP
+from lit_scaledrop.methods.method import Method
+from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
+from lit_scaledrop.modules.objective import clip_regularization, method_terms
 
 CLIP = 2.7
 #: borders and their neighbours among ordinary values

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lit_scaledrop.layers import STE, MCDropout, ScaleDropout, draw_plan, enumerate_plan
-from lit_scaledrop.layers.plans import Scheme
-from lit_scaledrop.layers.spinbayes import SpinBayesLinear
+from lit_scaledrop.layers import STE, MCDropout, ScaleDropout
+from lit_scaledrop.layers.weight_sampling import SpinBayesLinear
+from lit_scaledrop.posterior import draw_plan, enumerate_plan
+from lit_scaledrop.posterior.plans import Scheme
 
 SCHEMES = ("iid", "stratified", "systematic")
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from lit_scaledrop.evaluate import evaluate_network
-from lit_scaledrop.evaluation import Evaluation
+from lit_scaledrop.evaluation.evaluate import evaluate_network
 from lit_scaledrop.layers import MaskPlan, MCDropout, ScaleDropout, sampling, stochastic_layers
-from lit_scaledrop.methods import METHODS
-from lit_scaledrop.metrics import classification_metrics
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.metrics.classification import classification_metrics
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 
 def network_of(network="lenet5", method="proposed", width=0.25, seed=0, **scale):

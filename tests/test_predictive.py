@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lit_scaledrop import functional
-from lit_scaledrop.predictive import Predictive
+from lit_scaledrop.posterior.predictive import Predictive
 
 
 def random_predictive(samples=6, batch=5, classes=4, weighted=False, seed=0):

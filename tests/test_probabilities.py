@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hardware.spin_scale_drop import GaussianProbability
-from lit_scaledrop.layers import ScaleDropout, draw_plan, enumerate_plan
-from lit_scaledrop.layers.probabilities import (
+from lit_scaledrop.layers import ScaleDropout
+from lit_scaledrop.layers.stochastic import stochastic_layers
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior import draw_plan, enumerate_plan
+from lit_scaledrop.posterior.drop_probability import (
     as_built,
     chip_probabilities,
     injected,
@@ -21,9 +24,7 @@ from lit_scaledrop.layers.probabilities import (
     seeded,
     set_probabilities,
 )
-from lit_scaledrop.layers.sampling import stochastic_layers
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 P = (0.1, 0.2, 0.5)
 

@@ -19,10 +19,10 @@ from lit_scaledrop.layers import (
     SpinBayesLinear,
     SpinDrop,
     distribution_loss,
-    draw_plan,
     follow_optimizer,
     sampling,
 )
+from lit_scaledrop.layers.dropout import fix_shapes
 from lit_scaledrop.layers.quantizers import (
     DSQ,
     ClippedSign,
@@ -33,12 +33,12 @@ from lit_scaledrop.layers.quantizers import (
     XNORWeight,
     straight_through,
 )
-from lit_scaledrop.layers.spindrop import fix_shapes
-from lit_scaledrop.methods import METHODS
-from lit_scaledrop.modules import LitClassifier
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.networks import build_network, vgg_small
 from lit_scaledrop.networks.vgg import VGGSmall
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior import draw_plan
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 
 def layer_of(method, n_in=6, n_out=4):

@@ -9,10 +9,9 @@ import torch.distributed as dist
 from torch import multiprocessing
 from torchmetrics import MetricCollection
 
-from lit_scaledrop.ood import ood_metrics
-from lit_scaledrop.predictive import Predictive
-from lit_scaledrop.rank_metrics import OODDetection, SelectivePrediction
-from lit_scaledrop.selective import selective_metrics
+from lit_scaledrop.metrics.ood import OODDetection, ood_metrics
+from lit_scaledrop.metrics.selective import SelectivePrediction, selective_metrics
+from lit_scaledrop.posterior.predictive import Predictive
 
 THRESHOLD = 0.5
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.report.documents import refresh
+from tools.documents import refresh
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -95,7 +95,7 @@ def test_python_code_of_the_documents_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_generated_parts_are_up_to_date(document):
     text = document.read_text()
-    assert refresh(text, ROOT / "results") == text, "run `python -m lit_scaledrop.report.documents`"
+    assert refresh(text, ROOT / "results") == text, "run `python tools/documents.py`"
 
 
 def test_links_lead_somewhere():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.results.result import read_result
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FIT = ("--config=tiny.yaml", "--run.tracking=offline")
@@ -124,6 +124,30 @@ def test_a_slurm_job_whose_time_is_up_is_requeued_and_goes_on(place, start):
     result = one_result(place)
     assert result.training["epochs"] == 30
     assert result.training["world_size"] == 2
+
+
+@pytest.mark.slow
+def test_one_gpu_in_one_command(place):
+    """At tiny size on a CPU: two networks, of which the second gets what the first leaves; all comes back."""
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(RECIPES.parent)}
+    asked = {"BUDGET": "20m", "PROFILE": "quick", "NETWORKS": "vgg_small resnet20", "OUT": "out", "WORK": "work"}
+    (place / "nothing").mkdir()  # the digits come with a package; the miniature CIFAR-10 around is no sound one
+    asked["DATA"] = "nothing"
+    paths = {name: str(place / asked[name]) for name in ("OUT", "WORK", "DATA")}
+    command = ["bash", str(RECIPES / "one-gpu.sh")]
+    done = subprocess.run(command, env=environment | asked | paths, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = {r.network: r for r in map(read_result, sorted(place.glob("out/quick/table3/*.json")))}
+    assert {network: result.training["epochs"] for network, result in results.items()} == {
+        "vgg_small": 15,
+        "resnet20": 15,
+    }
+    assert sorted(path.name for path in place.glob("out/*.packed")) == [
+        "resnet20-proposed.packed",
+        "vgg_small-proposed.packed",
+    ]
+    trial = (place / "out" / "trial.txt").read_text().splitlines()
+    assert [line.partition(":")[0] for line in trial] == ["vgg_small proposed", "resnet20 proposed"]
 
 
 def test_one_gpu_refuses_a_budget_that_is_no_time(place):

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop import sweep
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.cli import planned_result
-from lit_scaledrop.config_files import expand_configs
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.cli.fit import planned_result
+from lit_scaledrop.cli.flags import expand_configs
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import NETWORKS
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.tables import published
+from lit_scaledrop.sweep.file import grid, load_sweep
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 
 
 def rows(name):
-    config = sweep.load_sweep(SWEEPS / name)
-    return [tuple(point["row"].split("/")) for point in sweep.grid(config["parameters"])]
+    config = load_sweep(SWEEPS / name)
+    return [tuple(point["row"].split("/")) for point in grid(config["parameters"])]
 
 
 def keys(name):
@@ -111,7 +111,7 @@ def test_summary_counts_stored_arrays_shared_layers_and_members(capsys):
     import torch
     from torch import nn
 
-    from lit_scaledrop.summary import summarize, total
+    from lit_scaledrop.chip.summary import summarize, total
 
     assert main(["summary", "lenet5", "spinbayes", "--in-channels=1"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("hidden.0.conv"))

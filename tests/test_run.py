@@ -17,15 +17,17 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Timer
 
-from datamodules import write_fake_cifar10, write_fake_mnist
-from lit_scaledrop import cli, record, training_cli
+from fakes import write_fake_cifar10, write_fake_mnist
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import AttemptTimer
-from lit_scaledrop.evaluate import load_trained, read_checkpoint
+from lit_scaledrop.cli import fit as cli
+from lit_scaledrop.cli import lightning as training_cli
+from lit_scaledrop.evaluation.checkpoint import load_trained, read_checkpoint
 from lit_scaledrop.layers.binary import EDE
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.report.results import read_result
-from lit_scaledrop.run import Run, exclusive, require_writable, resume_checkpoint
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.results.result import read_result
+from lit_scaledrop.runs import record
+from lit_scaledrop.runs.run import Run, exclusive, require_writable, resume_checkpoint
 
 FIT = ("fit", "--config", "tiny.yaml")
 

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from lit_scaledrop.layers import MCDropout, draw_plan, sampling, stochastic_layers
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.layers import MCDropout, sampling, stochastic_layers
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior import draw_plan
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 BAYESIAN = [name for name, method in METHODS.items() if method.stochastic]
 

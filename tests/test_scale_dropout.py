@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from lit_scaledrop.layers import draw_plan, sampling
-from lit_scaledrop.layers.probabilities import scale_dropouts
+from lit_scaledrop.layers import sampling
 from lit_scaledrop.layers.scale_dropout import ScaleDropout, adaptive_probability, set_adaptive_probability
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
+from lit_scaledrop.posterior import draw_plan
+from lit_scaledrop.posterior.drop_probability import scale_dropouts
 
 ALPHA = torch.tensor([0.5, 2.0, 3.5])
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.tree import _unpack
-from lit_scaledrop import sweep
+from datamodules.files.tree import _unpack
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.evaluate import CheckpointError, read_checkpoint
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint
+from lit_scaledrop.sweep.file import SweepError, load_sweep
+from lit_scaledrop.sweep.points import plan_points
+from lit_scaledrop.sweep.runner import Runner
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -85,8 +87,8 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, monkeypatch, how)
 def test_yaml_builds_no_objects(place, tag, capsys):
     text = f"!!{tag} [!!python/object/apply:pathlib.Path [executed]]"
     Path("s.yaml").write_text(f"method: grid\nparameters: {{a: {{value: {text}}}}}\ncommand: [fit, '${{args}}']\n")
-    with pytest.raises(sweep.SweepError, match="could not determine a constructor"):
-        sweep.load_sweep(Path("s.yaml"))
+    with pytest.raises(SweepError, match="could not determine a constructor"):
+        load_sweep(Path("s.yaml"))
     Path("c.yaml").write_text(f"seed_everything: {text}\n")
     assert main(["fit", "--config", "tiny.yaml", "--config", "c.yaml"]) != 0
     assert main(["fit", "--config", "tiny.yaml", f"--seed_everything={text}"]) != 0
@@ -98,8 +100,8 @@ def test_a_value_of_a_sweep_reaches_no_shell(tmp_path, monkeypatch):
     odd = "$(touch executed); `touch executed` && touch executed | 'x' ${HOME}"
     Path("child.py").write_text("import sys, pathlib; pathlib.Path('seen').write_text(sys.argv[-1])")
     config = {"parameters": {"a": {"value": odd}}, "command": [sys.executable, "child.py", "fit", "${args}"]}
-    points = sweep.plan_points(config, {}, None, [], lambda flags: Path("r/quick/s/a.json"))
-    assert sweep.Runner(points, 1, {}).run() == 1  # it leaves no result
+    points = plan_points(config, {}, None, [], lambda flags: Path("r/quick/s/a.json"))
+    assert Runner(points, 1, {}).run() == 1  # it leaves no result
     assert Path("seen").read_text() == f"--a={odd}"
     assert not Path("executed").exists()
 
@@ -168,7 +170,7 @@ def test_a_zip_archive_cannot_leave_its_folder(tmp_path):
 
 
 def test_a_mirror_cannot_be_a_file(tmp_path):
-    from datamodules.fetch import download
+    from datamodules.files.fetch import download
 
     for url in ("file:///etc/passwd", "ftp://host/x", "/etc/passwd"):
         with pytest.raises(ValueError, match="must be an http or https address"):

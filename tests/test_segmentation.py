@@ -12,12 +12,12 @@ from PIL import Image
 
 from datamodules import PhantomDataModule
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.config_files import expand_configs
-from lit_scaledrop.evaluate import load_trained
-from lit_scaledrop.modules import LitSegmenter
-from lit_scaledrop.pixels import IGNORE
-from lit_scaledrop.report.results import load_results, read_result
-from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
+from lit_scaledrop.cli.flags import expand_configs
+from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.functional.segmentation import IGNORE
+from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
+from lit_scaledrop.modules.segmenter import LitSegmenter
+from lit_scaledrop.results.result import load_results, read_result
 
 TINY = """
 run: {profile: quick, study: table5, tracking: disabled}

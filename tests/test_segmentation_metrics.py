@@ -8,9 +8,9 @@ import torch
 from sklearn import metrics as sk
 from torch.nn import functional as F
 
-from lit_scaledrop.pixels import IGNORE, dice_loss, image_overlap, patch_counts
-from lit_scaledrop.predictive import Predictive
-from lit_scaledrop.segmentation_metrics import SegmentationMetrics
+from lit_scaledrop.functional.segmentation import IGNORE, dice_loss, image_overlap, patch_counts
+from lit_scaledrop.metrics.segmentation import SegmentationMetrics
+from lit_scaledrop.posterior.predictive import Predictive
 
 SHAPE = (3, 8, 12)
 

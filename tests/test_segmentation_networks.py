@@ -10,14 +10,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from hardware.workload import trace_workload
-from lit_scaledrop.layers import PACT, BinaryConv2d, ScaleDropout, SpinDrop, draw_plan, sampling, stochastic_layers
-from lit_scaledrop.layers.sharing import PrefixTree, sharing
-from lit_scaledrop.methods import Method
+from lit_scaledrop.cli.summary import main as summary
+from lit_scaledrop.layers import PACT, BinaryConv2d, ScaleDropout, SpinDrop, sampling, stochastic_layers
+from lit_scaledrop.layers.prefix import PrefixTree, sharing
+from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS, get_segmentation_method
 from lit_scaledrop.networks import SEGMENTATION_NETWORKS, build_segmentation_network
 from lit_scaledrop.networks.segnet import SegNet
-from lit_scaledrop.posterior import PosteriorPredictive
-from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS, get_segmentation_method
-from lit_scaledrop.summary import main as summary
+from lit_scaledrop.posterior import draw_plan
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 OURS = ["segnet", "unet"]
 BINARY = [name for name, method in SEGMENTATION_METHODS.items() if method.binary]
@@ -306,8 +307,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from lit_scaledrop.networks import build_segmentation_network
-from lit_scaledrop.objective import method_terms
-from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
+from lit_scaledrop.modules.objective import method_terms
+from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 
 def compare(net, step, backend):
     grads = []

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_scaledrop.glossary import METRICS
-from lit_scaledrop.predictive import Predictive
-from lit_scaledrop.selective import acceptance, aurc, coverage_at_risk, risk_coverage, selective_metrics
+from lit_scaledrop.functional.selective import acceptance, aurc, coverage_at_risk, risk_coverage
+from lit_scaledrop.metrics.selective import selective_metrics
+from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.results.glossary import METRICS
 
 cases = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=7)
 

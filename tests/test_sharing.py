@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hardware.workload import trace_workload
-from lit_scaledrop.execution import trace
-from lit_scaledrop.layers import MCDropout, ScaleDropout, align, draw_plan, stochastic_layers
-from lit_scaledrop.layers.sharing import PrefixTree, sharing
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.layers import MCDropout, ScaleDropout, align, stochastic_layers
+from lit_scaledrop.layers.prefix import PrefixTree, sharing
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import NETWORKS, build_network
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior import draw_plan
+from lit_scaledrop.posterior.execution import trace
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 SCALE = [name for name, method in METHODS.items() if method.scale]
 BAYESIAN = [name for name, method in METHODS.items() if method.stochastic]

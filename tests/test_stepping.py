@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from datamodules import DigitsDataModule
-from lit_scaledrop import stepping
 from lit_scaledrop.callbacks import EstimatorSchedule, MTJVariation, ScaleGradient
-from lit_scaledrop.modules import LitClassifier, NonFiniteLossError
-from lit_scaledrop.stepping import Stepper, ZeroGradientError, require_gradients
+from lit_scaledrop.modules import LitClassifier, NonFiniteLossError, stepping
+from lit_scaledrop.modules.stepping import Stepper, ZeroGradientError, require_gradients
 
 BATCHES = 10
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_scaledrop import launch, sweep
-from lit_scaledrop.report.results import result_path
-from lit_scaledrop.rows import expand_rows
+from lit_scaledrop.cli import sweep
+from lit_scaledrop.cli.flags import expand_rows
+from lit_scaledrop.results.result import result_path
+from lit_scaledrop.sweep import child, runner
+from lit_scaledrop.sweep.file import SweepError, build_command, command_of, grid, load_sweep
+from lit_scaledrop.sweep.points import plan_points
 
 ROOT = Path(__file__).parents[1]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and PR_SET_PDEATHSIG are Linux's")
@@ -65,7 +69,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
 sys.path.insert(0, "here")
 from plan import plan
-from lit_scaledrop.sweep import main
+from lit_scaledrop.cli.sweep import main
 sys.exit(main(sys.argv[1:], plan))
 """
 
@@ -242,10 +246,10 @@ def test_jobs_run_at_once_and_share_cores_and_gpus(here, monkeypatch, capfd):
 
 
 def test_what_the_user_set_wins(monkeypatch):
-    assert launch.child_environment({"OMP_NUM_THREADS": "7"}, "quick", "s", 4)["OMP_NUM_THREADS"] == "7"
-    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: range(8))
-    assert launch.child_environment({}, "quick", "s", 3)["OMP_NUM_THREADS"] == "2"
-    assert "OMP_NUM_THREADS" not in launch.child_environment({}, "quick", "s", 1)
+    assert runner.child_environment({"OMP_NUM_THREADS": "7"}, "quick", "s", 4)["OMP_NUM_THREADS"] == "7"
+    monkeypatch.setattr(runner.os, "sched_getaffinity", lambda _: range(8))
+    assert runner.child_environment({}, "quick", "s", 3)["OMP_NUM_THREADS"] == "2"
+    assert "OMP_NUM_THREADS" not in runner.child_environment({}, "quick", "s", 1)
 
 
 def test_gpus_are_found_by_nvidia_smi(tmp_path, monkeypatch):
@@ -253,10 +257,10 @@ def test_gpus_are_found_by_nvidia_smi(tmp_path, monkeypatch):
     tool.write_text('#!/bin/sh\n[ "$1" = --query-gpu=index ] && printf "0\\n1\\n2\\n"\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert launch.visible_gpus({}) == ["0", "1", "2"]
-    assert launch.visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
+    assert runner.visible_gpus({}) == ["0", "1", "2"]
+    assert runner.visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
     tool.write_text("#!/bin/sh\nexit 9\n")
-    assert launch.visible_gpus({}) == []
+    assert runner.visible_gpus({}) == []
 
 
 def test_dry_run_starts_nothing(here, capfd):
@@ -305,8 +309,7 @@ def test_bad_files_are_refused_before_anything_runs(here, capfd, change, message
     assert run() == 2
     error = capfd.readouterr().err
     assert error.count("scaledrop sweep:") == 1
-    with pytest.raises(sweep.SweepError, match=message):
-        raise sweep.SweepError(error)
+    assert re.search(message, error)
     assert not notes()
 
 
@@ -377,23 +380,21 @@ def test_argv_is_what_wandb_agent_would_start(tmp_path, monkeypatch, profile):
             "${args}",
         ],
     }
-    for config in (*map(sweep.load_sweep, (ROOT / "sweeps").glob("*.yaml")), odd):
+    for config in (*map(load_sweep, (ROOT / "sweeps").glob("*.yaml")), odd):
         # of a distribution the engine draws a float
         drawn = {
             name: entry if {"value", "values"} & set(entry) else {"value": 0.0123456}
             for name, entry in config["parameters"].items()
         }
-        for point in sweep.grid(drawn):
+        for point in grid(drawn):
             theirs = wandb_argv(config, point, tmp_path, monkeypatch)
             assert theirs[:2] == ["/usr/bin/env", "python"]
-            assert sweep.build_command(config, point, os.environ) == [sys.executable, *theirs[2:]]
+            assert build_command(config, point, os.environ) == [sys.executable, *theirs[2:]]
 
 
 def test_table3_has_all_rows_and_seeds():
-    config = sweep.load_sweep(ROOT / "sweeps" / "table3.yaml")
-    argvs = [
-        sweep.build_command(config, point, {"PROFILE": "cpu"}) for point in sweep.grid(config["parameters"], [1, 2])
-    ]
+    config = load_sweep(ROOT / "sweeps" / "table3.yaml")
+    argvs = [build_command(config, point, {"PROFILE": "cpu"}) for point in grid(config["parameters"], [1, 2])]
     assert argvs[-1][1:] == [
         "-m", "lit_scaledrop", "fit", "--config", "classify.yaml", "--config", "profile/cpu.yaml",
         "--run.study=table3", "--row=resnet20/proposed", "--seed_everything=2",
@@ -406,7 +407,7 @@ ABLATIONS = {"ablation-sigma", "ablation-passes"}
 
 
 def test_every_file_of_a_probe_assesses_rows_of_table3():
-    files = {path.stem: sweep.load_sweep(path) for path in (ROOT / "sweeps").glob("*.yaml")}
+    files = {path.stem: load_sweep(path) for path in (ROOT / "sweeps").glob("*.yaml")}
     probes = {stem: config for stem, config in files.items() if "assess" in config["command"]}
     tables = {"table4", "table6", "table6-beyond", "table8", "table9", "table10"}
     assert set(probes) == tables | {"hardware"} | FIGURES | ABLATIONS
@@ -414,7 +415,7 @@ def test_every_file_of_a_probe_assesses_rows_of_table3():
     assert [counts[name] for name in ("table4", "table6", "table9", "table10")] == [3, 15, 3, 6]
     for stem, config in probes.items():
         name = lambda flags: "r/p/s/" + "-".join(flags).replace("/", "-")  # noqa: E731
-        points = sweep.plan_points(config, {"PROFILE": "cpu"}, None, [], name)
+        points = plan_points(config, {"PROFILE": "cpu"}, None, [], name)
         assert len(points) == len({point.name for point in points})
         for point in points:
             assert f"--probe={stem.removesuffix('-beyond')}" in point.argv
@@ -424,35 +425,38 @@ def test_every_file_of_a_probe_assesses_rows_of_table3():
             assert [flag.split("=")[0] for flag in row] == ["--model.network", "--model.method"]
 
 
+def planned(config, profile):
+    return plan_points(config, {"PROFILE": profile}, None, [], sweep.PLANS[command_of(config)])
+
+
 def test_table7_counts_every_topology_and_scheme():
-    from lit_scaledrop.cost_command import SCHEMES
+    from lit_scaledrop.chip.dropout_modules import SCHEMES
     from lit_scaledrop.networks import NETWORKS
 
-    points = sweep.plan_points(sweep.load_sweep(ROOT / "sweeps" / "table7.yaml"), {"PROFILE": "cpu"}, None, [])
+    points = planned(load_sweep(ROOT / "sweeps" / "table7.yaml"), "cpu")
     assert len({point.result for point in points}) == len(points) == len(NETWORKS) * len(SCHEMES)
     assert {point.result.parent for point in points} == {Path("results/cpu/table7")}
     assert points[0].name == "resnet18-scale_dropout"
 
 
-def test_a_command_has_its_own_plan(here, monkeypatch):
-    monkeypatch.setitem(sweep.PLANS, "assess", lambda flags: Path("r/quick/table6", flags[-1]))
-    monkeypatch.setitem(sweep.PLANS, "fit", lambda flags: Path("r/quick/table3", flags[-1]))
+def test_a_command_has_its_own_plan(here, monkeypatch, capfd):
     for command, study in (("fit", "table3"), ("assess", "table6")):
-        config = {"parameters": {"row": {"values": ["a"]}}, "command": ["python", command, "${args}"]}
-        (point,) = sweep.plan_points(config, {}, None, [])
-        assert (point.result.parent.name, point.log.parent.parent.name) == (study, study)
+        monkeypatch.setitem(sweep.PLANS, command, lambda flags, study=study: Path("r/quick", study, flags[-1]))
+        write({"row": {"values": ["a"]}}, ["python", command, "${args}"])
+        assert sweep.main(["s.yaml", "--dry-run"]) == 0
+        assert f"run a -> r/quick/{study}/--row=a" in capfd.readouterr().out
 
 
 def test_only_takes_points_by_name():
-    config = sweep.load_sweep(ROOT / "sweeps" / "table3.yaml")
+    config = load_sweep(ROOT / "sweeps" / "table3.yaml")
 
     def names(*only):
-        points = sweep.plan_points(config, {"PROFILE": "cpu"}, None, [], lambda flags: f"r/p/s/{flags[-2]}", only)
+        points = plan_points(config, {"PROFILE": "cpu"}, None, [], lambda flags: f"r/p/s/{flags[-2]}", only)
         return [point.name for point in points]
 
     assert len(names("resnet20-*")) == 7
     assert names("*-rad-*", "resnet20-fp-seed1") == ["resnet18-rad-seed1", "vgg_small-rad-seed1", "resnet20-fp-seed1"]
-    with pytest.raises(sweep.SweepError, match=r"--only resnet50-\* fits no point; there are resnet18-fp-seed1"):
+    with pytest.raises(SweepError, match=r"--only resnet50-\* fits no point; there are resnet18-fp-seed1"):
         names("resnet20-*", "resnet50-*")
 
 
@@ -530,7 +534,7 @@ def test_no_orphan_trains_on_when_the_sweep_is_killed(here, signum):
 @linux
 def test_the_guard_refuses_to_start_when_its_parent_is_gone(tmp_path):
     other = subprocess.run(
-        [sys.executable, "-ISc", launch._GUARD, "1", sys.executable, "-c", "print('trains')"],
+        [sys.executable, "-ISc", child._GUARD, "1", sys.executable, "-c", "print('trains')"],
         capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert other.returncode == 1
@@ -579,8 +583,8 @@ def test_help_says_where_the_flags_of_fit_go(capsys):
 
 
 def test_rows_that_a_profile_makes_one_run_are_run_once():
-    grid = {"row": {"values": ["unet/skin_lesion/fp", "segnet/covid_ct.0/fp", "segnet/covid_ct.1/fp"]}}
-    config = sweep.load_sweep(ROOT / "sweeps" / "table5.yaml") | {"parameters": grid}
-    points = sweep.plan_points(config, {"PROFILE": "quick"}, None, [])
+    rows = {"row": {"values": ["unet/skin_lesion/fp", "segnet/covid_ct.0/fp", "segnet/covid_ct.1/fp"]}}
+    config = load_sweep(ROOT / "sweeps" / "table5.yaml") | {"parameters": rows}
+    points = planned(config, "quick")
     assert [point.name for point in points] == ["unet-skin_lesion-fp", "segnet-covid_ct.0-fp"]
-    assert len(sweep.plan_points(config, {"PROFILE": "cpu"}, None, [])) == 3
+    assert len(planned(config, "cpu")) == 3

@@ -1,13 +1,14 @@
-"""Every file in sweeps/: W&B's schema takes it, every point is one that the command line takes, and one point runs."""
+"""Every file in sweeps/: every point is one that the command line takes, and one point runs."""
 
 from pathlib import Path
 
 import pytest
-from lightning.pytorch.cli import LightningCLI
 
-from lit_scaledrop import sweep
-from lit_scaledrop.report.results import read_result
-from lit_scaledrop.suggest import is_installed, problems, suggest
+from lit_scaledrop.cli.sweep import PLANS
+from lit_scaledrop.cli.sweep import main as run_sweep
+from lit_scaledrop.results.result import read_result
+from lit_scaledrop.sweep.file import command_of, load_sweep
+from lit_scaledrop.sweep.points import plan_points
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -18,40 +19,22 @@ SHORT = {
 SHORT["assess"] = [*SHORT["fit"], "--limit=8"]
 
 
-def command_of(path) -> str:
-    return next(word for word in sweep.load_sweep(path)["command"] if word in sweep.PLANS)
+def sampled(config) -> dict:
+    """Values of the first point of a search."""
+    pytest.importorskip("optuna", reason="the extra `search` is not installed")
+    from lit_scaledrop.sweep.study import Study
 
-
-def needs_engine():
-    if not is_installed():
-        pytest.skip("the extra `search` is not installed")
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_schema_of_wandb(path):
-    needs_engine()
-    assert not problems(sweep.load_sweep(path))
-
-
-def test_schema_refuses_what_is_wrong():
-    needs_engine()
-    config = sweep.load_sweep(ROOT / "sweeps" / "search-proposed.yaml")
-    bad = {**config["parameters"], "model.p": {"distribution": "uniform", "min": 0.1}}
-    assert problems({**config, "parameters": bad})
-    assert problems({**config, "early_terminate": {"type": "median"}})
+    study = Study(config, 0, 1)
+    return study.values(study.sample(0))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_point_parses(path, monkeypatch):
-    """All points against the real command line; a parser of `fit` alone: those of other commands take half the time."""
-    fit = {"fit": LightningCLI.subcommands()["fit"]}
-    monkeypatch.setattr(LightningCLI, "subcommands", staticmethod(lambda: fit))
-    config = sweep.load_sweep(path)
+def test_every_point_parses(path):
+    """All points against the real command line."""
+    config = load_sweep(path)
     if config["method"] != "grid":
-        needs_engine()
-        values = suggest(config, [], seed=0)
-        config = {**config, "parameters": {name: {"value": value} for name, value in values.items()}}
-    points = sweep.plan_points(config, {"PROFILE": "quick"}, None, [])
+        config = {**config, "parameters": {name: {"value": value} for name, value in sampled(config).items()}}
+    points = plan_points(config, {"PROFILE": "quick"}, None, [], PLANS[command_of(config)])
     study = {
         "table3-beyond": "table3",
         "table5-beyond": "table5",
@@ -70,17 +53,17 @@ def test_one_point_runs(path, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("DATA", raising=False)
-    config, short = sweep.load_sweep(path), SHORT[command_of(path)]
+    config, short = load_sweep(path), SHORT[command_of(load_sweep(path))]
     if config["method"] == "grid":
-        named = sweep.plan_points(config, {"PROFILE": "quick"}, None, [], lambda flags: Path("r/p", "-".join(flags)))
+        named = plan_points(config, {"PROFILE": "quick"}, None, [], lambda flags: Path("r/p", "-".join(flags)))
         names = [point.name for point in named]
         name = next((name for name in names if name.startswith("resnet20-proposed")), names[0])
         chosen = ["--only", name]
-        (point,) = sweep.plan_points(config, {"PROFILE": "quick"}, None, short, None, [name])
+        (point,) = plan_points(config, {"PROFILE": "quick"}, None, short, PLANS[command_of(config)], [name])
         results = [point.result]
     else:
-        needs_engine()
+        pytest.importorskip("optuna")
         chosen, results = ["--runs", "1"], []
-    assert sweep.main([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
+    assert run_sweep([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
     (result,) = results or Path("results/quick").glob("*/*.json")
     assert read_result(result).metrics

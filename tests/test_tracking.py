@@ -12,9 +12,9 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.glossary import TRAINING
-from lit_scaledrop.report.results import read_result
-from lit_scaledrop.tracking import add_artifacts, build_loggers, wandb_mode
+from lit_scaledrop.results.glossary import TRAINING
+from lit_scaledrop.results.result import read_result
+from lit_scaledrop.runs.tracking import add_artifacts, build_loggers, wandb_mode
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_scaledrop.callbacks import MTJVariation
-from lit_scaledrop.glossary import METRICS
-from lit_scaledrop.layers.probabilities import chip_probabilities, read_probabilities, scale_dropouts
-from lit_scaledrop.modules import LitClassifier
-from lit_scaledrop.variation import Variation
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.drop_probability import chip_probabilities, read_probabilities, scale_dropouts
+from lit_scaledrop.posterior.variation import Variation
+from lit_scaledrop.results.glossary import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -196,7 +196,7 @@ def test_a_compiled_layer_sees_them_and_is_not_compiled_again():
     program = """
 import torch
 from lit_scaledrop.layers import ScaleDropout
-from lit_scaledrop.layers.probabilities import set_probabilities
+from lit_scaledrop.posterior.drop_probability import set_probabilities
 layer = ScaleDropout(4, p=0.0).train()
 layer.scale.data.fill_(3.0)
 forward, x = torch.compile(layer, backend="aot_eager", fullgraph=True), torch.ones(2, 4)

@@ -11,9 +11,9 @@ from hardware.energy import Chip, RealLayers
 from hardware.mapping import Crossbar, Mapping
 from hardware.passes import Execution
 from hardware.presets import components
-from lit_scaledrop.energy import Estimate, energy_metrics, estimate_energy
-from lit_scaledrop.energy_figure import draw_energy
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.chip.energy import Estimate, energy_metrics, estimate_energy
+from lit_scaledrop.chip.figure import draw_energy
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 _TABLE = ("layer", "component", "operations", "energy_pj", "latency_ns", "area_um2")
 

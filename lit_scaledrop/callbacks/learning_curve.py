@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning as L
 
-from lit_scaledrop.report.run_logs import Points, rounded
+from lit_scaledrop.results.run_logs import Points, rounded
 
 LOSS = "loss/task"
 

@@ -8,8 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lit_scaledrop.arguments import no_validation
-from lit_scaledrop.lit_network import steps_per_epoch
+from lit_scaledrop.modules.base import steps_per_epoch
 
 
 class TimeUpError(RuntimeError):
@@ -86,3 +85,11 @@ class ValidationComes(L.Callback):
                     f"{batches} batches an epoch and the first validation after batch {first}"
                 )
             )
+
+
+def no_validation(why: str) -> str:
+    """What to say of a training that ends before its first validation; ``why`` names the settings."""
+    return (
+        f"no validation would choose a checkpoint with {why}: lower trainer.check_val_every_n_epoch or "
+        "trainer.val_check_interval, or train longer"
+    )

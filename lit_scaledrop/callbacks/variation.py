@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 import lightning as L
 from torch import Tensor
 
-from lit_scaledrop.evaluation import Evaluation
-from lit_scaledrop.layers.probabilities import (
+from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.posterior.drop_probability import (
     chip_probabilities,
     injected,
     read_probabilities,
@@ -16,9 +16,9 @@ from lit_scaledrop.layers.probabilities import (
     seeded,
     set_probabilities,
 )
-from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.variation import Redraw, Variation, Within
 from lit_scaledrop.shapes import Float
-from lit_scaledrop.variation import Redraw, Variation, Within
 
 When = Literal["train", "eval", "both"]
 _PREFIX = {"train": "", "validate": "val/", "test": "test/"}
@@ -28,9 +28,10 @@ class MTJVariation(L.Callback):
     r"""Give the Scale-Dropout layers $\hat p$ in place of p at every batch, and p back behind it.
 
     $\hat p$ comes from a Gaussian around p (paper eq. 24) or from a device's spread (eq. 25); see
-    :mod:`lit_scaledrop.variation`. A layer has one for the whole batch. The generator follows from ``seed``, stage,
-    epoch and batch and from nothing else: a resumed training draws what it would have drawn, all processes draw alike,
-    and the global random stream is left alone. Buffers are written in place: a compiled network is not compiled again.
+    :mod:`lit_scaledrop.posterior.variation`. A layer has one for the whole batch. The generator follows from ``seed``,
+    stage, epoch and batch and from nothing else: a resumed training draws what it would have drawn, all processes draw
+    alike, and the global random stream is left alone. Buffers are written in place: a compiled network is not compiled
+    again.
 
     Evaluation hooks (validation, test, prediction) are for modules that draw masks inside their steps. Those of
     ``LitClassifier`` are deterministic; with ``when="eval"`` or ``"both"`` the posterior that ``scaledrop fit`` and

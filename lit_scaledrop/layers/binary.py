@@ -9,7 +9,7 @@ Forward, every estimator: $\operatorname{sign}(x) = +1$ for $x \ge 0$, else $-1$
 ``Poly``   $g \cdot (2 - 2|x|)_+$ (Bi-Real Net, arXiv:1808.00278)
 =========  =====================================================================================
 
-Those of the other methods are in ``quantizers.py``; ``binarization.py`` says who uses what.
+Those of the other methods are in ``quantizers.py``.
 """
 
 import math

@@ -9,12 +9,14 @@ With a bias (*affine*, after arXiv:2401.12416) the same bit drops both: $y = x \
 front of a sign moves no sign unless its threshold has an offset; a bias moves the threshold itself.
 """
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.sampling import StochasticLayer
+from lit_scaledrop.layers.stochastic import StochasticLayer
 from lit_scaledrop.shapes import Float
 
 DropValue = Literal["unitary", "average", "random"]
@@ -203,3 +205,57 @@ def set_adaptive_probability(model: nn.Module, p: SizeClasses = ADAPTIVE) -> Non
     largest = max((layer.num_weights for layer in layers), default=0)
     for layer in layers:
         layer.set_probability(adaptive_probability(layer.num_weights, largest, p))
+
+
+Placement = Literal["before_norm", "after_norm"]
+_SPEAKING = ("p", "drop_value", "mask", "mask_per")
+
+
+@dataclass(frozen=True)
+class ScaleOptions:
+    """How Scale-Dropout is used in a network."""
+
+    p: float | Sequence[float] | Literal["adaptive"] = "adaptive"
+    """drop probability of every layer; of small, middle and large layers; or "adaptive", .1, .2 and .5 of these"""
+    drop_value: DropValue = "unitary"
+    """what a dropped scale becomes"""
+    mask: Mask = "vector"
+    """one bit a layer, or one a channel"""
+    mask_per: MaskPer = "sample"
+    """one draw for each example of a training batch, or one for the batch"""
+    placement: Placement = "before_norm"
+    """the scale before or after BatchNorm"""
+    bias: bool = False
+    """a bias that is dropped together with the scale"""
+    start: tuple[float, float] = (0.0, 0.0)
+    """how far from one the scales start, and from zero the biases"""
+
+    @classmethod
+    def arguments(cls) -> dict[str, str]:
+        """Argument of a LightningModule for each option: its name, with ``scale_`` where it would not speak alone."""
+        return {f.name: f.name if f.name in _SPEAKING else f"scale_{f.name}" for f in fields(cls)}
+
+    @classmethod
+    def given(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The options among the arguments of a LightningModule, by name; ``None``: as the method says."""
+        return {option: arguments.get(name) for option, name in cls.arguments().items()}
+
+    def __post_init__(self) -> None:
+        if isinstance(self.p, int | float):
+            object.__setattr__(self, "p", check_probability(self.p, "p (drop probability)"))
+        elif not isinstance(self.p, str):
+            object.__setattr__(self, "p", tuple(check_probability(p, "p (of a size class)") for p in self.p))
+            if len(self.p) != 3:
+                raise ValueError(f"p has one value for all layers, or three for small, middle and large: not {self.p}")
+
+    @property
+    def of_layer(self) -> dict[str, Any]:
+        """Arguments of a :class:`ScaleDropout`: all options but p, which may depend on the network, and the place."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("p", "placement")}
+
+    @property
+    def by_size(self) -> SizeClasses | None:
+        """Drop probabilities of small, middle and large layers; ``None`` where all have the same."""
+        if isinstance(self.p, float):
+            return None
+        return ADAPTIVE if self.p == "adaptive" else self.p  # type: ignore[return-value]

@@ -1,16 +1,22 @@
-"""What layers with random weights share: DropConnect (``dropconnect.py``) and SpinBayes (``spinbayes.py``).
+"""Layers with random weights: DropConnect and SpinBayes.
+
+DropConnect drops full-precision weights one by one; SpinBayes stores several arrays of binary weights and draws one.
 
 A pass draws one set of weights and uses it for the whole batch. Where rows of one batch belong to different passes
 (folded or shared execution), each run of rows with the same draws is multiplied by its own weights.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lit_scaledrop.layers.sampling import StochasticLayer
-from lit_scaledrop.shapes import Float, Shaped
+from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear
+from lit_scaledrop.layers.scale_dropout import check_probability
+from lit_scaledrop.layers.stochastic import StochasticLayer
+from lit_scaledrop.shapes import Bool, Float, Shaped
 
 
 class WeightSampling(StochasticLayer):
@@ -47,3 +53,230 @@ class WeightSampling(StochasticLayer):
         return torch.cat(
             [self.multiply(part, self.weight_of(draws[start])) for part, start in zip(parts, starts, strict=True)]
         )
+
+
+class _DropConnect(WeightSampling):
+    p: Tensor
+
+    def _init_sampling(self, p: float) -> None:
+        self.register_buffer("p", torch.tensor(check_probability(p)), persistent=False)
+
+    @property
+    def uniform_shape(self) -> tuple[int, ...]:
+        """One number for each weight."""
+        return tuple(self.weight.shape)
+
+    def from_uniform(self, uniform: Float[Tensor, "rows ..."]) -> Bool[Tensor, "rows ..."]:
+        """Keep bits."""
+        return uniform >= self.p.to(uniform.device)
+
+    def weight_of(self, draw: Bool[Tensor, "out ..."]) -> Float[Tensor, "out ..."]:
+        """Kept weights, scaled up."""
+        return self.weight * draw / (1 - self.p).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+class DropConnectConv2d(_DropConnect, nn.Conv2d):
+    r"""Convolution whose weights are dropped one by one, at inference as well (Mobiny et al., arXiv:1906.04569).
+
+    $W' = W \odot M / (1 - p)$ with $M_i \sim \mathrm{Bernoulli}(1 - p)$, one random bit a weight. As in the authors'
+    code a training batch has one mask, and p is 0.5; biases, first and last layer are not dropped here. Folded
+    execution holds a mask of the size of the weights for each row; take the loop for wide networks.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel_size: side of the square kernel.
+        stride: stride.
+        padding: zeros around the input.
+        p: probability that a weight is dropped, in [0, 1].
+        dilation: distance of the kernel's elements.
+        groups: blocks of channels that see nothing of each other.
+
+    Shape: ``(batch, in_channels, height, width)`` to ``(batch, out_channels, height', width')``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        p: float = 0.5,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+    ) -> None:
+        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
+        self._init_sampling(p)
+
+    def multiply(
+        self, input: Float[Tensor, "rows c_in h w"], weight: Float[Tensor, "c_out ..."]
+    ) -> Float[Tensor, "rows c_out h_out w_out"]:
+        """Convolve with given weights."""
+        return F.conv2d(input, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h_out w_out"]:
+        """Convolve."""
+        return self.sampled(input, self.weight)
+
+
+class DropConnectLinear(_DropConnect, nn.Linear):
+    """Linear layer, without bias, whose weights are dropped one by one; see :class:`DropConnectConv2d`.
+
+    Shape: ``(batch, in_features)`` to ``(batch, out_features)``.
+
+    >>> layer = DropConnectLinear(3, 2)
+    >>> layer.random_bits, layer.draw(5).shape
+    (6, torch.Size([5, 2, 3]))
+    """
+
+    def __init__(self, in_features: int, out_features: int, p: float = 0.5) -> None:
+        nn.Linear.__init__(self, in_features, out_features, bias=False)
+        self._init_sampling(p)
+
+    def multiply(
+        self, input: Float[Tensor, "rows *tokens c_in"], weight: Float[Tensor, "c_out c_in"]
+    ) -> Float[Tensor, "rows *tokens c_out"]:
+        """Multiply by given weights."""
+        return F.linear(input, weight)
+
+    def forward(self, input: Float[Tensor, "batch *tokens c_in"]) -> Float[Tensor, "batch *tokens c_out"]:
+        """Multiply."""
+        return self.sampled(input, self.weight)
+
+
+class _SpinBayes(WeightSampling):
+    log_sigma: nn.Parameter
+    noise: Tensor
+    arrays: int
+    weight_estimator: nn.Module
+    proxy_weight: Callable[[], Tensor]
+
+    def _init_sampling(self, arrays: int, sigma: float) -> None:
+        if arrays < 2 or arrays & (arrays - 1):
+            raise ValueError(f"SpinBayes chooses one of 2, 4, 8 ... arrays by random bits, not of {arrays}")
+        self.arrays = arrays
+        self.log_sigma = nn.Parameter(torch.full((len(self.weight), *[1] * (self.weight.dim() - 1)), math.log(sigma)))
+        self.register_buffer("noise", torch.randn(arrays, *self.weight.shape))
+
+    @property
+    def uniform_shape(self) -> tuple[int]:
+        """One number for each bit of the array's index."""
+        return (self.arrays.bit_length() - 1,)
+
+    def from_uniform(self, uniform: Float[Tensor, "rows bits"]) -> Bool[Tensor, "rows bits"]:
+        """Bits of the array's index, the lowest first."""
+        return uniform >= 0.5
+
+    def outcomes(self) -> tuple[Bool[Tensor, "arrays bits"], list[float]]:
+        """The bits of every array."""
+        index = torch.arange(self.arrays)[:, None]
+        places = 2 ** torch.arange(self.random_bits)
+        return index // places % 2 == 1, [1 / self.arrays] * self.arrays
+
+    def weight_of(self, draw: Bool[Tensor, " bits"]) -> Float[Tensor, "out ..."]:
+        """Binary weights of the array that the bits choose."""
+        places = 2 ** torch.arange(len(draw), device=draw.device)
+        # index_select: a plain index would make the host wait for the device, and torch.compile fail
+        noise = self.noise.index_select(0, (draw * places).sum()[None])[0]
+        proxy = self.proxy_weight() + self.log_sigma.exp() * noise
+        return self.weight_estimator(proxy)
+
+    def divergence(self) -> Float[Tensor, ""]:
+        r"""KL divergence of the proxies' posterior from its prior, mean over the weights, nats.
+
+        $\tfrac12(\sigma^2 + w^2 - 1 - \ln \sigma^2)$ for $\mathcal N(w, \sigma^2)$ from $\mathcal N(0, 1)$, with $w$
+        the normalized proxy weight.
+        """
+        square = self.proxy_weight().square()
+        return ((2 * self.log_sigma).exp() + square - 1 - 2 * self.log_sigma).mean() / 2
+
+
+class SpinBayesConv2d(BinaryConv2d, _SpinBayes):
+    r"""Binary convolution with K weight arrays, one of which is drawn at random per pass.
+
+    SpinBayes (Ahmed et al., ACM TECS 2023) learns a Gaussian posterior of the weights by variational inference and
+    approximates it in memory: K sets of weights are drawn once and stored in crossbars, an arbiter picks one per layer
+    and pass, so that $\log_2 K$ random bits replace a random number for each weight. With normalized proxy weights
+    $\tilde W$, a learned $\sigma$ for each channel and noise $\epsilon_k$ drawn when the layer is made,
+
+    $$ W_k = \operatorname{sign}(\tilde W + \sigma \epsilon_k), \qquad k \sim \mathrm{Uniform}\{1 \dots K\}. $$
+
+    Our assumptions, since we have only its abstract: K = 4; training sees the K stored arrays, one a batch, rather than
+    fresh noise, so what is trained is what is stored; the prior is standard normal and its KL divergence, as a mean
+    over weights, is a term of the objective; weights are binary, while the paper also has cells of more bits.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel_size: side of the square kernel.
+        weight_estimator: estimator for the weights, e.g. ``EDE()``.
+        input_estimator: estimator for the input.
+        arrays: stored arrays K, a power of two.
+        sigma: standard deviation of the posterior at the beginning.
+        options: stride, padding, dilation, groups, weight_scale and normalize of :class:`BinaryConv2d`.
+
+    Shape: ``(batch, in_channels, height, width)`` to ``(batch, out_channels, height', width')``.
+
+    Attributes:
+        noise: the K draws, part of the state dict, shape ``(K, *weight.shape)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        weight_estimator: nn.Module,
+        input_estimator: nn.Module,
+        *,
+        arrays: int = 4,
+        sigma: float = 0.5,
+        **options: object,
+    ) -> None:
+        BinaryConv2d.__init__(
+            self,
+            in_channels,
+            out_channels,
+            kernel_size,
+            weight_estimator,
+            input_estimator,
+            **options,  # type: ignore[arg-type]
+        )
+        self._init_sampling(arrays, sigma)
+
+    def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
+        """Convolve."""
+        return self.sampled(self.input_estimator(input), self.binary_weight())
+
+
+class SpinBayesLinear(BinaryLinear, _SpinBayes):
+    """Binary linear layer with K weight arrays; see :class:`SpinBayesConv2d`.
+
+    Shape: ``(batch, in_features)`` to ``(batch, out_features)``.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        weight_estimator: nn.Module,
+        input_estimator: nn.Module,
+        *,
+        arrays: int = 4,
+        sigma: float = 0.5,
+        **options: object,
+    ) -> None:
+        BinaryLinear.__init__(
+            self,
+            in_features,
+            out_features,
+            weight_estimator,
+            input_estimator,
+            **options,  # type: ignore[arg-type]
+        )
+        self._init_sampling(arrays, sigma)
+
+    def forward(self, input: Float[Tensor, "batch *tokens c_in"]) -> Float[Tensor, "rows *tokens c_out"]:
+        """Multiply."""
+        return self.sampled(self.input_estimator(input), self.binary_weight())

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_scaledrop.layers.sharing import align
-from lit_scaledrop.methods import Method, Shortcut
+from lit_scaledrop.layers.prefix import align
+from lit_scaledrop.methods.classification import Method, Shortcut
 from lit_scaledrop.shapes import Float
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lit_scaledrop.layers.sharing import align
-from lit_scaledrop.methods import Method
+from lit_scaledrop.layers.prefix import align
+from lit_scaledrop.methods.classification import Method
 from lit_scaledrop.networks.stages import Stage, chain, require_multiple, scaled, stem
 from lit_scaledrop.shapes import Float, Int
 

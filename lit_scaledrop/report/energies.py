@@ -1,13 +1,10 @@
 """Energies in the results of the probe `table8`: what the table and the figure make of them."""
 
-import re
-from collections.abc import Iterator
-from typing import Any
-
 import pandas as pd
 
-from lit_scaledrop.report.results import Result
-from lit_scaledrop.report.units import UNITS, in_unit
+from lit_scaledrop.results.frame import measurements
+from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.units import UNITS, in_unit
 
 ADCS = {"neurosim": "NeuroSim", "isaac": "ISAAC", "mnsim": "MNSIM", "murmann": "Murmann's bound"}
 ADC = "isaac"
@@ -43,25 +40,14 @@ CONSTANTS = {
 
 def energies(run: Result) -> pd.DataFrame:
     """Energy of every component and in all: columns execution, real_layers, adc, component, energy_nj, operations."""
-    rows = list(_energies(run.metrics))
-    if not rows:
+    found = measurements([run])
+    by = ["execution", "real_layers", "component"]
+    operations = found[found.metric == "operations"].rename(columns={"value": "operations"})
+    found = found[(found.metric == "hw/energy_nj") & found.execution.notna()].rename(columns={"value": "energy_nj"})
+    if found.empty:
         raise ValueError(f"the result {run.id} has no energies; delete it and measure again")
-    return pd.DataFrame(rows)
-
-
-def _energies(metrics: dict[str, float]) -> Iterator[dict[str, Any]]:
-    for key, value in metrics.items():
-        if found := re.fullmatch(r"energy/(\w+)/(\w+)/(\w+)/hw/energy_nj(?:/(\w+))?", key):
-            execution, real, adc, component = found.groups()
-            operations = metrics.get(f"energy/{execution}/{real}/operations/{component}", float("nan"))
-            yield {
-                "execution": execution,
-                "real_layers": real,
-                "adc": adc,
-                "component": component or "total",
-                "energy_nj": value,
-                "operations": operations,
-            }
+    frame = found[[*by[:2], "adc", "component", "energy_nj"]].merge(operations[[*by, "operations"]], on=by, how="left")
+    return frame.fillna({"component": "total"})
 
 
 def paper_nj(paper: pd.DataFrame, topology: str, run: Result) -> float:

@@ -1,24 +1,44 @@
-"""Which results may stand in one table, which make one row of it, and what a reader has to know of them."""
+"""Which results may stand in one table, which make one row of it, their interval, and what a reader has to know."""
 
+import math
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.results import Result
+from lit_scaledrop.results.glossary import DATA_NAMES, TOPOLOGIES
+from lit_scaledrop.results.result import Result
 
-TOPOLOGIES = {
-    "resnet18": "ResNet-18", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "lenet5": "LeNet-5",
-    "unet": "U-Net", "unet_smp": "U-Net (ResNet-18 encoder)", "segnet": "Bayesian SegNet",
-}  # fmt: skip
-"""The paper's name of a network by its key in `NETWORKS` or `SEGMENTATION_NETWORKS`, in the paper's order."""
-DATA_NAMES = {
-    "cifar10": "CIFAR-10", "mnist": "MNIST",
-    "skin_lesion": "Skin Cancer", "breast_ultrasound": "Breast Cancer", "covid_ct": "COVID-19 Lung CT",
-}  # fmt: skip
-"""The paper's name of a data set by ours."""
+
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    r"""Mean and Student's interval of it, $\bar x \pm t_{n-1} s / \sqrt n$.
+
+    Folds of a cross-validation share training images, so over them it is somewhat narrow; differences on the same
+    folds, in place of ``values``, make the paired interval.
+
+    Args:
+        values: at least two.
+        confidence: share of intervals that hold the mean.
+
+    Raises:
+        ValueError: fewer than two values: one says nothing of a spread.
+
+    >>> [round(number, 3) for number in t_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+    """
+    from scipy.stats import t  # takes a second to load
+
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"an interval needs at least two values, got {n}")
+    mean = sum(values) / n
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
 ORDER = {name: place for place, name in enumerate(TOPOLOGIES.values())}
 KEY = ["topology", "method", "bits_w", "bits_a", "bayesian"]
 """What makes a row."""
@@ -69,19 +89,6 @@ def with_paper(ours: pd.DataFrame, paper: pd.DataFrame, key: list[str]) -> pd.Da
     frame = paper.merge(ours, on=key, how="left")
     extra = ours[~ours.set_index(key).index.isin(paper.set_index(key).index)]
     return pd.concat([frame, extra], ignore_index=True) if len(extra) else frame
-
-
-def mean_and_std(runs: Sequence[Result], quantity: Callable[[dict[str, Any]], float]) -> tuple[float, float]:
-    """Mean and sample standard deviation over runs of a function of their metrics; NaN where a metric is missing."""
-    values = pd.Series([_or_nan(quantity, run.metrics) for run in runs], dtype=float)
-    return values.mean(), values.std()
-
-
-def _or_nan(quantity: Callable[[dict[str, Any]], float], metrics: dict[str, Any]) -> float:
-    try:
-        return quantity(metrics)
-    except KeyError:
-        return float("nan")
 
 
 def seeds_of(runs: Sequence[Result]) -> str:

@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import functional as reference
 from torchvision.transforms.v2 import RandomResizedCrop
 
-from datamodules import augment
+from datamodules.classification import augment
 
 
 @pytest.fixture

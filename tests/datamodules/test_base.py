@@ -7,8 +7,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules import DATAMODULES, ImageArrays, ImageDataModule, fake_images
+from datamodules import DATAMODULES, ImageArrays, ImageDataModule
 from datamodules.loading import stream_seed
+from fakes import fake_images
 
 # Lightning 2.6.6 makes torch's deprecated LeafSpec() (lightning/pytorch/utilities/_pytree.py)
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")

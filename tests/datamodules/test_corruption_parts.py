@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from scipy import ndimage, stats
 
-from datamodules import filters, weather
-from datamodules.blur import glass_blur
-from datamodules.corruptions import CORRUPTIONS, corrupt
-from datamodules.digital import elastic_transform
-from datamodules.frost import frost_textures
-from datamodules.jpeg import jpeg_compression
-from datamodules.noise import gaussian_noise, impulse_noise, shot_noise
-from datamodules.streams import Streams
+from datamodules.corruptions import filters, weather
+from datamodules.corruptions.blur import glass_blur
+from datamodules.corruptions.corruptions import CORRUPTIONS, corrupt
+from datamodules.corruptions.digital import elastic_transform
+from datamodules.corruptions.frost import frost_textures
+from datamodules.corruptions.jpeg import jpeg_compression
+from datamodules.corruptions.noise import gaussian_noise, impulse_noise, shot_noise
+from datamodules.files.streams import Streams
 
 RANDOM = np.random.default_rng(0)
 SMOOTH = ndimage.gaussian_filter(RANDOM.normal(size=(6, 3, 32, 32)), (0, 0, 2, 2)) * 4 + 0.5

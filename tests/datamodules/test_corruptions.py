@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from datamodules import CIFAR10DataModule
-from datamodules.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from datamodules.corruptions.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
 ROUGH = {"glass_blur", "motion_blur", "frost", "elastic_transform"}
 """Corruptions whose public constants do not make the pixels' distance grow with every severity; see below."""
@@ -64,7 +64,7 @@ def test_result_is_seeded_and_severities_differ(name):
 
 def test_chunks_leave_no_trace(monkeypatch):
     whole = corrupt(IMAGES, "snow", 4)
-    monkeypatch.setattr("datamodules.corruptions.CHUNK", 5)
+    monkeypatch.setattr("datamodules.corruptions.corruptions.CHUNK", 5)
     assert torch.equal(whole, corrupt(IMAGES, "snow", 4))
 
 

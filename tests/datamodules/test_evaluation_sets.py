@@ -27,6 +27,11 @@ from datamodules import (
     SVHNDataModule,
     Textures,
     TinyImageNet,
+)
+from datamodules.files.integrity import RECORD, format_record, md5_of, md5_of_file
+from datamodules.pictures import picture_paths, read_pictures, resized, with_channels
+from datamodules.suites.evaluation_sets import OVERLAP
+from fakes import (
     fake_images,
     write_fake_cifar10_c,
     write_fake_cifar100,
@@ -34,9 +39,6 @@ from datamodules import (
     write_fake_stl10,
     write_fake_svhn,
 )
-from datamodules.evaluation_sets import OVERLAP
-from datamodules.integrity import RECORD, format_record, md5_of, md5_of_file
-from datamodules.pictures import picture_paths, read_pictures, resized, with_channels
 
 
 def loaded(module, root):

@@ -15,14 +15,12 @@ from datamodules import (
     CIFAR10DataModule,
     MNISTDataModule,
     Textures,
-    write_fake_cifar10,
-    write_fake_mnist,
-    write_fake_pictures,
 )
-from datamodules.fetch import DownloadError, download
-from datamodules.fileset import Download
-from datamodules.integrity import Checksum, md5_of, md5_of_file, parse_record
-from lit_scaledrop.data import main
+from datamodules.files.fetch import DownloadError, download
+from datamodules.files.fileset import Download
+from datamodules.files.integrity import Checksum, md5_of, md5_of_file, parse_record
+from fakes import write_fake_cifar10, write_fake_mnist, write_fake_pictures
+from lit_scaledrop.cli.data import main
 
 CONTENT = bytes(range(256)) * 4000
 MD5 = md5_of(CONTENT)
@@ -286,7 +284,7 @@ def test_list_says_what_is_corrupt(published, capsys):
 
 
 def test_interrupted_get_says_that_it_goes_on(published, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("lit_scaledrop.data.download", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("lit_scaledrop.cli.data.download", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["get", "cifar10", "--root", str(tmp_path / "root")]) == 130
     assert "goes on from here" in capsys.readouterr().err
 

@@ -15,17 +15,9 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST
 
-from datamodules import (
-    CIFAR10DataModule,
-    DatasetCorruptError,
-    DatasetNotFoundError,
-    DigitsDataModule,
-    MNISTDataModule,
-    fake_images,
-    write_fake_cifar10,
-    write_fake_mnist,
-)
-from datamodules.integrity import Checksum, md5_of, parse_record, write_atomically
+from datamodules import CIFAR10DataModule, DatasetCorruptError, DatasetNotFoundError, DigitsDataModule, MNISTDataModule
+from datamodules.files.integrity import Checksum, md5_of, parse_record, write_atomically
+from fakes import fake_images, write_fake_cifar10, write_fake_mnist
 
 FAKE = {"checksums": "recorded", "augment": "none"}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules import PhantomDataModule
-from datamodules.joint_augment import JointAugmentation, elastic
+from datamodules.segmentation.joint_augment import JointAugmentation, elastic
 
 SIZE = 32
 

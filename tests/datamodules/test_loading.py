@@ -5,14 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.loading import (
-    BatchLoader,
-    ImageDataset,
-    ShardBatches,
-    stratified_subset,
-    stream_seed,
-    train_batches,
-)
+from datamodules.loading import BatchLoader, ImageDataset, ShardBatches, stratified_subset, stream_seed, train_batches
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from datamodules import DatasetCorruptError
-from datamodules.paired_files import IGNORE, PairFiles, read_pairs, resize_mask
+from datamodules.segmentation.paired_files import IGNORE, PairFiles, read_pairs, resize_mask
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
 

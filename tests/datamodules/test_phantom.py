@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datamodules import PhantomDataModule, phantom_images
-from datamodules.phantom import _smear
+from datamodules.segmentation.phantom import _smear
 
 
 def test_an_image_depends_on_its_number_and_the_seed_only():

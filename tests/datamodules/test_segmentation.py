@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import SEGMENTATION_DATAMODULES, SegmentationDataModule, phantom_images
 from datamodules.loading import ShardBatches
-from datamodules.masked_images import MaskedBatches, MaskedImages, random_flips
+from datamodules.segmentation.masked_images import MaskedBatches, MaskedImages, random_flips
 
 # Lightning 2.6.6 makes torch's deprecated LeafSpec() (lightning/pytorch/utilities/_pytree.py)
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")

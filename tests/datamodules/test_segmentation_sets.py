@@ -17,13 +17,15 @@ from datamodules import (
     PH2DataModule,
     SkinLesionDataModule,
     phantom_images,
+)
+from datamodules.segmentation.paired_files import resize_mask
+from fakes import (
     write_fake_breast_ultrasound,
     write_fake_covid_ct,
     write_fake_ct_volumes,
     write_fake_ph2,
     write_fake_skin_lesion,
 )
-from datamodules.paired_files import resize_mask
 
 SETS = {
     "busi": (BreastUltrasoundDataModule, write_fake_breast_ultrasound, {}),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from datamodules.streams import GAMMA, Streams, mix
+from datamodules.files.streams import GAMMA, Streams, mix
 
 
 def test_mix_is_splitmix64():

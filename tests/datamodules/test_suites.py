@@ -20,6 +20,9 @@ from datamodules import (
     load_suite,
     renormalized,
     uniform_noise,
+)
+from datamodules.suites.suites import rotated
+from fakes import (
     write_fake_cifar10,
     write_fake_cifar10_c,
     write_fake_cifar100,
@@ -28,7 +31,6 @@ from datamodules import (
     write_fake_stl10,
     write_fake_svhn,
 )
-from datamodules.suites import rotated
 
 N_TEST = 60
 NAMES = sorted({*GROUPS["table6"], *GROUPS["near"], *GROUPS["far"], "corrupted/fog/3", "rotation/30"})

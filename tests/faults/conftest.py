@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop.report.results import read_result
+from lit_scaledrop.results.result import read_result
 
 HERE = Path(__file__).parent
 TINY = """
@@ -121,7 +121,7 @@ class Undisturbed:
 
 @pytest.fixture(scope="session")
 def undisturbed(zygote, tmp_path_factory) -> Undisturbed:
-    from datamodules import write_fake_cifar10
+    from fakes import write_fake_cifar10
 
     place = Place(tmp_path_factory.mktemp("undisturbed"), zygote)
     write_fake_cifar10(place.folder / "data", n_train=200, n_test=60)

@@ -52,13 +52,13 @@ def after(owner: Any, name: str, how: str, call: int = 1) -> None:
 
 def step(how: str, number: int) -> None:
     """In the training step `number`, counted from 1; an epoch has 5."""
-    from lit_scaledrop.modules import LitClassifier
+    from lit_scaledrop.modules.classifier import LitClassifier
 
     before(LitClassifier, "training_step", how, number)
 
 
 def validation(how: str) -> None:
-    from lit_scaledrop.modules import LitClassifier
+    from lit_scaledrop.modules.classifier import LitClassifier
 
     before(LitClassifier, "validation_step", how, 2)
 
@@ -112,7 +112,7 @@ def last_checkpoint(how: str) -> None:
 
 def evaluation(how: str) -> None:
     """In the middle of the evaluation."""
-    from lit_scaledrop import training_cli
+    from lit_scaledrop.cli import lightning as training_cli
 
     whole = training_cli.normalized_test_set
 
@@ -131,7 +131,7 @@ def logger(how: str) -> None:
 
 
 def weights_become_nan() -> None:
-    from lit_scaledrop.modules import LitClassifier
+    from lit_scaledrop.modules.classifier import LitClassifier
 
     def poison(self: Any, *_: Any) -> None:
         if self.current_epoch == 1:
@@ -143,7 +143,7 @@ def weights_become_nan() -> None:
 
 def clock(jump: float) -> None:
     """The wall clock jumps in the second epoch."""
-    from lit_scaledrop.modules import LitClassifier
+    from lit_scaledrop.modules.classifier import LitClassifier
 
     now, whole = time.time, LitClassifier.training_step
 
@@ -158,7 +158,7 @@ def clock(jump: float) -> None:
 
 def data_change(name: str) -> None:
     """Another process alters a file of the data in the second epoch."""
-    from lit_scaledrop.modules import LitClassifier
+    from lit_scaledrop.modules.classifier import LitClassifier
 
     whole: Callable[..., Any] = LitClassifier.training_step
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import write_fake_cifar10
-from lit_scaledrop.report.results import read_result
+from fakes import write_fake_cifar10
+from lit_scaledrop.results.result import read_result
 
 pytestmark = pytest.mark.slow
 KILLED = -9
@@ -34,8 +34,8 @@ class Fault:
 
 
 CALL = "module_function"
-RESULTS, RECORD = "lit_scaledrop.report.results", "lit_scaledrop.record"
-TRAINING, CLI = "lit_scaledrop.callbacks.training", "lit_scaledrop.training_cli"
+RESULTS, RECORD = "lit_scaledrop.results.result", "lit_scaledrop.runs.record"
+TRAINING, CLI = "lit_scaledrop.callbacks.training", "lit_scaledrop.cli.lightning"
 READ_ONLY, FULL = "Read-only file system", "No space left on device"
 FAULTS = [
     # kill -9 at an exact place
@@ -71,7 +71,7 @@ FAULTS = [
     Fault("disk full at the result", (CALL, "full", RESULTS, "os.fsync"), 1,
           f"{FULL}; choose a results folder"),
     Fault("disk full at the report", (CALL, "full", RESULTS, "os.fsync"), 1, FULL, command="report"),
-    Fault("read-only folder", (CALL, "read-only", "lit_scaledrop.run", "tempfile.TemporaryFile"), 1,
+    Fault("read-only folder", (CALL, "read-only", "lit_scaledrop.runs.run", "tempfile.TemporaryFile"), 1,
           "(Read-only file system): choose other folders with --run.results=DIR"),
     Fault("read-only folder at the result", (CALL, "read-only", RESULTS, "os.replace"), 1, READ_ONLY),
     Fault("read-only folder at the report", (CALL, "read-only", RESULTS, "os.replace"), 1, READ_ONLY, "report"),

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_scaledrop.claims import Claims
-from lit_scaledrop.report.failures import failure_path, read_failure
+from lit_scaledrop.results.failures import failure_path, read_failure
+from lit_scaledrop.sweep.leases import Claims
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ part.rename(path)
 DRIVER = """
 import pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
-from lit_scaledrop.sweep import main
+from lit_scaledrop.cli.sweep import main
 plan = lambda flags: pathlib.Path("results/quick/s", f"{int(flags[-1].split('=')[1]):012x}.json")
 sys.exit(main(sys.argv[1:], plan))
 """
@@ -180,7 +180,7 @@ def test_a_sweep_that_stands_still_gives_way(here, record_property):
 
 def test_claims_of_a_machine_that_is_gone(here, monkeypatch, record_property):
     with monkeypatch.context() as patch:
-        patch.setattr("lit_scaledrop.claims._place", lambda: "another machine")
+        patch.setattr("lit_scaledrop.sweep.leases._place", lambda: "another machine")
         gone = Claims(stale=3.0)
         for n in range(3):
             assert gone.take(Path("results/quick/s", f"{n:012x}.json")) == ""

@@ -15,9 +15,6 @@ from pathlib import Path
 
 
 def serve() -> None:
-    import lit_scaledrop.report.command
-    import lit_scaledrop.report.figures
-    import lit_scaledrop.training_cli  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)

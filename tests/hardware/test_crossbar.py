@@ -13,12 +13,12 @@ from hardware.cells import Imperfections, conductances
 from hardware.crossbar import CrossbarLayer
 from hardware.mapping import Crossbar, exact_adc_bits, tile_rows
 from hardware.network import calibrate, on_crossbar
-from lit_scaledrop.layers.plans import draw_plan
-from lit_scaledrop.layers.sampling import sampling
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.layers.stochastic import sampling
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
-from lit_scaledrop.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.plans import draw_plan
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 LAYOUTS = ("unrolled", "kernel_split")
 

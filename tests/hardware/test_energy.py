@@ -14,15 +14,15 @@ from hardware.mapping import Crossbar, MappedLayer, exact_adc_bits
 from hardware.passes import LayerUse, passes_of
 from hardware.presets import components
 from hardware.workload import LayerShape, trace_workload
-from lit_scaledrop.energy import keep_masks
-from lit_scaledrop.energy_command import main
-from lit_scaledrop.execution import shared_passes, trace
-from lit_scaledrop.layers.plans import draw_plan, enumerate_plan
-from lit_scaledrop.layers.sharing import PrefixTree
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.chip.energy import keep_masks
+from lit_scaledrop.cli.energy import main
+from lit_scaledrop.layers.prefix import PrefixTree
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.networks import NETWORKS, build_network, build_segmentation_network
-from lit_scaledrop.report.units import UNITS
-from lit_scaledrop.segmentation_methods import SEGMENTATION_METHODS
+from lit_scaledrop.posterior.execution import shared_passes, trace
+from lit_scaledrop.posterior.plans import draw_plan, enumerate_plan
+from lit_scaledrop.results.units import UNITS
 
 PRESET = components()
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.mtj import DeviceVariation, DriveError, probability_spread
+from hardware.mtj import DeviceVariation, DriveError, current_for_probability, delta_sensitivity
 from hardware.presets import components, load_device
 from hardware.spin_scale_drop import (
     DeviceProbability,
@@ -17,8 +17,8 @@ from hardware.spin_scale_drop import (
     modules_and_draws,
 )
 from hardware.workload import trace_workload
-from lit_scaledrop.layers.sampling import stochastic_layers
-from lit_scaledrop.methods import METHODS
+from lit_scaledrop.layers.stochastic import stochastic_layers
+from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import NETWORKS, build_network
 
 SCHEMES = {
@@ -74,7 +74,8 @@ def test_device_probabilities():
     small = DeviceVariation(delta_cv=0.01)
     wanted = torch.full((20_000,), 0.3)
     got = DeviceProbability(device, small).probability(wanted, seeded())
-    spread = probability_spread(device, small, 0.3).item()
+    current = current_for_probability(device, 0.3)
+    spread = abs(delta_sensitivity(device, current).item()) * device.delta * 0.01
     assert got.std().item() == pytest.approx(spread, rel=0.03)
     assert abs(got.mean().item() - 0.3) < 5 * spread / math.sqrt(len(wanted)) + spread**2
     # a finished chip has one device: the same at every use, another on another chip

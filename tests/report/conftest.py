@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lit_scaledrop.report.results import Result
+from lit_scaledrop.results.result import Result
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import io
 import pandas as pd
 import pytest
 
-from lit_scaledrop.report.command import main
+from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.energies import CONSTANTS, TREATMENTS, carrier, energies
 from lit_scaledrop.report.figures import pictures
-from lit_scaledrop.report.rendering import csv, markdown
-from lit_scaledrop.report.results import InvalidResultError, load_results, write_result
+from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables import build, published
+from lit_scaledrop.results.result import InvalidResultError, load_results, write_result
 
 DIGITS = {"name": "digits", "stand_in": True, "fingerprint": "d161", "source": "scikit-learn digits at 32x32"}
 MNIST = {"name": "mnist", "fingerprint": "3157", "source": "idx"}
@@ -41,7 +41,7 @@ def row(found: list[dict[str, str]], **wanted: str) -> dict[str, str]:
 def counted():
     """Results of `scaledrop cost` for LeNet-5."""
     from hardware.presets import components
-    from lit_scaledrop.cost_command import SCHEMES, cost_result
+    from lit_scaledrop.chip.dropout_modules import SCHEMES, cost_result
 
     return [cost_result("lenet5", scheme, components(), "cpu", [], ("c" * 40, False)) for scheme in SCHEMES]
 

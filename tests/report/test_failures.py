@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop.report.command import main
-from lit_scaledrop.report.failures import (
+from lit_scaledrop.cli.report import main
+from lit_scaledrop.results.failures import (
     Failure,
     failure_path,
     forget_failure,
@@ -15,7 +15,7 @@ from lit_scaledrop.report.failures import (
     read_failure,
     write_failure,
 )
-from lit_scaledrop.report.results import load_results, write_result
+from lit_scaledrop.results.result import load_results, write_result
 
 FAILURE = Failure("resnet18-fp-seed2", "exit code 1: the loss is nan in epoch 3", "node7", "2026-01-01T00:00:00+00:00")
 NOTE = "FAILED: resnet18-fp-seed2: exit code 1: the loss is nan in epoch 3. The same sweep runs it again."

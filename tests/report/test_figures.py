@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 
 from lit_scaledrop import methods
-from lit_scaledrop.report import command, drawing
-from lit_scaledrop.report.command import main
-from lit_scaledrop.report.drawing import label_ends, panels
+from lit_scaledrop.cli import report as command
+from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures import FIGURES, pictures, pictures_of
+from lit_scaledrop.report.figures.style import _METHODS, label_ends, panels
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown
-from lit_scaledrop.report.results import write_result
+from lit_scaledrop.results.result import write_result
 
 pytest.importorskip("matplotlib")
 
@@ -319,4 +319,4 @@ def test_command_writes_the_files_or_says_why_not(make, tmp_path, monkeypatch, c
 
 
 def test_colours_are_kept_for_methods_that_there_are():
-    assert set(drawing._METHODS) <= {method.label for method in methods.METHODS.values()}
+    assert set(_METHODS) <= {method.label for method in methods.METHODS.values()}

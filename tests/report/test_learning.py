@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from lit_scaledrop.report.command import main
-from lit_scaledrop.report.learning import LAW_EPOCHS, PAPER_EPOCHS, keep_curves, law, learning_picture
+from lit_scaledrop.cli.report import main
+from lit_scaledrop.report.figures.learning import LAW_EPOCHS, PAPER_EPOCHS, keep_curves, law, learning_picture
 from lit_scaledrop.report.page import write_page
-from lit_scaledrop.report.results import read_result, write_result
-from lit_scaledrop.report.run_logs import logged_points, logged_runs
+from lit_scaledrop.results.result import read_result, write_result
+from lit_scaledrop.results.run_logs import logged_points, logged_runs
 
 CURVE = {"epoch": [1, 2, 3], "val_acc": [0.3, None, 0.5], "loss_task": [2.0, 1.8, 1.5]}
 CONFIG = {

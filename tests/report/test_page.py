@@ -1,6 +1,5 @@
 """The HTML page: all tables, numbers and provenance are there, well formed, harmless, readable by everybody."""
 
-import html
 import json
 import re
 from html.parser import HTMLParser
@@ -9,15 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
-from lit_scaledrop.report.command import main
+from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures import FIGURES
-from lit_scaledrop.report.layout import RESULT_IDS
 from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in, studies
-from lit_scaledrop.report.rendering import section_cells
-from lit_scaledrop.report.results import load_results, write_result
+from lit_scaledrop.report.table import RESULT_IDS, section_cells
 from lit_scaledrop.report.tables import TABLES, build
+from lit_scaledrop.results.result import load_results, write_result
 
 RESULTS = Path(__file__).parents[2] / "results"
 VOID = {"meta", "link", "img", "input", "br"}
@@ -330,7 +329,7 @@ def test_what_results_say_is_escaped(make, tmp_path):
     write_page(tmp_path, ["cpu"], tmp_path / "index.html")
     text = (tmp_path / "index.html").read_text()
     assert "alert(" in text
-    assert html.escape(EVIL) in text
+    assert str(escape(EVIL)) in text
     root = tree(tmp_path / "index.html")
     assert len(root.all("script")) == 1
     assert "alert" not in root.all("script")[0].text

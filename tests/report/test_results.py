@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from lit_scaledrop.report import results as record
-from lit_scaledrop.report.results import (
+from lit_scaledrop.results import result as record
+from lit_scaledrop.results.result import (
     InvalidResultError,
     Result,
     ResultError,

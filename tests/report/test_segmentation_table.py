@@ -2,7 +2,7 @@
 
 import pytest
 
-from lit_scaledrop.report.rendering import csv, markdown
+from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables import build
 
 METRICS = {

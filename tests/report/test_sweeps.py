@@ -8,16 +8,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lit_scaledrop import sweep
-from lit_scaledrop.report.command import main
-from lit_scaledrop.report.journal import Journal, Trial
-from lit_scaledrop.report.recipes import variants
-from lit_scaledrop.report.rendering import csv, markdown
-from lit_scaledrop.report.responses import lines
-from lit_scaledrop.report.results import write_result
+from lit_scaledrop.cli.report import main
+from lit_scaledrop.cli.sweep import _report
+from lit_scaledrop.evaluation.probes.variation import CHIPS
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
-from lit_scaledrop.report.swept import settings, swept
-from lit_scaledrop.report.variation import CHIPS
+from lit_scaledrop.report.sweeps.recipes import variants
+from lit_scaledrop.report.sweeps.responses import lines
+from lit_scaledrop.report.sweeps.swept import settings, swept
+from lit_scaledrop.report.table import csv, markdown
+from lit_scaledrop.results.result import write_result
+from lit_scaledrop.results.trials import Trial, write_trials
 
 RATES = [0.05, 0.1, 0.3, [0.1, 0.2, 0.5], [0.05, 0.2, 0.5], [0.3, 0.2, 0.5], [0.1, 0.5, 0.5], [0.1, 0.2, 0.8]]
 HOW = {"limit": 200, "images": 200, "parts": [], "suites": {}, "absent": {}}
@@ -30,6 +30,7 @@ def scores(accuracy):
         "cls/nll": 2 - 2 * accuracy,
         "cal/ece": 0.03,
         "unc/mutual_information": 0.05 * accuracy,
+        "ood/rate": 0.05,
     }
 
 
@@ -268,12 +269,9 @@ def test_what_a_search_stopped_is_named_and_drawn(studies, tmp_path, capsys):
     for run in results:
         write_result(run, tmp_path)
     values = {"model.p": 0.2, "model.lr": 0.1, "model.lambda_scale": 0.5, "model.lambda_weight": 1e-5}
-    journal = Journal(tmp_path / "cpu" / "search-proposed" / "search-0.jsonl")
-    for number, (state, why) in enumerate(
-        [("finished", ""), ("stopped", "hyperband, val/acc 0.4"), ("failed", "it broke")]
-    ):
-        trial = journal.choose(number, lambda trials: Trial(len(trials), values, ""))
-        journal.end(trial, state, value=0.4, why=why)
+    table = tmp_path / "cpu" / "search-proposed" / "search-0.jsonl"
+    ends = [("finished", ""), ("stopped", "hyperband, val/acc 0.4"), ("failed", "it broke")]
+    write_trials(table, [Trial(number, values, "", state, 0.4, why) for number, (state, why) in enumerate(ends)])
     assert main(["search-proposed", "--results", str(tmp_path), "--profile", "cpu", "--format", "markdown"]) == 0
     out = capsys.readouterr().out
     assert "- try-001 stopped, hyperband, val/acc 0.4 (model.p 0.2, model.lr 0.1," in out
@@ -283,7 +281,7 @@ def test_what_a_search_stopped_is_named_and_drawn(studies, tmp_path, capsys):
         picture = (tmp_path / "cpu" / "search-proposed-parallel.png").read_bytes()
         sweep_pictures("search-proposed", results, tmp_path / "without")
         assert picture != (tmp_path / "without-parallel.png").read_bytes()
-    journal.path.write_text("no journal\n")
+    table.write_text("no table\n")
     assert main(["search-proposed", "--results", str(tmp_path), "--profile", "cpu"]) == 1
     assert "move the file away" in capsys.readouterr().err
 
@@ -291,7 +289,7 @@ def test_what_a_search_stopped_is_named_and_drawn(studies, tmp_path, capsys):
 def test_a_sweep_ends_with_its_table(trained, tmp_path, capsys):
     for number, name in enumerate(("ablation-dropout-rate", "table3"), 1):
         write_result(trained(number, 0.5, study=name, p=0.1), tmp_path)
-        sweep._report(tmp_path / "cpu" / name)
+        _report(tmp_path / "cpu" / name)
     out = capsys.readouterr().out
     assert "Drop probability, for all layers" in out
     assert "Table III" not in out  # which `make` prints

@@ -8,10 +8,10 @@ import sys
 import pandas as pd
 import pytest
 
-from lit_scaledrop.report.command import main
-from lit_scaledrop.report.rendering import csv, markdown
-from lit_scaledrop.report.results import write_result
+from lit_scaledrop.cli.report import main
+from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables import TABLES, build, published
+from lit_scaledrop.results.result import write_result
 
 FP = {"method": "fp", "label": "FP", "bits_w": 32, "bits_a": 32, "bayesian": False}
 DIGITS = {"name": "digits", "stand_in": True, "fingerprint": "d161", "source": "scikit-learn digits at 32x32"}
@@ -240,7 +240,7 @@ def test_every_table_has_its_published_numbers():
 
 
 def test_report_and_sweep_do_without_torch():
-    code = "import sys, lit_scaledrop.report.command, lit_scaledrop.sweep; sys.exit('torch' in sys.modules)"
+    code = "import sys, lit_scaledrop.cli.report, lit_scaledrop.sweep; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=900).returncode == 0
 
 

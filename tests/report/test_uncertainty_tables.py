@@ -5,15 +5,17 @@ import io
 import pandas as pd
 import pytest
 
-from datamodules.corruptions import CORRUPTIONS
-from datamodules.suites import GROUPS
-from lit_scaledrop.ood import SCORES
-from lit_scaledrop.report import outliers, shift
-from lit_scaledrop.report.drawing import footer
+from datamodules.corruptions.corruptions import CORRUPTIONS
+from datamodules.suites.suites import GROUPS
+from lit_scaledrop.metrics.ood import SCORES
+from lit_scaledrop.report.figures.style import footer
 from lit_scaledrop.report.groups import caption
-from lit_scaledrop.report.rendering import csv, markdown
-from lit_scaledrop.report.shift import MEAN
+from lit_scaledrop.report.measures import percent
+from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables import build, published
+from lit_scaledrop.report.tables import corruptions as shift
+from lit_scaledrop.report.tables import ood as outliers
+from lit_scaledrop.report.tables.corruptions import MEAN
 
 DIGITS = {"name": "digits", "stand_in": True, "fingerprint": "d161", "source": "scikit-learn digits at 32x32"}
 RULE = {"quantile": 0.1, "threshold": 0.95, "interpolation": "linear"}
@@ -111,7 +113,8 @@ def nine(make, number, accept, **changes):
     result.metrics.clear()
     names = ("tpr", "tnr", "ar", "aurc", "coverage_at_risk_5")
     result.metrics.update({"clean/sel/accept": accept, "clean/sel/reject": 1 - accept, "clean/cls/acc": 0.9})
-    result.metrics.update({f"clean/sel/{name}": 0.5 for name in names} | {"clean/cal/ece": 0.03})
+    result.metrics.update({f"clean/sel/{name}": 0.5 for name in names})
+    result.metrics.update({"clean/cal/ece": 0.03, "clean/cal/adaptive_ece": 0.02})
     return result
 
 
@@ -124,9 +127,23 @@ def test_table9(make):
     names = [cells["quantity"] for cells in found if cells["topology"] == "ResNet-20"]
     assert len(names) == 10
     assert names[:3] == ["accepted (%)", "rejected (%)", "TPR (%): right predictions that are accepted"]
-    assert row(found, topology="ResNet-20", quantity="adaptive ECE (%)")["CIFAR-10 (ours)"] == ""  # not measured
+    assert row(found, topology="ResNet-20", quantity="adaptive ECE (%)")["CIFAR-10 (ours)"] == "2.00 ± 0.00"
     assert row(found, topology="VGG-small", quantity="accepted (%)")["CIFAR-10 (paper)"] == "77.43"
     assert "68.6 %" in text
+
+
+def test_a_part_without_one_of_its_metrics_is_an_error_and_no_empty_cell(make):
+    result = nine(make, 1, 0.4)
+    del result.metrics["clean/cal/adaptive_ece"]
+    with pytest.raises(ValueError, match="no metric cal/adaptive_ece in the results 000000000001"):
+        build("table9", [result])
+
+
+def test_a_misspelt_metric_or_coordinate_is_refused_where_it_is_declared():
+    with pytest.raises(ValueError, match="did you mean 'cls/acc'"):
+        percent("cls/ac")
+    with pytest.raises(ValueError, match="did you mean 'severity'"):
+        percent("cls/acc", severty=5)
 
 
 def test_table9_compares_on_the_papers_data_only(make):

@@ -5,9 +5,10 @@ import io
 import pandas as pd
 import pytest
 
-from lit_scaledrop.report.rendering import csv, markdown
+from lit_scaledrop.evaluation.probes.variation import CHIPS
+from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables import build, published
-from lit_scaledrop.report.variation import CHIPS, condition_of
+from lit_scaledrop.report.tables.variation import condition_of
 
 RULE = {"quantile": 0.1, "threshold": 0.95, "interpolation": "linear"}
 SUITE = {"title": "Uniform noise", "source": "generated, seed 0", "images": 500, "fingerprint": "f", "kind": "noise"}
@@ -35,7 +36,7 @@ def run(make):
         )  # fmt: skip
         found.metrics.clear()
         for part, value in parts.items():
-            scores = {"cls/acc": value, "cls/nll": 0.5, "cal/ece": 0.03, "uniform/ood/rate": 0.75}
+            scores = {"cls/acc": value, "cls/nll": 0.5, "cal/ece": 0.03, "ood/rate": 0.05, "uniform/ood/rate": 0.75}
             found.metrics.update({f"{part}/{name}": score for name, score in scores.items()})
         return found
 
@@ -125,12 +126,20 @@ def test_conditions(run):
 
 
 def test_what_was_not_measured_is_empty(run):
-    shown = lines(build("table4", [run(1, 0.9, asked=0.05, chips=3), run(2, 0.8, trained=0.1)]))
+    few = run(1, 0.9, asked=0.05, chips=3)
+    shown = lines(build("table4", [few, run(2, 0.8, trained=0.1), run(3, 0.7, asked=0.1)]))
     some = shown["ResNet-20", "trained without variation", "0.05"]
+    # the mean of three chips is no neighbour of the mean of ten
     assert (some["10 chips, mean (%)"], some["worst chip (%)"], some["change (points)"]) == ("", "", "")
     assert some["CIFAR-10 accuracy (ours, %)"] == "90.00"
     nominal = shown["ResNet-20", "trained with 0.1, asked with none", ""]
     assert nominal["CIFAR-10 accuracy (ours, %)"] == "80.00"
+
+
+def test_the_rows_say_how_many_chips_there_are(run):
+    shown = lines(build("table4", [run(1, 0.9, asked=0.05, chips=3)]))
+    some = shown["ResNet-20", "trained without variation", "0.05"]
+    assert (some["3 chips, mean (%)"], some["worst chip (%)"]) == ("89.00", "88.00")
 
 
 def test_compares_on_the_papers_data_only(run):

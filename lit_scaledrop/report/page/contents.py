@@ -10,14 +10,14 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from lit_scaledrop.report.figures import FIGURES, Picture, pictures_of
+from lit_scaledrop.report.figures.learning import learning_picture
 from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, epochs_heading, ids_of
-from lit_scaledrop.report.journal import JournalError, trials_in
-from lit_scaledrop.report.layout import RESULT_IDS, Report, Section, bits, number, text
-from lit_scaledrop.report.learning import learning_picture
-from lit_scaledrop.report.results import Result, load_results
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
-from lit_scaledrop.report.swept import swept as varied
+from lit_scaledrop.report.sweeps.swept import swept as varied
+from lit_scaledrop.report.table import RESULT_IDS, Report, Section, bits, number, text
 from lit_scaledrop.report.tables import TABLES, build
+from lit_scaledrop.results.result import Result, load_results
+from lit_scaledrop.results.trials import JournalError, trials_in
 
 _LARGE = 400_000
 """Bytes from which on an SVG is shown as its PNG, if that is smaller."""
@@ -51,6 +51,11 @@ class Study:
     pictures: list[Shown] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """What could not be shown, and why."""
+
+    @property
+    def number(self) -> int:
+        """Of results."""
+        return len(self.results)
 
 
 def profiles_in(results_dir: Path | str) -> list[str]:
@@ -120,11 +125,9 @@ def _files(stem: Path) -> list[Path]:
 
 
 def _smaller(drawn: dict[str, bytes]) -> tuple[str, bytes]:
-    svg, png = drawn.get("svg"), drawn.get("png")
-    if svg is None or (png is not None and len(svg) > max(_LARGE, len(png))):
-        assert png is not None
-        return "png", png
-    return "svg", svg
+    by_size = sorted(drawn.keys() & {"svg", "png"}, key=lambda form: (form == "svg", len(drawn[form])))
+    form = "svg" if "svg" in drawn and len(drawn["svg"]) <= max(_LARGE, len(drawn.get("png", b""))) else by_size[0]
+    return form, drawn[form]
 
 
 def _foreign(made: list[Study], folder: Path) -> None:

@@ -1,20 +1,28 @@
-"""The page as a whole: head, filters, contents, a part for each profile, and the panels of the runs."""
+"""The page as a whole: what `page.html.j2` shows, and the filters that it uses."""
 
 import base64
 import hashlib
+import os
+import re
 from collections.abc import Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
-from lit_scaledrop.report.groups import ORDER, TOPOLOGIES
-from lit_scaledrop.report.page.contents import Study, studies
-from lit_scaledrop.report.page.markup import escape, slug, tag
-from lit_scaledrop.report.page.provenance import Panels
-from lit_scaledrop.report.page.sections import article, title
-from lit_scaledrop.report.results import write_atomic
+import jinja2
+from markupsafe import Markup, escape
 
-_PAPER = "https://arxiv.org/abs/2311.15816"
-_Profiles = dict[str, list[Study]]
+from lit_scaledrop.report.groups import ORDER
+from lit_scaledrop.report.page.alt_texts import alt_text
+from lit_scaledrop.report.page.contents import Shown, studies
+from lit_scaledrop.report.page.provenance import facts
+from lit_scaledrop.report.page.sections import heading, names, network_name, tables, title_of
+from lit_scaledrop.results.result import Result, write_atomic
+
+_WIDE = 2.4
+"""Width over height from which on a picture may not become as narrow as others."""
 
 
 def write_page(results_dir: Path | str, profiles: Sequence[str], path: Path | str) -> list[str]:
@@ -33,54 +41,95 @@ def write_page(results_dir: Path | str, profiles: Sequence[str], path: Path | st
         OSError: the file cannot be written.
     """
     found = {profile: studies(results_dir, profile) for profile in profiles}
-    if not any(study.results for made in found.values() for study in made):
+    runs = [run for made in found.values() for study in made for run in study.results]
+    if not runs:
         raise ValueError(f"no results of {', '.join(profiles) or 'any profile'} in {results_dir}")
-    panels = Panels(results_dir, path)
-    write_atomic(path, _document(found, panels))
-    return [problem for made in found.values() for study in made for problem in study.problems]
-
-
-def _document(found: _Profiles, panels: Panels) -> str:
-    parts = "\n".join(_profile(profile, made, panels) for profile, made in found.items())
+    topologies = sorted({network_name(run) for run in runs}, key=lambda name: (ORDER.get(name, 9), name))
+    chosen = {"profile": list(found), "topology": topologies, "method": sorted({run.label for run in runs})}
     style, script = _asset("page.css"), _asset("page.js")
     # nothing but what stands in the page is loaded or run, whatever a result may hold
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{escape(f"Scale-Dropout: results of {_listed(found)}")}</title>
-<style>{style}</style>
-</head>
-<body>
-<a class="skip" href="#results">To the results</a>
-<div class="page">
-<header class="top">
-<div><h1>Scale-Dropout: results</h1>
-<p>Every table and figure that has results, beside the numbers of <a href="{_PAPER}">the paper</a>.
-The button in a row says how its numbers were made. Grey rows are the paper's, not measured here.</p></div>
-<button type="button" id="theme" hidden>Dark colours</button>
-</header>
-<aside>
-{_filters(found)}
-{_contents(found)}
-</aside>
-<main id="results">
-{parts}
-</main>
-</div>
-{panels.html()}
-<script>{script}</script>
-</body>
-</html>
-"""
+    panels: list[Sequence[Result]] = []
+    template = _environment(Path(path).parent, panels).from_string(_asset("page.html.j2"))
+    page = template.render(
+        found=found,
+        filters=chosen,
+        panels=panels,
+        policy=policy,
+        style=style,
+        script=script,
+        results_dir=results_dir,
+        slug=slug,
+    )
+    write_atomic(path, page + "\n")
+    return [problem for made in found.values() for study in made for problem in study.problems]
+
+
+def slug(*words: str) -> str:
+    """An id from words.
+
+    >>> slug("cpu", "table3", "VGG-small, T = 10")
+    'cpu-table3-VGG-small-T-10'
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "-", " ".join(words)).strip("-")
+
+
+def sentence(text: str) -> Markup:
+    """A sentence of a report, escaped; what stands in backticks is code.
+
+    >>> str(sentence("run `a<b>`, then c"))
+    'run <code>a&lt;b&gt;</code>, then c'
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _environment(folder: Path, panels: list[Sequence[Result]]) -> jinja2.Environment:
+    """The filters of the template; links are relative to the page's folder, and buttons add to ``panels``."""
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    ids: dict[tuple[str, ...], str] = {}
+    environment.filters |= {
+        "alt_text": alt_text,
+        "count": lambda number, noun: f"{number} {noun}{'' if number == 1 else 's'}",
+        "data_url": _data_url,
+        "facts": facts,
+        "heading": heading,
+        "is_wide": lambda shown: _ratio(shown) > _WIDE,
+        "names": names,
+        "network_name": network_name,
+        "panel": partial(_panel, panels, ids),
+        "relative": lambda path: quote(Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()),
+        "sentence": sentence,
+        "tables": tables,
+        "title_of": title_of,
+    }
+    return environment
+
+
+def _panel(panels: list[Sequence[Result]], ids: dict[tuple[str, ...], str], runs: Sequence[Result]) -> str:
+    """Id of the panel of these runs, one for each set of them."""
+    key = tuple(str(run.path("")) for run in runs)
+    if key not in ids:
+        panels.append(runs)
+        ids[key] = f"runs-{len(panels)}"
+    return ids[key]
+
+
+def _data_url(shown: Shown) -> str:
+    kind = {"svg": "image/svg+xml", "png": "image/png"}[shown.form]
+    return f"data:{kind};base64,{base64.b64encode(shown.image).decode()}"
+
+
+def _ratio(shown: Shown) -> float:
+    """Width over height of a picture, from its header."""
+    if shown.form == "png":
+        return int.from_bytes(shown.image[16:20], "big") / int.from_bytes(shown.image[20:24], "big")
+    box: Any = re.search(rb' viewBox="\S+ \S+ (\S+) (\S+)"', shown.image[:2000])
+    return float(box[1]) / float(box[2]) if box else 1.0
 
 
 def _asset(name: str) -> str:
@@ -89,46 +138,3 @@ def _asset(name: str) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _listed(found: _Profiles) -> str:
-    return "profile " + ", ".join(found) if len(found) == 1 else "profiles " + ", ".join(found)
-
-
-def _profile(profile: str, made: list[Study], panels: Panels) -> str:
-    number = sum(len(study.results) for study in made)
-    heading = tag("h2", f"Profile {escape(profile)}", id=slug("profile", profile))
-    about = tag("p", f"{number} result{'s' * (number != 1)}; no number of another profile stands here.", class_="notes")
-    articles = "\n".join(article(study, slug(profile, study.name), panels) for study in made)
-    return f'<section class="profile" data-profile="{escape(profile)}">\n{heading}\n{about}\n{articles}\n</section>'
-
-
-def _filters(found: _Profiles) -> str:
-    runs = [run for made in found.values() for study in made for run in study.results]
-    topologies = sorted({TOPOLOGIES.get(run.network, run.network) for run in runs}, key=lambda t: (ORDER.get(t, 9), t))
-    methods = sorted({run.label for run in runs})
-    chosen = {"profile": list(found), "topology": topologies, "method": methods}
-    selects = "\n".join(
-        f'<label>{name.capitalize()} <select name="{name}">'
-        f"{tag('option', 'all', value='')}{''.join(tag('option', escape(v), value=v) for v in values)}</select></label>"
-        for name, values in chosen.items()
-    )
-    return f"""<form id="filters" class="filters" aria-label="Filters" hidden>
-{selects}
-<label class="check"><input type="checkbox" name="measured"> measured rows only</label>
-<button type="reset">Show all</button>
-<output aria-live="polite"></output>
-</form>"""
-
-
-def _contents(found: _Profiles) -> str:
-    parts = []
-    for profile, made in found.items():
-        items = "".join(
-            tag("li", tag("a", escape(title(study)), href=f"#{id}"), data_for=id)
-            for study, id in ((study, slug(profile, study.name)) for study in made)
-        )
-        link = tag("a", f"Profile {escape(profile)}", href=f"#{slug('profile', profile)}")
-        parts.append(tag("li", link + tag("ol", items)))
-    listed = tag("ol", "".join(parts))
-    return f'<nav aria-label="Contents"><details open><summary>Contents</summary>{listed}</details></nav>'

@@ -1,52 +1,80 @@
-"""Tables and pictures of a study as HTML."""
+"""Tables of a study as the page shows them: what names a row, which runs it is of, which numbers have a source."""
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
 from lit_scaledrop.report.groups import TOPOLOGIES
-from lit_scaledrop.report.layout import RESULT_IDS, Column, Report, Row, Section
-from lit_scaledrop.report.page.alt_texts import TITLES, alt_text
-from lit_scaledrop.report.page.contents import Shown, Study
-from lit_scaledrop.report.page.markup import escape, sentence, slug, tag
-from lit_scaledrop.report.page.provenance import Panels
-from lit_scaledrop.report.results import Result
+from lit_scaledrop.report.page.contents import Study
+from lit_scaledrop.report.table import RESULT_IDS, Column, Row, Section
+from lit_scaledrop.results.result import Result
 
+TITLES = {
+    "curves": "error against epochs",
+    "figure5": "one test image under growing noise",
+    "figure6": "rotated test images",
+    "figure7": "number of passes T",
+    "posterior": "class outputs over the passes",
+    "threshold": "quantile and threshold of the OOD rule",
+    "reliability": "accuracy by confidence",
+    "hardware": "networks on crossbars that are not ideal",
+}
+"""What a figure with results of its own is about, for its heading."""
 _LONG = 24
 """Letters from which on a column's header gets room for more than one word a line."""
 _NAMES = 3
 """Columns that may stand in the header of a row."""
-_WIDE = 2.4
-"""Width over height from which on a picture may not become as narrow as others."""
 
 
-def article(study: Study, id: str, panels: Panels) -> str:
-    """A study: its title, what could not be shown, its tables with notes, its pictures."""
-    parts = [tag("h3", escape(title(study)), id=f"{id}-title")]
-    if study.problems:
-        items = "".join(tag("li", sentence(problem)) for problem in study.problems)
-        parts.append(f'<div class="problems" role="note"><p>Not shown</p><ul>{items}</ul></div>')
-    if study.report:
-        parts += _tables(study.report, study.results, id, panels)
-    alone = study.report is None and len(study.pictures) == 1
-    parts += [
-        _picture(shown, id if alone else slug(id, shown.name), panels, study.report, alone) for shown in study.pictures
-    ]
-    return tag("article", "\n".join(parts), id=id)
+class Line(NamedTuple):
+    """A row of a table."""
+
+    names: list[str]
+    """What names it, for its header."""
+    runs: list[Result]
+    cells: list[tuple[str, str | None, int | None]]
+    """Text, class and number of the source of each other column."""
+    about: dict[str, str | None]
+    """Attributes that the filters of the page read."""
 
 
-def title(study: Study) -> str:
+@dataclass(frozen=True)
+class Table:
+    """A section as it is shown."""
+
+    article: str
+    """Id of the article that it stands in."""
+    heading: str
+    names: str
+    """Header of the column that names the rows."""
+    by_row: bool
+    """Whether each row says which runs it is of; else ``runs`` are those of the whole table."""
+    runs: list[Result]
+    headers: list[tuple[str, str | None]]
+    """Text and class of each other column."""
+    rows: list[Line]
+    caption: list[str]
+
+
+def tables(study: Study, article: str, sources: dict[str, int]) -> list[Table]:
+    """Tables of a study; ``sources`` takes up the sources of the paper's numbers, each with its number."""
+    by_id = {run.id: run for run in study.results}
+    return [_table(section, article, by_id, sources) for section in study.report.sections] if study.report else []
+
+
+def heading(study: Study) -> str:
     """What a study is called in headings."""
     if study.report:
         return study.report.title
-    return f"{readable(study.name)}: {TITLES[study.name]}" if study.name in TITLES else readable(study.name)
+    return f"{title_of(study.name)}: {TITLES[study.name]}" if study.name in TITLES else title_of(study.name)
 
 
-def readable(name: str) -> str:
+def title_of(name: str) -> str:
     """Name of a figure or study for people.
 
-    >>> readable("figure6"), readable("ablation-sigma"), readable("table4")
+    >>> title_of("figure6"), title_of("ablation-sigma"), title_of("table4")
     ('Figure 6', 'Ablation sigma', 'Table 4')
     """
     for word in ("figure", "table"):
@@ -55,57 +83,41 @@ def readable(name: str) -> str:
     return name.replace("-", " ").replace("_", " ").capitalize()
 
 
-def _tables(report: Report, results: Sequence[Result], id: str, panels: Panels) -> list[str]:
-    sources: dict[str, int] = {}
-    by_id = {run.id: run for run in results}
-    parts = [
-        _table(section, f"{id}-{number}", by_id, sources, panels) for number, section in enumerate(report.sections, 1)
-    ]
-    notes = ""
-    if report.notes:
-        notes += tag("ul", "".join(tag("li", sentence(note)) for note in report.notes))
-    if sources:
-        listed = "".join(tag("li", escape(source), id=f"{_page_of(id)}-source-{n}") for source, n in sources.items())
-        notes += tag("p", "Sources of the paper's numbers:") + tag("ol", listed)
-    return [*parts, *([tag("div", notes, class_="notes")] if notes else [])]
+def network_name(run: Result) -> str:
+    """Topology of a run, for people."""
+    return TOPOLOGIES.get(run.network, run.network)
 
 
-def _page_of(id: str) -> str:
-    """Id of an article from that of one of its tables.
-
-    >>> _page_of("cpu-table3"), _page_of("cpu-table3-2")
-    ('cpu-table3', 'cpu-table3')
-    """
-    head, _, last = id.rpartition("-")
-    return head if last.isdigit() else id
+def names(runs: Sequence[Result]) -> dict[str, str]:
+    """Topologies and methods of runs, each once, as attributes for the filters."""
+    topologies, methods = (dict.fromkeys(of(run) for run in runs) for of in (network_name, lambda run: run.label))
+    return {"data-topology": "|".join(topologies), "data-method": "|".join(methods)}
 
 
-def _table(section: Section, id: str, by_id: dict[str, Result], sources: dict[str, int], panels: Panels) -> str:
+def _table(section: Section, article: str, by_id: dict[str, Result], sources: dict[str, int]) -> Table:
+    columns = section.columns
     leading = _leading(section)
-    others = [name for name in section.columns if name not in leading]
+    others = [column for name, column in columns.items() if name not in leading]
     by_row = RESULT_IDS in section.frame
-    headers = [tag("th", escape(", ".join(section.columns[name].header for name in leading)), scope="col")]
-    headers += [tag("th", "runs", scope="col", class_="left made")] if by_row else []
-    headers += [_header(section.columns[name]) for name in others]
     rows = []
     for row in section.frame.to_dict("records"):
         runs = [by_id[run] for run in str(row[RESULT_IDS]).split() if run in by_id] if by_row else []
-        cells = [_row_header(section.columns, leading, row)]
-        of = ", ".join(section.columns[name].cell(row) for name in leading)
-        cells += [tag("td", panels.button(runs, of) if runs else "", class_="left made")] if by_row else []
-        cells += [_cell(section.columns[name], row, _page_of(id), sources) for name in others]
-        about = {"data_topology": _of(row, "topology", runs), "data_method": _of(row, "method", runs)}
-        measured = None if not by_row else "yes" if runs else "no"
-        rows.append(tag("tr", "".join(cells), **about, data_measured=measured))
-    whole = "" if by_row else f" {panels.button(list(by_id.values()), section.heading)}"
-    caption = tag("caption", tag("h4", escape(section.heading) + whole, id=f"{id}-title"))
-    table = tag("table", caption + tag("thead", tag("tr", "".join(headers))) + tag("tbody", "\n".join(rows)))
-    below = "".join(tag("p", sentence(line)) for line in section.caption)
-    return tag(
-        "div",
-        tag("div", table, class_="scroll", role="region", tabindex=0, aria_labelledby=f"{id}-title")
-        + (tag("div", below, class_="notes") if below else ""),
-        class_="section",
+        about = {
+            f"data-{name}": text if (text := _text(row, name)) else of_runs or None
+            for name, of_runs in zip(("topology", "method"), names(runs).values(), strict=True)
+        }
+        about["data-measured"] = ("yes" if runs else "no") if by_row else None
+        cells = list(_cells(others, row, sources))
+        rows.append(Line([columns[name].cell(row) for name in leading], runs, cells, about))
+    return Table(
+        article=article,
+        heading=section.heading,
+        names=", ".join(columns[name].header for name in leading),
+        by_row=by_row,
+        runs=[] if by_row else list(by_id.values()),
+        headers=[_header(column) for column in others],
+        rows=rows,
+        caption=section.caption,
     )
 
 
@@ -121,74 +133,21 @@ def _leading(section: Section) -> list[str]:
     return leading
 
 
-def _header(column: Column) -> str:
-    words = ["left"] if column.left else []
-    words += ["long"] if len(column.header) >= _LONG else []
-    header = column.header.replace(", %)", ",\N{NO-BREAK SPACE}%)")
-    return tag("th", escape(header), scope="col", class_=" ".join(words) or None)
+def _header(column: Column) -> tuple[str, str | None]:
+    classes = ["left"] * column.left + ["long"] * (len(column.header) >= _LONG)
+    return column.header.replace(", %)", ",\N{NO-BREAK SPACE}%)"), " ".join(classes) or None
 
 
-def _row_header(columns: dict[str, Column], leading: list[str], row: Row) -> str:
-    above = "".join(tag("span", escape(columns[name].cell(row))) + " " for name in leading[:-1])
-    return tag("th", above + tag("b", escape(columns[leading[-1]].cell(row))), scope="row")
+def _cells(
+    columns: Sequence[Column], row: Row, sources: dict[str, int]
+) -> Iterator[tuple[str, str | None, int | None]]:
+    for column in columns:
+        text, source = column.cell(row), None
+        if text and column.source and not pd.isna(row[column.source]):
+            source = sources.setdefault(str(row[column.source]), len(sources) + 1)
+        yield text, "left" if column.left else "ours" if "(ours" in column.header else None, source
 
 
-def _cell(column: Column, row: Row, article: str, sources: dict[str, int]) -> str:
-    shown = column.cell(row)
-    content = escape(shown)
-    if shown and column.source and not pd.isna(row[column.source]):
-        n = sources.setdefault(str(row[column.source]), len(sources) + 1)
-        mark = tag("a", str(n), href=f"#{article}-source-{n}", aria_label=f"source {n}")
-        content += tag("sup", mark)
-    words = ["left"] if column.left else ["ours"] if "(ours" in column.header else []
-    return tag("td", content, class_=" ".join(words) or None)
-
-
-def _of(row: Row, name: str, runs: Sequence[Result]) -> str | None:
-    """Topology or method of a row, for the filters: what it says, else that of its runs."""
+def _text(row: Row, name: str) -> str:
     value = row.get(name)
-    if value is not None and not pd.isna(value):
-        return str(value)
-    return "|".join(_names(runs)[name]) or None
-
-
-def _names(runs: Sequence[Result]) -> dict[str, list[str]]:
-    """Topologies and methods of runs, each once."""
-    return {
-        "topology": list(dict.fromkeys(TOPOLOGIES.get(run.network, run.network) for run in runs)),
-        "method": list(dict.fromkeys(run.label for run in runs)),
-    }
-
-
-def _picture(shown: Shown, id: str, panels: Panels, report: Report | None, alone: bool) -> str:
-    """A picture, under a heading of its own unless it stands alone in its article."""
-    kind = {"svg": "image/svg+xml", "png": "image/png"}[shown.form]
-    data = base64.b64encode(shown.image).decode()
-    image = (
-        f'<img src="data:{kind};base64,{data}" alt="{escape(alt_text(shown, report))}"'
-        + (' class="wide"' if _ratio(shown) > _WIDE else "")
-        + ">"
-    )
-    box = tag("div", image, class_="scroll picture", role="region", tabindex=0, aria_labelledby=f"{id}-title")
-    caption = tag("p", sentence(shown.picture.figure.caption)) if shown.picture else ""
-    links = [panels.link(path, path.suffix[1:].upper()) for path in shown.files]
-    files = f"As {', '.join(links)}. " if links else ""
-    caption += tag("p", files + "Made from " + panels.button(shown.runs, readable(shown.name)))
-    heading = "" if alone else tag("h4", escape(readable(shown.name)), id=f"{id}-title")
-    return tag(
-        "figure",
-        heading + box + tag("figcaption", caption),
-        data_topology="|".join(_names(shown.runs)["topology"]),
-        data_method="|".join(_names(shown.runs)["method"]),
-    )
-
-
-def _ratio(shown: Shown) -> float:
-    """Width over height of a picture, from its header."""
-    if shown.form == "png":
-        return int.from_bytes(shown.image[16:20], "big") / int.from_bytes(shown.image[20:24], "big")
-    head = shown.image[:2000].decode("utf-8", "replace")
-    if " viewBox=" not in head:
-        return 1.0
-    _, _, width, height = map(float, head.split(' viewBox="')[1].split('"')[0].split())
-    return width / height
+    return "" if value is None or pd.isna(value) else str(value)

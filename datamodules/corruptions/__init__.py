@@ -1,0 +1,1 @@
+"""Corruptions of CIFAR-10-C, computed."""

@@ -1,0 +1,196 @@
+"""Lung CT volumes with masks, in NIfTI files, as sets of axial slices."""
+
+import math
+import zlib
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
+from datamodules.files.source_folders import SourceFolders
+from datamodules.in_memory import require
+from datamodules.segmentation.base import SegmentationDataModule
+from datamodules.segmentation.covid_ct import BINARY, TWO_CLASSES
+from datamodules.segmentation.masked_images import MaskedImages
+from datamodules.segmentation.paired_files import IGNORE, check_labels, check_mask_size, resize_mask
+from datamodules.shapes import Float, UInt8
+
+LUNG_WINDOW = (-1350.0, 150.0)
+"""Hounsfield units shown as black and white: the usual lung window, level -600 and width 1500."""
+Slices = Literal["all", "foreground"]
+
+
+class CTVolumesDataModule(SegmentationDataModule):
+    """Axial slices of CT volumes in Hounsfield units; for COVID-19 sets that come as NIfTI, and your own.
+
+    - **Source**: ``covid19-ct-volumes/`` under the root, with ``<case>_ct.nii.gz`` and ``<case>_mask.nii.gz``, or with
+      folders ``images/`` and ``masks/`` of equal file names; ``.nii`` as well. Known sets of this form: the volumes of
+      MedSeg, and "COVID-19 CT lung and infection segmentation dataset" (J. Ma et al., Zenodo 3757476, 20 cases). No
+      md5s are required.
+    - **Format**: Hounsfield units, cut to ``window`` and stored in 256 steps; slices along the body's axis, front of
+      the body up and its right side left, by the orientation in the file's header; squeezed to ``image_size``.
+    - **Masks**: 0 background, anything else infection (255: ignored); with ``two_classes`` 1 is ground-glass opacity
+      and 2 consolidation. Volume and mask must agree in shape and orientation. Voxels that are no number are refused.
+    - **Splits**: ours, by volume, which stands for a patient: all slices of a volume are on one side.
+    - **Normalization**: the middle of the window is 0 and its ends are -2 and 2, in every set alike.
+    - **Cite** and **terms**: those of the set at hand. Table V is on slices, see ``covid_ct``.
+
+    Args:
+        window: Hounsfield units that become black and white.
+        slices: ``all``, or only those with ``foreground``.
+        two_classes: Tell ground-glass opacity and consolidation apart.
+        **kwargs: As in ``SegmentationDataModule``.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    name = "ct_volumes"
+    flips = (True, False)
+    mean = (0.5,)
+    std = (0.25,)
+    files: ClassVar[SourceFolders | None] = SourceFolders(
+        name="ct_volumes", folders=("covid19-ct-volumes",), page="https://zenodo.org/records/3757476"
+    )
+
+    def __init__(
+        self,
+        window: tuple[float, float] = LUNG_WINDOW,
+        slices: Slices = "all",
+        two_classes: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        low, high = window
+        require(math.isfinite(high - low) and low < high, "window", window, "two ascending numbers")
+        require(slices in get_args(Slices), "slices", slices, f"one of {get_args(Slices)}")
+        self.window, self.slices, self.two_classes = (low, high), slices, two_classes
+        self.class_names = TWO_CLASSES if two_classes else BINARY
+
+    def load(self) -> MaskedImages:
+        """Read volume by volume, so that only one is in memory at its full size."""
+        assert self.files is not None
+        folder = self.files.find(self.root)
+        cases = find_volumes(folder)
+        if not cases:
+            raise DatasetNotFoundError(f"{folder} holds no volume.\n{self.files.remedy(self.root)}")
+        images, masks, names, groups = [], [], [], []
+        for group, (case, (volume_path, mask_path)) in enumerate(sorted(cases.items())):
+            volume, labels = read_volume(volume_path, mask_path, self.num_classes)
+            depths = list(range(len(volume)))
+            if self.slices == "foreground":
+                depths = [depth for depth in depths if ((labels[depth] > 0) & (labels[depth] != IGNORE)).any()]
+            for depth in depths:
+                images.append(windowed(volume[depth], self.window, self.image_size))
+                masks.append(resize_mask(labels[depth], self.image_size))
+                names.append(f"{case}/{depth}")
+            groups += [group] * len(depths)
+        if not images:
+            raise DatasetCorruptError(f"no slice in {folder} has any foreground; use slices=all")
+        low, high = self.window
+        source = f"{folder.name}, {len(cases)} volumes, window {low:g} to {high:g} HU, {self.slices} slices"
+        return MaskedImages(
+            torch.from_numpy(np.stack(images))[:, None],
+            torch.from_numpy(np.stack(masks)),
+            tuple(names),
+            torch.tensor(groups),
+            torch.zeros(len(groups), dtype=torch.int64),
+            None,
+            f"{source}, two classes" if self.two_classes else source,
+        )
+
+
+def find_volumes(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Volume and mask of each case, in either layout.
+
+    Raises:
+        DatasetCorruptError: If a volume has no mask, or a mask no volume.
+    """
+    if (folder / "images").is_dir():
+        volumes, masks = (_by_case(folder / part, "") for part in ("images", "masks"))
+    else:
+        volumes, masks = (_by_case(folder, ending) for ending in ("_ct", "_mask"))
+    if bare := sorted(volumes.keys() - masks.keys()):
+        raise DatasetCorruptError(f"{volumes[bare[0]]} has no mask")
+    if orphans := sorted(masks.keys() - volumes.keys()):
+        raise DatasetCorruptError(f"{masks[orphans[0]]} belongs to no volume")
+    return {case: (path, masks[case]) for case, path in volumes.items()}
+
+
+def read_volume(
+    path: Path, mask_path: Path, classes: int = 2
+) -> tuple[Float[np.ndarray, "depth height width"], UInt8[np.ndarray, "depth height width"]]:
+    """Read a volume and its mask as stacks of axial slices from the feet up, front up, right side of the body left.
+
+    Args:
+        path: NIfTI file of the volume.
+        mask_path: NIfTI file of the mask.
+        classes: 2 makes every label above 0 (but 255) a 1; with more, labels are 0 to ``classes - 1``, and 255.
+
+    Raises:
+        DatasetCorruptError: If a file is unreadable, holds what is no number or no label, or the two do not agree.
+    """
+    volume, turned = _read_nifti(path)
+    labels, mask_turned = _read_nifti(mask_path)
+    check_mask_size(path, volume.shape[::-1], mask_path, labels.shape[::-1])
+    if turned != mask_turned:
+        raise DatasetCorruptError(
+            f"{mask_path} is oriented {''.join(mask_turned)}, but its volume {path} {''.join(turned)}; save the mask "
+            "with the affine matrix of the volume"
+        )
+    whole = np.rint(labels)
+    if np.abs(whole - labels).max() > 1e-3 or whole.min() < 0 or whole.max() > IGNORE:
+        raise DatasetCorruptError(f"{mask_path} holds numbers that are no labels, such as {labels.flat[0]:g}")
+    whole = whole.astype(np.uint8)
+    if classes == 2:
+        whole = np.where(whole == IGNORE, IGNORE, whole > 0).astype(np.uint8)
+    else:
+        check_labels(mask_path, whole, classes)
+    return volume, whole
+
+
+def windowed(
+    plane: Float[np.ndarray, "height width"], window: tuple[float, float], size: int
+) -> UInt8[np.ndarray, "size size"]:
+    """Map Hounsfield units within a window to 0 to 255, then squeeze to a square (bilinear, antialiased).
+
+    >>> windowed(np.array([[-2000.0, -600.0], [150.0, 150.0]]), LUNG_WINDOW, 2).tolist()
+    [[0, 128], [255, 255]]
+    """
+    low, high = window
+    levels = torch.from_numpy(((plane - low) / (high - low)).clip(0, 1).astype(np.float32) * 255)[None, None]
+    resized = functional.interpolate(levels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return resized[0, 0].round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def _by_case(folder: Path, ending: str) -> dict[str, Path]:
+    cases = {}
+    for path in sorted(folder.glob("*.nii*")):
+        stem = path.name.removesuffix(".gz").removesuffix(".nii")
+        if stem.endswith(ending):
+            cases[stem.removesuffix(ending)] = path
+    return cases
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The voxels as float32 (depth, height, width), and the letters of the orientation in the file."""
+    import nibabel  # only volumes need it
+
+    try:
+        stored: Any = nibabel.load(path)
+        turned = nibabel.aff2axcodes(stored.affine)
+        voxels = np.asarray(nibabel.as_closest_canonical(stored).dataobj, np.float32)
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise DatasetCorruptError(f"{path} is no readable NIfTI file: {error}") from error
+    voxels = voxels.squeeze(tuple(range(3, voxels.ndim))) if voxels.shape[3:] == (1,) * (voxels.ndim - 3) else voxels
+    if voxels.ndim != 3:
+        raise DatasetCorruptError(f"{path} has {voxels.ndim} axes instead of 3")
+    if count := int((~np.isfinite(voxels)).sum()):
+        raise DatasetCorruptError(
+            f"{path} has {count:,} voxels that are no number; replace them first, for instance by -1000 (air)"
+        )
+    # canonical axes grow to the right, the front and the head; pictures show the front up and the right side left
+    return voxels.transpose(2, 1, 0)[:, ::-1, ::-1], turned

@@ -1,0 +1,201 @@
+"""Images with a mask each, in memory, and the loaders that hand out normalized batches of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.files.streams import Streams
+from datamodules.loading import BatchLoader, Pair
+from datamodules.segmentation.joint_augment import JointAugmentation, single_threaded
+from datamodules.shapes import Bool, Int, UInt8
+
+Normalize = Callable[[Tensor], Tensor]
+Flips = tuple[bool, bool]
+"""Whether an image may be mirrored left to right, and upside down."""
+
+
+@dataclass(frozen=True)
+class MaskedImages:
+    """A whole segmentation set in memory, and what a split has to know about it."""
+
+    images: UInt8[Tensor, "items channels size size"]
+    masks: UInt8[Tensor, "items size size"]
+    """Class of every pixel, from 0 (background); 255 is to be ignored."""
+    names: tuple[str, ...]
+    """What each item is called in its set."""
+    groups: Int[Tensor, " items"]
+    """Items with one number must not be parted: near-duplicates, or slices of one volume."""
+    strata: Int[Tensor, " items"]
+    """Class of each item; a split keeps the shares."""
+    official_test: Bool[Tensor, " items"] | None
+    """The items that the publishers hold out; None where they hold out none."""
+    source: str
+    """What it was read from."""
+
+
+class MaskedImageDataset(Dataset[Pair]):
+    """The items of a set at some indices (no copy).
+
+    Args:
+        data: The whole set.
+        indices: Which of its items, in order.
+    """
+
+    def __init__(self, data: MaskedImages, indices: Int[Tensor, " items"]) -> None:
+        self._data, self.indices = data, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "channels size size"], Int[Tensor, "size size"]]:
+        where = self.indices[index]
+        return self._data.images[where], self._data.masks[where].long()
+
+    def __getitems__(
+        self, indices: Sequence[int] | Int[Tensor, " batch"]
+    ) -> tuple[UInt8[Tensor, "batch channels size size"], Int[Tensor, "batch size size"]]:
+        """Fetch one batch (images, masks), not normalized."""
+        where = self.indices[torch.as_tensor(indices, dtype=torch.int64)]
+        return self._data.images[where], self._data.masks[where].long()
+
+    @property
+    def images(self) -> UInt8[Tensor, "items channels size size"]:
+        """All images (a copy)."""
+        return self._data.images[self.indices]
+
+    @property
+    def masks(self) -> Int[Tensor, "items size size"]:
+        """All masks (a copy)."""
+        return self._data.masks[self.indices].long()
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each item."""
+        return [self._data.names[index] for index in self.indices.tolist()]
+
+    @property
+    def groups(self) -> Int[Tensor, " items"]:
+        """Group of each item."""
+        return self._data.groups[self.indices]
+
+
+class MaskedBatches(BatchLoader):
+    """Whole batches, made in this process: nothing drawn, or flips of the whole batch.
+
+    Args:
+        dataset: The images.
+        batch_sampler: Gives the indices of each batch.
+        normalize: From uint8 images to network inputs.
+        seed: Seed of the flips.
+        flips: Which ones are drawn, each with probability 1/2 for each image.
+    """
+
+    def __init__(
+        self,
+        dataset: MaskedImageDataset,
+        batch_sampler: Sampler[list[int]],
+        normalize: Normalize,
+        seed: int = 0,
+        flips: Flips = (False, False),
+    ) -> None:
+        super().__init__(dataset, batch_sampler)
+        self.items, self.normalize, self.seed, self.flips = dataset, normalize, seed, flips
+
+    def fetch(self, epoch: int, first: int) -> Iterator[Pair]:
+        """Make the batches of an epoch from batch ``first`` (from 0) on."""
+        for indices in islice(self.batch_sampler, first, None):
+            images, masks = self.items.__getitems__(indices)
+            if any(self.flips):
+                where = self.items.indices[torch.as_tensor(indices, dtype=torch.int64)]
+                images, masks = random_flips(images, masks, where, self.flips, self.seed, epoch)
+            yield self.normalize(images), masks
+
+
+class AugmentedBatches(BatchLoader):
+    """Batches whose items are augmented one by one, in worker processes if there are any.
+
+    Each index travels to the workers together with its epoch, so that an item does not depend on which worker makes
+    it, on how many there are, or on what they made before.
+
+    Args:
+        dataset: The images.
+        batch_sampler: Gives the indices of each batch.
+        normalize: From uint8 images to network inputs.
+        augmentation: What happens to an item.
+        workers: Number of processes; 0 is this one.
+    """
+
+    def __init__(
+        self,
+        dataset: MaskedImageDataset,
+        batch_sampler: Sampler[list[int]],
+        normalize: Normalize,
+        augmentation: JointAugmentation,
+        workers: int = 0,
+    ) -> None:
+        super().__init__(dataset, batch_sampler)
+        self.normalize = normalize
+        self._order = _Order(batch_sampler)
+        self._loader: DataLoader[Pair] = DataLoader(
+            _AugmentedItems(dataset, augmentation),
+            batch_sampler=self._order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=single_threaded,
+            generator=torch.Generator(),  # or it would draw from the global stream
+        )
+
+    def fetch(self, epoch: int, first: int) -> Iterator[Pair]:
+        """Make the batches of an epoch from batch ``first`` (from 0) on."""
+        self._order.epoch, self._order.first = epoch, first
+        for images, masks in self._loader:
+            yield self.normalize(images), masks.long()
+
+
+class _Order(Sampler[list[tuple[int, int]]]):
+    """The batches of one epoch, each index with its epoch."""
+
+    def __init__(self, batch_sampler: Sampler[list[int]]) -> None:
+        self.batch_sampler, self.epoch, self.first = batch_sampler, 0, 0
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler) - self.first  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.epoch
+        return ([(epoch, index) for index in batch] for batch in islice(self.batch_sampler, self.first, None))
+
+
+class _AugmentedItems(Dataset[Pair]):
+    def __init__(self, dataset: MaskedImageDataset, augmentation: JointAugmentation) -> None:
+        self.dataset, self.augmentation = dataset, augmentation
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Pair:
+        epoch, index = key
+        image, mask = self.dataset[index]
+        drawn = self.augmentation(image.numpy(), mask.byte().numpy(), epoch, int(self.dataset.indices[index]))
+        return torch.from_numpy(drawn[0]), torch.from_numpy(drawn[1])
+
+
+def random_flips(
+    images: UInt8[Tensor, "batch channels size size"],
+    masks: Int[Tensor, "batch size size"],
+    indices: Int[Tensor, " batch"],
+    flips: Flips,
+    seed: int,
+    epoch: int,
+) -> tuple[UInt8[Tensor, "batch channels size size"], Int[Tensor, "batch size size"]]:
+    """Mirror images and masks, each with probability 1/2; the draws depend on (seed, epoch, index) only."""
+    drawn = Streams(indices, seed, epoch).uniform(2) < 0.5
+    for axis, chosen, allowed in zip((-1, -2), drawn.T, flips, strict=True):
+        if allowed:
+            images = torch.where(chosen[:, None, None, None], images.flip(axis), images)
+            masks = torch.where(chosen[:, None, None], masks.flip(axis), masks)
+    return images, masks

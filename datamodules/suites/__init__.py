@@ -1,0 +1,1 @@
+"""Sets that trained networks are evaluated on: shifted, corrupted, out of distribution."""

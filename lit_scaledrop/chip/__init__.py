@@ -1,0 +1,1 @@
+"""Networks on a chip: energy, dropout modules, layers."""

@@ -1,0 +1,171 @@
+"""``scaledrop cost``: the dropout modules of every method on every topology (Table VII), at full width, recorded.
+
+How many modules a network needs and how many bits a pass draws follow from the shapes of its layers
+(``hardware.spin_scale_drop``); they are checked against the bits that the method's layers really draw. Nothing is
+trained, so the numbers are the same in every profile. One JSON file a pair: ``RESULTS/PROFILE/table7/ID.json``.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from torch import nn
+
+from hardware.presets import Preset
+from hardware.spin_scale_drop import ModuleCount, Scheme, dropout_cost, modules_and_draws
+from hardware.workload import trace_workload
+from lit_scaledrop.chip.energy import image_shape
+from lit_scaledrop.layers.stochastic import stochastic_layers
+from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS
+from lit_scaledrop.networks.tasks import TASKS, task_of
+from lit_scaledrop.results import provenance
+from lit_scaledrop.results.result import Result
+
+STUDY = "table7"
+#: raised when other numbers come to stand under the same names
+COST_VERSION = 1
+CONSTANTS = {"module_power": "mW", "module_cycle": "ns", "module_area": "um2"}
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """A way to drop that the hardware model can count, as a method of ours."""
+
+    method: str
+    """key of ``METHODS`` or ``SEGMENTATION_METHODS``"""
+    element: bool = False
+    """a random bit for each element of a scale, instead of one for the vector"""
+    segments: bool = False
+    """a method of segmentation"""
+
+    @property
+    def resolved(self) -> Method:
+        """The method with its options, named as in the table."""
+        method = TASKS["segmentation" if self.segments else "classification"].method(self.method)
+        return (
+            replace(method.with_scale(mask="element"), label=f"{method.label}, element-wise")
+            if self.element
+            else method
+        )
+
+
+SCHEMES: dict[Scheme, Dropout] = {
+    "scale_dropout": Dropout("proposed"),
+    "scale_dropout_element": Dropout("proposed", element=True),
+    "spindrop": Dropout("spindrop"),
+    "spatial_spindrop": Dropout("spatial_spindrop"),
+    "spinbayes": Dropout("spinbayes"),
+    "mc_dropout": Dropout("mc_dropout_htanh"),
+    "dropconnect": Dropout("mc_dropconnect"),
+}
+SEGMENTATION_SCHEMES: dict[Scheme, Dropout] = {
+    "scale_dropout": Dropout("proposed", segments=True),
+    "scale_dropout_element": Dropout("proposed", element=True, segments=True),
+    "spindrop": Dropout("spindrop", segments=True),
+    "spatial_spindrop": Dropout("spatial_spindrop", segments=True),
+    "block_dropout": Dropout("mc_dropout", segments=True),
+}
+TOPOLOGIES = (*NETWORKS, "unet", "segnet")
+
+
+def schemes_of(network: str) -> dict[Scheme, Dropout]:
+    """The ways to drop that a topology has."""
+    return SEGMENTATION_SCHEMES if network in SEGMENTATION_NETWORKS else SCHEMES
+
+
+def cost_result(
+    network: str, scheme: Scheme, preset: Preset, profile: str, words: list[str], commit: tuple[str, bool]
+) -> Result:
+    """Count one topology and scheme.
+
+    Args:
+        network: one of :data:`TOPOLOGIES`.
+        scheme: key of what :func:`schemes_of` gives.
+        preset: component constants.
+        profile: folder of the result.
+        words: command line behind ``scaledrop cost``.
+        commit: commit, and whether the tree has changes.
+    """
+    started, dropout, counts = datetime.now(UTC), schemes_of(network)[scheme], count_modules(network, scheme)
+    method, id = dropout.resolved, cost_id(network, scheme, preset)
+    return Result(
+        id=id,
+        study=STUDY,
+        profile=profile,
+        network=network,
+        method=dropout.method,
+        label=method.label,
+        bits_w=method.bits_w,
+        bits_a=method.bits_a,
+        bayesian=method.bayesian,
+        seed=0,
+        data={},
+        training={},
+        evaluation={},
+        metrics=cost_metrics(counts, preset),
+        config={
+            "network": network,
+            "scheme": scheme,
+            "image_shape": list(image_shape(network)),
+            "layers": [count.layer for count in counts],
+            "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
+        },
+        provenance={
+            "commit": commit[0],
+            "dirty": commit[1],
+            "setting": id,
+            "command": provenance.command(["cost", *words]),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": provenance.versions(),
+        },
+    )
+
+
+def count_modules(network: str, scheme: Scheme, image_size: int | None = None) -> list[ModuleCount]:
+    """Modules and draws of every layer of a topology at full width, for the paper's images or others of its channels.
+
+    Raises:
+        ValueError: if the layers of the method draw other numbers of bits than the hardware model counts.
+    """
+    channels, size, _ = image_shape(network)
+    shape = (channels, image_size or size, image_size or size)
+    net = build(network, scheme, shape)
+    counts = modules_and_draws(trace_workload(net, shape), scheme)
+    drawn = [layer.random_bits for layer in stochastic_layers(net).values()]
+    if sorted(drawn) != sorted(count.draws for count in counts):
+        raise ValueError(f"{scheme} counts {counts} on {network}, but its layers draw {drawn} bits")
+    return counts
+
+
+def build(network: str, scheme: Scheme, shape: tuple[int, int, int]) -> nn.Module:
+    """A topology at full width that drops by a scheme, for images of a shape."""
+    method = schemes_of(network)[scheme].resolved
+    return task_of(network).build(network, method, in_channels=shape[0], image_size=shape[1])
+
+
+def cost_metrics(counts: Sequence[ModuleCount], preset: Preset) -> dict[str, float]:
+    """Numbers of Table VII: of the topology, with and without re-use of the modules, and of every layer."""
+    metrics: dict[str, float] = {}
+    for name, reuse in (("reused", True), ("separate", False)):
+        cost = dropout_cost(counts, preset, reuse)
+        metrics |= {
+            f"{name}/modules": cost.modules,
+            f"{name}/area_um2": cost.area_um2,
+            f"{name}/power_mw": cost.power_mw,
+        }
+        metrics |= {"draws": cost.draws, "energy_pj": cost.energy_pj, "latency_ns": cost.latency_ns}
+    for count in counts:
+        one = dropout_cost([count], preset)
+        metrics |= {f"layer/{count.layer}/{key}": value for key, value in asdict(one).items()}
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def cost_id(network: str, scheme: Scheme, preset: Preset) -> str:
+    """Twelve hexadecimal digits for what is counted and with which constants."""
+    values = {name: preset.number(name, unit) for name, unit in CONSTANTS.items()}
+    what = json.dumps([COST_VERSION, network, scheme, values], sort_keys=True)
+    return hashlib.sha256(what.encode()).hexdigest()[:12]

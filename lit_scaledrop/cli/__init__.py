@@ -1,0 +1,1 @@
+"""Commands; nothing else imports this room."""

@@ -1,0 +1,103 @@
+"""``scaledrop assess --probe NAME [flags of fit]``: measure a trained run of Table III on something and record it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from lit_scaledrop.cli.command import call
+from lit_scaledrop.cli.fit import plan_fit, trained_networks
+from lit_scaledrop.cli.flags import expand_variation, last_value, without
+from lit_scaledrop.cli.lightning import check
+from lit_scaledrop.evaluation.probes import PROBES
+from lit_scaledrop.naming import lookup
+from lit_scaledrop.results.result import is_finished, read_result
+from lit_scaledrop.runs.assess import Assessment, assess, chosen_parts
+from lit_scaledrop.runs.identity import SAME_NUMBERS
+from lit_scaledrop.runs.run import require_writable
+
+STUDY = "--run.study=table3"
+#: runs that were trained with variation are no rows of Table III
+VARIED_STUDY = "--run.study=variation"
+
+
+def plan_assessment(argv: list[str]) -> Assessment:
+    """Check a command line and find what it asks for.
+
+    Raises:
+        ValueError: for an unknown probe, a bad limit, or flags that `fit` refuses.
+    """
+    usage = "%(prog)s --probe NAME [--limit N] [--parts PATTERNS] [FLAGS OF fit]"
+    return replace(call(assessment, argv, "scaledrop assess", usage), words=("assess", *argv))
+
+
+def assessment(*flags: str, probe: str, limit: int | None = None, parts: str | None = None) -> Assessment:
+    """Measure a trained run of Table III on something and record it.
+
+    The run is the one that fit with the same flags makes; it is trained first where its checkpoint is missing. The
+    parts that are measured are kept, so the same command goes on after Ctrl-C. Runs on one device. --evaluation.* says
+    how the network is asked, not which network.
+
+    Args:
+        flags: of fit.
+        probe: what is measured: table4, table6, table8, table9, table10, figure5, figure6, figure7, posterior,
+            threshold, reliability, hardware, ablation-sigma or ablation-passes.
+        limit: most images of each part (default: all).
+        parts: only these, patterns with commas between: clean,corrupted/*/5 (default: all).
+    """
+    run_flags = expand_variation(list(flags))
+    lookup("probe", probe, PROBES)
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit is the most images of a part, at least 1, not {limit}")
+    study = VARIED_STUDY if any("MTJVariation" in flag for flag in run_flags) else STUDY
+    asked = plan_fit([study, *run_flags])
+    network_flags = without(run_flags, "--evaluation")
+    plan = asked if network_flags == run_flags else plan_fit([study, *network_flags])
+    evaluation = asked.evaluation
+    if last_value(run_flags, "--evaluation.execution") is None and evaluation.execution in SAME_NUMBERS:
+        evaluation = replace(evaluation, execution="auto")
+    only = tuple(sorted({pattern for pattern in (parts or "").split(",") if pattern}))
+    return Assessment(probe, limit, only, evaluation, plan, ())
+
+
+def planned_assessment(argv: list[str]) -> Path:
+    """Path of the result that ``scaledrop assess`` with ``argv`` behind it will write.
+
+    Raises:
+        ValueError: it is not finished, and the model or the data refuse their arguments.
+    """
+    planned = plan_assessment(argv)
+    if not is_finished(planned.path, move_broken=False):
+        check(planned.plan, planned.evaluation)
+    return planned.path
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop assess`` with ``argv`` behind it."""
+    planned = plan_assessment(argv)
+    if is_finished(planned.path, move_broken=False):
+        _say_finished(planned.path)
+        return 0
+    data = check(planned.plan, planned.evaluation).data
+    data.setup("test")
+    parts = chosen_parts(planned, data)
+    for folder in (planned.path.parent, planned.plan.folder):
+        require_writable(folder)
+    networks = trained_networks(planned.plan, planned.evaluation.checkpoint)
+    if networks is None:
+        return 0
+    result = assess(planned, data, parts, networks)
+    if result is None:
+        _say_finished(planned.path)
+    else:
+        measured, absent = result.evaluation["parts"], result.evaluation["absent"]
+        print(f"{len(measured)} parts{_and_absent(list(absent))}: {planned.path}", flush=True)
+    return 0
+
+
+def _say_finished(path: Path) -> None:
+    absent = list(read_result(path).evaluation.get("absent", {}))
+    remedy = "; with the data at hand delete the file and repeat: other parts are kept" if absent else ""
+    print(f"finished already{_and_absent(absent)}: {path}{remedy}", flush=True)
+
+
+def _and_absent(names: list[str]) -> str:
+    return f" (absent: {', '.join(names)})" if names else ""

@@ -1,0 +1,81 @@
+"""Settings that a training cannot go with, refused before it begins."""
+
+import math
+from typing import Any
+
+from lit_scaledrop.callbacks.limits import no_validation
+
+#: LightningCLI's ways to change the optimizer, which a LitNetwork builds itself, and what does so here
+INSTEAD = {
+    "optimizer": "--model.optimizer=sgd|adam, --model.lr and --model.momentum",
+    "lr_scheduler": "--model.schedule=cosine|constant and --model.warmup_epochs",
+}
+
+
+_ABOVE_ZERO = (
+    "max_epochs", "max_steps", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch",
+    "val_check_interval",
+)  # fmt: skip
+
+
+def require_model_optimizer(config: Any) -> None:
+    """Refuse an optimizer or schedule beside the model's own, as LightningCLI takes it.
+
+    Args:
+        config: of a command, parsed.
+
+    Raises:
+        ValueError: saying what to use instead.
+    """
+    for name, instead in INSTEAD.items():
+        if config.get(name):
+            raise ValueError(f"--{name} is not used here, the model has its own: take {instead}")
+
+
+def require_trainer(trainer: dict[str, Any]) -> None:
+    """Refuse what a run cannot do without: its checkpoint.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    for name, without in (("enable_checkpointing", False), ("barebones", True)):
+        if trainer[name] is without:
+            raise ValueError(
+                f"trainer.{name}={str(without).lower()} leaves no checkpoint to evaluate: leave it out; "
+                "--trainer.fast_dev_run=1 is a trial that writes nothing"
+            )
+
+
+def require_validation(config: dict[str, Any]) -> None:
+    """Refuse a training that could choose no checkpoint, before it begins.
+
+    What depends on the size of the data is refused before the first step, see
+    :class:`lit_scaledrop.callbacks.ValidationComes`.
+
+    Raises:
+        ValueError: saying which settings leave no validation.
+    """
+    trainer, data = config["trainer"], config["data"].get("init_args") or {}
+    zero = [f"trainer.{name}" for name in _ABOVE_ZERO if trainer[name] == 0 and trainer[name] is not False]
+    zero += ["data.val_fraction"] if data.get("val_fraction") == 0 else []
+    if zero:
+        raise ValueError(f"the validation split chooses the checkpoint: {' and '.join(zero)} must be above 0")
+    if trainer["fast_dev_run"]:
+        return  # has its own length
+    epochs, steps, batches = trainer["max_epochs"], trainer["max_steps"], trainer["limit_train_batches"]
+    every, interval = trainer["check_val_every_n_epoch"], trainer["val_check_interval"]
+    if every and epochs and 0 < epochs < every:
+        raise ValueError(no_validation(f"trainer.check_val_every_n_epoch={every} and trainer.max_epochs={epochs}"))
+    if type(interval) is not int:
+        return
+    known = [f"trainer.limit_train_batches={batches}"] if type(batches) is int else []
+    longest = batches if known else math.inf
+    if every is None:
+        known += [f"trainer.max_epochs={epochs}"] if epochs and epochs > 0 else []
+        known += [f"trainer.max_steps={steps}"] if steps > 0 else []
+        longest = min(
+            longest * epochs if epochs and epochs > 0 else math.inf,
+            steps * trainer["accumulate_grad_batches"] if steps > 0 else math.inf,
+        )
+    if interval > longest:
+        raise ValueError(no_validation(f"trainer.val_check_interval={interval} and {', '.join(known)}"))

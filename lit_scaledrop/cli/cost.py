@@ -1,0 +1,100 @@
+"""``scaledrop cost``: number, area and power of the dropout modules of topologies and methods, one result each."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from hardware.presets import components
+from hardware.spin_scale_drop import Scheme
+from lit_scaledrop.chip.dropout_modules import (
+    SCHEMES,
+    SEGMENTATION_SCHEMES,
+    STUDY,
+    TOPOLOGIES,
+    cost_id,
+    cost_result,
+    schemes_of,
+)
+from lit_scaledrop.cli.command import call
+from lit_scaledrop.naming import lookup
+from lit_scaledrop.results import provenance
+from lit_scaledrop.results.result import is_finished, result_path, write_result
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop cost`` with ``argv`` behind it."""
+    asked = call(Asked, argv, "scaledrop cost")
+    constants, commit = components(asked.preset), provenance.commit()
+    for network, scheme in asked.pairs:
+        path = asked.path(network, scheme)
+        if is_finished(path):
+            print(f"finished already: {path}")
+            continue
+        result = cost_result(network, scheme, constants, asked.profile, argv, commit)
+        write_result(result, asked.results)
+        shown = result.metrics
+        print(
+            f"{network}, {result.label}: modules {shown['reused/modules']:,.0f} (re-used) or "
+            f"{shown['separate/modules']:,.0f} (of each layer), bits a pass {shown['draws']:,.0f}: {path}"
+        )
+    return 0
+
+
+def planned_cost(argv: list[str]) -> Path:
+    """Path of the result that ``scaledrop cost`` with ``argv`` behind it will write; nothing is counted.
+
+    Raises:
+        ValueError: for several topologies or schemes, whose results are several.
+    """
+    asked = call(Asked, argv, "scaledrop cost")
+    if len(asked.pairs) != 1:
+        raise ValueError("a point of a sweep is one result: give one --network and one --scheme")
+    return asked.path(*asked.pairs[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Number, area and power of the dropout modules of topologies and methods, one result each.
+
+    Args:
+        network: topologies (default: all).
+        scheme: ways to drop (default: those that a topology has).
+        profile: folder of the results.
+        results: root of the results.
+        preset: YAML file whose constants replace those of the module.
+    """
+
+    network: list[str] = field(default_factory=lambda: list(TOPOLOGIES))
+    scheme: list[str] | None = None
+    profile: str = "quick"
+    results: Annotated[str, "--run.results"] = "results"
+    preset: str | None = None
+
+    def __post_init__(self) -> None:
+        for kind, names in (("network", TOPOLOGIES), ("scheme", (*SCHEMES, *SEGMENTATION_SCHEMES))):
+            for name in getattr(self, kind) or ():
+                lookup(kind, name, dict.fromkeys(names))
+
+    @property
+    def pairs(self) -> list[tuple[str, Scheme]]:
+        """Topologies with the ways to drop that are asked for.
+
+        Raises:
+            ValueError: no topology that is asked for has one of them.
+        """
+        known = {network: schemes_of(network) for network in self.network}
+        pairs = [
+            (network, scheme)
+            for network, schemes in known.items()
+            for scheme in self.scheme or schemes
+            if scheme in schemes
+        ]
+        if not pairs:
+            theirs = "; ".join(f"{network} has {', '.join(schemes)}" for network, schemes in known.items())
+            raise ValueError(f"no topology has scheme {', '.join(self.scheme or ())}: {theirs}")
+        return pairs
+
+    def path(self, network: str, scheme: Scheme) -> Path:
+        """File of one result."""
+        id = cost_id(network, scheme, components(self.preset))
+        return result_path(self.results, self.profile, STUDY, id)

@@ -1,0 +1,65 @@
+"""One line for what does not fit in a command line, and what to do."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+import datamodules
+
+
+def explain(error: BaseException, flags: Iterable[str]) -> str:
+    """One line for what jsonargparse says in ten.
+
+    Args:
+        error: an ``ArgumentError`` with its causes.
+        flags: what the nearest match is sought in.
+
+    >>> import argparse
+    >>> explain(argparse.ArgumentError(None, "unrecognized arguments: --modle.method=fp"), ["--model.method"])
+    "unknown flag '--modle.method'; did you mean '--model.method'?"
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    texts = [str(link) for link in chain]
+    # from the outside in, each key as often as jsonargparse wrapped the error
+    keys = list(dict.fromkeys(match[1] for text in texts if (match := re.match(r'Parser key "([^"]+)"', text))))
+    key, reason = ".".join(keys), texts[-1].strip()
+    if "Problems parsing config" in texts[0]:
+        return f"a --config file is no valid YAML: {' '.join(reason.split())}"
+    if match := re.match(r"unrecognized arguments: ([^\s=]+)", reason):
+        return _unknown_flag(match[1], flags)
+    if match := re.search(r"(?:Option|accept option) '([^']+)'", reason):
+        name = match[1].replace("init_args.", "")
+        return _unknown_flag("--" + (f"{key}.{name}" if reason.startswith("Option") else name), flags)
+    given = re.search(r"Expected a dot import path string: (\S+)|Problem with given class_path '([^']+)'", texts[0])
+    if given and not reason.startswith("Expected a <class") and not reason.startswith("Expected a typing"):
+        return _unknown_class(key, given[1] or given[2], reason)
+    if value := re.search(r"Got value: (.*)$", reason, re.DOTALL):
+        kinds = re.findall(r"Expected (?:a )?(?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])", _last_union(texts))
+        wanted = dict.fromkeys(name or choices for name, choices in kinds)
+        wanted.pop("NoneType", None)
+        return f"--{key} takes {' or '.join(wanted)}, not {value[1]!r}"
+    return f"--{key}: {reason}" if key and key not in reason else reason
+
+
+def _last_union(texts: list[str]) -> str:
+    """The innermost text that names all the types a value may have."""
+    return next((text for text in reversed(texts) if "Union subtypes" in text and "Lightning" not in text), texts[-1])
+
+
+def _unknown_flag(flag: str, flags: Iterable[str]) -> str:
+    near = difflib.get_close_matches(flag, flags, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "; `scaledrop fit --help` lists them"
+    return f"unknown flag {flag!r}{hint}"
+
+
+def _unknown_class(key: str, given: str, reason: str) -> str:
+    if key != "data":
+        return f"--{key}: {given!r} is no class that can be imported: {reason}"
+    known_sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+    modules = {module.__name__: name for name, module in known_sets.items()}
+    name = given.rsplit(".", 1)[-1]
+    near = [known for known, short in modules.items() if short == name] or difflib.get_close_matches(name, modules, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown data {given!r}{hint} Known: {', '.join(sorted(modules))}, or the import path of your own"

@@ -1,0 +1,79 @@
+"""``scaledrop evaluate``: a checkpoint's posterior on a test set; no checkpoint overrides a test-time setting."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import datamodules
+from lit_scaledrop.cli.command import call
+from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
+from lit_scaledrop.naming import lookup
+from lit_scaledrop.posterior.drop_probability import set_drop_probability
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results.result import write_atomic
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop evaluate`` with ``argv`` behind it."""
+    return call(evaluate, argv, "scaledrop evaluate", without=("checkpoint",))
+
+
+def evaluate(
+    checkpoints: list[Path],
+    *,
+    data: str,
+    evaluation: Evaluation,
+    root: str | None = None,
+    p: float | None = None,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+    out: Path | None = None,
+) -> int:
+    """Print the posterior metrics of a checkpoint on a test set; no checkpoint overrides a test-time setting.
+
+    Args:
+        checkpoints: Lightning checkpoint; several are an ensemble.
+        data: name of a data set for classes or segmentation, see `scaledrop data`.
+        evaluation: how the posterior is asked.
+        root: folder of the data; default: the environment variable DATA, or ./data.
+        p: drop probability at test time, in place of the trained one.
+        device: where the network runs.
+        out: write the metrics to this JSON file as well.
+    """
+    known = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+    kind = known[lookup("data set", data, known)]
+    models = [load_trained(path) for path in checkpoints]
+    size = models[0].hparams.get("image_size")
+    module: Any = kind(root=root, **({} if size is None else {"image_size": size}))
+    for path, model in zip(checkpoints, models, strict=True):
+        expected = (model.hparams["in_channels"], model.hparams["num_classes"])
+        if expected != (module.in_channels, module.num_classes):
+            raise ValueError(
+                f"{path} takes {expected[0]} channels and tells {expected[1]} classes apart; "
+                f"{module.name} has {module.in_channels} and {module.num_classes}"
+            )
+        if p is not None:
+            set_drop_probability(model.network, p)
+    metrics, how = evaluate_network(
+        [model.network for model in models],
+        normalized_test_set(module),
+        evaluation,
+        models[0].test_metrics(evaluation),
+        device,
+    )
+    how.pop("checkpoint")
+    record = {
+        "checkpoints": [path.name for path in checkpoints],
+        "network": [model.hparams["network"] for model in models],
+        "method": [model.hparams["method"] for model in models],
+        "p": p,
+        "data": {"name": module.name, "fingerprint": module.fingerprint(), "stand_in": module.stand_in},
+        "evaluation": {**how, "quantile": evaluation.quantile, "threshold": evaluation.threshold},
+        "metrics": metrics,
+    }
+    print(json.dumps(record, indent=2))
+    if out:
+        write_atomic(out, json.dumps(record, indent=2) + "\n")
+    return 0

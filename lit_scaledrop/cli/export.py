@@ -1,0 +1,193 @@
+"""``scaledrop export --model CHECKPOINT --out FILE``: a trained network to take away.
+
+=================  ===================================================================================
+``--format``       file
+=================  ===================================================================================
+``packed``         one bit a binary weight, the rest as it is; ``load_packed`` gives the network back
+``onnx``           logits of the deterministic network
+``onnx-passes``    logits of T passes; the masks are inputs
+``torch``          ``torch.export`` program of the deterministic network
+``torch-passes``   the same with the masks as inputs
+=================  ===================================================================================
+
+What was written is read again and compared with the network: on test images where they are there, else on noise. A
+packed file has to give the same bits, a program the same logits up to rounding in 99 % of the predictions (a sign whose
+input is within rounding of 0 may flip).
+"""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+import datamodules
+from datamodules import DatasetNotFoundError
+from lit_scaledrop.cli.command import call
+from lit_scaledrop.deploy.inference import freeze
+from lit_scaledrop.deploy.model import load_packed, pack
+from lit_scaledrop.deploy.open import open_trained
+from lit_scaledrop.deploy.program import Deterministic, Passes, export_onnx, export_program, masks_of
+from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.layers.stochastic import MaskPlan, sampling, stochastic_layers
+from lit_scaledrop.modules.base import LitNetwork
+from lit_scaledrop.naming import lookup
+from lit_scaledrop.results.result import read_result
+
+SUFFIXES = {"packed": ".packed", "onnx": ".onnx", "torch": ".pt2"}
+IMAGES, BATCH, PASSES = 1000, 100, 3
+TOLERANCE, ENOUGH = 1e-4, 0.99
+"""How close logits have to be, and for which share of the predictions. The rest is for signs: where the input of one is
+within rounding of 0, another order of summation flips it, and the logits of that image move. PyTorch itself, given the
+images of CIFAR-10 one by one instead of in batches of 100, changes the logits of 2 in 1,000."""
+
+
+class ExportError(RuntimeError):
+    """What was written does not do what the network does."""
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop export`` with ``argv`` behind it."""
+    return call(export, argv, "scaledrop export")
+
+
+def export(
+    *,
+    model: Annotated[str, "--ckpt_path"],
+    out: Path,
+    format: Literal["packed", "onnx", "onnx-passes", "torch", "torch-passes"] = "packed",
+    data: str | None = None,
+    root: str | None = None,
+    result: Path | None = None,
+) -> int:
+    """Export a trained network and compare what was written with it: one bit a weight, or a program.
+
+    packed: one bit a binary weight, the rest as it is. onnx, torch: a program of the deterministic network.
+    onnx-passes, torch-passes: one of T passes, whose masks are inputs.
+
+    Args:
+        model: checkpoint, packed file, or a model's name.
+        out: file to write.
+        format: what is written.
+        data: data set of the training, for checkpoints that do not name it.
+        root: folder of the data; default: the environment variable DATA, or ./data.
+        result: result of the run, to be named in a packed file.
+    """
+    kind = format.partition("-")[0]
+    if out.suffix != SUFFIXES[kind]:
+        raise ValueError(f"--out of {format} has to end in {SUFFIXES[kind]}, not {out.suffix!r}")
+    module, images = _open(model, data)
+    x, what = _real(images["name"], root, module.hparams["in_channels"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "packed":
+        about = _origin(result) if result else {}
+        size = pack(copy.deepcopy(module), images, about).write(out)
+        worst = _worst(module.network, load_packed(out)[0].network, x)
+        if worst:
+            out.unlink()
+            raise ExportError(f"the packed network's logits differ by up to {worst:.3g}; nothing was written")
+        floats = 4 * sum(value.numel() for value in module.network.state_dict().values())
+        print(f"{out}: {size:,} bytes, {floats / size:.1f} times smaller than in float32 ({floats:,} bytes)")
+        print(f"logits of {len(x)} {what}: the same bits, without dropout and in {PASSES} random passes", flush=True)
+        return 0
+    network, passes = freeze(module.network), format.endswith("-passes")
+    if kind == "onnx":
+        export_onnx(network, x[:2], passes, out)
+        run = _onnx_runtime(out)
+    else:
+        torch.export.save(export_program(network, x[:2], passes), out)
+        run = torch.export.load(out).module()
+    errors = _program_errors(network, run, x, passes)
+    close = errors <= TOLERANCE
+    share = close.double().mean().item()
+    if share < ENOUGH:
+        raise ExportError(
+            f"{out}: the logits of {1 - share:.1%} of the predictions differ by more than {TOLERANCE:g}, up to "
+            f"{errors.max():.3g}: do not use it"
+        )
+    flipped = f"; {int((~close).sum())} others have a sign that rounding flipped" if share < 1 else ""
+    print(f"{out}: {out.stat().st_size:,} bytes", flush=True)
+    print(
+        f"logits of {len(x)} {what}{f' in {PASSES} passes' * passes}: {int(close.sum()):,} of {close.numel():,} "
+        f"predictions differ by at most {errors[close].max():.2g}{flipped}",
+        flush=True,
+    )
+    return 0
+
+
+def _open(model: str, data: str | None) -> tuple[LitNetwork, dict[str, Any]]:
+    """The module, and what a picture goes through before its network sees it: that of ``data``, if given."""
+    if data is None:
+        return open_trained(model)
+    kind = datamodules.DATAMODULES[lookup("data set", data, datamodules.DATAMODULES)]
+    own: Any = kind()
+    return load_trained(model), own.image_facts
+
+
+def _real(name: str, root: str | None, channels: int) -> tuple[Tensor, str]:
+    """Normalized test images, or noise where there are none, and what they are."""
+    kind = datamodules.DATAMODULES.get(name)
+    if kind is not None:
+        module = kind(root=root)
+        try:
+            module.setup("test")
+            images = module.test_set.__getitems__(range(min(IMAGES, len(module.test_set))))[0]
+            return module.normalized(images), f"{module.name} test images"
+        except DatasetNotFoundError:
+            pass
+    return torch.randn(BATCH, channels, 32, 32, generator=torch.Generator().manual_seed(0)), "images of noise"
+
+
+def _origin(result: Path) -> dict[str, Any]:
+    """What a packed file says of the run that its network comes from."""
+    record = read_result(result)
+    return {
+        "run": record.id,
+        "commit": record.provenance["commit"],
+        "data": {"name": record.data["name"], "fingerprint": record.data["fingerprint"]},
+        "epochs": record.training["epochs"],
+        "test_accuracy": record.metrics.get("cls/acc"),
+    }
+
+
+@torch.no_grad()
+def _worst(network: nn.Module, other: nn.Module, x: Tensor) -> float:
+    """Largest difference of two networks' logits, without dropout and in a few random passes."""
+    masks = masks_of(network, PASSES, seed=1) if stochastic_layers(network) else []
+    plan = MaskPlan(dict(zip(stochastic_layers(network), masks, strict=True)), PASSES if masks else 0)
+    worst = 0.0
+    for batch in x.split(BATCH):
+        worst = max(worst, (network(batch) - other(batch)).abs().max().item())
+        for index in range(plan.samples):
+            with sampling(network, plan.single(index)), sampling(other, plan.single(index)):
+                worst = max(worst, (network(batch) - other(batch)).abs().max().item())
+    return worst
+
+
+@torch.no_grad()
+def _program_errors(network: nn.Module, run: Callable[..., Tensor], x: Tensor, passes: bool) -> Tensor:
+    """Largest difference of the logits of each prediction."""
+    masks = masks_of(network, PASSES, seed=1) if passes else []
+    own = Passes(network) if passes else Deterministic(network)
+    found = []
+    for batch in x.split(BATCH):
+        inputs = (batch, masks) if passes else (batch,)
+        found.append((run(*inputs) - own(*inputs)).abs().amax(-1).flatten())
+    return torch.cat(found)
+
+
+def _onnx_runtime(path: Path) -> Callable[..., Tensor]:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("to check it, ONNX needs more packages: pip install 'lit-scaledrop[onnx]'") from error
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(images: Tensor, masks: list[Tensor] | None = None) -> Tensor:
+        feed = dict(zip(names, [images, *(masks or [])], strict=True))
+        return torch.from_numpy(session.run(None, {name: value.numpy() for name, value in feed.items()})[0])
+
+    return run

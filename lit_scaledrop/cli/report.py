@@ -1,0 +1,177 @@
+"""`scaledrop report NAME`: make a table or a figure of the paper, or those of a sweep, from the results folder.
+
+Prints a table and writes `<results>/<profile>/<name>.md` and `.csv`; of a figure it writes `.svg`, `.png` and `.csv`. A
+sweep has a table and pictures, `<name>-<what>.svg` and `.png`; any folder of trainings is one, whatever was swept.
+`curves` shows error against epochs of a profile's trainings, with `--runs` of those that are not finished as well.
+With `--html` in place of a name, all tables, figures and sweeps that have results go on one HTML page.
+Atomically and deterministically: the same results give the same bytes.
+"""
+
+import difflib
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+from lit_scaledrop.cli.command import APPEND, UsageError, call
+from lit_scaledrop.report.figures import FIGURES, pictures
+from lit_scaledrop.report.figures.learning import keep_curves, learning_picture, write_curves
+from lit_scaledrop.report.page import write_page
+from lit_scaledrop.report.page.contents import profiles_in
+from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
+from lit_scaledrop.report.table import Report, csv, markdown, show
+from lit_scaledrop.report.tables import TABLES, build
+from lit_scaledrop.results.failures import load_failures, notes
+from lit_scaledrop.results.result import Result, ResultError, load_results, write_atomic
+from lit_scaledrop.results.trials import JournalError, trials_in
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop report`` with ``argv`` behind it."""
+    return call(report, argv, "scaledrop report")
+
+
+def report(
+    name: str | None = None,
+    *,
+    results: str = "results",
+    profile: Annotated[list[str] | None, APPEND] = None,
+    runs: str | None = None,
+    keep: bool = False,
+    format: Literal["terminal", "markdown", "csv"] = "terminal",
+    html: bool = False,
+    out: str | None = None,
+) -> int:
+    """Print a table, or draw a figure, and write both beside the results.
+
+    Args:
+        name: a table (table3 ... table10), a figure (figure5, posterior, ..., curves) or a sweep.
+        results: folder of the results.
+        profile: quick, cpu, gpu or paper (default: quick); with --html several times, by default all that have results.
+        runs: of `curves`: folder of runs, for those that are not finished.
+        keep: of `curves`: write logged curves into results without one.
+        format: of a table.
+        html: write all tables and figures as one page, without a name.
+        out: of the page (default: index.html in the folder of the results).
+
+    Returns:
+        0 after writing it, 1 where there is nothing to show, 2 for a name we do not know.
+    """
+    if not html and (name is None or out is not None or len(profile or ()) > 1):
+        raise UsageError("give the name of a table, figure or sweep and one profile, or --html for a page of all")
+    if (runs or keep) and (html or name != "curves"):
+        raise UsageError("--runs and --keep are of `report curves`")
+    if keep and not runs:
+        raise UsageError("--keep needs --runs DIR, where the logs are")
+    if html:
+        return _page(results, profile, out)
+    chosen = profile[0] if profile else "quick"
+    if name == "curves":
+        return _curves(results, chosen, runs, keep)
+    return _one(name or "", results, chosen, format)
+
+
+def _one(name: str, results: str, chosen: str, format: str) -> int:
+    """Print a table, a figure or a sweep of one profile."""
+    known = [*TABLES, *FIGURES, *SWEEPS, "curves"]
+    if name not in known and not any((Path(results) / chosen / name).glob("*.json")):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}."
+        print(f"scaledrop report: no table, figure or sweep {name!r}; {hint}", file=sys.stderr)
+        return 2
+    study = FIGURES[name].study or name if name in FIGURES else name
+    found, problems = load_results(results, chosen, study)
+    print(*(f"scaledrop report: left out: {problem}\n" for problem in problems), sep="", end="", file=sys.stderr)
+    failed = notes(load_failures(Path(results) / chosen / study, (result.id for result in found)))
+    for note in failed if not found or name in FIGURES else ():
+        print(note, file=sys.stderr)
+    if not found:
+        print(_nothing(study, results, chosen), file=sys.stderr)
+        return 1
+    if name in FIGURES and find_spec("matplotlib") is None:
+        print("scaledrop report: figures need matplotlib; install it with pip install matplotlib", file=sys.stderr)
+        return 1
+    try:
+        written = _write(name, found, failed, Path(results) / chosen / name, format)
+    except (ValueError, OSError, JournalError) as error:
+        print(f"scaledrop report: {error}", file=sys.stderr)
+        return 1
+    print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)
+    return 0
+
+
+def _write(name: str, results: list[Result], failed: list[str], stem: Path, form: str) -> list[Path]:
+    """Write a figure, a sweep or a table with the figures that are drawn with it; the files."""
+    plots = find_spec("matplotlib") is not None
+    if name in FIGURES:
+        return pictures(name, results, stem)
+    if name not in TABLES:
+        trials = trials_in(stem)
+        written = _table(sweep_report(name, results, trials), failed, stem, form)
+        return written + (sweep_pictures(name, results, stem, trials) if plots else [])
+    written = _table(build(name, results), failed, stem, form)
+    drawn = [drawing for drawing, figure in FIGURES.items() if figure.study == name and plots]
+    return written + [path for drawing in drawn for path in pictures(drawing, results, stem.with_name(drawing))]
+
+
+def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
+    """Write the page of all tables, figures and sweeps; what could not be shown is said on it, and here."""
+    chosen = list(dict.fromkeys(profiles or profiles_in(results)))
+    if absent := [profile for profile in chosen if profile not in profiles_in(results)]:
+        there = ", ".join(profiles_in(results)) or "none"
+        print(
+            f"scaledrop report: no results of profile {', '.join(absent)} in {results}; there are: {there}",
+            file=sys.stderr,
+        )
+        return 1
+    folder = Path(results) / chosen[0] if len(chosen) == 1 else Path(results)
+    path = Path(out) if out else folder / "index.html"
+    try:
+        problems = write_page(results, chosen, path)
+    except (ValueError, OSError) as error:
+        print(f"scaledrop report: {error}", file=sys.stderr)
+        return 1
+    for problem in problems:
+        print(f"scaledrop report: not shown: {problem}", file=sys.stderr)
+    print(f"Written: {path} ({path.stat().st_size / 1e6:.2f} MB)", file=sys.stderr)
+    return 0
+
+
+def _curves(results: str, profile: str, runs: str | None, keep: bool) -> int:
+    """Write the learning curves, and where asked to, those that run folders hold into results that lack them."""
+    if find_spec("matplotlib") is None:
+        print("scaledrop report: figures need matplotlib; install it with pip install matplotlib", file=sys.stderr)
+        return 1
+    try:
+        changed = keep_curves(results, profile, runs) if keep and runs else []
+        picture = learning_picture(results, profile, runs)
+        written = write_curves(picture, Path(results) / profile / "curves")
+    except (ValueError, OSError, ResultError) as error:
+        print(f"scaledrop report: {error}", file=sys.stderr)
+        return 1
+    print(picture.words())
+    print(f"Written: {', '.join(map(str, [*changed, *written]))}", file=sys.stderr)
+    return 0
+
+
+def _table(report: Report, failed: list[str], stem: Path, form: str) -> list[Path]:
+    report = replace(report, notes=[*report.notes, *failed])
+    texts = {"markdown": markdown(report), "csv": csv(report)}
+    files = {stem.with_suffix(".md"): texts["markdown"], stem.with_suffix(".csv"): texts["csv"]}
+    for path, text in files.items():
+        write_atomic(path, text)
+    if form == "terminal":
+        show(report)
+    else:
+        print(texts[form], end="")
+    return list(files)
+
+
+def _nothing(name: str, results: str, profile: str) -> str:
+    others = sorted(path.parent.name for path in Path(results).glob(f"*/{name}/") if any(path.glob("*.json")))
+    hint = f" (there are results of: {', '.join(others)})" if others else ""
+    return (
+        f"scaledrop report: no results in {Path(results) / profile / name}{hint}; make them with\n"
+        f"    scaledrop sweep sweeps/{name}.yaml --profile {profile}"
+    )

@@ -1,0 +1,208 @@
+"""``scaledrop sweep``: runs a W&B sweep file here, without a server."""
+
+import argparse
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from lit_scaledrop.cli.command import call
+from lit_scaledrop.results.result import ResultError, is_finished
+from lit_scaledrop.sweep.file import SweepError, command_of, load_sweep
+from lit_scaledrop.sweep.leases import STALE
+from lit_scaledrop.sweep.points import Plan, plan_points, point_paths
+from lit_scaledrop.sweep.runner import Point, Runner, child_environment, visible_gpus
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _time(text: str) -> float:
+    from lit_scaledrop.runs.budget import seconds_of  # imports torch
+
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+    return seconds
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Run a Weights & Biases sweep file here, without a server; finished points are skipped.
+
+    Args:
+        file: sweep file, e.g. sweeps/table3.yaml.
+        profile: quick, cpu, gpu, paper, ... (default: $PROFILE, or quick).
+        seeds: instead of the file's seed_everything.
+        runs: points of a search (default: the file's run_cap).
+        search_seed: another seed, another search.
+        jobs: points at once.
+        budget: time for all points of a fit, e.g. 9m: the epochs of each are what its share allows.
+        results: folder of results (default: as in the configuration).
+        only: points by name, e.g. 'resnet20-*' (default: all).
+        stale: take over a point whose sweep, on another machine, shows no sign of life for so many seconds.
+        dry_run: only show the commands and what is skipped.
+    """
+
+    file: Path
+    _: KW_ONLY
+    profile: str = field(default_factory=lambda: os.environ.get("PROFILE") or "quick")
+    seeds: list[int] | None = None
+    runs: Annotated[int | None, _positive] = None
+    search_seed: int = 0
+    jobs: Annotated[int, _positive] = 1
+    budget: Annotated[float | None, _time] = None
+    results: str | None = None
+    only: list[str] = field(default_factory=lambda: ["*"])
+    stale: Annotated[float, _seconds] = STALE
+    dry_run: bool = False
+
+
+def main(argv: list[str], plan: Plan | None = None) -> int:
+    """Run the command on `argv` (what follows `sweep`; what follows `--` is added to every point).
+
+    Args:
+        argv: arguments.
+        plan: from a command's flags to its result; by default that of the command, see `PLANS`.
+
+    Returns:
+        0: all points finished; 1: some failed; 2: cannot be run as asked; 130: stopped by Ctrl-C.
+    """
+    cut = argv.index("--") if "--" in argv else len(argv)
+    usage = "%(prog)s FILE [options] [-- FLAGS OF fit (OR assess) FOR EVERY POINT]"
+    args, extra = call(Asked, argv[:cut], "scaledrop sweep", usage), argv[cut + 1 :]
+    if args.results:
+        extra = [*extra, f"--run.results={args.results}"]
+    try:
+        env = child_environment(os.environ, args.profile, args.file.stem, args.jobs)
+        config = load_sweep(args.file)
+        plan = plan or PLANS[command_of(config)]
+        if config["method"] != "grid":
+            return _search(config, args, env, extra, plan)
+        points = plan_points(config, env, args.seeds, extra, plan, args.only)
+        if args.dry_run:
+            return _dry_run(points)
+        if args.budget:
+            return _within_budget(args.budget, args.stale, env, points)
+        gpus = visible_gpus(env) if args.jobs > 1 else []
+        code = Runner(points, args.jobs, env, gpus, stale=args.stale).run()
+        _report(points[0].result.parent)
+        return code
+    except (SweepError, ResultError) as error:
+        print(f"scaledrop sweep: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        again = f"scaledrop sweep {shlex.join(argv)}"
+        print(f"\nStopped. Finished points are kept; this goes on with the rest:\n    {again}", file=sys.stderr)
+        return 130
+
+
+def _search(
+    config: dict[str, Any],
+    args: Asked,
+    env: Mapping[str, str],
+    extra: Sequence[str],
+    plan: Plan,
+) -> int:
+    from lit_scaledrop.sweep import search
+
+    runs = args.runs or config.get("run_cap")
+    if not isinstance(runs, int) or runs < 1:
+        raise SweepError(f"{args.file}: how many points? Write 'run_cap: 20' in it, or add --runs 20")
+    if args.only != ["*"] or len(args.seeds or [1]) > 1:
+        raise SweepError("--only and several --seeds are of a grid; a search chooses its points, one training each")
+    if args.seeds:
+        config = {**config, "parameters": {**config["parameters"], "seed_everything": {"value": args.seeds[0]}}}
+    asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan, args.stale)
+    code, folder = search.run(asked, args.dry_run)
+    if not args.dry_run:
+        _report(folder)
+    return code
+
+
+def _within_budget(budget: float, stale: float, env: Mapping[str, str], points: Sequence[Point]) -> int:
+    """Run the points one by one, first things first: each gets an equal share of the time that is left.
+
+    What a point does not use is left for those behind it. A point is an ordinary run of the epochs that its share
+    allows: what is finished is skipped, and what was stopped goes on.
+    """
+    from lit_scaledrop.cli.fit import plan_fit
+    from lit_scaledrop.cli.flags import require_no_length
+    from lit_scaledrop.runs.budget import epochs_within
+
+    end, code = time.monotonic() + budget, 0
+    for place, point in enumerate(points):
+        flags = point.argv[point.argv.index("fit") + 1 :]
+        share = max(0.0, end - time.monotonic()) / (len(points) - place)
+        try:
+            require_no_length(flags)
+            epochs = epochs_within(plan_fit(flags), share, budget)
+        except ValueError as error:
+            print(f"{point.name}: {error}", file=sys.stderr, flush=True)
+            code = 1
+            continue
+        argv = [*point.argv, f"--trainer.max_epochs={epochs}"]
+        result, logs = point_paths(argv, PLANS["fit"], point.name)
+        code |= Runner([Point(point.name, argv, result, logs / f"{point.name}.log")], 1, env, stale=stale).run()
+    _report(points[0].result.parent)
+    return code
+
+
+def _report(folder: Path) -> None:
+    """Table and plots of a sweep that has them; a paper's table is made by `scaledrop report`, which `make` calls."""
+    try:
+        from lit_scaledrop.cli.report import main as report
+        from lit_scaledrop.report.sweeps import SWEEPS
+    except ImportError as error:  # a bare node trains without pandas
+        print(f"scaledrop sweep: no table, {error}", file=sys.stderr)
+        return
+    if folder.name in SWEEPS and any(folder.glob("*.json")):
+        print(flush=True)
+        report([folder.name, "--results", str(folder.parents[1]), "--profile", folder.parent.name])
+
+
+def _plan_fit(flags: list[str]) -> Path:
+    from lit_scaledrop.cli.fit import planned_result  # imports torch
+
+    return planned_result(flags)
+
+
+def _plan_assess(flags: list[str]) -> Path:
+    from lit_scaledrop.cli.assess import planned_assessment
+
+    return planned_assessment(flags)
+
+
+def _plan_cost(flags: list[str]) -> Path:
+    from lit_scaledrop.cli.cost import planned_cost
+
+    return planned_cost(flags)
+
+
+PLANS: dict[str, Plan] = {"fit": _plan_fit, "assess": _plan_assess, "cost": _plan_cost}
+"""Commands that a sweep can run."""
+
+
+def _dry_run(points: Sequence[Point]) -> int:
+    for place, point in enumerate(points, 1):
+        state = "skip" if is_finished(point.result, move_broken=False) else "run"
+        print(f"[{place}/{len(points)}] {state} {point.name} -> {point.result}\n    {shlex.join(point.argv)}")
+    return 0

@@ -1,0 +1,153 @@
+"""``scaledrop predict --model resnet20-proposed --images FOLDER``: classes of one's own pictures, and how sure.
+
+The model is a checkpoint, a packed file, or one that comes with the package. Pictures may have any size and mode: the
+square in their middle is reduced or enlarged to what the network was trained on, within the border that it was trained
+with (MNIST's digits are 28 x 28 pixels and two zeros on every side). Written are a table on the terminal and, for every
+picture, a row of a CSV file: class, confidence (its mean probability over T passes), its 95 % interval over the passes,
+entropy and mutual information in nats, whether the rule of eq. 26 accepts the prediction, and the probabilities of all
+classes; with ``--figure`` also a sheet of the pictures. A segmentation network writes masks, uncertainty and overlays
+instead, into the folder ``--out``.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from datamodules.pictures import picture_paths, read_pictures, standardized, with_channels
+from lit_scaledrop.deploy.classified import ClassifiedImage, draw_sheet
+from lit_scaledrop.evaluation.evaluate import evaluation_device
+from lit_scaledrop.modules.base import LitNetwork
+from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.progress import with_progress
+from lit_scaledrop.results.result import write_atomic
+
+SIDE, BATCH, SHOWN, LEVEL = 32, 64, 40, 0.95
+COLUMNS = ("file", "class", "confidence", "lower", "upper", "entropy", "mutual_information", "decision")
+
+
+def classify_folder(
+    module: LitNetwork,
+    about: dict[str, Any],
+    images: Path,
+    out: Path,
+    evaluation: Evaluation,
+    device: str = "auto",
+    figure: Path | None = None,
+) -> None:
+    """Classify a folder of pictures, or one, and write what was found.
+
+    Args:
+        module: the network.
+        about: the pictures of its training, see :func:`lit_scaledrop.deploy.open_trained`.
+        images: a folder, or a picture.
+        out: folder of what is written, or a ``.csv`` file.
+        evaluation: passes, seed, and the rule.
+        device: where the network runs.
+        figure: file of a sheet of the pictures.
+
+    Raises:
+        FileNotFoundError: there is no picture.
+    """
+    paths = [images] if images.is_file() else picture_paths(images)
+    if not paths:
+        raise FileNotFoundError(f"there is no picture (PNG, JPEG, BMP, WebP) in {images}")
+    where = evaluation_device(device)
+    posterior = build_posterior(module.network.to(where), evaluation)
+    found: list[ClassifiedImage] = []
+    file = out if out.suffix else out / "predictions.csv"
+    try:
+        found.extend(with_progress(classify(posterior, paths, about, evaluation, where), "classifying", len(paths)))
+    finally:  # also what was done before a broken file
+        if found:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, _csv(found, about["class_names"]))
+    _show(found, about["name"])
+    if figure:
+        draw_sheet(found, figure)
+    accepted = sum(image.accepted for image in found)
+    more = f", sheet {figure}" if figure else ""
+    print(f"{len(found)} pictures, {accepted} accepted: {file}{more}", flush=True)
+
+
+def classify(
+    posterior: PosteriorPredictive,
+    paths: Sequence[Path],
+    images: dict[str, Any],
+    evaluation: Evaluation,
+    device: torch.device | str = "cpu",
+) -> Iterator[ClassifiedImage]:
+    """Classify pictures one after the other, in batches.
+
+    Args:
+        posterior: of the network.
+        paths: the pictures.
+        images: ``mean``, ``std``, ``border`` and ``class_names`` of the training.
+        evaluation: quantile and threshold of the rule.
+        device: where the network is.
+
+    Raises:
+        DatasetCorruptError: a file is no readable picture; it names the file.
+    """
+    border = images.get("border", 0)
+    for start in range(0, len(paths), BATCH):
+        part = paths[start : start + BATCH]
+        pixels = functional.pad(read_pictures(part, SIDE - 2 * border), [border] * 4)
+        x = standardized(with_channels(pixels, len(images["mean"])), images["mean"], images["std"])
+        yield from _told(posterior(x.to(device)).cpu(), part, pixels, images["class_names"], evaluation)
+
+
+def _told(
+    predictive: Predictive, paths: Sequence[Path], pixels: Tensor, names: Sequence[str], evaluation: Evaluation
+) -> Iterator[ClassifiedImage]:
+    lower, upper = predictive.confidence_interval(LEVEL, "quantile")
+    accepted = ~predictive.is_ood(evaluation.quantile, evaluation.threshold)
+    for index, path in enumerate(paths):
+        best = int(predictive.predicted_class[index])
+        yield ClassifiedImage(
+            path,
+            pixels[index],
+            names[best],
+            predictive.mean[index],
+            (lower[index, best].item(), upper[index, best].item()),
+            predictive.predictive_entropy[index].item(),
+            predictive.mutual_information[index].item(),
+            bool(accepted[index]),
+        )
+
+
+def _csv(found: Sequence[ClassifiedImage], names: Sequence[str]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*COLUMNS, *(f"p({name})" for name in names)])
+    for image in found:
+        table.writerow([*image.row, *(f"{p:.6g}" for p in image.probs.tolist())])
+    return text.getvalue()
+
+
+def _show(found: Sequence[ClassifiedImage], data: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"classes of {data}; 95 % interval over the passes; H and I: entropy and mutual information, nats"
+    )
+    for column in ("file", "class", "confidence", "interval", "H", "I", "decision"):
+        left = column in ("file", "class", "decision")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column != "file", overflow="fold")
+    for image in found[:SHOWN]:
+        numbers = (f"{image.confidence:.3f}", "{:.2f}-{:.2f}".format(*image.interval))
+        nats = (f"{image.entropy:.2f}", f"{image.mutual_information:.3f}")
+        table.add_row(
+            image.path.name, image.name, *numbers, *nats, image.row[-1], style=None if image.accepted else "dim"
+        )
+    Console().print(table)
+    if len(found) > SHOWN:
+        print(f"... and {len(found) - SHOWN} more in the CSV file")

@@ -1,0 +1,180 @@
+"""``scaledrop predict --ckpt_path CHECKPOINT --images FOLDER``: masks and uncertainty of one's own images.
+
+Every picture gets three PNG files of its own size, ``NAME_mask.png`` (class indices), ``NAME_uncertainty.png`` (grey,
+predictive entropy from 0 to its maximum, log C) and ``NAME_overlay.png`` (the picture, the outline of the mask, the
+uncertainty in colour), and a row in ``predictions.csv``. The network sees pictures as in its training: squeezed to its
+training size, so their aspect is not kept; its probabilities are brought back to the picture's size (bilinear) before
+the most probable class is taken.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datamodules.pictures import picture_paths, standardized
+from datamodules.segmentation.paired_files import read_picture, squeezed
+from lit_scaledrop.evaluation.evaluate import evaluation_device
+from lit_scaledrop.modules.base import LitNetwork
+from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.progress import with_progress
+from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.shapes import Float, Int, UInt8
+
+BATCH = 16
+_COLUMNS = ("file", "width", "height", "mean_entropy", "max_entropy", "mean_mutual_information", "mean_confidence")
+
+
+@dataclass(frozen=True)
+class SegmentedImage:
+    """What a network says of one picture, at the picture's size."""
+
+    path: Path
+    picture: UInt8[np.ndarray, "height width 3"]
+    probs: Float[Tensor, "classes height width"]
+    """mean probabilities over the passes"""
+    entropy: Float[Tensor, "height width"]
+    """of the mean probabilities, nats"""
+    mutual_information: float
+    """mean over the pixels at the network's size, nats"""
+
+    @property
+    def mask(self) -> Int[Tensor, "height width"]:
+        """Most probable class of each pixel."""
+        return self.probs.argmax(0)
+
+
+def segment_folder(
+    module: LitNetwork, about: dict[str, Any], images: Path, out: Path, evaluation: Evaluation, device: str = "auto"
+) -> None:
+    """Segment a folder of pictures, or one, and write what was found.
+
+    Args:
+        module: the network.
+        about: the images of its training, see :func:`lit_scaledrop.deploy.open_trained`.
+        images: a folder, or a picture.
+        out: folder of what is written.
+        evaluation: passes and seed.
+        device: where the network runs.
+
+    Raises:
+        FileNotFoundError: there is no picture.
+    """
+    paths = [images] if images.is_file() else picture_paths(images)
+    if not paths:
+        raise FileNotFoundError(f"there is no picture in {images}")
+    where = evaluation_device(device)
+    posterior = build_posterior(module.network.to(where), evaluation)
+    out.mkdir(parents=True, exist_ok=True)
+    names = _output_names(paths, images)
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow([*_COLUMNS, *(f"share({name})" for name in about["class_names"])])
+    size = module.hparams["image_size"]
+    found = segment(posterior, paths, size, about["mean"], about["std"], where)
+    try:
+        for name, image in zip(names, with_progress(found, "segmenting", len(paths)), strict=True):
+            _write_pictures(out / name, image)
+            rows.writerow(_row(image, name, len(about["class_names"])))
+    finally:  # also of what was done before a broken file
+        write_atomic(out / "predictions.csv", table.getvalue())
+    print(f"{len(paths)} pictures: masks, uncertainty and overlays in {out}", flush=True)
+
+
+def segment(
+    posterior: PosteriorPredictive,
+    paths: Sequence[Path],
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str = "cpu",
+) -> Iterator[SegmentedImage]:
+    """Segment pictures one after the other, in batches.
+
+    Args:
+        posterior: of the network.
+        paths: the pictures.
+        size: side of the square that the network was trained on, in pixels.
+        mean: mean of each channel in the training, on the scale 0 to 1; their number is that of the channels.
+        std: likewise its standard deviation.
+        device: where the network is.
+
+    Raises:
+        DatasetCorruptError: a file is no readable picture; it names the file.
+    """
+    for start in range(0, len(paths), BATCH):
+        part = paths[start : start + BATCH]
+        pictures = [read_picture(path, size, 3 if len(mean) == 3 else 1) for path in part]
+        x = torch.from_numpy(np.stack([squeezed(picture, size) for picture, _ in pictures]))
+        predictive = posterior(standardized(x, mean, std).to(device)).cpu()
+        shape = (len(part), size, size)
+        probs = predictive.mean.view(*shape, -1).movedim(-1, 1)
+        information = predictive.mutual_information.view(shape).mean((1, 2)).tolist()
+        for path, (picture, stored), own, nats in zip(part, pictures, probs, information, strict=True):
+            width, height = stored
+            full = F.interpolate(own[None], (height, width), mode="bilinear", align_corners=False)[0]
+            colours = np.asarray(picture.convert("RGB").resize(stored))
+            yield SegmentedImage(path, colours, full, torch.special.entr(full).sum(0), nats)
+
+
+def overlay(image: SegmentedImage) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture in grey with the outline of the mask in green, and uncertainty as growing red."""
+    grey = image.picture.mean(-1, keepdims=True).repeat(3, -1)
+    share = (image.entropy / math.log(len(image.probs))).clamp(0, 1).numpy()[..., None]
+    shown = grey * (1 - share) + np.array([230.0, 30.0, 30.0]) * share
+    outline = _outline(image.mask, max(1, round(min(image.mask.shape) / 200)))
+    shown[outline] = (40, 220, 90)
+    return shown.round().astype(np.uint8)
+
+
+def _outline(mask: Tensor, thickness: int) -> np.ndarray:
+    """Pixels of any class but the background that touch another class."""
+    values = mask[None, None].float()
+    side = 2 * thickness + 1
+    largest = F.max_pool2d(values, side, 1, thickness)
+    smallest = -F.max_pool2d(-values, side, 1, thickness)
+    return ((largest != smallest) & (values > 0))[0, 0].numpy()
+
+
+def _write_pictures(stem: Path, image: SegmentedImage) -> None:
+    from PIL import Image
+
+    share = (image.entropy / math.log(len(image.probs))).clamp(0, 1)
+    for what, pixels in (
+        ("mask", image.mask.byte().numpy()),
+        ("uncertainty", (255 * share).round().byte().numpy()),
+        ("overlay", overlay(image)),
+    ):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        stem.with_name(f"{stem.name}_{what}.png").write_bytes(buffer.getvalue())
+
+
+def _row(image: SegmentedImage, name: str, classes: int) -> list[object]:
+    height, width = image.mask.shape
+    shares = torch.bincount(image.mask.flatten(), minlength=classes) / image.mask.numel()
+    numbers = (
+        image.entropy.mean().item(),
+        image.entropy.max().item(),
+        image.mutual_information,
+        image.probs.amax(0).mean().item(),
+        *shares.tolist(),
+    )
+    return [image.path.name if "/" not in name else name, width, height, *(f"{number:.6g}" for number in numbers)]
+
+
+def _output_names(paths: Sequence[Path], images: Path) -> list[str]:
+    """Path of each picture below the folder, without its suffix where that keeps the names apart."""
+    below = [path.relative_to(images) if images.is_dir() else Path(path.name) for path in paths]
+    stems = [str(path.with_suffix("")) for path in below]
+    return [str(path) if stems.count(stem) > 1 else stem for path, stem in zip(below, stems, strict=True)]

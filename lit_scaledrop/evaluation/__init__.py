@@ -1,0 +1,1 @@
+"""Evaluation of trained networks: test metrics, and the probes behind the tables and figures."""

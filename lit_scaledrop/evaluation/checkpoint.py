@@ -1,0 +1,83 @@
+"""What was trained, from its checkpoint: the module, its weights, their digest."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.modules.base import LitNetwork
+from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.modules.segmenter import LitSegmenter
+
+MODULES: dict[str, type[LitNetwork]] = {module.__name__: module for module in (LitClassifier, LitSegmenter)}
+"""What a checkpoint may hold, by name."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read, or belongs to another network."""
+
+
+def load_trained(path: str | Path, **overrides: Any) -> LitNetwork:
+    """Load a trained module for evaluation, on the CPU, and uncompiled unless it is asked for.
+
+    Args:
+        path: Lightning checkpoint.
+        overrides: arguments of the module to replace, e.g. ``compile_network=True``.
+
+    Raises:
+        CheckpointError: if the file is missing, unreadable or the weights do not fit the network.
+    """
+    checkpoint = read_checkpoint(path)
+    task = checkpoint.get("task", LitClassifier.__name__)  # the first checkpoints do not name it
+    if task not in MODULES:
+        raise CheckpointError(f"{path} was trained for {task!r}; there are {', '.join(MODULES)}")
+    model = MODULES[task](**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
+    fit_weights(model, checkpoint["state_dict"], path)
+    return model.eval()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a Lightning checkpoint to the CPU.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, or no checkpoint of a run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint {path}; runs keep theirs in runs/<profile>/<study>/<id>/checkpoints")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the bytes happen to trigger
+        raise CheckpointError(f"{path} is no checkpoint, or it is damaged ({type(error).__name__})") from error
+    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict", "epoch"} <= checkpoint.keys():
+        raise CheckpointError(f"{path} is no checkpoint of a run: its weights or hyper-parameters are missing")
+    return checkpoint
+
+
+def start_digest(path: Path) -> str:
+    """Content of the checkpoint that a run starts from, as part of its identity.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; a killed run goes on by itself, without --ckpt_path")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def fit_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+    """Load weights, or say which do not fit.
+
+    Raises:
+        CheckpointError: naming the first differences.
+    """
+    own = model.state_dict()
+    odd = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]
+    if odd:
+        raise CheckpointError(
+            f"{path} belongs to another network: {len(odd)} tensors differ, first {', '.join(odd[:3])}. "
+            "Give the --model.network, --model.method and --model.width that it was trained with"
+        )
+    model.load_state_dict(state)

@@ -1,0 +1,103 @@
+"""Evaluation of a trained network: its posterior predictive on a test set, on one device, without padding."""
+
+import csv
+import io
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.modules.base import PredictionMetrics
+from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.progress import with_progress
+from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.shapes import Float, Int
+
+
+def evaluate_network(
+    networks: nn.Module | Sequence[nn.Module],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    evaluation: Evaluation,
+    metrics: PredictionMetrics,
+    device: torch.device | str = "cpu",
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Metrics of the posterior predictive.
+
+    Args:
+        networks: one network or the members of an ensemble.
+        batches: normalized images ``(batch, channels, height, width)`` and targets: labels ``(batch,)`` or masks
+            ``(batch, height, width)``.
+        evaluation: passes, plan and OOD rule.
+        metrics: what is measured, e.g. a module's ``test_metrics(evaluation)``.
+        device: where it runs.
+
+    Returns:
+        Metrics by their keys (see ``results/glossary.py``), and how they were obtained: passes, images, seconds.
+    """
+    members = [networks] if isinstance(networks, nn.Module) else networks
+    for member in members:
+        member.to(device)
+    posterior = build_posterior(members, evaluation)
+    metrics = metrics.to(device)
+    start, images = time.perf_counter(), 0
+    for x, target in batches:
+        metrics.update(posterior(x.to(device)), target.to(device))
+        images += len(target)
+    if not images:
+        raise ValueError("there are no images to evaluate on")
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    how = {
+        "samples": posterior.num_samples,
+        "seed": evaluation.seed,
+        "execution": posterior.choice,
+        "scheme": evaluation.scheme,
+        "uncovered": posterior.uncovered,
+        "variation": None if evaluation.variation is None else evaluation.variation.record(),
+        "checkpoint": evaluation.checkpoint,
+        "images": images,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+    return values, how
+
+
+def evaluation_device(accelerator: Any) -> torch.device:
+    """The one device that an evaluation without a trainer runs on, given the trainer's ``accelerator``."""
+    wanted = accelerator in (None, "auto", "gpu", "cuda")
+    return torch.device("cuda" if wanted and torch.cuda.is_available() else "cpu")
+
+
+def normalized_test_set(datamodule: Any) -> Iterable[tuple[Tensor, Tensor]]:
+    """The whole test set of a data module, normalized as in training, whatever processes its trainer has."""
+    datamodule.setup("test")
+    for batch in with_progress(datamodule.test_dataloader(whole=True), "evaluating"):
+        yield datamodule.on_after_batch_transfer(batch, 0)
+
+
+def write_predictions(
+    path: str | Path,
+    probabilities: Float[Tensor, "images classes"],
+    labels: Int[Tensor, " images"],
+    names: Sequence[str],
+) -> float:
+    """Write class probabilities to a CSV file: a row an image, in order, with label, predicted class and all classes.
+
+    Args:
+        path: file to write.
+        probabilities: one distribution an image.
+        labels: the true classes.
+        names: of the classes, in order.
+
+    Returns:
+        Accuracy of the predicted classes.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["label", "predicted", *(f"p({name})" for name in names)])
+    predicted = probabilities.argmax(-1)
+    for label, best, row in zip(labels.tolist(), predicted.tolist(), probabilities.tolist(), strict=True):
+        table.writerow([label, best, *(f"{p:.6g}" for p in row)])
+    write_atomic(path, text.getvalue())
+    return float((predicted == labels).float().mean())

@@ -1,0 +1,116 @@
+"""Hardware in the loop: the binary layers on crossbars that are not ideal; what becomes of accuracy and OOD detection.
+
+===========================  ===========================================================================================
+part
+===========================  ===========================================================================================
+``digital``                  the network itself
+``ideal``                    nominal devices, converters that tell all sums of a tile apart: the digital network again
+``adc/BITS``                 converters of so many bits
+``conductance/CV/CHIP``      every device's conductance log-normal with this coefficient of variation
+``stuck/SHARE/CHIP``         so many of the devices stuck, half of them in either state
+``wire/OHM``                 this resistance of a line between two cells
+``combined/CHIP``            a little of everything, :data:`COMBINED`
+===========================  ===========================================================================================
+
+Where it is not the converters that are looked at, they have the bits of ``ideal``. The range of each is set to what its
+columns show over all passes on training images, chip by chip, as one would trim a finished chip. Chips of one number
+have the same random devices at all strengths and in all networks of one shape. What no crossbar holds (first and last
+layer, scales, BatchNorm, skips) is digital, and the masks are those of the digital network: all differences are the
+crossbars'.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.metrics.ood import ood_metrics
+from lit_scaledrop.posterior.execution import Execution
+
+if TYPE_CHECKING:
+    from hardware.cells import Imperfections
+
+ADC_BITS = (7, 6, 5, 4, 3, 2)
+CONDUCTANCE_CV = (0.05, 0.1, 0.2, 0.3)
+STUCK = (0.001, 0.01, 0.03)
+WIRE_OHM = (1.0, 3.0, 10.0)
+CHIPS = 3
+COMBINED = {"adc_bits": 6, "conductance_cv": 0.05, "stuck_p": 0.0005, "stuck_ap": 0.0005, "wire_resistance_ohm": 1.0}
+"""The variation is that of the device preset ``sot_80nm``; bits, stuck devices and wires are assumed."""
+SUITE = "uniform"
+"""Inputs that should be detected: noise, which needs no data set."""
+CALIBRATION = 100
+"""Training images that the converters' ranges are set on."""
+
+
+def parts(_subject: Subject) -> list[str]:
+    """The network, and its chips."""
+    chips = range(1, CHIPS + 1)
+    return [
+        "digital",
+        "ideal",
+        *(f"adc/{bits}" for bits in ADC_BITS),
+        *(f"conductance/{cv:g}/{chip}" for cv in CONDUCTANCE_CV for chip in chips),
+        *(f"stuck/{share:g}/{chip}" for share in STUCK for chip in chips),
+        *(f"wire/{ohm:g}" for ohm in WIRE_OHM),
+        *(f"combined/{chip}" for chip in chips),
+    ]
+
+
+def measure(subject: Subject, part: str) -> dict[str, float]:
+    """Accuracy, likelihood, calibration; detection of noise; how much is as in the digital network.
+
+    Raises:
+        ValueError: a network has no binary layer, or weights that are drawn at random.
+    """
+    chip = on_chip(subject, part)
+    _, labels, prediction = chip.clean()
+    suite = subject.suite(SUITE)
+    detection = ood_metrics(prediction, chip.predict(suite.images, suite.normalized), **subject.rule)
+    digital = subject.clean()[2]
+    same = prediction.logits == digital.logits
+    return {
+        **chip.classification(prediction, labels),
+        **{f"{SUITE}/{key}": value for key, value in detection.items() if key.startswith(("ood/rate", "ood/auroc"))},
+        "hw/same_logits": same.all(-1).all(0).double().mean().item(),
+        "hw/same_class": (prediction.predicted_class == digital.predicted_class).double().mean().item(),
+    }
+
+
+def on_chip(subject: Subject, part: str) -> Subject:
+    """The same run with its networks on the chip of a part, which is ready for use."""
+    from hardware.network import calibrate, on_crossbar
+
+    imperfect, number = _imperfections(part)
+    generator = torch.Generator().manual_seed(number)
+    networks = [on_crossbar(network, None, imperfect, generator) for network in subject.networks]
+    if part == "digital":
+        return subject  # after it is known that a crossbar can hold it
+    subject.clean()  # chooses the execution, so that equal networks come out equal to the last bit
+    evaluation = replace(subject.evaluation, execution=cast(Execution, subject.posterior().choice))
+    chip = Subject(networks, subject.data, evaluation, subject.device, subject.limit, subject.on_batch)
+    if part != "ideal":
+        images = subject.data.train_set.__getitems__(range(min(CALIBRATION, len(subject.data.train_set))))[0]
+        batches = [subject.data.normalized(batch) for batch in images.split(subject.data.eval_batch_size)]
+        calibrate(nn.ModuleList(networks), [batch.to(subject.device) for batch in batches], chip.posterior())
+    return chip
+
+
+def _imperfections(part: str) -> tuple["Imperfections", int]:
+    """What is not ideal on the chip of a part, and the number of the chip."""
+    from hardware.cells import Imperfections
+    from hardware.mapping import Crossbar, exact_adc_bits
+
+    effect, *words = part.split("/")
+    level = float(words[0]) if words else 0.0
+    changes: dict[str, dict[str, Any]] = {
+        "adc": {"adc_bits": int(level)},
+        "conductance": {"conductance_cv": level},
+        "stuck": {"stuck_p": level / 2, "stuck_ap": level / 2},
+        "wire": {"wire_resistance_ohm": level},
+        "combined": COMBINED,
+    }
+    exact = Imperfections(adc_bits=exact_adc_bits(Crossbar().rows))
+    return replace(exact, **changes.get(effect, {})), int(words[-1]) if len(words) > 1 or effect == "combined" else 0

@@ -1,0 +1,81 @@
+"""Figure 5: one test image under growing uniform noise, and what the passes say of each class.
+
+The image is the first test image that the network classifies correctly without noise: a rule that looks at no picture
+and at no uncertainty. Networks may differ in it, so its number is recorded.
+"""
+
+import torch
+from torch import Tensor
+
+from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.functional.uncertainty import predictive_mean, predictive_variance, quantile_interval
+from lit_scaledrop.posterior.predictive import Predictive
+
+STRENGTHS = tuple(step / 10 for step in range(11))
+"""Multiples of the noise of the suite ``test_uniform``, U(0, 255) on the pixel scale."""
+SEEDS = 10
+"""Noise patterns; each is the same at all strengths."""
+PASSES = 100
+LEVEL = 0.95
+
+
+def parts(_subject: Subject) -> list[str]:
+    """The strengths of the noise."""
+    return [f"strength/{strength:g}" for strength in STRENGTHS]
+
+
+def measure(subject: Subject, part: str) -> dict[str, float]:
+    """Mean, variance and 95 % interval over the passes of each class's logit and probability; means over the patterns.
+
+    The interval is that of the passes (their quantiles), not of their mean.
+
+    Raises:
+        ValueError: no test image is classified correctly.
+    """
+    from datamodules.suites.suite_noise import uniform_noise
+
+    strength = float(part.rpartition("/")[2])
+    index, label = first_correct(subject)
+    image = subject.test_images[0][index : index + 1]
+    noisy = torch.cat([uniform_noise(image, strength, seed) for seed in range(SEEDS)])
+    prediction = subject.predict(noisy, samples=PASSES)
+    return {
+        "image": float(index),
+        "label": float(label),
+        "patterns": float(SEEDS),
+        "passes": float(prediction.num_samples),
+        **subject.uncertainty(prediction),
+        **_classes("logits", prediction.logits, prediction),
+        **_classes("probs", prediction.probs, prediction),
+    }
+
+
+def first_correct(subject: Subject) -> tuple[int, int]:
+    """Number and label of the first test image that is classified correctly.
+
+    Raises:
+        ValueError: there is none.
+    """
+    images, labels = subject.test_images
+    for start in range(0, len(images), subject.data.eval_batch_size):
+        batch = slice(start, start + subject.data.eval_batch_size)
+        right = (subject.predict(images[batch]).predicted_class == labels[batch]).nonzero()
+        if len(right):
+            index = start + int(right[0])
+            return index, int(labels[index])
+    raise ValueError(f"none of the {len(images)} test images is classified correctly; train the network first")
+
+
+def _classes(of: str, values: Tensor, prediction: Predictive) -> dict[str, float]:
+    low, high = quantile_interval(values, LEVEL, prediction.weights)
+    statistics = {
+        "mean": predictive_mean(values, prediction.weights),
+        "variance": predictive_variance(values, prediction.weights),
+        "low": low,
+        "high": high,
+    }
+    return {
+        f"{of}/{label}/{name}": value
+        for name, rows in statistics.items()
+        for label, value in enumerate(rows.double().mean(0).tolist())
+    }

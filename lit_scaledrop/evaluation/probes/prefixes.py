@@ -1,0 +1,63 @@
+"""The ablation of T: what the first 1, 2, 5, ... of 50 passes say of the test images and of foreign inputs.
+
+Passes are independent, so the first T of a plan are T random passes, and a larger T contains the smaller one.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from lit_scaledrop.evaluation.probes.passes import asked
+from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.metrics.ood import ood_metrics
+from lit_scaledrop.posterior.predictive import Predictive
+
+COUNTS = (1, 2, 5, 10, 20, 50)
+"""Passes T."""
+SUITES = ("uniform", "gaussian", "cifar100", "svhn")
+"""Pure noise, and one near and one far set of natural images."""
+
+
+def parts(subject: Subject) -> list[str]:
+    """The test images, and what is to be told from them."""
+    return ["clean", *(name for name in SUITES if name != subject.data.name)]
+
+
+def measure(subject: Subject, part: str) -> dict[str, float]:
+    """Metrics by T: of the test images, or of a suite and its separation from them.
+
+    Raises:
+        ValueError: the subject is an ensemble, whose networks are no passes of one.
+    """
+    subject.require_one_network("ablation-passes")
+    wide = _most_passes(subject)
+    _, labels, clean = wide.clean()
+    if part == "clean":
+        return _by_count(lambda passes: subject.classification(first(clean, passes), labels))
+    suite = wide.suite(part)
+    subject.suites.update(wide.suites)
+    prediction = wide.predict(suite.images, suite.normalized)
+    return _by_count(lambda passes: _detection(subject, first(clean, passes), first(prediction, passes)))
+
+
+def first(prediction: Predictive, passes: int) -> Predictive:
+    """The prediction of the first ``passes`` samples, which all count alike.
+
+    >>> import torch
+    >>> first(Predictive(torch.zeros(50, 3, 10)), 5).num_samples
+    5
+    """
+    return Predictive(prediction.logits[:passes])
+
+
+@lru_cache(maxsize=1)
+def _most_passes(subject: Subject) -> Subject:
+    """The subject with 50 passes, kept: each suite is compared with the same prediction of the test images."""
+    return asked(subject, samples=COUNTS[-1])
+
+
+def _detection(subject: Subject, clean: Predictive, foreign: Predictive) -> dict[str, float]:
+    return {**ood_metrics(clean, foreign, **subject.rule), **subject.uncertainty(foreign)}
+
+
+def _by_count(metrics: Callable[[int], dict[str, float]]) -> dict[str, float]:
+    return {f"T/{passes}/{name}": value for passes in COUNTS for name, value in metrics(passes).items()}

@@ -1,0 +1,156 @@
+"""A trained run, ready to be asked: its networks, the data it was trained for, and how its posterior is sampled."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.metrics.classification import classification_metrics, uncertainty_metrics
+from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.shapes import Int, Shaped
+
+if TYPE_CHECKING:
+    from datamodules import ImageDataModule
+    from datamodules.suites.suites import Suite
+
+#: test images, their labels, and what the networks say of them
+Clean = tuple[Shaped[Tensor, "images channels height width"], Int[Tensor, " images"], Predictive]
+
+
+class Subject:
+    """A trained run on one device.
+
+    Args:
+        networks: one network, or the members of an ensemble.
+        data: data module of the run, set up.
+        evaluation: passes, plan and OOD rule. The execution ``"auto"`` chooses the quickest of those that give the same
+            numbers; ``"exact"``, which gives others, is taken only where it is asked for.
+        device: where the networks run.
+        limit: most images of each part; ``None`` takes all.
+        on_batch: called with the images done and to do after each batch of a prediction, for progress.
+        model: arguments of the run's ``LitClassifier``, e.g. ``network`` and ``width``.
+
+    Attributes:
+        suites: title, kind, source, fingerprint and number of images of each suite that was asked for, by its name.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        data: "ImageDataModule",
+        evaluation: Evaluation,
+        device: torch.device | str = "cpu",
+        limit: int | None = None,
+        on_batch: Callable[[int, int], None] | None = None,
+        model: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.networks = [network.to(device).eval() for network in networks]
+        self.data, self.evaluation, self.device, self.limit = data, evaluation, device, limit
+        self.on_batch, self.model = on_batch, dict(model or {})
+        self.suites: dict[str, dict[str, Any]] = {}
+        self._posteriors: dict[int, PosteriorPredictive] = {}
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that the networks tell apart."""
+        return self.data.num_classes
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """Quantile, threshold and interpolation of the OOD rule (paper eq. 26), as the metrics take them."""
+        names = ("quantile", "threshold", "interpolation")
+        return {name: getattr(self.evaluation, name) for name in names}
+
+    def require_one_network(self, probe: str) -> None:
+        """Refuse an ensemble for a probe that counts the passes of one network.
+
+        Raises:
+            ValueError: naming the probe.
+        """
+        if len(self.networks) != 1:
+            raise ValueError(f"{probe} counts the passes of one network; this is an ensemble of {len(self.networks)}")
+
+    def posterior(self, samples: int | None = None) -> PosteriorPredictive:
+        """The posterior with ``samples`` passes (those of the evaluation by default); made once."""
+        passes = samples or self.evaluation.samples
+        if passes not in self._posteriors:
+            how = self.evaluation
+            # one leaf is no distribution: so "auto" never turns the T passes that a table states into all masks
+            leaves = {"max_leaves": 1} if how.execution == "auto" else {}
+            self._posteriors[passes] = build_posterior(self.networks, how, passes, **leaves)
+        return self._posteriors[passes]
+
+    def predict(
+        self,
+        images: Shaped[Tensor, "images channels height width"],
+        normalized: bool = False,
+        samples: int | None = None,
+    ) -> Predictive:
+        """Predict any number of images, in batches.
+
+        Args:
+            images: on the scale 0 to 255, or network inputs.
+            normalized: whether they are network inputs already.
+            samples: passes T, those of the evaluation by default.
+
+        Returns:
+            One prediction for all images, its logits on the CPU.
+
+        Raises:
+            ValueError: there are no images.
+        """
+        if not len(images):
+            raise ValueError("there are no images to predict")
+        posterior, parts, done = self.posterior(samples), [], 0
+        for batch in images.split(self.data.eval_batch_size):
+            x = batch.to(self.device)
+            parts.append(posterior(x.float() if normalized else self.data.normalized(x)).cpu())
+            done += len(batch)
+            if self.on_batch:
+                self.on_batch(done, len(images))
+        return Predictive.cat(parts)
+
+    def clean(self) -> Clean:
+        """Test images (the first ``limit``), their labels and their prediction, computed once."""
+        images, labels = self.test_images
+        return images, labels, self._clean_prediction
+
+    @cached_property
+    def test_images(self) -> tuple[Shaped[Tensor, "images channels height width"], Int[Tensor, " images"]]:
+        """Test images (the first ``limit``) and their labels."""
+        test = self.data.test_set
+        return test.images[: self.limit], test.labels[: self.limit]
+
+    @cached_property
+    def _clean_prediction(self) -> Predictive:
+        return self.predict(self.test_images[0])
+
+    def suite(self, name: str) -> "Suite":
+        """A test suite by its name (see ``datamodules.suites``), noted for the record.
+
+        Raises:
+            DatasetNotFoundError: its data is absent.
+        """
+        from datamodules.suites.suites import load_suite
+
+        suite = load_suite(name, self.data, self.limit)
+        about = {key: getattr(suite, key) for key in ("title", "kind", "source", "fingerprint")}
+        self.suites[name] = {**about, "images": len(suite.images)}
+        return suite
+
+    def uncertainty(self, prediction: Predictive) -> dict[str, float]:
+        """Mean uncertainties and the OOD rate: what needs no labels."""
+        metrics = uncertainty_metrics(**self.rule, num_classes=self.num_classes)
+        metrics.update(prediction)
+        return {name: float(value) for name, value in metrics.compute().items()}
+
+    def classification(self, prediction: Predictive, labels: Int[Tensor, " images"]) -> dict[str, float]:
+        """Accuracy, error, likelihood, calibration and what :meth:`uncertainty` says."""
+        metrics = classification_metrics(self.num_classes, **self.rule)
+        metrics.update(prediction, labels)
+        values = {name: float(value) for name, value in metrics.compute().items()}
+        return {**values, "cls/error": 1 - values["cls/acc"]}

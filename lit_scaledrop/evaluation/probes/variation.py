@@ -1,0 +1,47 @@
+"""Table IV: a network whose drop probabilities vary, drawn anew at each use, and on ten finished chips.
+
+The numbers behind the masks are the same in all parts, so the parts differ by their probabilities and by nothing else.
+Beside the test images stands uniform noise, of which a few hundred images say whether it is still detected.
+"""
+
+from dataclasses import replace
+
+from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.posterior.drop_probability import chip_probabilities, injected, read_probabilities, scale_dropouts
+
+CHIPS = 10
+NOISE_IMAGES = 200
+
+
+def parts(subject: Subject) -> list[str]:
+    """One part without variation; with it, probabilities of each use and of the chips 1 to 10.
+
+    Raises:
+        ValueError: the evaluation names a chip of its own.
+    """
+    if subject.evaluation.redraw == "chip":
+        raise ValueError("table4 measures each use and ten chips by itself: leave evaluation.redraw and chip out")
+    if subject.evaluation.variation is None:
+        return ["nominal"]
+    return ["use", *(f"chip/{number}" for number in range(1, CHIPS + 1))]
+
+
+def measure(subject: Subject, part: str) -> dict[str, float]:
+    """Accuracy, likelihood, calibration, the share of noise that is rejected, and the probabilities of a chip."""
+    evaluation, about_chip = subject.evaluation, {}
+    if part.startswith("chip/"):
+        evaluation = replace(evaluation, redraw="chip", chip=int(part.rpartition("/")[2]))
+        assert evaluation.variation is not None
+        nominal = read_probabilities(scale_dropouts(subject.networks[0]))
+        actual = chip_probabilities(nominal, evaluation.variation.probability(), evaluation.chip)
+        about_chip = injected(nominal, actual)
+    few = min(subject.limit or NOISE_IMAGES, NOISE_IMAGES)
+    asked, noise = (
+        Subject(subject.networks, subject.data, evaluation, subject.device, limit, subject.on_batch)
+        for limit in (subject.limit, few)
+    )
+    _, labels, prediction = asked.clean()
+    suite = noise.suite("uniform")
+    rejected = noise.uncertainty(noise.predict(suite.images, suite.normalized))["ood/rate"]
+    subject.suites.update(noise.suites)
+    return {**asked.classification(prediction, labels), "uniform/ood/rate": rejected, **about_chip}

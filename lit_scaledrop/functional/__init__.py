@@ -1,0 +1,65 @@
+"""Formulas on tensors, without state: uncertainty, calibration, detection, selective prediction, segmentation."""
+
+from lit_scaledrop.functional.calibration import (
+    adaptive_calibration_bins,
+    adaptive_calibration_error,
+    calibration_bins,
+    calibration_error,
+    expected_calibration_error,
+)
+from lit_scaledrop.functional.ood import aupr, auroc, fpr_at_tpr
+from lit_scaledrop.functional.segmentation import dice_loss, image_overlap, mean_mask_iou, patch_counts, pavpu
+from lit_scaledrop.functional.selective import acceptance, aurc, coverage_at_risk, risk_coverage, summary
+from lit_scaledrop.functional.uncertainty import (
+    accuracy,
+    brier_score,
+    expected_entropy,
+    is_ood,
+    log_predictive_mean,
+    mutual_information,
+    negative_log_likelihood,
+    normal_interval,
+    predictive_entropy,
+    predictive_mean,
+    predictive_variance,
+    quantile_confidence,
+    quantile_interval,
+    sample_quantile,
+    wide_dtype,
+)
+
+__all__ = [
+    "acceptance",
+    "accuracy",
+    "adaptive_calibration_bins",
+    "adaptive_calibration_error",
+    "aupr",
+    "aurc",
+    "auroc",
+    "brier_score",
+    "calibration_bins",
+    "calibration_error",
+    "coverage_at_risk",
+    "dice_loss",
+    "expected_calibration_error",
+    "expected_entropy",
+    "fpr_at_tpr",
+    "image_overlap",
+    "is_ood",
+    "log_predictive_mean",
+    "mean_mask_iou",
+    "mutual_information",
+    "negative_log_likelihood",
+    "normal_interval",
+    "patch_counts",
+    "pavpu",
+    "predictive_entropy",
+    "predictive_mean",
+    "predictive_variance",
+    "quantile_confidence",
+    "quantile_interval",
+    "risk_coverage",
+    "sample_quantile",
+    "summary",
+    "wide_dtype",
+]

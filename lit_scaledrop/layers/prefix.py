@@ -1,0 +1,180 @@
+"""Prefix sharing: T passes of one network that compute each common prefix of their draws once.
+
+A scalar mask per layer leaves T passes few distinct prefixes: the first layer is the same in all of them, the second
+has at most two variants, and so on. So the network runs once over groups of samples that have drawn alike so far:
+
+1. before the first draw there is one group, and the input has ``batch`` rows;
+2. in front of a stochastic layer every group whose samples disagree about its draw splits: rows are copied, the layer
+   gets a draw for each row, and all other layers see a larger batch (group-major) and know nothing of it;
+3. a skip connection carries an older, coarser grouping: :func:`align` expands it to the current one before a sum or a
+   concatenation. Splitting only refines, so the number of groups names the grouping;
+4. at the end every sample reads its leaf.
+
+With the same draws the result is that of T passes, up to rounding. The shared forward runs eagerly also where the
+network is compiled: the rows of every layer depend on the plan, so each plan would be compiled anew.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.layers.stochastic import MaskPlan, StochasticLayer, check_plan, stochastic_layers
+
+_active: "Sharing | None" = None
+
+
+def align(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Bring tensors from different depths of a network to the same rows, before they are added or concatenated.
+
+    Outside of prefix sharing, in training and when exported, the tensors come back as they are.
+
+    Args:
+        tensors: each of shape ``(rows, ...)``.
+
+    >>> [len(t) for t in align(torch.zeros(2, 3), torch.zeros(2, 5))]
+    [2, 2]
+    """
+    if _active is None:
+        return tensors
+    return tuple(_active.expand(tensor) for tensor in tensors)
+
+
+class Partition:
+    """T samples in groups that have drawn alike so far; finer partitions are found once and kept.
+
+    Args:
+        group_of: group of each sample, numbered from 0 without gaps.
+        coarser: the partition that this one refines.
+
+    >>> root = Partition([0, 0, 0])
+    >>> fine = root.split("a", [1, 0, 1]).split("b", [5, 5, 6])
+    >>> fine.group_of, fine.sources(2), fine.sources(1)
+    ([1, 0, 2], [0, 1, 1], [0, 0, 0])
+    """
+
+    def __init__(self, group_of: list[int], coarser: "Partition | None" = None) -> None:
+        self.group_of, self.coarser = group_of, coarser
+        first: dict[int, int] = {}
+        for sample, group in enumerate(group_of):
+            first.setdefault(group, sample)
+        #: a sample of each group
+        self.first = [first[group] for group in range(len(first))]
+        self._finer: dict[str, Partition] = {}
+        self._sources: dict[int, list[int]] = {}
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return len(self.first)
+
+    def split(self, name: str, draw_of: list[int]) -> "Partition":
+        """The partition after a layer ``name`` whose draw in each sample has the number ``draw_of``."""
+        if name not in self._finer:
+            keys = list(zip(self.group_of, draw_of, strict=True))
+            number = {key: index for index, key in enumerate(sorted(set(keys)))}
+            finer = len(number) > self.groups
+            self._finer[name] = Partition([number[key] for key in keys], self) if finer else self
+        return self._finer[name]
+
+    def sources(self, groups: int) -> list[int]:
+        """For each group the one it comes from in the coarser partition that has ``groups`` groups.
+
+        Raises:
+            ValueError: if no partition on the way here had so many.
+        """
+        if groups not in self._sources:
+            coarser: Partition | None = self
+            while coarser is not None and coarser.groups != groups:
+                coarser = coarser.coarser
+            if coarser is None:
+                raise ValueError(f"no partition of {groups} groups leads to this one of {self.groups}")
+            self._sources[groups] = [coarser.group_of[sample] for sample in self.first]
+        return self._sources[groups]
+
+
+class PrefixTree:
+    """The prefixes of a plan: which samples share which part of the network.
+
+    Args:
+        model: network with stochastic layers.
+        plan: draws for it.
+
+    Raises:
+        ValueError: if the plan was drawn for another network.
+    """
+
+    def __init__(self, model: nn.Module, plan: MaskPlan) -> None:
+        layers = check_plan(model, plan.draws)
+        self.plan = plan
+        self.root = Partition([0] * plan.samples)
+        #: for each layer and sample the number of its draw; equal numbers have the same effect
+        self.draw_of = {name: _numbered(layer.effective(plan.draws[name])) for name, layer in layers.items()}
+
+    def split(self, partition: Partition, name: str) -> Partition:
+        """``partition`` after the layer ``name``."""
+        return partition.split(name, self.draw_of[name])
+
+    def groups(self, order: list[str]) -> list[int]:
+        """Groups in front of the first and behind each layer, when they run in this order."""
+        partition, counts = self.root, [self.root.groups]
+        for name in order:
+            partition = self.split(partition, name)
+            counts.append(partition.groups)
+        return counts
+
+
+def _numbered(draws: Tensor) -> list[int]:
+    return torch.unique(draws.flatten(1).cpu(), dim=0, return_inverse=True)[1].tolist()
+
+
+class Sharing:
+    """State of one shared forward pass: the current partition, and how to bring rows to it."""
+
+    def __init__(self, tree: PrefixTree, batch: int) -> None:
+        self.tree, self.batch = tree, batch
+        self.partition = tree.root
+
+    def expand(self, x: Tensor) -> Tensor:
+        """Rows of an older, coarser grouping as rows of the current one."""
+        groups, rest = divmod(len(x), self.batch)
+        if rest:
+            raise ValueError(
+                f"prefix sharing needs whole copies of the batch: a layer has {len(x)} rows for {self.batch} inputs. "
+                "Use execution='folded' or 'loop' for this network"
+            )
+        if groups == self.partition.groups:
+            return x
+        # slices of whole groups: block copies, in the memory format of x
+        parts = x.split(self.batch)
+        return torch.cat([parts[source] for source in self.partition.sources(groups)])
+
+    def branch(self, name: str, layer: StochasticLayer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Forward pre-hook of a stochastic layer: split, and give it the draws of the new groups."""
+        self.partition = self.tree.split(self.partition, name)
+        draws = self.tree.plan.draws[name][self.partition.first]
+        layer._planned = draws if len(draws) == 1 else draws.repeat_interleave(self.batch, 0)
+        return (self.expand(inputs[0]), *inputs[1:])
+
+
+@contextmanager
+def sharing(model: nn.Module, tree: PrefixTree, batch: int) -> Iterator[Sharing]:
+    """Let a forward of ``model`` on ``batch`` inputs compute all samples of the tree's plan in this block."""
+    global _active
+    before, state = _active, Sharing(tree, batch)
+    layers = stochastic_layers(model)
+    planned = {name: layer._planned for name, layer in layers.items()}
+    hooks = [layer.register_forward_pre_hook(partial(state.branch, name)) for name, layer in layers.items()]
+    _active = state
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield state
+    finally:
+        _active = before
+        for hook in hooks:
+            hook.remove()
+        for name, layer in layers.items():
+            layer._planned = planned[name]

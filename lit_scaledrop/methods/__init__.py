@@ -1,0 +1,17 @@
+"""Methods: what a row of a table is, by name."""
+
+from lit_scaledrop.methods.classification import METHODS, get_method
+from lit_scaledrop.methods.method import Estimator, Method, Placement, Shortcut, check_method
+from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS, get_segmentation_method
+
+__all__ = [
+    "METHODS",
+    "SEGMENTATION_METHODS",
+    "Estimator",
+    "Method",
+    "Placement",
+    "Shortcut",
+    "check_method",
+    "get_method",
+    "get_segmentation_method",
+]

@@ -1,0 +1,97 @@
+"""The rows of the paper's Table III and what goes beyond it: :data:`METHODS`, from a name to a :class:`Method`.
+
+A new method is one entry here and at most one layer class. What each one does, and where it is simpler than its paper,
+is said where its layer is defined; what holds for all of them:
+
+- First and last layer are in full precision; convolution, (scale), (pooling), BatchNorm, activation is the order of a
+  block, in which BatchNorm removes a constant scale. So what XNOR-Net, DoReFa-Net, LAB and DSQ differ in is how signs
+  come about in training. XNOR-Net's own order (BatchNorm, sign, convolution, pooling) is the same sequence from sign to
+  sign, except for the first block.
+- XNOR-Net's map K, the mean magnitude of the inputs under each kernel, is left out, as its authors do for speed and as
+  CIFAR-10 networks commonly do: it would be a real-valued scale for each output pixel, which no crossbar computes.
+- DoReFa-Net keeps 32-bit gradients (1W/1A/32G); its two activation states are 0 and 1, so its nonlinearity is a clip
+  to [0, 1].
+- RAD is BNN with the distribution loss at weight 2 throughout the training (the authors end it a tenth before the
+  end). The values in front of the classifier, which no sign binarizes, are included.
+- SpinDrop, Spatial-SpinDrop and SpinBayes stand on IR-Net's binarization, as Proposed does. MC-Dropout (IR-Net) is no
+  row of the paper: its MC-Dropout is full precision and has nothing that a crossbar could hold.
+- *Open skip* rows are no rows of the paper: no Hardtanh on the skip path, so that skips add up to the classifier,
+  Bi-Real Net's gradient for the signs of activations, average pooling in the shortcuts; no parameter more. Without
+  skips (VGG-small, LeNet-5) the forward pass is Proposed's. *Affine* rows drop a bias together with the scale, behind
+  BatchNorm (after arXiv:2401.12416), still by one bit a layer.
+- Members of a deep ensemble are ordinary runs of ``member`` with seeds of their own; see :mod:`runs.ensemble`.
+"""
+
+from dataclasses import replace
+
+from lit_scaledrop.methods.method import Estimator, Method, Placement, ScaleOptions, Shortcut
+from lit_scaledrop.naming import lookup
+
+_IRNET = "Qin et al., CVPR 2020 (arXiv:1909.10788)"
+_GAL = "Gal & Ghahramani, ICML 2016 (arXiv:1506.02142)"
+_RECU = "Xu et al., ICCV 2021 (arXiv:2103.12369)"
+_SCALE = "Ahmed et al., Scale-Dropout (arXiv:2311.15816)"
+_INVERTED = "after Ahmed et al., inverted normalization with affine dropout (arXiv:2401.12416)"
+_AFFINE = ScaleOptions(placement="after_norm", bias=True, start=(0.3, 0.6))
+_ENSEMBLE = "Lakshminarayanan et al., NeurIPS 2017 (arXiv:1612.01474)"
+
+METHODS: dict[str, Method] = {
+    "fp": Method("FP", "full-precision reference of the IR-Net paper (arXiv:1909.10788)", activation="relu"),
+    "bnn": Method("BNN", "Courbariaux, Hubara et al., NeurIPS 2016 (arXiv:1602.02830)", 1, 1, estimator="bnn"),
+    "xnor": Method("XNOR", "Rastegari et al., ECCV 2016 (arXiv:1603.05279)", 1, 1, estimator="xnor"),
+    "dorefa": Method("DoReFa", "Zhou et al., 2016 (arXiv:1606.06160)", 1, 1, estimator="dorefa", activation="unit"),
+    "lab": Method("LAB", "Hou, Yao & Kwok, ICLR 2017 (arXiv:1611.01600)", 1, 1, estimator="lab"),
+    "dsq": Method("DSQ", "Gong et al., ICCV 2019 (arXiv:1908.05033)", 1, 1, estimator="dsq"),
+    "rad": Method("RAD", "Ding et al., CVPR 2019 (arXiv:1904.02823)", 1, 1, estimator="bnn", distribution_loss=2.0),
+    "irnet": Method("IR-Net", _IRNET, 1, 1, estimator="ede", weight_scale="power_of_two"),
+    "recu": Method("ReCU", _RECU, 1, 1, estimator="recu", shortcut="pool"),
+    "mc_dropout_htanh": Method("MC-Dropout (HTanh)", _GAL, activation="hardtanh", feature_dropout=0.5),
+    "mc_dropout_relu": Method("MC-Dropout (ReLU)", _GAL, activation="relu", feature_dropout=0.5),
+    "mc_dropconnect": Method(
+        "MC-DropConnect", "Mobiny et al., 2019 (arXiv:1906.04569)", activation="relu", weight_dropout=0.5
+    ),
+    "mc_dropout_irnet": Method(
+        "MC-Dropout (IR-Net)", _GAL, 1, 1, estimator="ede", weight_scale="power_of_two", feature_dropout=0.5
+    ),
+    "spindrop": Method(
+        "SpinDrop", "Ahmed et al., IEEE JETCAS 13(1), 2023", 1, 1,
+        estimator="ede", weight_scale="power_of_two", input_dropout=0.1, input_dropout_per="neuron",
+    ),
+    "spatial_spindrop": Method(
+        "Spatial-SpinDrop", "Ahmed et al., 2023 (arXiv:2306.10185)", 1, 1,
+        estimator="ede", weight_scale="power_of_two", input_dropout=0.1, input_dropout_per="feature_map",
+    ),
+    "spinbayes": Method(
+        "SpinBayes", "Ahmed et al., ACM TECS, 2023", 1, 1, estimator="ede", arrays=4, divergence=1e-2
+    ),
+    "proposed": Method("Proposed", _SCALE, 1, 1, estimator="ede", scale=ScaleOptions()),
+    "proposed_open": Method(
+        "Proposed, open skip", _SCALE, 1, 1,
+        estimator="ede_poly", open_skip=True, shortcut="pool", scale=ScaleOptions(),
+    ),
+    "proposed_affine": Method("Proposed, affine", _INVERTED, 1, 1, estimator="ede", scale=_AFFINE),
+    "proposed_affine_open": Method(
+        "Proposed, affine, open skip", _INVERTED, 1, 1,
+        estimator="ede_poly", open_skip=True, shortcut="pool", scale=_AFFINE,
+    ),
+    "proposed_recu": Method(
+        "Proposed + ReCU", "Scale-Dropout (arXiv:2311.15816) on ReCU (arXiv:2103.12369)", 1, 1,
+        estimator="recu", shortcut="pool", scale=ScaleOptions(),
+    ),
+}  # fmt: skip
+METHODS["deep_ensemble"] = replace(METHODS["fp"], label="Deep Ensemble", reference=_ENSEMBLE, members=5, member="fp")
+METHODS["deep_ensemble_irnet"] = replace(
+    METHODS["irnet"], label="Deep Ensemble (IR-Net)", reference=_ENSEMBLE, members=5, member="irnet"
+)
+
+
+def get_method(name: str) -> Method:
+    """Look a method up by its key in :data:`METHODS`.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest match.
+    """
+    return METHODS[lookup("method", name, METHODS)]
+
+
+__all__ = ["METHODS", "Estimator", "Method", "Placement", "ScaleOptions", "Shortcut", "get_method", "lookup"]

@@ -1,0 +1,289 @@
+"""What a row of Table III or V is: a frozen :class:`Method`, which gives networks their layers.
+
+A network asks it for blocks (convolution, scale, pooling, BatchNorm), activations and dropout, never which one it is.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from torch import nn
+
+from lit_scaledrop.layers.activations import PACT, Clip, DistributionLoss
+from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear, WeightScale
+from lit_scaledrop.layers.dropout import MCDropout, MCDropout2d, SpinDrop, fix_shapes
+from lit_scaledrop.layers.quantizers import BINARIZATIONS
+from lit_scaledrop.layers.scale_dropout import (
+    Placement,
+    ScaleDropout,
+    ScaleOptions,
+    check_probability,
+    set_adaptive_probability,
+)
+from lit_scaledrop.layers.weight_sampling import DropConnectConv2d, DropConnectLinear, SpinBayesConv2d, SpinBayesLinear
+
+
+def check_method(method: "Method") -> None:
+    """Refuse a method whose fields contradict each other.
+
+    Raises:
+        ValueError: with the two that do.
+    """
+    if method.signs and method.activation in ("relu", "pact"):
+        raise ValueError(f"a binary method needs activation='hardtanh': sign({method.activation}(x)) is constant")
+    if (method.activation == "pact") != (1 < method.bits_a < 32):
+        raise ValueError(
+            "activation='pact' makes activations of 2 to 16 bits, and nothing else does: "
+            f"bits_a is {method.bits_a}, activation {method.activation!r}"
+        )
+    if method.open_skip and not method.signs:
+        raise ValueError("open_skip is for networks of signs: without one no nonlinearity would be left")
+    if method.clip_decay and method.activation != "pact":
+        raise ValueError("clip_decay is for activation='pact', which has the clips")
+    for name in ("feature_dropout", "block_dropout", "weight_dropout", "input_dropout"):
+        check_probability(getattr(method, name), name)
+    if method.weight_dropout and method.binary:
+        raise ValueError("weight_dropout is for full-precision layers; a binary weight has no state for dropped")
+    if (method.input_dropout or method.arrays > 1) and not method.binary:
+        raise ValueError("input_dropout and arrays are for binary layers: give an estimator")
+    if (method.members > 1) != bool(method.member):
+        raise ValueError("an ensemble needs both: members above 1, and member, the method that they have")
+
+
+Shortcut = Literal["subsample", "pool", "conv"]
+BinaryLayer = TypeVar("BinaryLayer", BinaryConv2d, BinaryLinear)
+Estimator = Literal["none", "ste", "ede", "ede_weights", "ede_poly", "bnn", "xnor", "dorefa", "dsq", "lab", "recu"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a network's layers compute, and what is random in them."""
+
+    label: str
+    """name in the paper's tables"""
+    reference: str
+    """where the method is defined"""
+    bits_w: int = 32
+    """bits a weight"""
+    bits_a: int = 32
+    """bits an activation"""
+    estimator: Estimator = "none"
+    """binarization, a key of ``BINARIZATIONS``; "none": full precision"""
+    weight_scale: WeightScale = "none"
+    """analytic scale of the binary weights"""
+    activation: Literal["relu", "hardtanh", "unit", "pact"] = "hardtanh"
+    """nonlinearity: relu, clip to [-1, 1] or [0, 1], PACT's ``bits_a`` bits; sign(relu(x)) is always 1"""
+    open_skip: bool = False
+    """no nonlinearity on the skip path of a binary network: its values reach the classifier as sums"""
+    shortcut: Shortcut | None = None
+    """what a skip of a ResNet is where the shape changes; by default as the network says"""
+    clip_decay: float = 0.0
+    """weight of the L2 term on PACT's clips in the objective"""
+    scale: ScaleOptions | None = None
+    """Scale-Dropout, or none"""
+    feature_dropout: float = 0.0
+    """MC-Dropout probability on the features before the classifier"""
+    block_dropout: float = 0.0
+    """MC-Dropout probability behind the central blocks of a segmentation network"""
+    weight_dropout: float = 0.0
+    """DropConnect probability of the hidden layers' weights"""
+    input_dropout: float = 0.0
+    """probability that an input of a binary layer is dropped, behind its sign"""
+    input_dropout_per: Literal["neuron", "feature_map"] = "neuron"
+    """what is dropped as one"""
+    arrays: int = 1
+    """weight arrays that a binary layer stores, one of which is drawn per pass"""
+    divergence: float = 0.0
+    """weight of the posterior's KL divergence in the objective, for ``arrays`` above 1"""
+    distribution_loss: float = 0.0
+    """weight of RAD's loss on what is binarized"""
+    members: int = 1
+    """networks of a deep ensemble"""
+    member: str = ""
+    """key in ``METHODS`` of what the members of an ensemble are"""
+
+    def __post_init__(self) -> None:
+        check_method(self)
+
+    @property
+    def binary(self) -> bool:
+        """Whether hidden layers have 1-bit weights."""
+        return self.estimator != "none"
+
+    @property
+    def signs(self) -> bool:
+        """Whether hidden layers multiply +-1 by +-1."""
+        return self.binary and BINARIZATIONS[self.estimator].binary_inputs
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether passes of one network over one input differ."""
+        rates = (self.feature_dropout, self.block_dropout, self.weight_dropout, self.input_dropout)
+        return self.scale is not None or any(rates) or self.arrays > 1
+
+    @property
+    def bayesian(self) -> bool:
+        """Whether predictions are averaged, over passes or over networks."""
+        return self.stochastic or self.members > 1
+
+    def with_scale(self, **options: object) -> "Method":
+        """Copy with some of the :class:`ScaleOptions` replaced; ``None`` leaves an option as the method says.
+
+        Raises:
+            ValueError: if the method has no Scale-Dropout and an option is given.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        if not given:
+            return self
+        if self.scale is None:
+            raise ValueError(f"method {self.label!r} has no Scale-Dropout: drop the option {', '.join(given)}")
+        return replace(self, scale=replace(self.scale, **given))  # type: ignore[arg-type]
+
+    def conv_layer(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        *,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        t_min: float = 1e-3,
+    ) -> nn.Conv2d:
+        """Hidden convolution alone, without bias; arguments as :class:`torch.nn.Conv2d`.
+
+        Args:
+            in_channels: channels in.
+            out_channels: channels out.
+            kernel_size: size of the kernel.
+            stride: stride.
+            padding: zeros around the input.
+            dilation: distance of the kernel's elements.
+            groups: blocks of channels that see nothing of each other.
+            t_min: where EDE begins; IR-Net's depends on the topology.
+        """
+        shape: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        if self.weight_dropout:
+            return DropConnectConv2d(in_channels, out_channels, kernel_size, p=self.weight_dropout, **shape)
+        if not self.binary:
+            return nn.Conv2d(in_channels, out_channels, kernel_size, bias=False, **shape)
+        kind, options = (SpinBayesConv2d, {"arrays": self.arrays}) if self.arrays > 1 else (BinaryConv2d, {})
+        conv = kind(
+            in_channels, out_channels, kernel_size, nn.Identity(), nn.Identity(), weight_scale=self.weight_scale,
+            normalize=BINARIZATIONS[self.estimator].normalize, **shape, **options,
+        )  # fmt: skip
+        return self.set_estimators(conv, t_min)
+
+    def linear_layer(self, in_features: int, out_features: int, *, t_min: float = 1e-3) -> nn.Linear:
+        """Hidden linear layer alone, without bias; arguments as :meth:`conv_layer`."""
+        if self.weight_dropout:
+            return DropConnectLinear(in_features, out_features, self.weight_dropout)
+        if not self.binary:
+            return nn.Linear(in_features, out_features, bias=False)
+        kind, options = (SpinBayesLinear, {"arrays": self.arrays}) if self.arrays > 1 else (BinaryLinear, {})
+        linear = kind(
+            in_features, out_features, nn.Identity(), nn.Identity(), weight_scale=self.weight_scale,
+            normalize=BINARIZATIONS[self.estimator].normalize, **options,
+        )  # fmt: skip
+        return self.set_estimators(linear, t_min)
+
+    def scale_layer(self, layer: nn.Conv2d | nn.Linear) -> ScaleDropout | None:
+        """Scale-Dropout for the outputs of ``layer``, if the method has it."""
+        if self.scale is None:
+            return None
+        return ScaleDropout(
+            layer.weight.shape[0],
+            p=self.scale.p if isinstance(self.scale.p, float) else None,  # the others are set by `finish`
+            num_weights=layer.weight.numel(),
+            **self.scale.of_layer,
+        )
+
+    def conv_block(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        t_min: float = 1e-3,
+        pool: nn.Module | None = None,
+    ) -> nn.Sequential:
+        """Hidden convolution with what stands between it and the activation: scale, pooling, BatchNorm.
+
+        Args:
+            in_channels: channels in.
+            out_channels: channels out.
+            kernel_size: side of the square kernel.
+            stride: stride.
+            padding: zeros around the input.
+            t_min: where EDE begins; IR-Net's depends on the topology.
+            pool: pooling in front of BatchNorm.
+        """
+        conv = self.conv_layer(in_channels, out_channels, kernel_size, stride=stride, padding=padding, t_min=t_min)
+        return self._block("conv", conv, pool, nn.BatchNorm2d(out_channels))
+
+    def linear_block(self, in_features: int, out_features: int, *, t_min: float = 1e-3) -> nn.Sequential:
+        """Hidden linear layer with scale and BatchNorm; arguments as :meth:`conv_block`."""
+        linear = self.linear_layer(in_features, out_features, t_min=t_min)
+        return self._block("linear", linear, None, nn.BatchNorm1d(out_features))
+
+    def activation_layer(self) -> nn.Module:
+        """Nonlinearity behind a block."""
+        if self.activation == "relu":
+            return nn.ReLU()
+        if self.activation == "pact":
+            return PACT(self.bits_a)
+        clip = Clip(0.0, 1.0) if self.activation == "unit" else Clip()
+        return nn.Sequential(DistributionLoss(self.distribution_loss), clip) if self.distribution_loss else clip
+
+    def skip_activation_layer(self) -> nn.Module:
+        """Nonlinearity of what a skip carries."""
+        return nn.Identity() if self.open_skip else self.activation_layer()
+
+    def feature_layer(self, num_features: int) -> nn.Module:
+        """What stands between the extracted features and the classifier."""
+        return MCDropout(num_features, self.feature_dropout) if self.feature_dropout else nn.Identity()
+
+    def block_dropout_layer(self) -> nn.Module:
+        """What stands behind a central block of a segmentation network."""
+        return MCDropout2d(self.block_dropout) if self.block_dropout else nn.Identity()
+
+    def finish(self, network: nn.Module, input_shape: tuple[int, ...] | None = None) -> nn.Module:
+        """Set what needs the whole network: layer-adaptive drop probabilities, and sizes of masks.
+
+        Args:
+            network: built of this method's layers.
+            input_shape: one input, e.g. ``(3, 32, 32)``; masks for single neurons need it.
+        """
+        if self.scale is not None and self.scale.by_size is not None:
+            set_adaptive_probability(network, self.scale.by_size)
+        if input_shape is not None:
+            fix_shapes(network, input_shape)
+        return network
+
+    def set_estimators(self, layer: BinaryLayer, t_min: float = 1e-3) -> BinaryLayer:
+        """Give a binary layer the method's estimators, made for the weights that it has now; returns the layer."""
+        binarization = BINARIZATIONS[self.estimator]
+        layer.weight_estimator = binarization.weights(layer.weight, t_min)
+        layer.input_estimator = binarization.inputs(t_min)
+        layer.input_bits = self.bits_a
+        if self.input_dropout:
+            maps = (layer.in_channels, 1, 1) if isinstance(layer, BinaryConv2d) else (layer.in_features,)
+            neurons = isinstance(layer, BinaryConv2d) and self.input_dropout_per == "neuron"
+            drop = SpinDrop(None if neurons else maps, self.input_dropout)
+            layer.input_estimator = nn.Sequential(layer.input_estimator, drop)
+        return layer
+
+    def _block(self, name: str, layer: nn.Conv2d | nn.Linear, pool: nn.Module | None, norm: nn.Module) -> nn.Sequential:
+        parts: OrderedDict[str, nn.Module] = OrderedDict({name: layer})
+        scale = self.scale_layer(layer)
+        before = self.scale is not None and self.scale.placement == "before_norm"
+        order = ("scale", "pool", "norm") if before else ("pool", "norm", "scale")
+        behind = {"scale": scale, "pool": pool, "norm": norm}
+        parts.update((part, module) for part in order if (module := behind[part]) is not None)
+        return nn.Sequential(parts)
+
+
+__all__ = ["Estimator", "Method", "Placement", "ScaleOptions", "Shortcut"]

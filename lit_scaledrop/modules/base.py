@@ -1,0 +1,364 @@
+"""What the trainings of all tasks share: the paper's objective, optimizer and schedule, random streams that resume."""
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.layers.quantizers import follow_optimizer
+from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer, Placement, ScaleOptions, SizeClasses
+from lit_scaledrop.layers.stochastic import batch_draws
+from lit_scaledrop.methods.method import Method
+from lit_scaledrop.modules.normalized_update import Update, require_normalized_update, turn_filters
+from lit_scaledrop.modules.objective import method_terms, parameter_groups, scale_regularization, weight_regularization
+from lit_scaledrop.modules.stepping import Capture, Stepper, require_gradients, settle_rates, steps_per_call
+from lit_scaledrop.naming import lookup
+from lit_scaledrop.posterior.drop_probability import seeded
+from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.shapes import Float
+
+if TYPE_CHECKING:
+    from lit_scaledrop.posterior.evaluation import Evaluation
+
+Batch = Sequence[Tensor]
+"""Images and targets, as a pair of any kind: a ``DataLoader`` gives lists."""
+
+
+@runtime_checkable
+class PredictionMetrics(Protocol):
+    """What adds up over batches of predictions: a collection of metrics, or a module of several."""
+
+    def update(self, predictive: Predictive, target: Tensor) -> None:
+        """Add a batch."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """Metrics by their keys in the glossary."""
+
+    def to(self, device: Any) -> "PredictionMetrics":
+        """The same on another device."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the message says where and what to try."""
+
+
+def total_steps(trainer: Any) -> int:
+    """Optimizer steps of the whole training, which schedules need to know.
+
+    Raises:
+        ValueError: if it has no end.
+    """
+    steps = trainer.estimated_stepping_batches
+    if not math.isfinite(steps):
+        raise ValueError("the learning rate schedule needs an end: set trainer.max_epochs or trainer.max_steps")
+    blocks = _blocks(trainer)
+    return int(steps) if blocks is None else len(blocks.batches) * trainer.max_epochs
+
+
+def steps_per_epoch(trainer: Any) -> int:
+    """Optimizer steps of an epoch, also where the training is counted in steps or takes several a call."""
+    if (blocks := _blocks(trainer)) is not None:
+        return len(blocks.batches)
+    if not math.isfinite(trainer.num_training_batches):  # of a training in steps, Lightning has not counted them yet
+        trainer.fit_loop.setup_data()
+    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+
+
+def _blocks(trainer: Any) -> Any:
+    """What gives several batches at once, if it does; the data is set up."""
+    if getattr(getattr(trainer, "lightning_module", None), "steps_per_call", 1) == 1:
+        return None
+    return trainer.train_dataloader.batch_sampler
+
+
+class LitNetwork(L.LightningModule, ABC):
+    """A network that is trained by the paper's objective; a task says what its loss and its validation are.
+
+    Test-time settings (passes T, quantile, threshold) are no arguments of a module, so that a checkpoint never
+    overrides the ones asked for; see :class:`lit_scaledrop.evaluation.Evaluation`.
+
+    Args:
+        method: key of :attr:`methods`.
+        p: drop probability of every Scale-Dropout layer, or of the small, the middle and the large ones; by default as
+            the method says (layer-adaptive).
+        drop_value: what a dropped scale becomes; by default as the method says.
+        mask: one bit a layer or one a channel; by default as the method says.
+        mask_per: in training, a draw for each sample or for the batch; by default as the method says.
+        scale_placement: the scale before or after BatchNorm; by default as the method says.
+        lambda_scale: weight of the scale term of the objective.
+        lambda_weight: weight of the term on the proxy weights.
+        optimizer: the paper's Adam, or SGD with Nesterov momentum.
+        update: ``normalized`` turns every filter of a normalized binary layer by 0.03 radians a step, times the
+            schedule, along SGD's momentum, and keeps its norm (:mod:`lit_scaledrop.modules.normalized_update`).
+        lr: peak learning rate.
+        momentum: momentum of SGD.
+        schedule: learning rate after the warm-up.
+        warmup_epochs: epochs of linear warm-up.
+        compile_network: run the network through ``torch.compile``.
+        channels_last: keep images and weights in channels-last memory.
+        steps_per_call: optimizer steps in a call of ``training_step``; by default 50 on a GPU, else 1. The numbers are
+            those of single steps.
+        capture: on a GPU, replay a step from one CUDA graph where several are taken a call, or never.
+    """
+
+    monitor: ClassVar[str]
+    """logged metric of the validation split, larger is better, that chooses the checkpoint"""
+    methods: ClassVar[Mapping[str, Method]]
+    """the methods that there are for the task, by name"""
+    method: Method
+    steps_per_call: int = 1
+    """optimizer steps in a call of ``training_step``; where it is above one the data come in as many batches at once"""
+    _sums: Tensor | None = None
+    _terms: tuple[str, ...] = ()
+    _summed: int = 0
+    _stepper: Stepper | None = None
+
+    def __init__(
+        self,
+        method: str,
+        p: float | SizeClasses | None = None,
+        drop_value: DropValue | None = None,
+        mask: Mask | None = None,
+        mask_per: MaskPer | None = None,
+        scale_placement: Placement | None = None,
+        lambda_scale: float = 1e-2,
+        lambda_weight: float = 5e-5,
+        optimizer: Literal["adam", "sgd"] = "adam",
+        update: Update = "plain",
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        warmup_epochs: float = 0.0,
+        compile_network: bool = False,
+        channels_last: bool = False,
+        steps_per_call: int | None = None,
+        capture: Capture = "auto",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()  # of every training; a task adds its own
+        known = self.methods[lookup("method", method, self.methods)]
+        self.method = known.with_scale(**ScaleOptions.given(self.hparams))
+
+    def _take(self, network: nn.Module) -> None:
+        """Make ``network`` the one that is trained, in the memory format and compiled as the hyper-parameters say."""
+        self.network = network
+        if self.hparams["channels_last"]:
+            network.to(memory_format=torch.channels_last)
+        if self.hparams["compile_network"]:
+            # static shapes: training, validation and test batches get a graph each
+            network.compile(dynamic=False)
+        require_normalized_update(network, self.hparams["update"], self.hparams["optimizer"])
+
+    @abstractmethod
+    def task_loss(self, logits: Tensor, target: Tensor) -> Float[Tensor, ""]:
+        """The task's term of the objective, a mean over the batch."""
+
+    @abstractmethod
+    def test_metrics(self, evaluation: "Evaluation") -> PredictionMetrics:
+        """Metrics of the posterior predictive, as an evaluation asks for them."""
+
+    def baseline(self, data: Any) -> dict[str, float]:
+        """What needs no network, to compare the result with; ``data`` is set up."""
+        return {}
+
+    @abstractmethod
+    def evaluation_step(self, batch: Batch, stage: str) -> None:
+        """Log metrics of the deterministic network on a batch as ``stage/...``."""
+
+    def forward(self, images: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch classes ..."]:
+        """Logits of one deterministic pass (of a random one in training)."""
+        if self.hparams["channels_last"]:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.network(images)
+
+    def setup(self, stage: str) -> None:
+        """Decide how many steps a call of ``training_step`` takes."""
+        if stage == "fit":
+            self.steps_per_call = steps_per_call(self.trainer, self.hparams["steps_per_call"])
+            self.automatic_optimization = self.steps_per_call == 1
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """One step by Lightning, or several by ourselves."""
+        images, target = batch
+        if batch_idx == 0:
+            self._summed = 0
+            if self._sums is not None:
+                self._sums.zero_()
+        loss = None
+        if self.automatic_optimization:
+            with self._one_mask_for_all_processes(batch_idx):
+                loss = self.objective(images, target)
+            self._summed += 1
+        else:
+            self._take_steps(images, target)
+            self._summed += len(images)
+        # looked at only now and then: a look makes the host wait for the device
+        if batch_idx % 50 == 0 or not self.automatic_optimization:
+            self._refuse_non_finite(self._last_loss)
+        return loss
+
+    def objective(self, images: Tensor, target: Tensor) -> Tensor:
+        """The objective but for the term on the weights, whose gradient is the optimizer's weight decay."""
+        logits = self(images)
+        task, scale = self.task_loss(logits, target), scale_regularization(self.network)
+        loss = task + self.hparams["lambda_scale"] * scale
+        terms = {"loss/task": task, "loss/scale": scale}
+        for name, (factor, term) in method_terms(self.network, self.method).items():
+            loss = loss + factor * term
+            terms[f"loss/{name}"] = term
+        self._add_terms(terms | {"loss/total": loss})
+        self._last_loss = loss.detach()
+        return loss
+
+    def _take_steps(self, images: Tensor, target: Tensor) -> None:
+        """A step on each batch; images and targets have the batches in front."""
+        optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        if self._stepper is None:
+            capture = self.hparams["capture"]
+            self._stepper = Stepper(self.network, self.objective, optimizer, capture, self.device)  # type: ignore[arg-type]
+            settle_rates(optimizer, self._stepper.capturing, self.device)  # type: ignore[arg-type]
+        for batch in zip(images, target, strict=True):
+            self._stepper.step(*batch)
+            scheduler.step()  # type: ignore[union-attr]
+        # what Lightning counts where it takes the steps: loggers, checkpoints and the end of the training read it
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for count in (progress.total, progress.current):
+            count.ready, count.completed = count.ready + len(images), count.completed + len(images)
+
+    @torch.no_grad()
+    def _add_terms(self, terms: dict[str, Tensor]) -> None:
+        """Add the terms up on the device, in place, so that a captured step does."""
+        values = torch.stack([term.detach().float() for term in terms.values()])
+        if self._sums is None or self._sums.device != values.device:
+            self._terms, self._sums = tuple(terms), torch.zeros_like(values)
+        self._sums += values
+
+    @torch.no_grad()
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log the epoch's means behind its last step: a log at each step costs the host more than the step."""
+        if not self.trainer.is_last_batch or self._sums is None:
+            return
+        means = dict(zip(self._terms, self._sums / self._summed, strict=True))
+        means["loss/weight"] = weight_regularization(self.network).to(self._sums.device)
+        means["loss/total"] = means["loss/total"] + self.hparams["lambda_weight"] * means["loss/weight"]
+        self._refuse_non_finite(means["loss/total"])  # a binary network of weights that are NaN has a finite loss
+        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the gradients of the first step on a GPU."""
+        if self.device.type == "cuda" and self.trainer.global_step == 0:
+            require_gradients(self.network)
+
+    def on_validation_start(self) -> None:
+        """Stop before a checkpoint of a broken network is written."""
+        if hasattr(self, "_last_loss"):
+            self._refuse_non_finite(self._last_loss)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Metrics of the deterministic network on the validation split."""
+        self.evaluation_step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same on the test set; the posterior's numbers come from ``scaledrop evaluate``."""
+        self.evaluation_step(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, "batch classes ..."]:
+        """Class probabilities of the deterministic network."""
+        return self(batch[0]).float().softmax(1)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, with a learning rate that changes every step."""
+        if self.method.members > 1:
+            raise ValueError(
+                f"an ensemble has no training of its own: train {self.method.members} networks of method "
+                f"{self.method.member!r}, as `scaledrop fit` does"
+            )
+        h = self.hparams
+        groups = parameter_groups(self.network, h["lambda_weight"], h["update"])
+        fused = self.device.type == "cuda"
+        if h["optimizer"] == "sgd":
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(
+                groups, h["lr"], momentum=h["momentum"], nesterov=h["momentum"] > 0, fused=fused
+            )
+        else:
+            optimizer = torch.optim.Adam(groups, h["lr"], fused=fused, capturable=fused and self.steps_per_call > 1)
+        if h["update"] == "normalized":
+            turn_filters(optimizer)
+        follow_optimizer(self.network, optimizer)
+        steps, warmup = total_steps(self.trainer), h["warmup_epochs"] * steps_per_epoch(self.trainer)
+
+        def factor(step: int) -> float:
+            ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0
+            return ramp * (0.5 * (1 + math.cos(math.pi * min(step / steps, 1))) if h["schedule"] == "cosine" else 1.0)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the task, what its images went through, and the random streams, which a resumed run goes on with."""
+        checkpoint["task"] = type(self).__name__
+        data: Any = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        if hasattr(data, "image_facts"):
+            checkpoint["images"] = data.image_facts
+        checkpoint["torch_rng_state"] = torch.get_rng_state()
+        checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the random streams until training starts: what is built before it draws from them."""
+        self._rng_state = checkpoint.get("torch_rng_state"), checkpoint.get("cuda_rng_state")
+
+    def on_fit_start(self) -> None:
+        """Refuse a training whose processes would go on from different checkpoints, or one of them from none."""
+        if self.trainer.world_size == 1:
+            return
+        path = self.trainer.ckpt_path
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else None
+        strategy = self.trainer.strategy
+        if not strategy.reduce_boolean_decision(strategy.broadcast(digest) == digest):
+            raise ValueError(
+                "the processes of this training do not see the same checkpoint to go on from: all nodes need one "
+                "folder of runs on a shared file system (--run.runs=DIR), and the same current folder"
+            )
+
+    def on_train_start(self) -> None:
+        """Go on with the random streams of the checkpoint, if there is one."""
+        cpu, cuda = getattr(self, "_rng_state", (None, None))
+        if cpu is not None:
+            torch.set_rng_state(cpu.cpu())
+        # a checkpoint of another number of devices has no stream for each of these
+        if cuda and len(cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
+        if self._trainer is not None:
+            # the optimizer's schedule has asked for the loaders before Lightning knew of the checkpoint's place in them
+            self.trainer.fit_loop._load_combined_loader_states()
+            self.on_train_epoch_start()  # which a checkpoint from within an epoch would leave out
+
+    def on_train_epoch_start(self) -> None:
+        """Give every process but the first a random stream of its own, so that no two examples share their masks.
+
+        A checkpoint has the first one's stream. The others' follow from seed, process and epoch: a training that is
+        resumed between two epochs draws what it would have drawn.
+        """
+        self._seed = int(self.trainer.strategy.broadcast(torch.initial_seed()))
+        if rank := self.trainer.global_rank:
+            torch.manual_seed(seeded("process", self._seed, rank, self.current_epoch).initial_seed())
+
+    def _one_mask_for_all_processes(self, batch_idx: int) -> AbstractContextManager[None]:
+        """What is drawn once for a batch is drawn once for the global batch: alike in all processes."""
+        if self._trainer is None or self._trainer.world_size == 1:
+            return nullcontext()
+        return batch_draws(self.network, seeded("batch", self._seed, self.current_epoch, batch_idx))
+
+    def _refuse_non_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(
+                f"the loss is {float(loss)} in epoch {self.current_epoch}: training stopped, the last good checkpoint "
+                "is kept. Lower --model.lr, or add --trainer.gradient_clip_val=1 or --trainer.precision=32-true"
+            )

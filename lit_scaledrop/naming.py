@@ -1,0 +1,22 @@
+"""Names that users type: the nearest known one, or an error that says which there are."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def lookup(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return ``name`` if it is among ``known``.
+
+    Raises:
+        ValueError: if it is not; the message has the nearest match and the whole list.
+
+    >>> lookup("method", "proposd", ["fp", "proposed"])
+    Traceback (most recent call last):
+    ValueError: unknown method 'proposd'; did you mean 'proposed'? Known: fp, proposed
+    """
+    known = sorted(known)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")

@@ -1,0 +1,90 @@
+"""How a trained network is asked: passes, plan, OOD rule, and where its drop probabilities come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from lit_scaledrop.functional.uncertainty import Interpolation
+from lit_scaledrop.posterior.plans import Scheme
+from lit_scaledrop.posterior.posterior import Execution, PosteriorPredictive
+from lit_scaledrop.posterior.variation import Redraw, Variation, Within
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a trained network is evaluated."""
+
+    samples: int = 20
+    """passes T of a Bayesian network; a deterministic one makes one"""
+    seed: int = 0
+    """seed of the mask plan"""
+    execution: Execution = "loop"
+    """how the passes are run: loop, folded and shared give the same numbers, exact takes all masks; auto chooses"""
+    quantile: float = 0.1
+    """quantile over the passes in the OOD rule (paper eq. 26)"""
+    threshold: float = 0.95
+    """an input is out of distribution when the rule's confidence is below it"""
+    interpolation: Interpolation = "linear"
+    """between the two passes next to the quantile"""
+    checkpoint: Literal["best", "last"] = "best"
+    """best accuracy on the validation split, or the last epoch"""
+    scheme: Scheme = "iid"
+    """how the T passes are drawn: independent, stratified or systematic"""
+    sigma: float = 0.0
+    """standard deviation of the drop probabilities around the nominal ones (paper eq. 24)"""
+    mtj: str | None = None
+    """in place of sigma: the junction whose spread moves them, e.g. sot_80nm"""
+    redraw: Redraw = "use"
+    """where they vary: others for each pass and layer, or those of one finished chip"""
+    chip: int = 0
+    """seed of the finished chip"""
+    within: Within = "clipped"
+    """how sigma leaves them in [0, 1]: clipped or truncated"""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"evaluation.samples (T) must be at least 1, got {self.samples}")
+        for name in ("quantile", "threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"evaluation.{name} must lie in [0, 1], got {getattr(self, name)}")
+        varied = self.variation is not None
+        if not varied and (self.redraw, self.chip, self.within) != ("use", 0, "clipped"):
+            raise ValueError(
+                "evaluation.redraw, chip and within say how drop probabilities vary: add evaluation.sigma or .mtj"
+            )
+        if self.redraw == "use" and self.chip:
+            raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
+        if varied and self.redraw == "use" and (self.execution == "exact" or self.scheme != "iid"):
+            raise ValueError(
+                "drop probabilities that are drawn anew for each pass go with independent passes: leave "
+                "evaluation.execution=exact and evaluation.scheme out, or add evaluation.redraw=chip"
+            )
+
+    @property
+    def variation(self) -> Variation | None:
+        """Where the drop probabilities come from, if they are not the nominal ones."""
+        if not self.sigma and self.mtj is None:
+            return None
+        return Variation(self.sigma or None, self.mtj, self.redraw, self.chip, self.within)
+
+
+def build_posterior(
+    networks: nn.Module | Sequence[nn.Module], evaluation: Evaluation, samples: int | None = None, **options: Any
+) -> PosteriorPredictive:
+    """The posterior predictive that an evaluation asks for.
+
+    Args:
+        networks: one network or the members of an ensemble.
+        evaluation: passes, plan, and where the drop probabilities come from.
+        samples: passes T in place of the evaluation's.
+        options: further arguments of :class:`PosteriorPredictive`.
+    """
+    if evaluation.variation is not None:
+        options["probability"] = evaluation.variation.probability()
+        options["chip"] = evaluation.chip if evaluation.redraw == "chip" else None
+    passes = samples or evaluation.samples
+    return PosteriorPredictive(
+        networks, passes, evaluation.seed, evaluation.execution, scheme=evaluation.scheme, **options
+    )

@@ -1,0 +1,285 @@
+"""Posterior inference: T passes of one stochastic network, all its masks, or M networks become one Predictive."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.layers.prefix import PrefixTree, sharing
+from lit_scaledrop.layers.stochastic import MaskPlan, sampling
+from lit_scaledrop.posterior.drop_probability import Probability, as_built
+from lit_scaledrop.posterior.execution import (
+    Execution,
+    Segment,
+    classes_last,
+    evaluating,
+    in_parts,
+    shared_passes,
+    shared_rows,
+    trace,
+)
+from lit_scaledrop.posterior.plans import Scheme, draw_plan, enumerate_plan
+from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.progress import with_progress
+from lit_scaledrop.shapes import Float
+
+logger = logging.getLogger(__name__)
+
+
+class PosteriorPredictive:
+    r"""Predict with the posterior of a network.
+
+    The networks are put into evaluation mode: BatchNorm uses and keeps its running statistics; the masks of the
+    plan, and nothing else, are random. The plan is drawn once, so T sampled networks see all the inputs, whatever
+    the batch size.
+
+    ===========  ======================================================================================================
+    execution
+    ===========  ======================================================================================================
+    ``loop``     one pass after the other; any network, also a compiled one
+    ``folded``   all passes as one batch of ``T * batch`` rows
+    ``shared``   each common prefix of masks once (:mod:`lit_scaledrop.layers.prefix`); networks with skip connections
+                 call ``align``
+    ``exact``    all masks with their probabilities, in place of ``samples`` random ones, computed as ``shared`` is: no
+                 Monte-Carlo error. Of more than ``max_leaves`` masks the most probable ones that cover ``mass``; the
+                 prediction's ``uncovered`` then bounds the error of each class probability
+    ``auto``     ``exact`` if all masks cost at most half of the T passes, else ``shared`` if it saves a tenth of them,
+                 else ``folded`` for small batches and ``loop`` for large ones
+    ===========  ======================================================================================================
+
+    Loop, folded and shared give the same T samples for the same plan, up to rounding.
+
+    Of a segmentation network, whose logits are maps ``(batch, classes, h, w)``, every pixel is an example of the
+    prediction, in the order image, row, column: ``prediction.mean.unflatten(0, (batch, h, w))`` are maps again.
+
+    Args:
+        networks: one network (T passes), or several (an ensemble; each makes ``samples`` passes of its own).
+        samples: passes T a network. A network without stochastic layers makes one.
+        seed: seed of the mask plan; network m of an ensemble uses ``seed + m``.
+        execution: how the passes are run.
+        scheme: how a plan of T passes is drawn: ``"iid"``, or with less variance ``"stratified"`` or ``"systematic"``.
+        mass: for ``exact``, the probability to cover where not all masks are taken.
+        max_leaves: for ``exact``, the most masks.
+        probability: draws the drop probabilities that the Scale-Dropout layers really have (see
+            :mod:`lit_scaledrop.posterior.drop_probability`); by default they are the nominal ones. The numbers behind
+            the masks stay the same, so predictions with and without it are paired.
+        chip: seed of a finished chip, whose probabilities are drawn once; ``None`` draws others for each pass, which
+            goes with ``"iid"`` plans only.
+        row_budget: bounds the memory of ``shared``, ``exact`` and ``folded``: a batch is cut (down to single inputs) so
+            that no layer's output is larger than that of the network's widest layer for this many inputs. Default:
+            128 on a CPU (for ``shared`` and ``exact`` one and a half times the batch, from 32 to 128: little more than
+            the loop's memory, and more is not faster); 1024 elsewhere, which is not measured.
+
+    Attributes:
+        choice: the execution that runs; for ``auto`` ``""`` before the first prediction.
+        reason: why.
+
+    Raises:
+        ValueError: for ``samples < 1``, no network, an unknown execution or scheme, masks that cannot be enumerated;
+            with ``probability`` for a network without Scale-Dropout, an execution or scheme that needs one p a layer.
+    """
+
+    def __init__(
+        self,
+        networks: nn.Module | Sequence[nn.Module],
+        samples: int = 20,
+        seed: int = 0,
+        execution: Execution = "loop",
+        *,
+        scheme: Scheme = "iid",
+        mass: float = 0.99,
+        max_leaves: int = 1024,
+        row_budget: int | None = None,
+        probability: Probability | None = None,
+        chip: int | None = None,
+    ) -> None:
+        if execution not in get_args(Execution):
+            raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
+        if row_budget is not None and row_budget < 1:
+            raise ValueError(f"row_budget must be at least 1, got {row_budget}")
+        self.networks = [networks] if isinstance(networks, nn.Module) else list(networks)
+        if not self.networks:
+            raise ValueError("PosteriorPredictive needs at least one network")
+        if chip is not None and probability is None:
+            raise ValueError("a chip needs the probability that its layers' p are drawn by")
+        self._probability, self._chip = probability, chip
+        self._redrawn = probability if chip is None else None
+        if self._redrawn and execution == "exact":
+            raise ValueError(
+                "execution 'exact' weights masks by one p a layer, and p is drawn anew for each pass: name a chip, "
+                "whose p are fixed, or use execution='shared'"
+            )
+        self.execution, self.max_leaves, self.row_budget = execution, max_leaves, row_budget
+        self._segments: dict[tuple[int, torch.Size], list[Segment]] = {}
+        if execution == "exact":
+            self.plans = [self._all_masks(network, mass) for network in self.networks]
+        else:
+            plans = []
+            for m, network in enumerate(self.networks):
+                with self._built(network):
+                    plans.append(draw_plan(network, samples, seed + m, scheme, self._redrawn))
+            # without random layers all passes are alike: one says it all
+            self.plans = [plan if plan.draws else MaskPlan({}, 1) for plan in plans]
+        self.choice: str = "" if execution == "auto" else execution
+        self.reason = "" if execution == "auto" else "asked for"
+
+    @property
+    def plans(self) -> list[MaskPlan]:
+        """The plan of each network."""
+        return self._plans
+
+    @plans.setter
+    def plans(self, plans: list[MaskPlan]) -> None:
+        self._plans = plans
+        self._trees: dict[int, PrefixTree] = {}
+
+    @property
+    def num_samples(self) -> int:
+        """Rows of the sample dimension of a prediction."""
+        return sum(plan.samples for plan in self.plans)
+
+    @property
+    def uncovered(self) -> float:
+        """Probability that an exact prediction leaves out; it bounds the error of every class probability."""
+        return sum(plan.uncovered for plan in self.plans) / len(self.plans)
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "batch ..."]) -> Predictive:
+        """Predictive distribution for a batch of inputs."""
+        with evaluating(self.networks):
+            if not self.choice:
+                self._choose(x)
+            run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
+            runs = [run(member, x) for member in range(len(self.networks))]
+        logits = (torch.cat(runs) if len(runs) > 1 else runs[0]).float()
+        if logits.dim() == 5:
+            logits = logits.flatten(1, 3)
+        if self.plans[0].weights is None:
+            return Predictive(logits)
+        weights = torch.cat([plan.weights for plan in self.plans if plan.weights is not None]) / len(self.plans)
+        return Predictive(logits, weights.to(logits.device), self.uncovered)
+
+    def over(self, batches: Iterable[Any], description: str = "predicting") -> Predictive:
+        """The predictive distribution of many batches, with a progress bar on a terminal; the result is on the CPU.
+
+        Args:
+            batches: inputs, or tuples that begin with them, as a ``DataLoader`` gives; each is moved to the network's
+                device.
+            description: what the bar says.
+
+        Raises:
+            ValueError: there is no batch.
+        """
+        device = next((tensor.device for tensor in self.networks[0].state_dict().values()), torch.device("cpu"))
+        inputs = (batch if isinstance(batch, Tensor) else batch[0] for batch in with_progress(batches, description))
+        return Predictive.cat([self(x.to(device)).cpu() for x in inputs])
+
+    def passes(self, x: Float[Tensor, "batch ..."]) -> float:
+        """Work of ``shared`` (or ``exact``) execution in passes of the network, all members together."""
+        with evaluating(self.networks):
+            return sum(shared_passes(self._trace(m, x), self._tree(m)) for m in range(len(self.networks)))
+
+    def _built(self, network: nn.Module) -> AbstractContextManager[None]:
+        """The network with the probabilities of the finished chip, if there is one."""
+        if self._probability is None or self._chip is None:
+            return nullcontext()
+        return as_built(network, self._probability, self._chip)
+
+    def _all_masks(self, network: nn.Module, mass: float) -> MaskPlan:
+        with self._built(network):
+            return enumerate_plan(network, mass, self.max_leaves)
+
+    def _loop(self, member: int, x: Tensor) -> Tensor:
+        network, plan = self.networks[member], self.plans[member]
+        logits = torch.empty(0)
+        for index in range(plan.samples):
+            with sampling(network, plan.single(index)):
+                rows = classes_last(network(x))
+            if not index:
+                # filled pass by pass: a stack would hold all of them twice, which counts for maps
+                logits = torch.empty(plan.samples, *rows.shape, dtype=rows.dtype, device=rows.device)
+            logits[index] = rows
+        return logits
+
+    def _folded(self, member: int, x: Tensor) -> Tensor:
+        network, plan = self.networks[member], self.plans[member]
+
+        def run(part: Tensor) -> Tensor:
+            with sampling(network, plan.folded(len(part))):
+                rows = classes_last(network(part.repeat(plan.samples, *[1] * (part.dim() - 1))))
+            return rows.unflatten(0, (plan.samples, len(part)))
+
+        return in_parts(run, x, self._rows(x) / plan.samples)
+
+    def _shared(self, member: int, x: Tensor) -> Tensor:
+        if not len(x):
+            return self._loop(member, x)
+        network, tree = self.networks[member], self._tree(member)
+
+        def run(part: Tensor) -> Tensor:
+            with sharing(network, tree, len(part)) as state:
+                rows = classes_last(state.expand(network(part)))
+            leaves = rows.unflatten(0, (-1, len(part)))
+            # the T samples in the order of the plan: intervals and the quantile rule count passes, not leaves
+            return leaves[state.partition.group_of]
+
+        rows = self._rows(x)
+        if not self.row_budget and x.device.type == "cpu":
+            rows = min(rows, max(32, 3 * len(x) // 2))  # little more than the loop's memory; more is not faster
+        return in_parts(run, x, rows / shared_rows(self._trace(member, x), tree))
+
+    def _rows(self, x: Tensor) -> int:
+        return self.row_budget or (128 if x.device.type == "cpu" else 1024)
+
+    def _tree(self, member: int) -> PrefixTree:
+        if member not in self._trees:
+            self._trees[member] = PrefixTree(self.networks[member], self.plans[member])
+        return self._trees[member]
+
+    def _trace(self, member: int, x: Tensor) -> list[Segment]:
+        key = (member, x.shape[1:])
+        if key not in self._segments:
+            self._segments[key] = trace(self.networks[member], x[:1])
+        return self._segments[key]
+
+    def _choose(self, x: Tensor) -> None:
+        self.choice, self.reason = self._best(x)
+        logger.info("execution: %s, %s", self.choice, self.reason)
+
+    def _best(self, x: Tensor) -> tuple[Execution, str]:
+        loop = self.num_samples
+        if not any(plan.draws for plan in self.plans):
+            return "loop", "nothing is random: one pass a network"
+        shared, obstacle = self.passes(x), self._obstacle(x)
+        if not obstacle:
+            try:
+                exact = [] if self._redrawn else [self._all_masks(network, 1.0) for network in self.networks]
+            except ValueError:
+                exact = []
+            if exact:
+                trees = [PrefixTree(network, plan) for network, plan in zip(self.networks, exact, strict=True)]
+                work = sum(shared_passes(self._trace(m, x), tree) for m, tree in enumerate(trees))
+                if work <= loop / 2:
+                    self.plans = exact
+                    return "exact", f"all {self.num_samples} masks cost {work:.1f} passes, the loop {loop}"
+            if shared <= 0.9 * loop:
+                return "shared", f"the prefixes of {loop} passes cost {shared:.1f}"
+        why = obstacle or f"sharing prefixes would save little ({shared:.1f} of {loop} passes)"
+        if max(plan.samples for plan in self.plans) * len(x) <= self._rows(x):
+            return "folded", f"{why}, and the passes fit into one batch"
+        return "loop", why
+
+    def _obstacle(self, x: Tensor) -> str:
+        """Why prefix sharing does not work for these networks; empty if it does."""
+        # two inputs: the rows of a single one would broadcast where align() is missing
+        pair = x[:1].repeat(2, *[1] * (x.dim() - 1))
+        for member, network in enumerate(self.networks):
+            try:
+                with sharing(network, self._tree(member), 2) as state:
+                    state.expand(network(pair))
+            except (RuntimeError, ValueError) as error:
+                return f"the network cannot share prefixes ({str(error).splitlines()[0]})"
+        return ""

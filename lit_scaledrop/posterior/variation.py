@@ -1,0 +1,93 @@
+r"""Variation of the drop probability by the junction that draws it: from settings to the model of the dropout module.
+
+Two sources: a Gaussian around the wanted p (paper eq. 24), or a device whose switching law turns its spread of thermal
+stability and critical current into one of p (eq. 25). Two ways to draw:
+
+``use``   Another $\hat p$ at each use of a layer, as eq. 24 says. A bit that is drawn once from it is Bernoulli of the
+          *mean* of $\hat p$, whatever its spread; for eq. 24 that is p itself but for what is cut off at 0 and 1. So
+          the law of the masks hardly changes.
+``chip``  A finished chip: its $\hat p$ are drawn once and off for good, so every use is wrong in the same direction.
+          The harder case, and what a fab delivers.
+
+With eq. 24 every layer of a chip has a deviation of its own; with a device one junction serves all layers (the paper's
+single module), so most deviations go together. Its cycle-to-cycle spread is left out of a finished chip, since it is
+redrawn at each use and counts by its mean only.
+"""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.posterior.drop_probability import Probability, read_probabilities, scale_dropouts
+
+Redraw = Literal["use", "chip"]
+Within = Literal["clipped", "truncated"]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Where the drop probabilities of a chip come from.
+
+    Raises:
+        ValueError: not exactly one of ``sigma`` and ``device``, a bad sigma, or an unknown device.
+    """
+
+    sigma: float | None = None
+    """standard deviation of p (eq. 24)"""
+    device: str | None = None
+    """a junction of ``hardware/presets/devices.yaml``, with its spread"""
+    redraw: Redraw = "use"
+    """another probability at each use of a layer, or those of one finished chip"""
+    chip: int = 0
+    """which chip: the seed of its probabilities"""
+    within: Within = "clipped"
+    """how eq. 24 stays in [0, 1]: clipped at the bounds, or truncated"""
+
+    def __post_init__(self) -> None:
+        if (self.sigma is None) == (self.device is None):
+            given = "neither" if self.sigma is None else "both"
+            raise ValueError(
+                "the drop probability varies by sigma, its standard deviation (paper eq. 24), or by a device, e.g. "
+                f"'sot_80nm': give one of them, not {given}"
+            )
+        if self.sigma is not None and not 0 <= self.sigma < math.inf:
+            raise ValueError(f"sigma, the standard deviation of the drop probability, must be 0 or above: {self.sigma}")
+        if self.device is not None and self.within != "clipped":
+            raise ValueError("within='truncated' is for sigma: a device's switching law stays in [0, 1] by itself")
+        if self.device is not None:
+            self.probability()  # an unknown device is refused now
+
+    def probability(self) -> Probability:
+        """What draws the actual probabilities from the nominal ones."""
+        from hardware.presets import load_device
+        from hardware.spin_scale_drop import DeviceProbability, GaussianProbability
+
+        if self.sigma is not None:
+            return GaussianProbability(self.sigma, self.within).probability
+        assert self.device is not None
+        device, spread = load_device(self.device)
+        if self.redraw == "use":
+            return DeviceProbability(device, spread).probability
+        population = DeviceProbability(device, replace(spread, cycle_cv=0.0))
+
+        def finished(p: Tensor, generator: torch.Generator) -> Tensor:
+            return population.manufacture(generator).probability(p, generator)
+
+        return finished
+
+    def require(self, model: nn.Module) -> None:
+        """Refuse a network that has nothing to vary, or probabilities that the device cannot give.
+
+        Raises:
+            ValueError: the network has no Scale-Dropout layer, or the device cannot reach a layer's probability.
+        """
+        p = read_probabilities(scale_dropouts(model))
+        self.probability()(p, torch.Generator().manual_seed(0))
+
+    def record(self) -> dict[str, Any]:
+        """What a result says of it."""
+        chip = self.chip if self.redraw == "chip" else None
+        return {**asdict(self), "chip": chip}

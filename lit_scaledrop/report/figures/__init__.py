@@ -1,0 +1,207 @@
+"""Figures as functions of the results folder: `FIGURES` names them, `pictures` makes the files of one.
+
+As in a table, a picture never mixes data, epochs or numbers of images: a group of results that differ in them has a
+picture of its own. The CSV beside a picture holds all the numbers in it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lit_scaledrop.report.figures.chips import chip_numbers, draw_chips
+from lit_scaledrop.report.figures.curves import draw_passes, draw_rotation, passes_numbers, rotation_numbers
+from lit_scaledrop.report.figures.decisions import (
+    draw_reliability,
+    draw_tradeoff,
+    reliability_numbers,
+    tradeoff_numbers,
+)
+from lit_scaledrop.report.figures.energy import draw_energies, energy_numbers
+from lit_scaledrop.report.figures.spreads import draw_noise, draw_posterior, noise_numbers, posterior_numbers
+from lit_scaledrop.report.figures.style import footer, images, place, style
+from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, identity, one_profile, seeds_of
+from lit_scaledrop.results.frame import measurements
+from lit_scaledrop.results.result import Result, write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+_MEAN = "Mean over seeds, shaded: one sample standard deviation (none for one seed)."
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How one figure is made. A further figure is one entry of `FIGURES`."""
+
+    numbers: Callable[[pd.DataFrame, Result], pd.DataFrame]
+    """Measurements of a run, and the run -> what is drawn of it."""
+    draw: Callable[[pd.DataFrame], "Drawing"]
+    """Numbers of all runs, with topology and method -> the picture."""
+    caption: str
+    """What the numbers are."""
+    over_seeds: bool = True
+    """Whether rows have a `value` to be averaged over the seeds; else the first seed is shown."""
+    passes: str = ""
+    """The T of the figure, where it is not that of the evaluation."""
+    study: str = ""
+    """The table whose results it shows, where it has none of its own; it is drawn with that table."""
+    over_data: bool = False
+    """Whether its numbers do not depend on data, so that runs on any stand in one picture."""
+
+
+FIGURES: dict[str, Figure] = {
+    "figure5": Figure(
+        noise_numbers,
+        draw_noise,
+        "The first test image that the network classifies correctly, plus strength x U(0, 255) on the pixel scale; "
+        "means over 10 noise patterns. Interval: the central 95 % of the passes. Blue: the right class; red: its "
+        "strongest rival; grey: the others.",
+        over_seeds=False,
+        passes="100",
+    ),
+    "figure6": Figure(rotation_numbers, draw_rotation, _MEAN),
+    "figure7": Figure(
+        passes_numbers,
+        draw_passes,
+        "The first T passes of 5 independent plans: mean over plans and seeds, shaded: one sample standard deviation. "
+        "Dashed: the exact predictive distribution; dotted: not exact, the mean over many passes of another plan.",
+        passes="1 to 50",
+    ),
+    "posterior": Figure(
+        posterior_numbers,
+        draw_posterior,
+        "Left: the first test image, each class on a scale of its own (mean ± deviation of the logit at its name); "
+        "lines: normal distributions of the same mean and deviation. Right: mean and range over classes and images; "
+        "dashed: the same distance of T truly normal numbers. A network with few random bits has few outputs: its "
+        "posterior is a finite mixture, which no T makes normal.",
+        over_seeds=False,
+        passes="10 to 1000",
+    ),
+    "threshold": Figure(
+        tradeoff_numbers,
+        draw_tradeoff,
+        "One curve for each quantile over the passes, named at the right; one mark for each threshold; ring: the "
+        "paper's rule, below 0.95 at the 0.1-quantile. Mean over seeds.",
+    ),
+    "reliability": Figure(
+        reliability_numbers,
+        draw_reliability,
+        "15 bins of equal width; the area of a mark is the share of the test images. Mean over seeds.",
+    ),
+    "hardware": Figure(
+        chip_numbers,
+        draw_chips,
+        "Binary layers on 128 x 128 crossbars, all else digital, the masks of the digital network (dashed). Mean and "
+        "sample standard deviation over chips and seeds. Called OOD: uniform noise, and dotted the test images. AUROC: "
+        "uniform noise against test images by predictive entropy. Converters' ranges are set on training images; where "
+        "their bits are not what is varied, they have enough. Combined: 6 bits, variation 5 %, 0.1 % stuck, 1 ohm.",
+    ),
+    "energy": Figure(
+        energy_numbers,
+        draw_energies,
+        "The topology at full width, whatever the width and the data of the run: operation counts times component "
+        "energies of hardware/presets/components.yaml. The first and the last layer are not binary; the paper does not "
+        "say what it took them for. Dashed: the paper (VGG-small: the unit is lost in our copy, mJ by the count of "
+        "operations). Masks of the run's passes.",
+        study="table8",
+        over_data=True,
+    ),
+}
+
+
+def pictures(name: str, results: Sequence[Result], stem: Path) -> list[Path]:
+    """Write `<stem>.svg`, `.png` and `.csv`; several groups of results get `<stem>-<data>-<epochs>...` each.
+
+    Raises:
+        KeyError: there is no such figure.
+        ValueError: the results do not fit the figure.
+        OSError: the files cannot be written.
+    """
+    written = []
+    for picture in pictures_of(name, results, stem):
+        for form, content in (picture.files() | {"csv": picture.csv()}).items():
+            path = picture.stem.with_name(f"{picture.stem.name}.{form}")
+            write_atomic(path, content)
+            written.append(path)
+    return written
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one picture of a figure shows, before it is drawn."""
+
+    figure: Figure
+    stem: Path
+    """Its files without their endings."""
+    runs: list[Result]
+    """All that is shown."""
+    frame: pd.DataFrame
+    """The numbers in it."""
+    notes: list[str]
+    """What a reader has to know of the runs."""
+
+    def files(self) -> dict[str, bytes]:
+        """SVG and PNG; needs matplotlib."""
+        with style():
+            return images(
+                self.figure.draw(self.frame), footer(self.runs, self.figure.caption, self.figure.passes, self.notes)
+            )
+
+    def csv(self) -> bytes:
+        """The numbers as CSV."""
+        return self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+
+
+def pictures_of(name: str, results: Sequence[Result], stem: Path) -> list[Picture]:
+    """The pictures of the figure `name` as `pictures` writes them, not yet drawn; needs no matplotlib.
+
+    Raises:
+        KeyError: there is no such figure.
+        ValueError: the results do not fit the figure.
+    """
+    figure = FIGURES[name]
+    one_profile(results)
+    groups = [sorted(results, key=lambda run: run.id)] if figure.over_data else by_data(results)
+    made = []
+    for group in groups:
+        notes: list[str] = []
+        shown = _ordered(by_row(group, notes))
+        used = [run for runs in shown.values() for run in (runs if figure.over_seeds else runs[:1])]
+        where = stem if len(groups) == 1 else stem.with_name(f"{stem.name}-{_distinction(group[0])}")
+        made.append(Picture(figure, where, used, numbers(figure, shown), notes))
+    return made
+
+
+def numbers(figure: Figure, shown: dict[tuple[Any, ...], list[Result]]) -> pd.DataFrame:
+    """What is drawn, as it goes into the CSV file: one row a number, mean and deviation over the seeds.
+
+    Raises:
+        ValueError: a run has none of the figure's numbers.
+    """
+    frames = []
+    for key, runs in shown.items():
+        used = runs if figure.over_seeds else runs[:1]
+        frame = pd.concat([figure.numbers(measurements([run]), run) for run in used], ignore_index=True)
+        if frame.empty:
+            ids = ", ".join(run.id for run in used)
+            raise ValueError(f"the results {ids} hold nothing of this figure; delete them and measure again")
+        if figure.over_seeds:
+            by = [name for name in frame.columns if name != "value"]
+            frame = frame.groupby(by, sort=False).value.agg(["mean", "std"]).reset_index()
+        head = identity(used[0]) | dict(zip(KEY, key, strict=True)) | {"n": len(used), "seeds": seeds_of(used)}
+        head |= {"epochs": used[0].training["epochs"]}
+        frames.append(pd.DataFrame([head] * len(frame)).join(frame[[c for c in frame if c not in head]]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _ordered(shown: dict[tuple[Any, ...], list[Result]]) -> dict[tuple[Any, ...], list[Result]]:
+    return {key: shown[key] for key in sorted(shown, key=lambda key: (ORDER.get(key[0], 9), place(key[1]), key))}
+
+
+def _distinction(result: Result) -> str:
+    limit = result.evaluation.get("limit")
+    words = [result.data["name"], f"{result.training['epochs']}epochs", result.data["fingerprint"][:6]]
+    return "-".join([*words, *([f"{limit}images"] if limit else [])])

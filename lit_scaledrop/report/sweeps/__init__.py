@@ -1,0 +1,144 @@
+"""Sweeps as functions of the results folder: `SWEEPS` names those with a table and plots of their own.
+
+Any other folder of trainings gets the table and the plots of a sweep as well; what was swept is read from the results.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from lit_scaledrop.report.figures.style import footer, images, style
+from lit_scaledrop.report.groups import by_data
+from lit_scaledrop.report.sweeps.parallel import draw_parallel, draw_scatter
+from lit_scaledrop.report.sweeps.prefixes import draw_prefixes, passes_table
+from lit_scaledrop.report.sweeps.recipes import draw_recipes
+from lit_scaledrop.report.sweeps.responses import draw_responses
+from lit_scaledrop.report.sweeps.sigma import draw_sigma, sigma_table
+from lit_scaledrop.report.sweeps.swept import show_value, sweep_table
+from lit_scaledrop.report.table import Report
+from lit_scaledrop.results.result import Result, write_atomic
+from lit_scaledrop.results.trials import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BARS = "Bars: one sample standard deviation over seeds (none for one seed)."
+_RING = f"{_BARS} Ring: the best by the validation split."
+_ORANGE = "Orange: the best by the validation split. Hollow or dashed: stopped early, with its best value until then."
+_ENDED = ("stopped", "failed")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How a sweep is shown. A further one is one entry of `SWEEPS`."""
+
+    title: str
+    table: Callable[[str, Sequence[Result]], Report] = sweep_table
+    """Title and results of one profile -> the report."""
+    draw: Callable[[pd.DataFrame, str], dict[str, "Figure"]] | None = None
+    """Rows of a section and the title -> pictures by the ends of their file names; by default by what was swept."""
+    about: str = ""
+    """What the pictures show, where they are its own."""
+    passes: str = ""
+    """The T of the pictures, where it is not that of the evaluation."""
+
+
+SWEEPS: dict[str, Sweep] = {
+    "ablation-dropout-rate": Sweep("Drop probability, for all layers and for each class of layer sizes"),
+    "ablation-drop-value": Sweep("What a dropped scale becomes, and what one bit drops"),
+    "ablation-placement": Sweep("Where the scale stands, and how often a mask is drawn"),
+    "ablation-sigma": Sweep(
+        "Drop probabilities that vary in training, at test, and in both",
+        sigma_table,
+        lambda frame, _: {"response": draw_sigma(frame)},
+        f"Solid: p drawn anew at each use; dashed: the mean of finished chips, whose p is off for good. {_BARS}",
+    ),
+    "ablation-passes": Sweep(
+        "Number of passes T",
+        passes_table,
+        lambda frame, _: {"response": draw_prefixes(frame)},
+        f"The first T of 50 passes. AUROC: solid by predictive entropy, dashed by mutual information. {_BARS}",
+        passes="1 to 50",
+    ),
+    "ablation-recipe": Sweep(
+        "Training recipe: that of the profile against single changes",
+        draw=lambda frame, title: {"response": draw_recipes(frame, title)},
+        about=f"Dashed: the recipe of the profile. {_BARS}",
+    ),
+    "search-proposed": Sweep("Search over p, learning rate and the weights of the regularizers"),
+}
+
+
+def sweep_report(name: str, results: Sequence[Result], trials: Sequence[Trial] = ()) -> Report:
+    """The table of a sweep.
+
+    Args:
+        name: of the sweep.
+        results: of one profile.
+        trials: what a search has tried; those that left no result are named below the table.
+
+    Raises:
+        ValueError: the results do not fit it.
+    """
+    sweep = _sweep(name)
+    report = sweep.table(sweep.title, results)
+    return replace(report, notes=[*report.notes, *(_without_result(one) for one in trials if one.state in _ENDED)])
+
+
+def sweep_pictures(name: str, results: Sequence[Result], stem: Path, trials: Sequence[Trial] = ()) -> list[Path]:
+    """Write `<stem>-<what>.svg` and `.png`; several data sets or lengths get `<stem>-<what>-<data>-<epochs>` each.
+
+    The numbers in them are in the table's CSV file.
+
+    Raises:
+        ValueError: the results do not fit the sweep.
+        OSError: the files cannot be written.
+    """
+    sweep, groups = _sweep(name), by_data(results)
+    # of what was stopped it is not known which data it was of
+    cut = [trial for trial in trials if trial.state == "stopped" and "val/acc" in trial.why] if len(groups) == 1 else []
+    written = []
+    for group, section in zip(groups, sweep_report(name, results).sections, strict=True):
+        first = group[0]
+        end = f"-{first.data['name']}-{first.training['epochs']}epochs-{first.data['fingerprint'][:6]}"
+        with style():
+            drawn = sweep.draw(section.frame, sweep.title) if sweep.draw else _draw(section.frame, sweep.title, cut)
+            about = sweep.about or (_ORANGE if "parallel" in drawn else _RING)
+            for what, figure in drawn.items():
+                for form, content in images(figure, footer(group, about, sweep.passes)).items():
+                    path = stem.with_name(f"{stem.name}-{what}{end if len(groups) > 1 else ''}.{form}")
+                    write_atomic(path, content)
+                    written.append(path)
+    return written
+
+
+def _sweep(name: str) -> Sweep:
+    return SWEEPS.get(name, Sweep(f"Sweep {name}"))
+
+
+def _without_result(trial: Trial) -> str:
+    values = ", ".join(f"{name} {show_value(value)}" for name, value in trial.values.items())
+    return f"{trial.name} {trial.state}, {trial.why} ({values})."
+
+
+def _draw(frame: pd.DataFrame, title: str, stopped: Sequence[Trial]) -> dict[str, "Figure"]:
+    """A response curve of one or two settings; of more, each of them against the metric, and all side by side."""
+    names = list(frame.columns[: frame.columns.get_loc("validation")])  # the settings stand before the numbers
+    if not names:
+        return {}
+    if len(names) <= 2:
+        return {"response": draw_responses(frame, names, title)}
+    cut = pd.DataFrame(
+        [
+            {name: trial.values.get(name) for name in names} | {"validation": 100 * (trial.value or 0)}
+            for trial in stopped
+        ],
+        columns=[*names, "validation"],
+    )
+    return {
+        "response": draw_scatter(frame, names, title, cut),
+        "parallel": draw_parallel(frame, names, title, cut),
+    }

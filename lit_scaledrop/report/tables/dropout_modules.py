@@ -1,0 +1,153 @@
+"""Table VII: dropout modules of every topology and method, with and without re-use, and layer by layer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lit_scaledrop.report.groups import KEY, ORDER, TOPOLOGIES, by_row, commits_of, ids_of, one_profile
+from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, bits, number, text
+from lit_scaledrop.results.frame import measurements
+from lit_scaledrop.results.result import Result
+
+_REUSE = {
+    "reused": "Topology-wise, modules re-used: one set, as large as the largest layer needs, serves layer after layer",
+    "separate": "Topology-wise, modules not re-used: every layer has its own",
+}
+_OWN = ("modules", "area_um2", "power_mw")
+"""What depends on re-use; what a pass draws does not."""
+_PASS = ("draws", "energy_pj", "latency_ns")
+_SCHEMES = (
+    "scale_dropout",
+    "scale_dropout_element",
+    "spinbayes",
+    "spatial_spindrop",
+    "spindrop",
+    "mc_dropout",
+    "block_dropout",
+    "dropconnect",
+)
+_NOTES = [
+    "Power is that of all modules while they draw; energy and latency are those of the draws of one pass, layer after "
+    "layer, and the same with and without re-use.",
+    "Every random bit is taken to come from such a module, also those of MC-Dropout and MC-DropConnect, which are "
+    "full-precision networks. MC-Dropout draws for the features in front of the classifier only, in U-Net and SegNet "
+    "behind the central blocks.",
+    "SpinBayes draws two bits a layer, the index of one of four weight arrays: the other three crossbars of each layer "
+    "are not counted here.",
+    "Of the paper's table our copy has one number: one module takes 0.0225 mW, and one is enough for a network. What "
+    "layer-wise and topology-wise mean is our reading of these words.",
+]
+
+
+def table7(results: Sequence[Result], paper: pd.DataFrame) -> Report:
+    """Table VII: modules, area and power by topology and method; draws, energy and latency of a pass.
+
+    Args:
+        results: of the command `cost`, one profile.
+        paper: columns topology, method, bits_w, bits_a, bayesian, modules, power_mw, area_um2, source.
+
+    Raises:
+        ValueError: no results, or results of several profiles or studies.
+    """
+    one_profile(results)
+    notes: list[str] = []
+    ordered = sorted(results, key=_place)
+    shown = {key: runs[0] for key, runs in by_row(ordered, notes).items()}
+    below = _caption(list(shown.values()))
+    sections, exports = [], []
+    for reuse, heading in _REUSE.items():
+        ours = _rows(shown, reuse)
+        # the paper's module is re-used
+        theirs = paper if reuse == "reused" else paper[:0]
+        frame = ours.merge(theirs.rename(columns={name: f"paper_{name}" for name in _OWN}), on=KEY, how="left")
+        sections.append(Section(heading, frame, _columns(reuse == "reused"), below if reuse == "separate" else []))
+        exports.append(frame.assign(scope="topology", reuse="yes" if reuse == "reused" else "no"))
+    for topology in dict.fromkeys(key[0] for key in shown):
+        section, export = _layers(topology, {key: run for key, run in shown.items() if key[0] == topology})
+        sections.append(section)
+        exports.append(export)
+    data = pd.concat(exports, ignore_index=True)
+    names = [*KEY, "scope", "layer", "reuse", *_OWN, *_PASS, *(f"paper_{name}" for name in _OWN)]
+    return Report("Table VII: dropout modules", sections, [*notes, *_NOTES], data.reindex(columns=names))
+
+
+def _topology(run: Result) -> str:
+    return TOPOLOGIES.get(run.network, run.network)
+
+
+def _place(run: Result) -> tuple[int, int]:
+    scheme = run.config["scheme"]
+    return ORDER.get(_topology(run), 9), _SCHEMES.index(scheme) if scheme in _SCHEMES else len(_SCHEMES)
+
+
+def _rows(shown: dict[tuple[Any, ...], Result], reuse: str) -> pd.DataFrame:
+    """A line a network: what depends on re-use, and what a pass draws."""
+    found = measurements(shown.values())
+    whole = found[found.layer.isna() & (found.condition.isna() | (found.condition == reuse))]
+    values = whole.pivot(index="run", columns="metric", values="value")[[*_OWN, *_PASS]]
+    heads = pd.DataFrame([dict(zip(KEY, key, strict=True)) | {RESULT_IDS: run.id} for key, run in shown.items()])
+    return heads.join(values, on=RESULT_IDS)
+
+
+def _columns(with_the_papers: bool) -> dict[str, Column]:
+    columns = {"topology": text("topology"), "method": text("method"), "bits": bits()}
+    columns["modules"] = number("modules", "modules", ",.0f")
+    columns["area_um2"] = number("area_um2", "area (um2)", ",.0f")
+    columns["power_mw"] = Column("power (mW)", lambda row: short(row["power_mw"]))
+    if with_the_papers:
+        columns["paper_modules"] = number("paper_modules", "modules (paper)", ",.0f", source="source")
+        columns["paper_power_mw"] = number("paper_power_mw", "power (paper, mW)", ".4f")
+    columns["draws"] = number("draws", "bits a pass", ",.0f")
+    columns["energy_pj"] = Column("energy a pass (pJ)", lambda row: short(row["energy_pj"]))
+    columns["latency_ns"] = number("latency_ns", "latency a pass (ns)", ".0f")
+    return columns
+
+
+def short(value: float) -> str:
+    """Four digits, or all of a whole number that has more.
+
+    >>> short(0.0225), short(11.52), short(53084.16)
+    ('0.0225', '11.52', '53,084')
+    """
+    return f"{value:.4g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _layers(topology: str, shown: dict[tuple[Any, ...], Result]) -> tuple[Section, pd.DataFrame]:
+    """Modules of each layer, a column a method; the export has area, power and energy as well."""
+    found = measurements(shown.values())
+    exports = []
+    for key, run in shown.items():
+        of_run = found[(found.run == run.id) & found.layer.notna()]
+        values = of_run.pivot(index="layer", columns="metric", values="value")[[*_OWN, *_PASS]]
+        lines = values.loc[run.config["layers"]].reset_index().assign(**dict(zip(KEY, key, strict=True)), scope="layer")
+        exports.append(lines.assign(label=run.label))
+    export = pd.concat(exports, ignore_index=True)
+    methods = list(dict.fromkeys(export.label))
+    frame = (
+        export.pivot(index="layer", columns="label", values="modules").loc[export.layer.unique(), methods].reset_index()
+    )
+    frame = frame.assign(topology=topology, **{RESULT_IDS: ids_of(list(shown.values()))})
+    columns = {"layer": text("layer")} | {name: number(name, name, ",.0f") for name in methods}
+    heading = f"Layer-wise: modules of each layer of {topology}, as many as it draws bits in a pass"
+    return Section(heading, frame, columns, []), export
+
+
+def _caption(runs: list[Result]) -> list[str]:
+    constants: dict[str, str] = {}
+    for run in runs:
+        for name, constant in run.config["constants"].items():
+            about = f"{constant['value']:g} {constant['unit']} ({constant['status']}: {constant['source']})"
+            constants[f"{name} {about}"] = about
+    sizes: dict[int, dict[str, None]] = {}
+    for run in runs:
+        sizes.setdefault(run.config.get("image_shape", (3, 32, 32))[1], {})[_topology(run)] = None
+    topologies = "; ".join(f"{', '.join(names)}: images of {size} x {size} pixels" for size, names in sizes.items())
+    first = runs[0]
+    return [
+        f"Counted on the layers at full width ({topologies}); nothing is trained, so "
+        "profile and data do not matter. Modules are the random bits that a method's layers draw at once.",
+        f"Constants, for one module: {'; '.join(constants)}. Area and power of a layer are its modules times these.",
+        f"Commit: {commits_of(runs)}. Make it again: `scaledrop cost --profile {first.profile}`, then "
+        f"`scaledrop report {first.study} --profile {first.profile}`.",
+    ]

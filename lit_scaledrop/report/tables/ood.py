@@ -1,0 +1,149 @@
+"""Table VI: detection of inputs from elsewhere, and the separations that the field reads beside the paper's rate."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lit_scaledrop.report.groups import (
+    KEY,
+    by_data,
+    by_row,
+    caption,
+    epochs_heading,
+    identity,
+    rule_sentence,
+    with_paper,
+)
+from lit_scaledrop.report.measures import Measure, Shown, head, over_runs, percent
+from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, bits, number, spread, text
+from lit_scaledrop.results.frame import measurements
+from lit_scaledrop.results.glossary import SCORES, SUITES
+from lit_scaledrop.results.result import Result
+
+PAPER_SUITES = ("gaussian", "uniform", "test_gaussian", "test_uniform", "svhn", "stl10")
+NEAR, FAR = ("cifar100", "tiny_imagenet"), ("mnist", "svhn", "textures", "places365")
+_HEAD = [*KEY, "n", "seeds", RESULT_IDS]
+# test images are not separated from themselves, so with them alone there is no AUROC
+_SHOWN = {
+    "detection rate (%) by the OOD rule": percent("ood/rate"),
+    "AUROC (%) of the predictive entropy against the test images": Measure(
+        "ood/auroc/predictive_entropy", optional=True
+    ),
+    "FPR95 (%) of the predictive entropy: test images flagged with 95 % of the suite": Measure(
+        "ood/fpr95/predictive_entropy", optional=True
+    ),
+}
+
+
+def table6(results: Sequence[Result], paper: pd.DataFrame) -> Report:
+    """Table VI, one line a topology and method, one column a suite; a section for each measure.
+
+    Args:
+        results: of the probe `table6`, one profile.
+        paper: rows of the paper: columns topology, method, bits_w, bits_a, bayesian, source.
+
+    Raises:
+        ValueError: no results, or results of several profiles or studies.
+    """
+    notes: list[str] = []
+    sections, exports = [], []
+    for group in by_data(results):
+        shown = by_row(group, notes)
+        used = [run for runs in shown.values() for run in runs]
+        suites = _suites(used)
+        numbers = f"Mean ± sample standard deviation over n seeds. {rule_sentence(used)} {_sources(used)}"
+        below = caption(used, numbers)
+        for what, measure in _SHOWN.items():
+            of_rate = measure.metric == "ood/rate"
+            columns = {name: _named([name]) for name in suites if name != "clean" or of_rate}
+            values = over_runs(shown.values(), {"value": measure}, ["suite"])
+            # the paper has the detection rate only
+            sections.append(_section(shown, paper if of_rate else paper[:0], what, columns, values))
+        present = tuple(_present(used))
+        means = {score: percent(f"ood/auroc/{score}", suite=present) for score in SCORES}
+        by_score = over_runs(shown.values(), means)
+        values = pd.concat({s: by_score[[s, f"{s}_std"]].set_axis(["value", "value_std"], axis=1) for s in SCORES})
+        titles = {score: score.replace("_", " ") for score in SCORES}
+        what = f"AUROC (%) by score, mean over {_named(present) or 'no suite'}"
+        sections.append(_section(shown, paper[:0], what, titles, values.swaplevel(), below))
+        exports.append(_export(shown))
+        notes += _absent(used)
+    notes = [
+        *dict.fromkeys(notes),
+        "The paper's numbers of this table are lost in our copy, so none stand beside ours; its rows are listed.",
+        f"The paper's six suites are {_named(PAPER_SUITES)}; the others are OpenOOD's for CIFAR-10, near "
+        f"({_named(NEAR)}) and far ({_named(FAR)}). OOD inputs are the positive class.",
+        "A detection rate means little without the rate on the test images, the false alarms, in the first column.",
+    ]  # fmt: skip
+    return Report("Table VI: out-of-distribution detection", sections, notes, pd.concat(exports, ignore_index=True))
+
+
+def _suites(runs: Sequence[Result]) -> list[str]:
+    """Parts that were measured or found absent, in the order of the table."""
+    found = {name for run in runs for name in (*run.evaluation["parts"], *run.evaluation["absent"])}
+    return [name for name in SUITES if name in found] + sorted(found - set(SUITES))
+
+
+def _present(runs: Sequence[Result]) -> list[str]:
+    """Suites that every run was measured on."""
+    return [n for n in _suites(runs) if n != "clean" and all(n in run.evaluation["parts"] for run in runs)]
+
+
+def _named(suites: Sequence[str]) -> str:
+    return ", ".join(SUITES.get(name, name) for name in suites)
+
+
+def _section(
+    shown: Shown,
+    paper: pd.DataFrame,
+    what: str,
+    titles: dict[str, str],
+    values: pd.DataFrame,
+    below: Sequence[str] = (),
+) -> Section:
+    """A line a row of runs, a column a key of `titles`; `values` has an index of row and key."""
+    lines = []
+    for row, (key, runs) in enumerate(shown.items()):
+        absent = {name for run in runs for name in run.evaluation["absent"]}
+        cells = {
+            name: spread(values["value"][row, name], values["value_std"][row, name])
+            for name in titles
+            if (row, name) in values.index
+        }
+        lines.append(
+            dict(zip(KEY, key, strict=True)) | head(runs) | cells | dict.fromkeys(absent & set(titles), "absent")
+        )
+    frame = with_paper(pd.DataFrame(lines).reindex(columns=[*_HEAD, *titles]), paper, list(KEY))
+    columns: dict[str, Column] = {"topology": text("topology"), "method": text("method"), "bits": bits()}
+    columns |= {name: Column(title, text(name).cell) for name, title in titles.items()}
+    heading = f"{epochs_heading(next(iter(shown.values()))[0])}: {what}"
+    return Section(heading, frame, columns | {"n": number("n", "n", ".0f")}, list(below))
+
+
+def _export(shown: Shown) -> pd.DataFrame:
+    """One line a row of runs, suite and metric."""
+    exports = []
+    for key, runs in shown.items():
+        found = measurements(runs)
+        found = found.groupby(["suite", "metric"]).value.agg(["mean", "std"]).reset_index()
+        suites, first = runs[0].evaluation["suites"], runs[0]
+        found["source"] = [suites.get(name, {}).get("source", "") for name in found.suite]
+        found["images"] = [suites.get(name, {}).get("images", first.evaluation["images"]) for name in found.suite]
+        found = found.assign(**identity(first), **dict(zip(KEY, key, strict=True)), **head(runs))
+        exports.append(found.sort_values("suite", key=lambda suite: suite + "/" + found.metric, kind="stable"))
+    names = [*identity(first), *KEY, "n", "seeds", "epochs", "suite", "source", "metric", "images", "mean", "std"]
+    return pd.concat(exports, ignore_index=True)[names]
+
+
+def _sources(runs: Sequence[Result]) -> str:
+    found: dict[str, str] = {}
+    for run in runs:
+        for name, about in run.evaluation["suites"].items():
+            found[name] = f"{about['title']} ({about['source']}, {about['images']} images)"
+    return f"Suites: {'; '.join(found[name] for name in _suites(runs) if name in found) or 'none'}."
+
+
+def _absent(runs: Sequence[Result]) -> list[str]:
+    reasons = {name: reason for run in runs for name, reason in run.evaluation["absent"].items()}
+    listed = [f"{SUITES.get(name, name)}: {reasons[name]}" for name in _suites(runs) if name in reasons]
+    return [f"Absent, and replaced by nothing: {'; '.join(listed)}."] if listed else []

@@ -1,0 +1,165 @@
+"""Table IV: accuracy with drop probabilities that vary, for networks that were trained with and without variation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from lit_scaledrop.report.groups import KEY, ORDER, by_row, data_name, rule_sentence
+from lit_scaledrop.report.measures import EVERY, Measure, lines, mean_columns, percent, plain
+from lit_scaledrop.report.spec import TableSpec
+from lit_scaledrop.report.table import Column, Report, Row, mean_column, number, text
+from lit_scaledrop.results.frame import measurements
+from lit_scaledrop.results.result import Result
+
+SIGMAS = {"0.02": "sigma_1", "0.05": "sigma_2", "0.1": "sigma_3"}
+"""Our standard deviations in place of the paper's three, in their order."""
+BASELINE, WITH, WITHOUT = "baseline", "trained with variation", "trained without variation"
+ASKED = ("nominal", "use")
+"""Condition of the masks: without variation, or drawn anew at each use; a run has one of the two."""
+MEASURES = {
+    "accuracy": percent("cls/acc", "{data} accuracy (ours, %)", condition=ASKED),
+    "nll": plain("cls/nll", "NLL", condition=ASKED),
+    "ece": plain("cal/ece", "ECE", condition=ASKED),
+    "rejected": percent("ood/rate", "noise rejected (%)", condition=ASKED, suite="uniform"),
+    "clean_rejected": percent("ood/rate", "test images rejected (%)", condition=ASKED),
+    "chips": percent("cls/acc", condition="chip", chip=EVERY),
+    "worst": Measure("cls/acc", where={"condition": "chip", "chip": EVERY}, combine="min"),
+}
+
+
+def chips_of(runs: Sequence[Result]) -> int:
+    """How many chips were measured."""
+    return int(measurements(runs).chip.fillna(0).max())
+
+
+def on_all_chips(measures: Mapping[str, Measure], runs: Sequence[Result]) -> dict[str, Measure]:
+    """Measures of all chips that some run has: a run with fewer of them has no number beside it."""
+    chips = list(range(1, chips_of(runs) + 1))
+    return {
+        name: replace(measure, where={**measure.where, "chip": chips}) if chips and "chip" in measure.where else measure
+        for name, measure in measures.items()
+    }
+
+
+def condition_of(run: Result) -> tuple[str, str]:
+    """How a run was trained and asked, and the sigma or device that it was asked with."""
+    trained, asked = trained_and_asked(run)
+    if not trained:
+        return (WITHOUT, asked) if asked else (BASELINE, "")
+    return (WITH if trained == asked else f"trained with {trained}, asked with {asked or 'none'}"), asked
+
+
+def trained_and_asked(run: Result) -> tuple[str, str]:
+    """The sigma or device that a run was trained with, and that it was asked with; empty for none."""
+    trained = ""
+    for callback in run.config.get("trainer", {}).get("callbacks") or []:
+        about = callback.get("init_args", {})
+        if callback["class_path"].endswith(".MTJVariation") and about["when"] != "eval":
+            trained = _named({**about, "chip": about["seed"] if about["redraw"] == "chip" else None})
+    variation = run.evaluation.get("variation")
+    return trained, _named(variation) if variation else ""
+
+
+def _named(variation: Mapping[str, Any]) -> str:
+    name = str(variation["device"] or f"{variation['sigma']:g}")
+    truncated = ", truncated" if variation["within"] == "truncated" else ""
+    return name + truncated + (f", chip {variation['chip']}" if variation["chip"] is not None else "")
+
+
+def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
+    conditions: dict[tuple[str, str], list[Result]] = {}
+    for run in results:
+        conditions.setdefault(condition_of(run), []).append(run)
+    shown = {condition: by_row(runs, notes) for condition, runs in conditions.items()}
+    accuracy = MEASURES["accuracy"].values(measurements(results))
+    nominal = {
+        key: {run.seed: accuracy.get(run.id, float("nan")) for run in runs}
+        for key, runs in shown.get((BASELINE, ""), {}).items()
+    }
+    frames, measures = [], on_all_chips(MEASURES, results)
+    for (condition, sigma), rows in shown.items():
+        frame = lines(rows, measures).assign(condition=condition, sigma=sigma, level=SIGMAS.get(sigma, sigma))
+        # of the same seeds; without a number where one of them has no baseline
+        of_key = nominal if condition != BASELINE else {}
+        theirs = [
+            sum(of_key.get(key, {}).get(run.seed, float("nan")) for run in runs) / len(runs)
+            for key, runs in rows.items()
+        ]
+        frames.append(frame.assign(change=frame.accuracy - theirs, chips_change=frame.chips - theirs))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _arrange(frame: pd.DataFrame) -> pd.DataFrame:
+    """Lines by topology, condition and sigma; the paper's have ours in place of its own."""
+    frame["sigma"] = frame.sigma.fillna(frame.level.map({level: sigma for sigma, level in SIGMAS.items()})).fillna("")
+    places = [_place(row) for row in frame.to_dict("records")]
+    return frame.iloc[sorted(range(len(frame)), key=places.__getitem__)]
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    ranks = (ORDER, {BASELINE: 0, WITH: 1, WITHOUT: 2}, {level: rank for rank, level in enumerate(SIGMAS.values())})
+    names = ("topology", "condition", "level")
+    order = [(rank.get(row[name], len(rank)), row[name]) for name, rank in zip(names, ranks, strict=True)]
+    return order[0], row["method"], *order[1:]
+
+
+def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:
+    chips = f"{chips_of(runs) or ''} chips".strip()
+    means = mean_columns(MEASURES, data_name(runs[0]))
+    columns = {"topology": text("topology"), "condition": text("condition"), "sigma": text("sigma", "sigma or device")}
+    columns |= {"accuracy": means.pop("accuracy")}
+    columns["paper"] = number("paper", "CIFAR-10 accuracy (paper, %)", ".2f", source="source")
+    if comparable:
+        columns["difference"] = number("difference", "difference (points)", "+.2f")
+    columns["change"] = number("change", "change (points)", "+.2f")
+    columns |= {"chips": mean_column("chips", f"{chips}, mean (%)"), "worst": mean_column("worst", "worst chip (%)")}
+    return columns | means | {"n": number("n", "n", ".0f")}
+
+
+def _numbers(runs: Sequence[Result]) -> str:
+    noise = [run.evaluation["suites"]["uniform"]["images"] for run in runs if "uniform" in run.evaluation["suites"]]
+    images = f" Uniform noise: {noise[0]} images." if noise else ""
+    return f"Mean ± sample standard deviation over n seeds. {rule_sentence(runs)}{images}"
+
+
+NOTES = [
+    "The paper's three sigmas are lost in our copy. Its rows stand beside ours in their order: 0.02, 0.05, 0.10.",
+    "Accuracy: p is drawn anew for each pass and layer, as eq. 24 says. A mask is then a bit of the mean p, so such a "
+    "variation does little but where p is cut off at 0 and 1. On a finished chip p is off for good: the "
+    "{chips} chips are the harder case, mean and worst.",
+    "Change: against our own baseline, seed by seed, with the same random numbers behind the masks. The same network, "
+    "asked with variation, differs by its masks alone. One that was trained with variation is another training, which "
+    "differs from the baseline as two seeds do: a change that is smaller than the spread over seeds says nothing.",
+]
+
+
+_BESIDE = ("change", "chips_change", "paper", "difference", "source")
+_NUMBERS = [name for quantity in MEASURES for name in (quantity, f"{quantity}_std")]
+TABLE4 = TableSpec(
+    "Table IV: drop probabilities that vary",
+    MEASURES,
+    _columns,
+    [*KEY, "n", "seeds", "epochs", "condition", "level", "sigma", *_NUMBERS, *_BESIDE],
+    row=[*KEY, "condition", "level"],
+    renamed={"accuracy_percent": "paper"},
+    differences={"difference": ("accuracy", "paper")},
+    lines=_lines,
+    arrange=_arrange,
+    numbers=_numbers,
+)
+
+
+def table4(results: Sequence[Result], paper: pd.DataFrame) -> Report:
+    """Table IV, one line a topology, condition and sigma.
+
+    Args:
+        results: of the probe `table4`, one profile.
+        paper: columns topology, method, bits_w, bits_a, bayesian, condition, level, accuracy_percent, source.
+
+    Raises:
+        ValueError: no results, or results of several profiles or studies.
+    """
+    report = TABLE4.report(results, paper.fillna({"level": ""}))
+    return replace(report, notes=[*report.notes, *(note.format(chips=chips_of(results)) for note in NOTES)])

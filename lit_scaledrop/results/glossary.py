@@ -1,0 +1,215 @@
+"""The vocabulary: what metrics, suites, networks, data sets and components are, and are called. Loads without torch."""
+
+from typing import NamedTuple
+
+
+class MetricEntry(NamedTuple):
+    """One row of the glossary."""
+
+    description: str
+    """One sentence, with unit and range."""
+    higher_is_better: bool | None
+    """``None`` where it depends on the data: a high entropy is right on noise and wrong on clean images."""
+    unit: str = ""
+    """``"1"`` for a share between 0 and 1, or ``"nats"``; empty where it is not said."""
+    title: str = ""
+    """Short name, for columns and axes."""
+    digits: int = 3
+    """Behind the point, where it is not shown in per cent."""
+
+    def heading(self, before: str = "") -> str:
+        """Title with its unit, for an axis, e.g. ``Test accuracy (%)``."""
+        title = f"{before} {self.title}" if before else self.title[:1].upper() + self.title[1:]
+        unit = "%" if self.factor == 100 else self.unit.strip("1")
+        return f"{title} ({unit})" if unit else title
+
+    @property
+    def factor(self) -> int:
+        """What a value is multiplied with to be drawn: shares are in per cent, but for calibration errors."""
+        return 100 if self.unit == "1" and self.title != "ECE" else 1
+
+
+SCORES = {
+    "max_probability": "the largest mean probability",
+    "predictive_entropy": "predictive entropy",
+    "mutual_information": "mutual information",
+    "variance": "the variance of the probabilities",
+    "quantile_confidence": "the quantile rule's confidence",
+}
+DETECTION = {
+    "auroc": ("OOD detection by {}: area under the ROC curve, 0.5 for chance, to 1.", True),
+    "aupr": ("OOD detection by {}: average precision, OOD positive, 0 to 1.", True),
+    "fpr95": ("Share of in-distribution inputs flagged where {} flags 95 % of OOD inputs.", False),
+}
+COMPONENTS = {
+    "input_fetch": "fetching input bits",
+    "word_lines": "word lines",
+    "crossbar": "the crossbars' cells",
+    "adc": "analog-to-digital converters",
+    "adder": "adding the partial sums of crossbars",
+    "digital_mac": "multiply-accumulates of layers that are not binary",
+    "weight_memory": "reading the weights of layers that are not binary",
+    "scale_memory": "reading scales",
+    "multiplexer": "choosing scale or bypass",
+    "scale_multiplier": "multiplying by scales",
+    "skip_adder": "adding skips",
+    "skip_buffer": "keeping skips",
+    "feature_buffer": "keeping what is concatenated, and the places of maxima",
+    "comparator": "comparing with thresholds",
+    "dropout_module": "the dropout modules' draws",
+    "prefix_buffer": "keeping activations that passes share",
+    "averaging": "the mean over the passes",
+}
+
+TRAINING: dict[str, MetricEntry] = {
+    "loss/total": MetricEntry("Objective with all its weighted terms, epoch mean.", False),
+    "loss/task": MetricEntry("The task's term of the objective, unweighted as all terms, epoch mean, nats.", False),
+    "loss/scale": MetricEntry("Term of the scales, epoch mean.", False),
+    "loss/weight": MetricEntry("Term of the proxy weights, epoch mean.", False),
+    "loss/distribution": MetricEntry("RAD's own term, epoch mean.", False),
+    "loss/divergence": MetricEntry("SpinBayes' own term, epoch mean, nats.", False),
+    "loss/clip": MetricEntry("PACT's own term, the sum of its squared clips, epoch mean.", False),
+    "val/acc": MetricEntry(
+        "Accuracy of the deterministic network on the validation split, which chooses the checkpoint, 0 to 1.", True
+    ),
+    "val/nll": MetricEntry("Negative log-likelihood of the deterministic network on that split, nats.", False),
+    "val/iou": MetricEntry(
+        "IoU of the deterministic segmentation network on the validation split, which chooses the checkpoint, 0 to 1.",
+        True,
+    ),
+    "val/loss": MetricEntry("Task loss of the deterministic segmentation network on that split.", False),
+    "grad/alpha_data": MetricEntry(
+        "L2 norm of the data's gradient on all scales (callback `ScaleGradient`), epoch mean.", None
+    ),
+}
+"""What a training logs, epoch by epoch."""
+
+METRICS: dict[str, MetricEntry] = (
+    {
+        "cls/acc": MetricEntry("Share of examples whose most probable class is right, 0 to 1.", True, "1", "accuracy"),
+        "cls/nll": MetricEntry(
+            "Negative log-likelihood of the right class under the mean prediction, nats.", False, "nats", "NLL"
+        ),
+        "cls/brier": MetricEntry("Squared distance of the mean prediction to the one-hot target, 0 to 2.", False),
+        "cal/ece": MetricEntry(
+            "Expected calibration error of the top class, 15 equal-width bins, 0 to 1.", False, "1", "ECE"
+        ),
+        "unc/predictive_entropy": MetricEntry(
+            "Entropy of the mean prediction: total uncertainty, nats.", None, "nats", "predictive entropy"
+        ),
+        "unc/expected_entropy": MetricEntry(
+            "Mean entropy of the samples: uncertainty within one sample, nats.", None, "nats"
+        ),
+        "unc/mutual_information": MetricEntry(
+            "Predictive minus expected entropy: disagreement, nats.", None, "nats", "mutual information", 4
+        ),
+        "ood/rate": MetricEntry(
+            "Share of inputs that the quantile rule calls out-of-distribution, 0 to 1.", None, "1", "called OOD"
+        ),
+        "seg/acc": MetricEntry("Share of pixels whose most probable class is right, 0 to 1.", True, "1", "accuracy"),
+        "seg/iou": MetricEntry("Intersection over union of the lesion over all pixels, 0 to 1.", True, "1", "IoU"),
+        "seg/auc": MetricEntry(
+            "Area under the ROC curve of the lesion's probability over all pixels, 0 to 1.", True, "1", "AUC"
+        ),
+        "seg/f1": MetricEntry("F1 (Dice) of the lesion over all pixels, 0 to 1.", True, "1", "F1"),
+        "seg/sensitivity": MetricEntry(
+            "Share of the lesion's pixels that are found, 0 to 1.", True, "1", "sensitivity"
+        ),
+        "seg/specificity": MetricEntry(
+            "Share of the other pixels that are left alone, 0 to 1.", True, "1", "specificity"
+        ),
+        "seg/precision": MetricEntry("Share of the predicted pixels that are lesion, 0 to 1.", True, "1", "precision"),
+        "seg/nll": MetricEntry(
+            "Negative log-likelihood of a pixel's class under the mean prediction, nats.", False, "nats"
+        ),
+        "seg/image_iou": MetricEntry(
+            "Intersection over union, mean of images; 1 where both masks are empty.", True, "1", "IoU, mean of images"
+        ),
+        "seg/image_dice": MetricEntry(
+            "Dice, mean of images; 1 where both masks are empty.", True, "1", "Dice, mean of images"
+        ),
+        "seg/mean_mask_iou": MetricEntry(
+            "Intersection over union that the mean training mask has, 0 to 1.",
+            None,
+            "1",
+            "IoU of the mean training mask",
+        ),
+        "err/auroc": MetricEntry(
+            "How well predictive entropy finds wrong pixels: area under the ROC curve.",
+            True,
+            "1",
+            "AUROC of wrong pixels",
+        ),
+        "err/pavpu": MetricEntry(
+            "Share of 4 x 4 patches that are accurate and certain, or neither, 0 to 1.", True, "1", "PAvPU"
+        ),
+        "err/accurate_if_certain": MetricEntry("Share of the certain patches that are accurate, 0 to 1.", True, "1"),
+        "err/uncertain_if_inaccurate": MetricEntry(
+            "Share of the inaccurate patches that are uncertain, 0 to 1.", True, "1"
+        ),
+        "cls/error": MetricEntry("Share of examples whose most probable class is wrong, 0 to 1.", False, "1", "error"),
+        "cal/adaptive_ece": MetricEntry(
+            "Calibration error of the top class, 15 bins of equally many examples, 0 to 1.", False, "1"
+        ),
+        "sel/accept": MetricEntry("Share of inputs that the quantile rule accepts, 0 to 1.", None, "1"),
+        "sel/reject": MetricEntry("Share of inputs that the quantile rule rejects, 0 to 1.", None, "1"),
+        "sel/tpr": MetricEntry("Share of correct predictions that the rule accepts, 0 to 1.", True, "1"),
+        "sel/tnr": MetricEntry("Share of wrong predictions that the rule rejects, 0 to 1.", True, "1"),
+        "sel/ar": MetricEntry("Share of accepted predictions that are correct, 0 to 1.", True, "1"),
+        "sel/aurc": MetricEntry(
+            "Area under the risk-coverage curve, inputs ordered by confidence, 0 to 1.", False, "1"
+        ),
+        "sel/coverage_at_risk_5": MetricEntry(
+            "Most confident share of inputs with an error of at most 5 %, 0 to 1.", True, "1"
+        ),
+        "hw/same_logits": MetricEntry(
+            "Share of inputs whose logits on a chip are the digital network's, 0 to 1.", True, "1"
+        ),
+        "hw/same_class": MetricEntry(
+            "Share of inputs whose class on a chip is the digital network's, 0 to 1.", True, "1"
+        ),
+        "hw/p_shift": MetricEntry(
+            "Mean distance of the injected drop probabilities to the nominal ones, 0 to 1.", None, "1"
+        ),
+        "hw/p_min": MetricEntry("Smallest injected drop probability, 0 to 1.", None, "1"),
+        "hw/p_max": MetricEntry("Largest injected drop probability, 0 to 1.", None, "1"),
+    }
+    | {
+        f"ood/{key}/{score}": MetricEntry(text.format(name), better, "1")
+        for key, (text, better) in DETECTION.items()
+        for score, name in SCORES.items()
+    }
+    | {
+        "hw/energy_nj": MetricEntry(
+            "Energy of an image on the modelled chip, all T passes (callback `CrossbarEnergy`), nJ.", False
+        ),
+        "hw/latency_us": MetricEntry("Time of an image on the modelled chip, all T passes, us.", False),
+        "hw/area_mm2": MetricEntry("Area of the modelled chip, mm2.", False),
+    }
+    | {
+        f"hw/energy_nj/{key}": MetricEntry(f"Energy of an image for {text}, nJ.", False)
+        for key, text in COMPONENTS.items()
+    }
+)
+
+FAMILIES = frozenset(name.partition("/")[0] for name in METRICS)
+"""First words of the names of metrics; what stands in front of them says where they were measured."""
+
+TOPOLOGIES = {
+    "resnet18": "ResNet-18", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "lenet5": "LeNet-5",
+    "unet": "U-Net", "unet_smp": "U-Net (ResNet-18 encoder)", "segnet": "Bayesian SegNet",
+}  # fmt: skip
+"""The paper's name of a network by its key, in the paper's order."""
+
+DATA_NAMES = {
+    "cifar10": "CIFAR-10", "mnist": "MNIST",
+    "skin_lesion": "Skin Cancer", "breast_ultrasound": "Breast Cancer", "covid_ct": "COVID-19 Lung CT",
+}  # fmt: skip
+"""The paper's name of a data set by ours."""
+
+SUITES = {
+    "clean": "test images", "gaussian": "Gaussian", "uniform": "uniform", "test_gaussian": "test + Gaussian",
+    "test_uniform": "test + uniform", "svhn": "SVHN", "stl10": "STL-10", "cifar100": "CIFAR-100",
+    "tiny_imagenet": "Tiny-ImageNet", "mnist": "MNIST", "textures": "Textures", "places365": "Places365",
+}  # fmt: skip
+"""Short names of what a network is shown, in the order of tables."""

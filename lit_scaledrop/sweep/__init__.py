@@ -1,0 +1,1 @@
+"""Sweeps: points of a file, search for points, processes that train them."""

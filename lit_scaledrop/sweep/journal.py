@@ -1,0 +1,55 @@
+"""The file that keeps a study: optuna's journal, under a lock of the kernel, which ends with its process."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+class Lock:
+    """A lock on a journal, in the form that optuna takes; whoever has it takes away a line that a power cut tore.
+
+    Args:
+        path: the journal; without one there is nothing to lock.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path, self.depth = path, 0
+        self.file: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Wait for it; whoever has it already has it once more."""
+        self.depth += 1
+        if self.path is None or self.depth > 1:
+            return True
+        self.file = open(self.path, "a+b")  # noqa: SIM115  (closing it is what unlocks)
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        self.file.seek(0)
+        if torn := len(self.file.read().rpartition(b"\n")[2]):
+            self.file.truncate(self.file.tell() - torn)
+        return True
+
+    def release(self) -> None:
+        """Let go of it."""
+        self.depth -= 1
+        if self.file and not self.depth:
+            self.file.close()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have it for a while."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+
+def open_storage(path: Path, lock: Any) -> Any:
+    """Optuna's storage in a file, which is made if it is not there; `lock` is a :class:`Lock`."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))

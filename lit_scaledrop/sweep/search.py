@@ -1,0 +1,204 @@
+"""`scaledrop sweep FILE` for `method: random` and `bayes`: choose points, train them, choose the next ones.
+
+Points are chosen in rounds of `--jobs`. A round knows the rounds before it and nothing that depends on who was faster,
+so the same file, seed and number of jobs search the same points again. A study keeps them: the same command goes on.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lit_scaledrop.results.result import is_finished, read_result
+from lit_scaledrop.results.trials import JournalError, Trial, write_trials
+from lit_scaledrop.sweep.file import SweepError, build_command
+from lit_scaledrop.sweep.leases import STALE
+from lit_scaledrop.sweep.points import Plan, point_paths
+from lit_scaledrop.sweep.pruner import scores
+from lit_scaledrop.sweep.runner import Point, Runner, visible_gpus
+from lit_scaledrop.sweep.study import Study
+
+_LOOK = 1.0  # seconds between two looks at a training's log
+_SCIENCE = ("method", "metric", "parameters", "command", "early_terminate")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and how."""
+
+    file: Path
+    config: Mapping[str, Any]
+    """the sweep file"""
+    env: Mapping[str, str]
+    """environment of the trainings"""
+    extra: Sequence[str]
+    """flags for every point"""
+    runs: int
+    jobs: int
+    seed: int
+    """of the search, not of the trainings"""
+    plan: Plan
+    """finds the result file of a point; that of the file's command by default"""
+    stale: float = STALE
+    """seconds without a sign of life after which another process's claim on a point counts as dead"""
+
+    @property
+    def id(self) -> str:
+        """Eight hexadecimal digits: what makes it another search; not the number of points."""
+        flags = [flag for flag in self.extra if not flag.startswith("--run.")]  # where it lies, not what it is
+        what = ["optuna", {name: self.config.get(name) for name in _SCIENCE}, flags, self.env["PROFILE"], self.seed]
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+    def point(self, trial: Trial) -> Point:
+        """The training of a trial.
+
+        Raises:
+            SweepError: the command would refuse its flags.
+        """
+        argv = build_command(self.config, trial.values, self.env) + list(self.extra)
+        result, folder = point_paths(argv, self.plan, trial.name)
+        return Point(trial.name, argv, result, folder / f"{trial.name}.log")
+
+
+def run(search: Search, dry_run: bool = False) -> tuple[int, Path]:
+    """Search, from where an earlier command stopped.
+
+    Returns:
+        0, or 1 if some points failed; and the folder of the results.
+
+    Raises:
+        SweepError: the file cannot be searched.
+        KeyboardInterrupt: after the trainings have been stopped.
+    """
+    try:
+        study = Study(search.config, search.seed, search.jobs)
+        folder = search.point(Trial(0, study.values(study.sample(0)), "")).result.parent
+        journal = folder / f"search-{search.id}.log"
+        study.open(journal, read_only=dry_run)
+    except (SweepError, JournalError) as error:
+        raise SweepError(f"{search.file}: {error}") from error
+    if dry_run:
+        return _show(search, study), folder
+    for start in range(0, search.runs, search.jobs):
+        numbers = range(start, min(start + search.jobs, search.runs))
+        chosen = [study.choose(number, lambda trial: search.point(trial).result.stem) for number in numbers]
+        if open_ := [trial for trial in chosen if trial.state in ("chosen", "failed")]:
+            _Round(search, study, start, open_).run()
+        write_trials(journal.with_suffix(".jsonl"), study.trials())  # for the report
+    return _summary(search, study, journal), folder
+
+
+@dataclass
+class _Round:
+    """Points that are trained at the same time."""
+
+    search: Search
+    study: Study
+    start: int
+    trials: list[Trial]
+    looked: dict[str, float] = field(default_factory=dict)
+    contests: dict[str, Any] = field(default_factory=dict)
+    judged: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Train what is not finished and note how it ended."""
+        search = self.search
+        points = {trial.name: search.point(trial) for trial in self.trials}
+        for trial in self.trials:
+            values = ", ".join(f"{name} {value}" for name, value in trial.values.items())
+            print(f"{trial.name} of {search.runs}: {values}", flush=True)
+        gpus = visible_gpus(search.env) if search.jobs > 1 else []
+        stop = self.stop if "early_terminate" in search.config else None
+        runner = Runner(list(points.values()), search.jobs, search.env, gpus, stop=stop, stale=search.stale)
+        runner.run()
+        stopped = {point.name: why for point, why in runner.stopped}
+        failed = {point.name: why for point, why in runner.failures}
+        for trial in self.trials:
+            history = self.scores(points[trial.name])
+            if is_finished(result := points[trial.name].result):
+                self.study.end(trial, history, _value(read_result(result).training, self.study.metric))
+            elif trial.name in stopped:
+                self.study.end(trial, history[: self.judged[trial.name]], why=stopped[trial.name])
+            elif trial.name in failed:
+                self.study.fail(trial, failed[trial.name])
+
+    def stop(self, point: Point) -> str:
+        """Why a training is stopped; each epoch is judged in turn, however late it is seen."""
+        if time.monotonic() < self.looked.get(point.name, 0):
+            return ""
+        self.looked[point.name] = time.monotonic() + _LOOK
+        contest = self.contests.setdefault(point.name, self.study.contest(self.start))
+        last = self.search.config["early_terminate"].get("max_iter", math.inf)
+        history = self.scores(point)
+        for epochs in range(self.judged.get(point.name, 0) + 1, len(history) + 1):
+            self.judged[point.name] = epochs
+            contest.report(history[epochs - 1], epochs)
+            if epochs < last and contest.should_prune():
+                return f"hyperband, {self.study.metric} {history[epochs - 1]:.4f} after epoch {epochs}"
+        return ""
+
+    def scores(self, point: Point) -> list[float]:
+        """The metric after each epoch, or the best so far, from Lightning's CSV logs of all attempts."""
+        folder = point.log.parents[1] / point.result.stem / "logs"
+        rule = self.search.config.get("early_terminate")
+        return scores(rule, epochs_of(folder, self.study.metric), self.study.goal)
+
+
+def epochs_of(folder: Path, metric: str) -> tuple[float, ...]:
+    """A metric after each epoch from the first on, as logged in `version_N/metrics.csv`; later attempts count."""
+    found: dict[int, float] = {}
+    for path in sorted(folder.glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1])):
+        whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]  # a training may be writing
+        for row in csv.DictReader(whole.splitlines()):
+            if row.get(metric) and row.get("epoch"):
+                found[int(row["epoch"])] = float(row[metric])
+    history: list[float] = []
+    while len(history) in found:
+        history.append(found[len(history)])
+    return tuple(history)
+
+
+def _value(training: Mapping[str, Any], metric: str) -> float:
+    """A run's value of a validation metric: that of the checkpoint, or of the last epoch where none is chosen by it."""
+    key = metric.replace("/", "_")
+    if key in training:
+        return float(training[key])
+    logged = training.get("logged", {})
+    if metric not in logged:
+        raise SweepError(f"the results have no metric {metric}; there are {', '.join(sorted(logged))}")
+    return float(logged[metric])
+
+
+def _summary(search: Search, study: Study, journal: Path) -> int:
+    trials = study.trials()[: search.runs]
+    counts = {state: sum(trial.state == state for trial in trials) for state in ("finished", "stopped", "failed")}
+    shown = f"{counts['finished']} finished, {counts['stopped']} stopped early, {counts['failed']} failed"
+    print(f"\n{len(trials)} points: {shown}. Journal: {journal}", flush=True)
+    finished = {
+        trial.value: trial for trial in reversed(trials) if trial.state == "finished" and trial.value is not None
+    }
+    if finished:
+        best = finished[study.goal(finished)]
+        flags = shlex.join(f"--{name}={given}" for name, given in best.values.items())
+        print(f"Best {study.metric} {best.value:.4f}: {best.name}, {flags}", flush=True)
+    return 1 if counts["failed"] else 0
+
+
+def _show(search: Search, study: Study) -> int:
+    """What is there, and the next point; later ones depend on how it ends."""
+    trials = study.trials()
+    for trial in trials:
+        print(f"{trial.name} {trial.state} -> {search.point(trial).result}")
+    if len(trials) < search.runs:
+        trial = study.choose(len(trials), lambda trial: search.point(trial).result.stem)
+        point = search.point(trial)
+        print(f"{trial.name} next -> {point.result}\n    {shlex.join(point.argv)}")
+        print(f"{search.runs - len(trials)} of {search.runs} points to go", file=sys.stderr)
+    return 0
