@@ -114,7 +114,7 @@ command: ["${interpreter}", -W, ignore, -m, lit_scaledrop, fit, --config, long.y
 def test_a_sweep_divides_its_budget_over_the_points(long, speed, capsys, monkeypatch):
     (long / "sweep.yaml").write_text(SWEEP)
     clock = iter([0.0, 0.0, 8.0, 0.0, 0.0, 8.0])  # the first point takes 8 of the 18 seconds
-    monkeypatch.setattr("lit_scaledrop.cli.sweep.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("lit_scaledrop.cli.sweep.monotonic", lambda: next(clock))
     assert main(["sweep", "sweep.yaml", "--budget", "18s"]) == 0
     epochs = {result["method"]: result["training"]["epochs"] for result in results(long)}
     assert epochs == {"proposed": 3, "irnet": 4}  # of 9 and of 10 seconds

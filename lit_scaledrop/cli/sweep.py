@@ -5,10 +5,10 @@ import math
 import os
 import shlex
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any
 
 from lit_scaledrop.cli.command import call
@@ -148,10 +148,10 @@ def _within_budget(budget: float, stale: float, env: Mapping[str, str], points: 
     from lit_scaledrop.cli.flags import require_no_length
     from lit_scaledrop.runs.budget import epochs_within
 
-    end, code = time.monotonic() + budget, 0
+    end, code = monotonic() + budget, 0
     for place, point in enumerate(points):
         flags = point.argv[point.argv.index("fit") + 1 :]
-        share = max(0.0, end - time.monotonic()) / (len(points) - place)
+        share = max(0.0, end - monotonic()) / (len(points) - place)
         try:
             require_no_length(flags)
             epochs = epochs_within(plan_fit(flags), share, budget)
