@@ -8,7 +8,8 @@ from torch import nn
 
 from benchmarks.measure import by_group, table
 from lit_scaledrop.layers import stochastic_layers
-from lit_scaledrop.methods.classification import Method, get_method
+from lit_scaledrop.methods.classification import get_method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 TITLE = "Cost against T, L, batch and width"

@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, align, sampling
-    from lit_scaledrop.methods.classification import METHODS, Method
+    from lit_scaledrop.methods.classification import METHODS
+    from lit_scaledrop.methods.method import Method
     from lit_scaledrop.modules.classifier import LitClassifier
     from lit_scaledrop.modules.segmenter import LitSegmenter
     from lit_scaledrop.networks import NETWORKS, build_network

@@ -85,8 +85,8 @@ def _tell(error: Exception, command: str) -> int:
     """Say why a command ends, in one line; returns the exit code."""
     if os.environ.get("SCALEDROP_TRACEBACK"):
         traceback.print_exception(error)
-    if told := os.environ.get("SCALEDROP_ERROR_FILE"):  # a sweep asks why
-        with contextlib.suppress(OSError), open(told, "w", encoding="utf-8") as file:
+    if file_name := os.environ.get("SCALEDROP_ERROR_FILE"):  # a sweep asks why
+        with contextlib.suppress(OSError), open(file_name, "w", encoding="utf-8") as file:
             file.write(str(error))
     if code := getattr(error, "exit_code", 0):  # no fault: see callbacks/limits.py
         print(f"scaledrop {command}: {error}", file=sys.stderr)

@@ -19,6 +19,12 @@ FLOORS = (
     ("runs", "deploy"),
     ("cli",),
 )
+#: where a room is drawn, from left to right
+_ACROSS = {
+    "results": 0.12, "hardware": 0.62, "datamodules": 0.84, "layers": 0.08, "functional": 0.29, "report": 0.95,
+    "sweep": 0.7, "posterior": 0.18, "methods": 0.44, "networks": 0.27, "metrics": 0.1, "modules": 0.18, "chip": 0.5,
+    "evaluation": 0.8, "callbacks": 0.38, "runs": 0.52, "deploy": 0.93, "cli": 0.7,
+}  # fmt: skip
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 #: the hall, whose files choose among the rooms
 HALL = ("__init__", "__main__")
@@ -170,21 +176,19 @@ def draw(arrows: dict[str, set[str]], path: Path) -> None:
     def reach(room: str) -> set[str]:
         return below[room].union(*map(reach, below[room])) if below[room] else set()
 
-    place = {}
-    for floor, rooms in enumerate(FLOORS):
-        shown = [room for room in rooms if room not in everywhere]
-        # every second floor a little to the right, so that arrows pass between rooms
-        place |= {room: ((i + 0.9 + 0.35 * (floor % 2)) / (len(shown) + 0.7), floor) for i, room in enumerate(shown)}
+    place = {room: (_ACROSS[room], FLOOR[room]) for room in below if room not in everywhere}
     figure, axes = plt.subplots(figsize=(8, 7), layout="constrained")
-    for room, others in below.items():
-        for other in others - set().union(*map(reach, others)) if others else ():
-            style = {"arrowstyle": "-|>", "color": "#6b7a90", "lw": 1.0, "shrinkA": 13, "shrinkB": 22}
-            axes.annotate("", place[other], place[room], arrowprops=style)
+    boxes = {}
     for room, (x, y) in place.items():
         box = {"boxstyle": "round,pad=0.5", "fc": "#eef3fb", "ec": "#33557f"}
-        axes.text(x, y, room, ha="center", va="center", bbox=box, fontsize=11)
-    axes.set(xlim=(0, 1.05), ylim=(-0.5, len(FLOORS) - 0.5), yticks=range(len(FLOORS)), xticks=[])
-    axes.set_yticklabels(range(1, len(FLOORS) + 1))
+        text = axes.text(x, y, room, ha="center", va="center", bbox=box, fontsize=11, zorder=3)
+        boxes[room] = text.get_bbox_patch()
+    for room, others in below.items():
+        for other in others - set().union(*map(reach, others)) if others else ():
+            style = {"arrowstyle": "-|>", "color": "#6b7a90", "lw": 1.0, "shrinkA": 0, "shrinkB": 0}
+            ends = {"patchA": boxes[room], "patchB": boxes[other]}
+            axes.annotate("", place[other], place[room], arrowprops=style | ends)
+    axes.set(xlim=(0, 1.05), ylim=(0.5, len(FLOORS) + 0.5), yticks=range(1, len(FLOORS) + 1), xticks=[])
     axes.set_ylabel("floor")
     axes.tick_params(length=0)
     for side in axes.spines.values():

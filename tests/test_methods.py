@@ -16,7 +16,8 @@ from lit_scaledrop import LitClassifier
 from lit_scaledrop.layers import EDE, DistributionLoss, MCDropout, SpinBayesConv2d, sampling
 from lit_scaledrop.layers import stochastic_layers as random_layers
 from lit_scaledrop.layers.quantizers import DSQ
-from lit_scaledrop.methods.classification import METHODS, Method
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.modules.objective import method_terms
 from lit_scaledrop.networks import NETWORKS, build_network
 from lit_scaledrop.posterior import draw_plan

@@ -10,7 +10,8 @@ from torch import nn
 
 from hardware.workload import trace_workload
 from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, stochastic_layers
-from lit_scaledrop.methods.classification import METHODS, Method, get_method
+from lit_scaledrop.methods.classification import METHODS, get_method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.modules.objective import scale_regularization, weight_regularization
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, build_network, resnet18

@@ -21,7 +21,7 @@ from fakes import write_fake_cifar10, write_fake_mnist
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import AttemptTimer
 from lit_scaledrop.cli import fit as cli
-from lit_scaledrop.cli import lightning as training_cli
+from lit_scaledrop.cli import training
 from lit_scaledrop.evaluation.checkpoint import load_trained, read_checkpoint
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.modules.classifier import LitClassifier
@@ -192,7 +192,7 @@ class Ends(L.Callback):
 
 def test_a_training_in_steps_is_that_in_epochs(place, monkeypatch):
     """5 steps an epoch: three epochs, in one of which the learning rate warms up."""
-    monkeypatch.setattr(training_cli, "EpochLines", Ends)
+    monkeypatch.setattr(training, "EpochLines", Ends)
     flags = ["--model.width=0.25", "--model.method=irnet", "--model.warmup_epochs=1"]
     seen = []
     for length in (["--trainer.max_epochs=3"], ["--trainer.max_epochs=-1", "--trainer.max_steps=15"]):

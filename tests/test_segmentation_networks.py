@@ -13,7 +13,7 @@ from hardware.workload import trace_workload
 from lit_scaledrop.cli.summary import main as summary
 from lit_scaledrop.layers import PACT, BinaryConv2d, ScaleDropout, SpinDrop, sampling, stochastic_layers
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
-from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS, get_segmentation_method
 from lit_scaledrop.networks import SEGMENTATION_NETWORKS, build_segmentation_network
 from lit_scaledrop.networks.segnet import SegNet

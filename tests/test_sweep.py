@@ -53,7 +53,7 @@ if behaviour == "work":
     path.write_text(pathlib.Path("template.json").read_text())
 """
 
-# The plan that `lit_scaledrop.cli.planned_result` makes for real flags.
+# The plan that `lit_scaledrop.cli.fit.planned_result` makes for real flags.
 PLAN = """
 import hashlib, pathlib
 def plan(flags):

@@ -8,7 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lit_scaledrop.modules.base import steps_per_epoch
+from lit_scaledrop.modules.schedule import steps_per_epoch
 
 
 class TimeUpError(RuntimeError):

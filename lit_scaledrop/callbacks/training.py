@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.quantizers import ReCUWeight
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.modules.base import steps_per_epoch, total_steps
+from lit_scaledrop.modules.schedule import steps_per_epoch, total_steps
 
 PREVIOUS = "previous.ckpt"
 """The checkpoint before the last one."""

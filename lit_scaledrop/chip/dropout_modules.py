@@ -18,7 +18,7 @@ from hardware.spin_scale_drop import ModuleCount, Scheme, dropout_cost, modules_
 from hardware.workload import trace_workload
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.layers.stochastic import stochastic_layers
-from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS
 from lit_scaledrop.networks.tasks import TASKS, task_of
 from lit_scaledrop.results import provenance

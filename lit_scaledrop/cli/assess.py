@@ -6,7 +6,7 @@ from pathlib import Path
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.fit import plan_fit, trained_networks
 from lit_scaledrop.cli.flags import expand_variation, last_value, without
-from lit_scaledrop.cli.lightning import check
+from lit_scaledrop.cli.planning import check
 from lit_scaledrop.evaluation.probes import PROBES
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.result import is_finished, read_result

@@ -16,7 +16,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_scaledrop.cli.doctor import require_packages
 from lit_scaledrop.cli.flags import take_budget
-from lit_scaledrop.cli.lightning import ScaleDropCLI, check, planner, process_rank
+from lit_scaledrop.cli.lightning import CheckpointCLI, process_rank
+from lit_scaledrop.cli.planning import check, planner
+from lit_scaledrop.cli.training import Training
 from lit_scaledrop.evaluation.checkpoint import CheckpointError
 from lit_scaledrop.results.result import is_finished
 from lit_scaledrop.runs.budget import epochs_within
@@ -55,7 +57,7 @@ def main(argv: list[str]) -> int:
         fit(plan)
     else:
         with _our_errors():
-            ScaleDropCLI(argv)
+            CheckpointCLI(argv)
     return 0
 
 
@@ -114,7 +116,7 @@ def _fit(plan: RunPlan, need_network: bool) -> None:
         return
     if process_rank() > 0:
         # the first process holds the lock for all
-        ScaleDropCLI(plan.words, plan)
+        Training(plan)
         return
     check(plan)
     for folder in (plan.result.parent, plan.folder):
@@ -127,7 +129,7 @@ def _fit(plan: RunPlan, need_network: bool) -> None:
         else:
             if plan.result.exists():
                 begin_anew(plan.folder)
-            ScaleDropCLI(plan.words, plan)
+            Training(plan)
 
 
 @contextmanager

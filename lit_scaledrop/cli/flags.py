@@ -243,8 +243,7 @@ def _take_dataset(words: list[str]) -> tuple[list[str], str | None]:
     lookup("data set", dataset.partition(".")[0], SEGMENTATION_DATAMODULES)
     if not any(word in ("--profile", "--config") for word in words):
         raise ValueError(f"--dataset {dataset} is what a profile has for it: add --profile quick, cpu, gpu or paper")
-    named = {index + shift for index, word in enumerate(words) if word == "--dataset" for shift in (0, 1)}
-    return [word for index, word in enumerate(words) if index not in named], dataset
+    return without(words, "--dataset"), dataset
 
 
 def _take_speed(words: list[str]) -> tuple[list[str], str | None]:

@@ -1,7 +1,8 @@
 """Methods: what a row of a table is, by name."""
 
+from lit_scaledrop.layers.scale_dropout import Placement
 from lit_scaledrop.methods.classification import METHODS, get_method
-from lit_scaledrop.methods.method import Estimator, Method, Placement, Shortcut, check_method
+from lit_scaledrop.methods.method import Estimator, Method, Shortcut, check_method
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS, get_segmentation_method
 
 __all__ = [

@@ -19,12 +19,13 @@ is said where its layer is defined; what holds for all of them:
   Bi-Real Net's gradient for the signs of activations, average pooling in the shortcuts; no parameter more. Without
   skips (VGG-small, LeNet-5) the forward pass is Proposed's. *Affine* rows drop a bias together with the scale, behind
   BatchNorm (after arXiv:2401.12416), still by one bit a layer.
-- Members of a deep ensemble are ordinary runs of ``member`` with seeds of their own; see :mod:`runs.ensemble`.
+- Members of a deep ensemble are ordinary runs of ``member`` with seeds of their own; see ``runs/ensemble.py``.
 """
 
 from dataclasses import replace
 
-from lit_scaledrop.methods.method import Estimator, Method, Placement, ScaleOptions, Shortcut
+from lit_scaledrop.layers.scale_dropout import ScaleOptions
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.naming import lookup
 
 _IRNET = "Qin et al., CVPR 2020 (arXiv:1909.10788)"
@@ -92,6 +93,3 @@ def get_method(name: str) -> Method:
         ValueError: for an unknown name, with the nearest match.
     """
     return METHODS[lookup("method", name, METHODS)]
-
-
-__all__ = ["METHODS", "Estimator", "Method", "Placement", "ScaleOptions", "Shortcut", "get_method", "lookup"]

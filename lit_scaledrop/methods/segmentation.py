@@ -1,6 +1,6 @@
 """The rows of the paper's Table V: :data:`SEGMENTATION_METHODS`, from a name to a :class:`Method`.
 
-What holds for all of them, in addition to ``methods.py``:
+What holds for all of them, in addition to ``classification.py``:
 
 - Binary rows have 1-bit weights and 4-bit activations (1/4). The weights are IR-Net's, channel-wise normalized signs
   with EDE's gradient, without its power-of-two scale: that is one for nearly every channel, and BatchNorm removes it.
@@ -14,7 +14,8 @@ What holds for all of them, in addition to ``methods.py``:
 
 from dataclasses import replace
 
-from lit_scaledrop.methods.classification import Method, ScaleOptions
+from lit_scaledrop.layers.scale_dropout import ScaleOptions
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.naming import lookup
 
 _PACT = Method(

@@ -1,31 +1,27 @@
-"""What the trainings of all tasks share: the paper's objective, optimizer and schedule, random streams that resume."""
+"""What the trainings of all tasks share: the paper's objective, optimizer and schedule."""
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.quantizers import follow_optimizer
 from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer, Placement, ScaleOptions, SizeClasses
-from lit_scaledrop.layers.stochastic import batch_draws
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.modules.normalized_update import Update, require_normalized_update, turn_filters
 from lit_scaledrop.modules.objective import method_terms, parameter_groups, scale_regularization, weight_regularization
 from lit_scaledrop.modules.stepping import Capture, Stepper, require_gradients, settle_rates, steps_per_call
+from lit_scaledrop.modules.streams import ResumableModule
 from lit_scaledrop.naming import lookup
-from lit_scaledrop.posterior.drop_probability import seeded
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.shapes import Float
 
 if TYPE_CHECKING:
     from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.modules.schedule import steps_per_epoch, total_steps
 
 Batch = Sequence[Tensor]
 """Images and targets, as a pair of any kind: a ``DataLoader`` gives lists."""
@@ -49,40 +45,11 @@ class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the message says where and what to try."""
 
 
-def total_steps(trainer: Any) -> int:
-    """Optimizer steps of the whole training, which schedules need to know.
-
-    Raises:
-        ValueError: if it has no end.
-    """
-    steps = trainer.estimated_stepping_batches
-    if not math.isfinite(steps):
-        raise ValueError("the learning rate schedule needs an end: set trainer.max_epochs or trainer.max_steps")
-    blocks = _blocks(trainer)
-    return int(steps) if blocks is None else len(blocks.batches) * trainer.max_epochs
-
-
-def steps_per_epoch(trainer: Any) -> int:
-    """Optimizer steps of an epoch, also where the training is counted in steps or takes several a call."""
-    if (blocks := _blocks(trainer)) is not None:
-        return len(blocks.batches)
-    if not math.isfinite(trainer.num_training_batches):  # of a training in steps, Lightning has not counted them yet
-        trainer.fit_loop.setup_data()
-    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-
-
-def _blocks(trainer: Any) -> Any:
-    """What gives several batches at once, if it does; the data is set up."""
-    if getattr(getattr(trainer, "lightning_module", None), "steps_per_call", 1) == 1:
-        return None
-    return trainer.train_dataloader.batch_sampler
-
-
-class LitNetwork(L.LightningModule, ABC):
+class LitNetwork(ResumableModule, ABC):
     """A network that is trained by the paper's objective; a task says what its loss and its validation are.
 
     Test-time settings (passes T, quantile, threshold) are no arguments of a module, so that a checkpoint never
-    overrides the ones asked for; see :class:`lit_scaledrop.evaluation.Evaluation`.
+    overrides the ones asked for; see :class:`lit_scaledrop.posterior.Evaluation`.
 
     Args:
         method: key of :attr:`methods`.
@@ -302,59 +269,12 @@ class LitNetwork(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the task, what its images went through, and the random streams, which a resumed run goes on with."""
+        """Keep the task, what its images went through, and the random streams."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["task"] = type(self).__name__
         data: Any = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
         if hasattr(data, "image_facts"):
             checkpoint["images"] = data.image_facts
-        checkpoint["torch_rng_state"] = torch.get_rng_state()
-        checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random streams until training starts: what is built before it draws from them."""
-        self._rng_state = checkpoint.get("torch_rng_state"), checkpoint.get("cuda_rng_state")
-
-    def on_fit_start(self) -> None:
-        """Refuse a training whose processes would go on from different checkpoints, or one of them from none."""
-        if self.trainer.world_size == 1:
-            return
-        path = self.trainer.ckpt_path
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else None
-        strategy = self.trainer.strategy
-        if not strategy.reduce_boolean_decision(strategy.broadcast(digest) == digest):
-            raise ValueError(
-                "the processes of this training do not see the same checkpoint to go on from: all nodes need one "
-                "folder of runs on a shared file system (--run.runs=DIR), and the same current folder"
-            )
-
-    def on_train_start(self) -> None:
-        """Go on with the random streams of the checkpoint, if there is one."""
-        cpu, cuda = getattr(self, "_rng_state", (None, None))
-        if cpu is not None:
-            torch.set_rng_state(cpu.cpu())
-        # a checkpoint of another number of devices has no stream for each of these
-        if cuda and len(cuda) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([state.cpu() for state in cuda])
-        if self._trainer is not None:
-            # the optimizer's schedule has asked for the loaders before Lightning knew of the checkpoint's place in them
-            self.trainer.fit_loop._load_combined_loader_states()
-            self.on_train_epoch_start()  # which a checkpoint from within an epoch would leave out
-
-    def on_train_epoch_start(self) -> None:
-        """Give every process but the first a random stream of its own, so that no two examples share their masks.
-
-        A checkpoint has the first one's stream. The others' follow from seed, process and epoch: a training that is
-        resumed between two epochs draws what it would have drawn.
-        """
-        self._seed = int(self.trainer.strategy.broadcast(torch.initial_seed()))
-        if rank := self.trainer.global_rank:
-            torch.manual_seed(seeded("process", self._seed, rank, self.current_epoch).initial_seed())
-
-    def _one_mask_for_all_processes(self, batch_idx: int) -> AbstractContextManager[None]:
-        """What is drawn once for a batch is drawn once for the global batch: alike in all processes."""
-        if self._trainer is None or self._trainer.world_size == 1:
-            return nullcontext()
-        return batch_draws(self.network, seeded("batch", self._seed, self.current_epoch, batch_idx))
 
     def _refuse_non_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):

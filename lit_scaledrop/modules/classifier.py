@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
-from lit_scaledrop.methods.classification import METHODS, Method, Shortcut
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.methods.method import Method, Shortcut
 from lit_scaledrop.metrics.classification import classification_metrics
 from lit_scaledrop.modules.base import Batch, LitNetwork, PredictionMetrics
 from lit_scaledrop.networks import build_network

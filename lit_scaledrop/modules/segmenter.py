@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import JaccardIndex
 
 from lit_scaledrop.functional.segmentation import IGNORE, Masks, dice_loss, mean_mask_iou
-from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.metrics.segmentation import SegmentationMetrics
 from lit_scaledrop.modules.base import Batch, LitNetwork, PredictionMetrics

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear
-from lit_scaledrop.methods.classification import Method, get_method
+from lit_scaledrop.methods.classification import get_method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.shapes import Float
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_scaledrop.layers.prefix import align
-from lit_scaledrop.methods.classification import Method, Shortcut
+from lit_scaledrop.methods.method import Method, Shortcut
 from lit_scaledrop.shapes import Float
 
 

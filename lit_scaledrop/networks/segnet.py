@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_scaledrop.layers.prefix import align
-from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks.stages import Stage, chain, require_multiple, scaled, stem
 from lit_scaledrop.shapes import Float, Int
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.shapes import Float
 
 

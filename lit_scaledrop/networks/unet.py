@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.prefix import align
-from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks.stages import Stage, chain, require_multiple, scaled, stem
 from lit_scaledrop.shapes import Float
 

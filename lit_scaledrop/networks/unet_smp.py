@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks.stages import require_multiple
 from lit_scaledrop.shapes import Float
 

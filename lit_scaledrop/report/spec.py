@@ -22,6 +22,9 @@ from lit_scaledrop.results.result import Result
 
 _MEAN = "Mean ± sample standard deviation over n seeds."
 
+IDENTITY = ("profile", "data", "fingerprint")
+"""Columns of `identity`."""
+
 
 @dataclass(frozen=True)
 class TableSpec:
@@ -92,7 +95,3 @@ class TableSpec:
         data = pd.concat([section.frame for section in sections], ignore_index=True)
         names = self.export or [str(name) for name in data if name not in (*IDENTITY, RESULT_IDS)]
         return Report(title or self.title, sections, [*notes, *self.notes], data[[*IDENTITY, *names]])
-
-
-IDENTITY = ("profile", "data", "fingerprint")
-"""Columns of `identity`."""

@@ -13,7 +13,8 @@ import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from lit_scaledrop.methods.classification import Method, ScaleOptions
+from lit_scaledrop.layers.scale_dropout import ScaleOptions
+from lit_scaledrop.methods.method import Method
 
 IDENTITY_VERSION = 1
 
@@ -63,7 +64,7 @@ TRAINER_NEUTRAL = (
     "inference_mode", "detect_anomaly",
     "default_root_dir", "logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary", "profiler",
     "enable_autolog_hparams", "model_registry",
-    "enable_checkpointing", "barebones",  # refused: see arguments.require_trainer
+    "enable_checkpointing", "barebones",  # refused: see cli/checks.py
 )  # fmt: skip
 _TRAINER_DEFAULTS: dict[str, tuple[Any, ...]] = {
     "devices": (1, "auto", "1"), "num_nodes": (1,), "accumulate_grad_batches": (1,), "overfit_batches": (0,),

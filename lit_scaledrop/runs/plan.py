@@ -12,7 +12,8 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lit_scaledrop.evaluation.checkpoint import start_digest
-from lit_scaledrop.methods.method import Method, ScaleOptions
+from lit_scaledrop.layers.scale_dropout import ScaleOptions
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.runs.identity import FROM_DATA, class_of, run_identity

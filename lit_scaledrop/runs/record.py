@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
 from lit_scaledrop.callbacks.learning_curve import LOSS, LearningCurve
-from lit_scaledrop.methods.classification import Method
+from lit_scaledrop.methods.method import Method
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.result import Result, is_finished, read_result, write_atomic, write_result
 from lit_scaledrop.results.run_logs import curve, logged_points

@@ -112,16 +112,16 @@ def last_checkpoint(how: str) -> None:
 
 def evaluation(how: str) -> None:
     """In the middle of the evaluation."""
-    from lit_scaledrop.cli import lightning as training_cli
+    from lit_scaledrop.cli import training
 
-    whole = training_cli.normalized_test_set
+    whole = training.normalized_test_set
 
     def batches(data: Any) -> Any:
         for images, labels in whole(data):
             yield images[:30], labels[:30]
             strike(how)
 
-    training_cli.normalized_test_set = batches
+    training.normalized_test_set = batches
 
 
 def logger(how: str) -> None:

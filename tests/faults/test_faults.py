@@ -35,7 +35,7 @@ class Fault:
 
 CALL = "module_function"
 RESULTS, RECORD = "lit_scaledrop.results.result", "lit_scaledrop.runs.record"
-TRAINING, CLI = "lit_scaledrop.callbacks.training", "lit_scaledrop.cli.lightning"
+TRAINING, CLI = "lit_scaledrop.callbacks.training", "lit_scaledrop.cli.training"
 READ_ONLY, FULL = "Read-only file system", "No space left on device"
 FAULTS = [
     # kill -9 at an exact place

@@ -10,21 +10,23 @@ from lit_scaledrop.report.energies import component_name, readable
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.contents import Shown
 from lit_scaledrop.report.table import Report, Section
+from lit_scaledrop.results.frame import parse
+from lit_scaledrop.results.glossary import METRICS
 
 _NAMES = 3
 """Columns of a table that name a row in words."""
 _COUNTS = ("n", "seed", "epochs")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?( |$)")
-_METRICS = {
-    "cls/acc": ("accuracy", 100, " %"),
-    "cls/nll": ("NLL", 1, " nats"),
-    "unc/predictive_entropy": ("predictive entropy", 1, " nats"),
-    "unc/mutual_information": ("mutual information", 1, " nats"),
-    "ood/rate": ("called OOD", 100, " %"),
-    "uniform/ood/rate": ("uniform noise called OOD", 100, " %"),
-    "uniform/ood/auroc/predictive_entropy": ("AUROC of uniform noise", 100, " %"),
+_READ = {
+    "cls/acc": "",
+    "cls/nll": "",
+    "unc/predictive_entropy": "",
+    "unc/mutual_information": "",
+    "ood/rate": "",
+    "uniform/ood/rate": "uniform noise called OOD",
+    "uniform/ood/auroc/predictive_entropy": "AUROC of uniform noise",
 }
-"""Those that are read out, where there are any: name, factor, unit."""
+"""Metrics that are read out, where there are any, and what they are called where it is not the glossary's title."""
 _LINES = ("effect", "part", "component", "of", "metric")
 """Columns of a figure's numbers that tell its lines apart."""
 _MANY = 12
@@ -54,7 +56,7 @@ def alt_text(shown: Shown, report: Report | None) -> str:
 def _lines(run: pd.DataFrame) -> Iterator[str]:
     """Lowest and highest mean of each line of one network, with where they are."""
     counts = Counter(run.metric) if "metric" in run else {}
-    metrics = [metric for metric in _METRICS if counts.get(metric, 0) > 1] or list(counts)
+    metrics = [metric for metric in _READ if counts.get(metric, 0) > 1] or list(counts)
     if metrics:
         run = run[run.metric.isin(metrics)]
     told = [column for column in _LINES if column in run and (column == "metric" or run[column].nunique() > 1)]
@@ -74,14 +76,16 @@ def _lines(run: pd.DataFrame) -> Iterator[str]:
 
 def _name(value: object) -> str:
     name = str(value)
-    return _METRICS[name][0] if name in _METRICS else component_name(name).replace("_", " ")
+    return _READ[name] or METRICS[name].title if name in _READ else component_name(name).replace("_", " ")
 
 
 def _value(row: pd.Series, column: str) -> str:
     if "component" in row:
         return readable(row[column])
-    _, factor, unit = _METRICS.get(str(row.get("metric")), ("", 1, ""))
-    return f"{factor * row[column]:.3g}{unit}"
+    if (metric := str(row.get("metric"))) not in _READ:
+        return f"{row[column]:.3g}"
+    entry = METRICS[parse(metric)[1]]
+    return f"{entry.factor * row[column]:.3g} {'%' if entry.factor == 100 else entry.unit}"
 
 
 def _ranges(section: Section) -> Iterator[str]:

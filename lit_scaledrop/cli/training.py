@@ -1,0 +1,146 @@
+"""The training of a planned ``fit``, from its start or from where it stopped to its record."""
+
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+
+import datamodules  # noqa: F401  so that --data finds its classes by name
+from lit_scaledrop.callbacks import (
+    AttemptTimer,
+    CrossbarEnergy,
+    EpochLines,
+    EstimatorSchedule,
+    LearningCurve,
+    RunCheckpoint,
+    TimeUpError,
+    ValidationComes,
+)
+from lit_scaledrop.cli.lightning import BaseCLI, interactive, process_rank
+from lit_scaledrop.cli.planning import require_variation
+from lit_scaledrop.evaluation.checkpoint import (
+    CheckpointError,
+    load_trained,
+    read_checkpoint,
+)
+from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
+from lit_scaledrop.results import provenance
+from lit_scaledrop.runs import forecast
+from lit_scaledrop.runs.media import log_media
+from lit_scaledrop.runs.plan import RunPlan
+from lit_scaledrop.runs.record import RunRecord, keep_or_write, training_record
+from lit_scaledrop.runs.run import resume_checkpoint
+from lit_scaledrop.runs.tracking import build_loggers, finish_loggers, log_artifacts, start_loggers
+
+
+class Training(BaseCLI):
+    """A planned ``fit``: resumes, trains, evaluates the checkpoint that it chose, and records.
+
+    Args:
+        plan: what it is.
+    """
+
+    def __init__(self, plan: RunPlan) -> None:
+        self.plan = plan
+        super().__init__(plan.words, {"subcommand": "fit", "fit": plan.settings.clone()})
+
+    def before_instantiate_classes(self) -> None:
+        """Find where the run goes on."""
+        config = self.config["fit"]
+        self.timer = AttemptTimer(config["trainer"]["max_time"])
+        own = resume_checkpoint(self.plan.folder, first=process_rank() == 0)
+        config["ckpt_path"] = str(own) if own else config["ckpt_path"]
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer."""
+        super().instantiate_classes()
+        require_variation(self.plan, self.plan.evaluation, self.model)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Trainer with our loggers and callbacks beside the user's."""
+        config, plan = self.config_init["fit"]["trainer"], self.plan
+        self.checkpoint = RunCheckpoint(
+            plan.folder / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
+        )
+        bar = interactive() and find_spec("rich") is not None
+        kwargs |= {
+            "max_time": None,  # or Lightning would make a second timer
+            "callbacks": [
+                *(config["callbacks"] or []),
+                EstimatorSchedule(),
+                LearningCurve(),
+                ValidationComes(),
+                self.checkpoint,
+                self.timer,
+                RichProgressBar() if bar else EpochLines(),
+            ],
+            "default_root_dir": str(plan.folder),
+            "enable_progress_bar": bar,
+        }
+        if config["logger"] is not False:
+            arguments = plan.config["model"]["init_args"]
+            name = f"{arguments.get('network')}-{arguments.get('method')}-s{plan.config['seed_everything']}"
+            tags = [plan.run.profile, plan.run.study, plan.id]
+            kwargs["logger"] = build_loggers(
+                plan.folder, plan.run.tracking, plan.run.project, plan.run.study, name, tags
+            )
+        return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Note when and from which code the training begins, and start the loggers."""
+        # now, not at the end: the tree may be edited while the run trains
+        self.started, self.commit = datetime.now(UTC), provenance.commit()
+        start_loggers(self.trainer.loggers, {"id": self.plan.id, **self.plan.recorded(self.datamodule)})
+        forecast.announce(self.trainer, self.model, self.datamodule, self.plan.run.profile)
+
+    def after_fit(self) -> None:
+        """Evaluate the chosen checkpoint on one device and write the result."""
+        plan, device = self.plan, self.trainer.strategy.root_device
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        if world > 1:
+            # the other ranks leave; a collective of rank 0 alone would hang
+            torch.distributed.destroy_process_group()
+        if rank:
+            return
+        if self.timer.time_up:
+            epochs, of = self.trainer.current_epoch, self.trainer.max_epochs
+            raise TimeUpError(
+                f"trainer.max_time is up after epoch {epochs}{f' of {of}' if of and of > 0 else ''}: nothing is "
+                "recorded yet, the same command goes on where this one stopped"
+            )
+        if self.config_init["fit"]["trainer"]["fast_dev_run"]:
+            print("fast_dev_run: a trial of the code, nothing is recorded", flush=True)
+            return
+        evaluation = plan.evaluation
+        path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
+        if not path:
+            raise CheckpointError("training left no checkpoint: there was no validation")
+        model = load_trained(path, compile_network=self.model.hparams["compile_network"])
+        measured = model.test_metrics(evaluation)
+        metrics, how = evaluate_network(
+            model.network, normalized_test_set(self.datamodule), evaluation, measured, device
+        )
+        epoch, compiled = read_checkpoint(path)["epoch"], self.model.hparams["compile_network"]
+        training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
+        record = RunRecord.of(plan, self.datamodule, self.started, self.commit, self.model.method)
+        energy = self._energy(model.network)
+        result = record.result(self.datamodule, training, how, metrics | energy | model.baseline(self.datamodule))
+        tested = {f"test/{name}": value for name, value in metrics.items()}
+        written = keep_or_write(result, plan.run)
+        loggers, step = self.trainer.loggers, self.trainer.global_step
+        log_media(loggers, model, measured, self.datamodule, evaluation, step)
+        log_artifacts(loggers, written, Path(path))
+        finish_loggers(loggers, tested | energy, step)
+
+    def _energy(self, network: torch.nn.Module) -> dict[str, float]:
+        """Energy on the chip, where the callback that counts it is there."""
+        metrics: dict[str, float] = {}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, CrossbarEnergy):
+                image, _ = self.datamodule.test_set[0]
+                metrics |= callback.finish(self.trainer, network, tuple(image.shape))
+        return metrics
