@@ -87,9 +87,15 @@ def test_what_does_not_fit_is_told_with_the_usage(words, message, capsys):
 
 def test_help_is_the_docstring(capsys):
     with pytest.raises(SystemExit):
-        call(command, ["--help"], "scaledrop do")
+        call(command, ["--help"], "scaledrop do", known={"model": ["net-a", "net-b"]})
     text = " ".join(capsys.readouterr().out.split())
-    for part in ("Do something.", "100 % of it", "(default: those of the data)", "of the passes (default: 0.1)"):
+    for part in (
+        "its name: net-a, net-b",
+        "Do something.",
+        "100 % of it",
+        "(default: those of the data)",
+        "of the passes (default: 0.1)",
+    ):
         assert part in text
     assert "those of the data) (default" not in text
 

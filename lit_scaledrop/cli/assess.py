@@ -26,7 +26,9 @@ def plan_assessment(argv: list[str]) -> Assessment:
         ValueError: for an unknown probe, a bad limit, or flags that `fit` refuses.
     """
     usage = "%(prog)s --probe NAME [--limit N] [--parts PATTERNS] [FLAGS OF fit]"
-    return replace(call(assessment, argv, "scaledrop assess", usage), words=("assess", *argv))
+    return replace(
+        call(assessment, argv, "scaledrop assess", usage, known={"probe": sorted(PROBES)}), words=("assess", *argv)
+    )
 
 
 def assessment(*flags: str, probe: str, limit: int | None = None, parts: str | None = None) -> Assessment:
@@ -38,8 +40,7 @@ def assessment(*flags: str, probe: str, limit: int | None = None, parts: str | N
 
     Args:
         flags: of fit.
-        probe: what is measured: table4, table6, table8, table9, table10, figure5, figure6, figure7, posterior,
-            threshold, reliability, hardware, ablation-sigma or ablation-passes.
+        probe: what is measured.
         limit: most images of each part (default: all).
         parts: only these, patterns with commas between: clean,corrupted/*/5 (default: all).
     """

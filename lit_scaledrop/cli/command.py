@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import inspect
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -25,7 +25,12 @@ class UsageError(ValueError):
 
 
 def call(
-    function: Callable[..., Any], argv: Sequence[str], prog: str, usage: str | None = None, without: Sequence[str] = ()
+    function: Callable[..., Any],
+    argv: Sequence[str],
+    prog: str,
+    usage: str | None = None,
+    without: Sequence[str] = (),
+    known: Mapping[str, Iterable[str]] | None = None,
 ) -> Any:
     """Call a function with what a command line says.
 
@@ -35,6 +40,7 @@ def call(
         prog: how it is called in messages, e.g. ``scaledrop energy``.
         usage: the line of the help, where the generated one says too little.
         without: fields of dataclasses that are no flags.
+        known: values of a parameter that its help lists, where they are not in its type.
 
     >>> def double(number: int, *, times: int = 2, loud: bool = False) -> str:
     ...     "Double a number."
@@ -46,6 +52,7 @@ def call(
     parser = argparse.ArgumentParser(prog, usage, about.description, allow_abbrev=False)
     parameters = inspect.signature(function).parameters
     hints, texts = get_type_hints(function, include_extras=True), _texts(function)
+    texts |= {name: f"{texts[name]}: {', '.join(values)}" for name, values in (known or {}).items()}
     groups: dict[str, list[str]] = {}
     # a dataclass makes these defaults itself
     own = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()

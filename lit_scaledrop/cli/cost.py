@@ -23,7 +23,7 @@ from lit_scaledrop.results.result import is_finished, result_path, write_result
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop cost`` with ``argv`` behind it."""
-    asked = call(Asked, argv, "scaledrop cost")
+    asked = _asked(argv)
     constants, commit = components(asked.preset), provenance.commit()
     for network, scheme in asked.pairs:
         path = asked.path(network, scheme)
@@ -46,10 +46,15 @@ def planned_cost(argv: list[str]) -> Path:
     Raises:
         ValueError: for several topologies or schemes, whose results are several.
     """
-    asked = call(Asked, argv, "scaledrop cost")
+    asked = _asked(argv)
     if len(asked.pairs) != 1:
         raise ValueError("a point of a sweep is one result: give one --network and one --scheme")
     return asked.path(*asked.pairs[0])
+
+
+def _asked(argv: list[str]) -> "Asked":
+    names = {"network": TOPOLOGIES, "scheme": dict.fromkeys((*SCHEMES, *SEGMENTATION_SCHEMES))}
+    return call(Asked, argv, "scaledrop cost", known=names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,9 @@ def main(argv: Sequence[str]) -> int:
     if rest and not rest[0].startswith("-") and action == "list":
         return _fail(f"argument list | get: invalid choice: {rest[0]!r}", status=2)
     try:
-        return call(get if action == "get" else list_all, rest, "scaledrop data", usage)
+        if action == "get":
+            return call(get, rest, "scaledrop data", usage, known={"name": KNOWN})
+        return call(list_all, rest, "scaledrop data", usage)
     except SystemExit as stop:  # argparse has printed its message
         return int(stop.code or 0)
 
@@ -111,7 +113,7 @@ def get(name: str, *, root: str | None = None, from_: Path | None = None, mirror
     """Download or import one data set.
 
     Args:
-        name: of a data set, as `scaledrop data` lists them.
+        name: of a data set.
         root: folder of the data; default: the environment variable DATA, else data/.
         from_: import this archive or folder.
         mirror: try these addresses first, each of the file itself or of the folder that holds it.

@@ -15,10 +15,12 @@ from lit_scaledrop.posterior.drop_probability import set_drop_probability
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.result import write_atomic
 
+DATA = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop evaluate`` with ``argv`` behind it."""
-    return call(evaluate, argv, "scaledrop evaluate", without=("checkpoint",))
+    return call(evaluate, argv, "scaledrop evaluate", without=("checkpoint",), known={"data": sorted(DATA)})
 
 
 def evaluate(
@@ -35,15 +37,14 @@ def evaluate(
 
     Args:
         checkpoints: Lightning checkpoint; several are an ensemble.
-        data: name of a data set for classes or segmentation, see `scaledrop data`.
+        data: name of a data set.
         evaluation: how the posterior is asked.
         root: folder of the data; default: the environment variable DATA, or ./data.
         p: drop probability at test time, in place of the trained one.
         device: where the network runs.
         out: write the metrics to this JSON file as well.
     """
-    known = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
-    kind = known[lookup("data set", data, known)]
+    kind = DATA[lookup("data set", data, DATA)]
     models = [load_trained(path) for path in checkpoints]
     size = models[0].hparams.get("image_size")
     module: Any = kind(root=root, **({} if size is None else {"image_size": size}))

@@ -29,7 +29,8 @@ from lit_scaledrop.results.trials import JournalError, trials_in
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop report`` with ``argv`` behind it."""
-    return call(report, argv, "scaledrop report")
+    names = [*TABLES, *FIGURES, *SWEEPS, "curves"]
+    return call(report, argv, "scaledrop report", known={"name": names})
 
 
 def report(
@@ -46,7 +47,7 @@ def report(
     """Print a table, or draw a figure, and write both beside the results.
 
     Args:
-        name: a table (table3 ... table10), a figure (figure5, posterior, ..., curves) or a sweep.
+        name: a table, a figure or a sweep.
         results: folder of the results.
         profile: quick, cpu, gpu or paper (default: quick); with --html several times, by default all that have results.
         runs: of `curves`: folder of runs, for those that are not finished.
