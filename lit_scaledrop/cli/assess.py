@@ -26,9 +26,8 @@ def plan_assessment(argv: list[str]) -> Assessment:
         ValueError: for an unknown probe, a bad limit, or flags that `fit` refuses.
     """
     usage = "%(prog)s --probe NAME [--limit N] [--parts PATTERNS] [FLAGS OF fit]"
-    return replace(
-        call(assessment, argv, "scaledrop assess", usage, known={"probe": sorted(PROBES)}), words=("assess", *argv)
-    )
+    asked: Assessment = call(assessment, argv, "scaledrop assess", usage, known={"probe": sorted(PROBES)})
+    return replace(asked, words=("assess", *argv))
 
 
 def assessment(*flags: str, probe: str, limit: int | None = None, parts: str | None = None) -> Assessment:

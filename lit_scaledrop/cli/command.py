@@ -68,8 +68,8 @@ def call(
             default = argparse.SUPPRESS if name in factories else parameter.default
             _add(parser, name, kind, default, texts.get(name, ""), flag=parameter.kind is parameter.KEYWORD_ONLY)
     takes_rest = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
-    known, rest = parser.parse_known_args(argv) if takes_rest else (parser.parse_args(argv), [])
-    given = vars(known)
+    parsed, rest = parser.parse_known_args(argv) if takes_rest else (parser.parse_args(argv), [])
+    given = vars(parsed)
     for name, members in groups.items():
         given[name] = hints[name](**{member: given.pop(member) for member in members})
     positional = [given.pop(p.name) for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
