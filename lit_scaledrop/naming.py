@@ -1,4 +1,4 @@
-"""Names that users type: the nearest known one, or an error that says which there are."""
+"""Words in messages: the nearest known name, and nouns with their number."""
 
 import difflib
 from collections.abc import Iterable
@@ -20,3 +20,12 @@ def lookup(kind: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> count(1, "epoch"), count(45000, "image")
+    ('1 epoch', '45,000 images')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -1,6 +1,8 @@
 """What the tests of running share: miniature CIFAR-10, a tiny training, and one finished run of it."""
 
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,15 @@ trainer: {max_epochs: 2, accelerator: cpu}
 evaluation: {samples: 3}
 """
 FIT = ("fit", "--config", "tiny.yaml")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def all_commands_imported() -> None:
+    """Whatever a test registers, it registers behind the import of every command: the order of tests says nothing."""
+    import lit_scaledrop.cli
+
+    for module in pkgutil.iter_modules(lit_scaledrop.cli.__path__, "lit_scaledrop.cli."):
+        importlib.import_module(module.name)
 
 
 @pytest.fixture(scope="session")

@@ -225,8 +225,10 @@ def test_flags_win_over_the_checkpoint(checkpoint, monkeypatch):
 def test_validate_gives_the_accuracy_of_the_training(checkpoint, finished, capsys):
     (path,) = finished.glob("results/quick/tiny/*.json")
     training = json.loads(path.read_text())["training"]
+    before = set(Path().iterdir())
     assert main(["validate", "--config=tiny.yaml", f"--ckpt_path={checkpoint}"]) == 0
     assert str(training["logged"]["val/acc"]) in capsys.readouterr().out
+    assert set(Path().iterdir()) == before  # nothing is left where the command was called
 
 
 def test_predict_writes_probabilities_in_order(checkpoint, capsys):

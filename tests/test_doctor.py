@@ -65,7 +65,7 @@ def test_fit_says_it(place, capsys, monkeypatch):
     monkeypatch.setattr(forecast, "WORTH_MEASURING", 0)
     monkeypatch.setattr(forecast, "WORTH_SAYING_H", 0.0)
     assert main(["fit", "--config=tiny.yaml", "--trainer.max_epochs=1"]) == 0
-    assert "this training will take about 0 hours on this CPU: 1 epochs of 180 images" in capsys.readouterr().err
+    assert "this training will take about 0 hours on this CPU: 1 epoch of 180 images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from lit_scaledrop.cli.sweep import PLANS
 from lit_scaledrop.cli.sweep import main as run_sweep
+from lit_scaledrop.results.glossary import SWEEP_FILES
 from lit_scaledrop.results.result import read_result
 from lit_scaledrop.sweep.file import command_of, load_sweep
 from lit_scaledrop.sweep.points import plan_points
@@ -67,3 +68,8 @@ def test_one_point_runs(path, tmp_path, monkeypatch, capfd):
     assert run_sweep([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
     (result,) = results or Path("results/quick").glob("*/*.json")
     assert read_result(result).metrics
+
+
+def test_captions_name_sweep_files_that_there_are():
+    more = ("table3-beyond", "table5-beyond", "table6-beyond", "table7-segmentation")  # further rows of a table
+    assert sorted(SWEEP_FILES) == sorted(path.stem for path in FILES if path.stem not in more)

@@ -8,7 +8,7 @@ from lit_scaledrop.cli.fit import plan_fit, trained_networks
 from lit_scaledrop.cli.flags import expand_variation, last_value, without
 from lit_scaledrop.cli.planning import check
 from lit_scaledrop.evaluation.probes import PROBES
-from lit_scaledrop.naming import lookup
+from lit_scaledrop.naming import count, lookup
 from lit_scaledrop.results.result import is_finished, read_result
 from lit_scaledrop.runs.assess import Assessment, assess, chosen_parts
 from lit_scaledrop.runs.identity import SAME_NUMBERS
@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
         _say_finished(planned.path)
     else:
         measured, absent = result.evaluation["parts"], result.evaluation["absent"]
-        print(f"{len(measured)} parts{_and_absent(list(absent))}: {planned.path}", flush=True)
+        print(f"{count(len(measured), 'part')}{_and_absent(list(absent))}: {planned.path}", flush=True)
     return 0
 
 

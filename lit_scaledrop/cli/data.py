@@ -24,7 +24,6 @@ from datamodules.files.tree import Tree
 from lit_scaledrop.cli.command import call
 
 DataSet = type[ImageDataModule] | type[SegmentationDataModule] | type[EvaluationSet]
-KNOWN: dict[str, DataSet] = {**DATAMODULES, **SEGMENTATION_DATAMODULES, **EVALUATION_SETS}
 COLUMNS = ("data set", "state", "train", "val", "test", "fingerprint", "source", "where")
 
 
@@ -43,10 +42,15 @@ def main(argv: Sequence[str]) -> int:
         return _fail(f"argument list | get: invalid choice: {rest[0]!r}", status=2)
     try:
         if action == "get":
-            return call(get, rest, "scaledrop data", usage, known={"name": KNOWN})
+            return call(get, rest, "scaledrop data", usage, known={"name": _known()})
         return call(list_all, rest, "scaledrop data", usage)
     except SystemExit as stop:  # argparse has printed its message
         return int(stop.code or 0)
+
+
+def _known() -> dict[str, DataSet]:
+    """Every data set, as registered at this moment."""
+    return {**DATAMODULES, **SEGMENTATION_DATAMODULES, **EVALUATION_SETS}
 
 
 def folder(root: str | None) -> Path:
@@ -91,7 +95,7 @@ def list_all(*, root: str | None = None) -> int:
         root: folder of the data; default: the environment variable DATA, else data/.
     """
     where = folder(root)
-    rows = [inspect(data, where) for data in KNOWN.values()]
+    rows = [inspect(data, where) for data in _known().values()]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -119,11 +123,11 @@ def get(name: str, *, root: str | None = None, from_: Path | None = None, mirror
         mirror: try these addresses first, each of the file itself or of the folder that holds it.
     """
     where = folder(root)
-    if name not in KNOWN:
-        near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.4)
+    if name not in (known := _known()):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f" did you mean {near[0]!r}?" if near else ""
-        return _fail(f"unknown data set {name!r};{hint} known are {', '.join(KNOWN)}", status=2)
-    files = KNOWN[name].files
+        return _fail(f"unknown data set {name!r};{hint} known are {', '.join(known)}", status=2)
+    files = known[name].files
     if files is None:
         print(f"{name} comes with an installed package; there is nothing to get")
         return 0
@@ -138,7 +142,7 @@ def get(name: str, *, root: str | None = None, from_: Path | None = None, mirror
         return _fail("interrupted; the same command goes on from here", status=130)
     except (DatasetNotFoundError, DatasetCorruptError, DownloadError, ValueError, OSError) as error:
         return _fail(str(error))
-    row = inspect(KNOWN[name], where)
+    row = inspect(known[name], where)
     print(", ".join(f"{title} {cell}" for title, cell in zip(COLUMNS, row, strict=True)))
     return int(row[1] != "present")
 

@@ -15,12 +15,10 @@ from lit_scaledrop.posterior.drop_probability import set_drop_probability
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.result import write_atomic
 
-DATA = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
-
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop evaluate`` with ``argv`` behind it."""
-    return call(evaluate, argv, "scaledrop evaluate", without=("checkpoint",), known={"data": sorted(DATA)})
+    return call(evaluate, argv, "scaledrop evaluate", without=("checkpoint",), known={"data": sorted(_data_sets())})
 
 
 def evaluate(
@@ -44,7 +42,7 @@ def evaluate(
         device: where the network runs.
         out: write the metrics to this JSON file as well.
     """
-    kind = DATA[lookup("data set", data, DATA)]
+    kind = (known := _data_sets())[lookup("data set", data, known)]
     models = [load_trained(path) for path in checkpoints]
     size = models[0].hparams.get("image_size")
     module: Any = kind(root=root, **({} if size is None else {"image_size": size}))
@@ -78,3 +76,8 @@ def evaluate(
     if out:
         write_atomic(out, json.dumps(record, indent=2) + "\n")
     return 0
+
+
+def _data_sets() -> dict[str, Any]:
+    """Every data set with a test set, as registered at this moment."""
+    return {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}

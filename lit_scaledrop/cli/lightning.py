@@ -3,11 +3,11 @@
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -21,6 +21,7 @@ from lit_scaledrop.evaluation.checkpoint import (
     read_checkpoint,
 )
 from lit_scaledrop.evaluation.evaluate import write_predictions
+from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.runs.compiler import require_compiler
 from lit_scaledrop.runs.identity import FROM_DATA
@@ -36,6 +37,9 @@ class BaseCLI(LightningCLI):
         args: the same parsed; by default it is parsed from the words.
     """
 
+    save_config: ClassVar[type[SaveConfigCallback] | None] = None
+    """what keeps the settings beside the logs; commands without a folder of their own leave no file"""
+
     def __init__(self, words: Sequence[str], args: dict[str, Any] | None = None) -> None:
         self.words = tuple(words)
         strict = {"exit_on_error": False}  # errors come as exceptions: see parse_arguments
@@ -45,6 +49,7 @@ class BaseCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=1,
+            save_config_callback=self.save_config,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={
                 "prog": "scaledrop",
@@ -138,7 +143,7 @@ class CheckpointCLI(BaseCLI):
         labels = datamodule.test_set.labels[: len(probabilities)]
         out = self.config_init["predict"]["out"]
         accuracy = write_predictions(out, probabilities, labels, datamodule.class_names)
-        print(f"{len(labels)} images, accuracy {100 * accuracy:.2f} %: {out}", flush=True)
+        print(f"{count(len(labels), 'image')}, accuracy {100 * accuracy:.2f} %: {out}", flush=True)
 
 
 def interactive() -> bool:

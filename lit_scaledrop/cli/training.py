@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.cli import SaveConfigCallback
 
 import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop.callbacks import (
@@ -43,6 +44,8 @@ class Training(BaseCLI):
     Args:
         plan: what it is.
     """
+
+    save_config = SaveConfigCallback
 
     def __init__(self, plan: RunPlan) -> None:
         self.plan = plan

@@ -23,6 +23,7 @@ from datamodules.pictures import picture_paths, read_pictures, standardized, wit
 from lit_scaledrop.deploy.classified import ClassifiedImage, draw_sheet
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.modules.base import LitNetwork
+from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
@@ -74,7 +75,7 @@ def classify_folder(
         draw_sheet(found, figure)
     accepted = sum(image.accepted for image in found)
     more = f", sheet {figure}" if figure else ""
-    print(f"{len(found)} pictures, {accepted} accepted: {file}{more}", flush=True)
+    print(f"{count(len(found), 'picture')}, {accepted} accepted: {file}{more}", flush=True)
 
 
 def classify(

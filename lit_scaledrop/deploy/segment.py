@@ -24,6 +24,7 @@ from datamodules.pictures import picture_paths, standardized
 from datamodules.segmentation.paired_files import read_picture, squeezed
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.modules.base import LitNetwork
+from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.progress import with_progress
@@ -87,7 +88,7 @@ def segment_folder(
             rows.writerow(_row(image, name, len(about["class_names"])))
     finally:  # also of what was done before a broken file
         write_atomic(out / "predictions.csv", table.getvalue())
-    print(f"{len(paths)} pictures: masks, uncertainty and overlays in {out}", flush=True)
+    print(f"{count(len(paths), 'picture')}: masks, uncertainty and overlays in {out}", flush=True)
 
 
 def segment(

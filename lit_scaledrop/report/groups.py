@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.results.glossary import DATA_NAMES, TOPOLOGIES
+from lit_scaledrop.naming import count
+from lit_scaledrop.results.glossary import DATA_NAMES, SWEEP_FILES, TOPOLOGIES
 from lit_scaledrop.results.result import Result
 
 
@@ -105,7 +106,7 @@ def epochs_heading(result: Result) -> str:
     """Name of the data, number of epochs, and a probe's limit: the head of a section."""
     epochs, limit = result.training["epochs"], result.evaluation.get("limit")
     few = f", at most {limit} images a part" if limit else ""
-    return f"{data_name(result)}, {epochs} epoch{'s' * (epochs != 1)}{few}"
+    return f"{data_name(result)}, {count(epochs, 'epoch')}{few}"
 
 
 def data_name(result: Result) -> str:
@@ -139,6 +140,7 @@ def caption(runs: Sequence[Result], numbers: str, passes: str = "") -> list[str]
     flags = f" -- {shlex.join(words)}" if (words := flags_of(runs)) else ""
     sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} --seeds {seeds}{flags}"
     report = f"scaledrop report {first.study} --profile {first.profile}"
+    again = f"Make it again: `{sweep}`, then `{report}`; the" if first.study in SWEEP_FILES else "The"
     return [
         f"Profile {first.profile}. Data: {kind}; {_source(runs)}; fingerprint {data['fingerprint']}; "
         f"{_images(runs, 'train')} training, {_images(runs, 'val')} validation and {_images(runs, 'test')} test "
@@ -147,7 +149,7 @@ def caption(runs: Sequence[Result], numbers: str, passes: str = "") -> list[str]
         f"seeds {seeds}. {numbers}",
         *([f"Width, as a multiple of the paper's channels: {widths}."] if (widths := widths_of(runs)) else []),
         f"Device: {'; '.join(sorted({run.training['device'] for run in runs}))}. Commit: {commits_of(runs)}.",
-        f"Make it again: `{sweep}`, then `{report}`; the exact command of each run is in its JSON file.",
+        f"{again} exact command of each run is in its JSON file.",
     ]
 
 

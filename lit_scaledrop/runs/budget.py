@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from lit_scaledrop.modules.stepping import WARM_UP, Stepper
+from lit_scaledrop.naming import count
 from lit_scaledrop.results.result import write_atomic
 from lit_scaledrop.runs.identity import run_identity
 from lit_scaledrop.runs.plan import RunPlan
@@ -111,7 +112,9 @@ def epochs_within(plan: RunPlan, seconds: float, asked: float | None = None) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(decided | {"evaluation_s": speed.evaluation}))
     print(
-        f"scaledrop: {epochs} epochs of {speed.epoch:.2f} s fit into {duration(seconds)}", file=sys.stderr, flush=True
+        f"scaledrop: {count(epochs, 'epoch')} of {speed.epoch:.2f} s fit into {duration(seconds)}",
+        file=sys.stderr,
+        flush=True,
     )
     return epochs
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lit_scaledrop.layers.exact import native_bfloat16
+from lit_scaledrop.naming import count
 
 IMAGES, REPEATS = 16, 3
 WORTH_MEASURING = 2_000_000
@@ -59,8 +60,8 @@ def warning(network: nn.Module, data: Any, epochs: int | None, profile: str, fas
     how_long = f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
     instead = "" if profile in ("quick", "cpu") else "; `--profile cpu` is made for CPUs"
     return (
-        f"this training will take about {how_long} on this CPU: {epochs} epochs of {images:,} images{instead}. "
-        "Ctrl-C stops it, and the same command goes on where it stopped"
+        f"this training will take about {how_long} on this CPU: {count(epochs, 'epoch')} of {count(images, 'image')}"
+        f"{instead}. Ctrl-C stops it, and the same command goes on where it stopped"
     )
 
 

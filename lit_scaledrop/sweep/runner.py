@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lit_scaledrop.naming import count
 from lit_scaledrop.results.failures import Failure, forget_failure, read_failure, write_failure
 from lit_scaledrop.results.result import ResultError, is_finished
 from lit_scaledrop.sweep.child import Child, Grace, Point, stop_all
@@ -101,7 +102,7 @@ class Runner:
             self._display.explain(point, reason)
         counts = f"{self.done} done, {self.skipped} skipped, {len(self.failures)} failed"
         counts += f", {len(self.stopped)} stopped early" if self.stopped else ""
-        print(f"{len(self.points)} points: {counts}, {time.monotonic() - start:.1f} s", flush=True)
+        print(f"{count(len(self.points), 'point')}: {counts}, {time.monotonic() - start:.1f} s", flush=True)
         return 1 if self.failures else 0
 
     def _fill(self) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.naming import count
 from lit_scaledrop.results.result import is_finished, read_result
 from lit_scaledrop.results.trials import JournalError, Trial, write_trials
 from lit_scaledrop.sweep.file import SweepError, build_command
@@ -180,7 +181,7 @@ def _summary(search: Search, study: Study, journal: Path) -> int:
     trials = study.trials()[: search.runs]
     counts = {state: sum(trial.state == state for trial in trials) for state in ("finished", "stopped", "failed")}
     shown = f"{counts['finished']} finished, {counts['stopped']} stopped early, {counts['failed']} failed"
-    print(f"\n{len(trials)} points: {shown}. Journal: {journal}", flush=True)
+    print(f"\n{count(len(trials), 'point')}: {shown}. Journal: {journal}", flush=True)
     finished = {
         trial.value: trial for trial in reversed(trials) if trial.state == "finished" and trial.value is not None
     }

@@ -1,6 +1,7 @@
 """Tables VI, IX and X from made-up results: numbers, means over seeds, absent suites, and what is never compared."""
 
 import io
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -224,6 +225,14 @@ def test_a_stand_in_heads_its_own_column(make):
         assert ours
         assert all("digits" in title and "CIFAR" not in title for title in ours)
         assert all("CIFAR-10" in title for title in header if "paper" in title)
+
+
+def test_a_caption_names_the_sweep_file_of_a_study_that_has_one(make):
+    run = make(2)
+    assert f"Make it again: `scaledrop sweep sweeps/{run.study}.yaml" in " ".join(caption([run], ""))
+    own = " ".join(caption([replace(run, study="mine")], ""))
+    assert "sweeps/" not in own
+    assert "The exact command of each run is in its JSON file." in own
 
 
 @pytest.mark.parametrize("width", [0.25, 1.0])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from lit_scaledrop.naming import count
 from lit_scaledrop.report.groups import TOPOLOGIES, data_name
 from lit_scaledrop.report.tables.accuracy import duration
 from lit_scaledrop.results.result import Result
@@ -23,7 +24,7 @@ def facts(run: Result) -> Iterator[tuple[str, str]]:
         yield "Fingerprint", data["fingerprint"]
     if training:
         compiled = ", compiled" if training["compiled"] else ""
-        yield "Training", f"{training['epochs']} epochs, best is number {training['best_epoch'] + 1}"
+        yield "Training", f"{count(training['epochs'], 'epoch')}, best is number {training['best_epoch'] + 1}"
         yield "Device", f"{training['device']}; {training['precision']}{compiled}"
         yield "Training time", f"{training['seconds']:.1f} s ({duration(training['seconds'])})"
     if asked:
