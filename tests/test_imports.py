@@ -98,3 +98,9 @@ def test_sweeps_is_no_package():
     """A folder of YAML files; as a package it would be installed under a name that W&B's own engine has."""
     assert (ROOT / "sweeps" / "table3.yaml").is_file()
     assert not list((ROOT / "sweeps").rglob("*.py"))
+
+
+def test_tests_stand_in_the_rooms_that_they_test():
+    rooms = {path.name for path in (ROOT / "lit_scaledrop").iterdir() if path.is_dir()} | {"datamodules", "hardware"}
+    tests = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and list(path.glob("test_*.py"))}
+    assert tests - {"faults"} <= rooms  # faults, against the whole

@@ -23,7 +23,7 @@ from lit_scaledrop.results.result import read_result
 from lit_scaledrop.sweep.file import load_sweep
 from lit_scaledrop.sweep.points import plan_points
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FLAGS = ["--config", "tiny.yaml", "--trainer.max_epochs=1"]
 CALLBACK = "--trainer.callbacks+=lit_scaledrop.callbacks.MTJVariation"
 

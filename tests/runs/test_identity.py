@@ -15,7 +15,7 @@ from lit_scaledrop.runs.identity import TRAINER_NEUTRAL, TRAINER_SCIENCE, run_id
 from lit_scaledrop.sweep.file import load_sweep
 from lit_scaledrop.sweep.points import plan_points
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Long trainings are recorded under these. A change here repeats them: raise IDENTITY_VERSION knowingly, or find out
 # what changed a hash that should have stayed.

@@ -16,7 +16,7 @@ from lit_scaledrop.posterior.drop_probability import chip_probabilities, read_pr
 from lit_scaledrop.posterior.variation import Variation
 from lit_scaledrop.results.glossary import METRICS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Spy(L.Callback):

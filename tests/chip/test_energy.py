@@ -197,7 +197,7 @@ def test_lenet5_is_trained_on_mnist_beside_table3(place, profile, data):
 
 # --- docs/hardware.md ---
 
-DOCUMENT = (Path(__file__).parents[1] / "docs" / "hardware.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "hardware.md").read_text()
 
 
 def test_code_of_the_document_runs(tmp_path, monkeypatch):

@@ -99,7 +99,7 @@ def _rank(rank, rendezvous, shards, results):
 
 
 def test_two_processes_with_uneven_shards_equal_one(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))  # where the children find this module
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # where the children find this module
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     shards = [[(0, 25), (25, 61)], [(0, 61), (61, 61)]]
     with multiprocessing.get_context("spawn").Manager() as manager:

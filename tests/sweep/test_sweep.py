@@ -19,7 +19,7 @@ from lit_scaledrop.sweep import child, runner
 from lit_scaledrop.sweep.file import SweepError, build_command, command_of, grid, load_sweep
 from lit_scaledrop.sweep.points import plan_points
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and PR_SET_PDEATHSIG are Linux's")
 COMMAND = ["${env}", "${interpreter}", "child.py", "fit", "--profile", "${envvar:PROFILE}", "${args}"]
 

@@ -11,7 +11,7 @@ from lit_scaledrop.results.result import read_result
 from lit_scaledrop.sweep.file import command_of, load_sweep
 from lit_scaledrop.sweep.points import plan_points
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 SHORT = {
     "fit": ["--trainer.max_epochs=1", "--data.limit_train=64", "--run.tracking=disabled", "--evaluation.samples=2"],

@@ -15,7 +15,7 @@ from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.tables import published
 from lit_scaledrop.sweep.file import grid, load_sweep
 
-SWEEPS = Path(__file__).parents[1] / "sweeps"
+SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 
 def rows(name):
