@@ -10,11 +10,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import cast
 
 from torch import nn
 
 from hardware.presets import Preset
-from hardware.spin_scale_drop import ModuleCount, Scheme, dropout_cost, modules_and_draws
+from hardware.spin_scale_drop import DropoutCost, ModuleCount, Scheme, dropout_cost, modules_and_draws
 from hardware.workload import trace_workload
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.layers.stochastic import stochastic_layers
@@ -22,6 +23,8 @@ from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS
 from lit_scaledrop.networks.tasks import TASKS, task_of
 from lit_scaledrop.results import provenance
+from lit_scaledrop.results.groups import Asked, Data, Training
+from lit_scaledrop.results.measurement import Measurement
 from lit_scaledrop.results.result import Result
 
 STUDY = "table7"
@@ -102,10 +105,10 @@ def cost_result(
         bits_a=method.bits_a,
         bayesian=method.bayesian,
         seed=0,
-        data={},
-        training={},
-        evaluation={},
-        metrics=cost_metrics(counts, preset),
+        data=cast(Data, {}),
+        training=cast(Training, {}),
+        evaluation=cast(Asked, {}),
+        measurements=cost_measurements(counts, preset),
         config={
             "network": network,
             "scheme": scheme,
@@ -147,21 +150,20 @@ def build(network: str, scheme: Scheme, shape: tuple[int, int, int]) -> nn.Modul
     return task_of(network).build(network, method, in_channels=shape[0], image_size=shape[1])
 
 
-def cost_metrics(counts: Sequence[ModuleCount], preset: Preset) -> dict[str, float]:
+def cost_measurements(counts: Sequence[ModuleCount], preset: Preset) -> list[Measurement]:
     """Numbers of Table VII: of the topology, with and without re-use of the modules, and of every layer."""
-    metrics: dict[str, float] = {}
-    for name, reuse in (("reused", True), ("separate", False)):
-        cost = dropout_cost(counts, preset, reuse)
-        metrics |= {
-            f"{name}/modules": cost.modules,
-            f"{name}/area_um2": cost.area_um2,
-            f"{name}/power_mw": cost.power_mw,
-        }
-        metrics |= {"draws": cost.draws, "energy_pj": cost.energy_pj, "latency_ns": cost.latency_ns}
-    for count in counts:
-        one = dropout_cost([count], preset)
-        metrics |= {f"layer/{count.layer}/{key}": value for key, value in asdict(one).items()}
-    return {name: float(value) for name, value in metrics.items()}
+
+    def numbers(cost: DropoutCost, *names: str) -> dict[str, float]:
+        return {name: float(value) for name, value in asdict(cost).items() if not names or name in names}
+
+    reused, separate = (dropout_cost(counts, preset, reuse) for reuse in (True, False))
+    modules = ("modules", "area_um2", "power_mw")
+    return [
+        Measurement(numbers(reused, "draws", "energy_pj", "latency_ns")),  # the same with and without re-use
+        Measurement(numbers(reused, *modules), {"condition": "reused"}),
+        Measurement(numbers(separate, *modules), {"condition": "separate"}),
+        *(Measurement(numbers(dropout_cost([count], preset)), {"layer": count.layer}) for count in counts),
+    ]
 
 
 def cost_id(network: str, scheme: Scheme, preset: Preset) -> str:

@@ -114,12 +114,17 @@ def component_values() -> dict[str, Any]:
 
 def energy_metrics(report: EnergyReport) -> dict[str, float]:
     """The keys ``hw/...`` of the glossary: energy in all and by component, nJ; latency, us; area, mm2."""
-    totals = {
+    parts = {f"hw/energy_nj/{slug(e.component)}": e.energy_pj / 1e3 for e in report.by_component()}
+    return energy_totals(report) | parts
+
+
+def energy_totals(report: EnergyReport) -> dict[str, float]:
+    """Energy in all, nJ; latency, us; area, mm2."""
+    return {
         "hw/energy_nj": report.energy_pj / 1e3,
         "hw/latency_us": report.latency_ns / 1e3,
         "hw/area_mm2": report.area_um2 / 1e6,
     }
-    return totals | {f"hw/energy_nj/{slug(e.component)}": e.energy_pj / 1e3 for e in report.by_component()}
 
 
 def slug(component: str) -> str:

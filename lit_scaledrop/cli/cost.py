@@ -32,10 +32,10 @@ def main(argv: list[str]) -> int:
             continue
         result = cost_result(network, scheme, constants, asked.profile, argv, commit)
         write_result(result, asked.results)
-        shown = result.metrics
+        reused, separate = (result.at(condition=how)["modules"] for how in ("reused", "separate"))
         print(
-            f"{network}, {result.label}: modules {shown['reused/modules']:,.0f} (re-used) or "
-            f"{shown['separate/modules']:,.0f} (of each layer), bits a pass {shown['draws']:,.0f}: {path}"
+            f"{network}, {result.label}: modules {reused:,.0f} (re-used) or {separate:,.0f} (of each layer), "
+            f"bits a pass {result.metrics['draws']:,.0f}: {path}"
         )
     return 0
 

@@ -30,6 +30,7 @@ from lit_scaledrop.evaluation.checkpoint import (
 )
 from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
 from lit_scaledrop.results import provenance
+from lit_scaledrop.results.measurement import Measurement
 from lit_scaledrop.runs import forecast
 from lit_scaledrop.runs.media import log_media
 from lit_scaledrop.runs.plan import RunPlan
@@ -131,7 +132,8 @@ class Training(BaseCLI):
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
         record = RunRecord.of(plan, self.datamodule, self.started, self.commit, self.model.method)
         energy = self._energy(model.network)
-        result = record.result(self.datamodule, training, how, metrics | energy | model.baseline(self.datamodule))
+        found = [Measurement(metrics | energy | model.baseline(self.datamodule))]
+        result = record.result(self.datamodule, training, how, found)
         tested = {f"test/{name}": value for name, value in metrics.items()}
         written = keep_or_write(result, plan.run)
         loggers, step = self.trainer.loggers, self.trainer.global_step

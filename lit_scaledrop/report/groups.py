@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -161,7 +161,7 @@ def _source(runs: Sequence[Result]) -> str:
     return re.sub(r"part \d+ of", several, sources[0]) if len(parts) > 1 else str(sources[0])
 
 
-def _images(runs: Sequence[Result], split: str) -> str:
+def _images(runs: Sequence[Result], split: Literal["train", "val", "test"]) -> str:
     counts = [run.data[split] for run in runs]
     return f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
 

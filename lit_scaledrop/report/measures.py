@@ -13,8 +13,9 @@ import pandas as pd
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.report.groups import KEY, ids_of, seeds_of
 from lit_scaledrop.report.table import RESULT_IDS, Column, mean_column
-from lit_scaledrop.results.frame import COORDINATES, measurements
+from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.glossary import METRICS
+from lit_scaledrop.results.measurement import COORDINATES
 from lit_scaledrop.results.result import Result
 
 EVERY = ...

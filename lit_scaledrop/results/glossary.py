@@ -198,8 +198,6 @@ METRICS: dict[str, MetricEntry] = (
     }
 )
 
-FAMILIES = frozenset(name.partition("/")[0] for name in METRICS)
-"""First words of the names of metrics; what stands in front of them says where they were measured."""
 
 TOPOLOGIES = {
     "resnet18": "ResNet-18", "resnet20": "ResNet-20", "vgg_small": "VGG-small", "lenet5": "LeNet-5",

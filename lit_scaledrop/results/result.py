@@ -1,37 +1,27 @@
-"""The record of a run: one JSON file per run, `<results>/<profile>/<study>/<id>.json`, schema 1.
+"""The record of a run: one JSON file per run, `<results>/<profile>/<study>/<id>.json`, schema 2.
 
 The file is the result of record; trackers only mirror it. It is written once, atomically, after the run has
 been evaluated, so that *an existing, valid file is a finished run*: sweeps skip it and tables read it.
-Everything a table prints beside a number (data, epochs, device, commit, command) is in the same file.
+Everything a table prints beside a number (data, epochs, device, commit, command) is in the same file. Files of schema 1
+are read, too.
 """
 
 import json
 import logging
-import math
 import os
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, get_origin
+from typing import Any, NoReturn, get_origin, get_type_hints
 
-from lit_scaledrop.results.glossary import METRICS
+from lit_scaledrop.results import schema1
+from lit_scaledrop.results.groups import Asked, Data, Provenance, Training, check_group, check_type
+from lit_scaledrop.results.measurement import Coordinate, Measurement
 
-SCHEMA = 1
+SCHEMA = 2
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_FRACTIONS = tuple(name for name, entry in METRICS.items() if entry.unit == "1")
-
-# Keys every group must have; more are welcome and survive reading and writing (forward compatible). What is counted on
-# a topology, without a trained network, has no data, training and evaluation: all three are empty.
-_REQUIRED = {
-    "data": "name:str fingerprint:str stand_in:bool source:str train:int val:int test:int",
-    "training": "epochs:int seconds:float best_epoch:int val_acc|val_iou:float device:str precision:str compiled:bool",
-    "evaluation": "samples:int seed:int execution:str checkpoint:str seconds:float",
-    "provenance": "commit:str dirty:bool command:str started:str finished:str versions:dict",
-}
-_KINDS = {"str": str, "bool": bool, "int": int, "float": float, "dict": dict}
 
 
 class ResultError(RuntimeError):
@@ -46,12 +36,8 @@ class InvalidResultError(ResultError):
 class Result:
     """One finished run.
 
-    The groups `data`, `training`, `evaluation`, `metrics`, `config` and `provenance` are plain dictionaries
-    with required keys (see `_REQUIRED`); further keys are kept as they are. The first three are empty where nothing was
-    trained (Table VII).
-
     Raises:
-        InvalidResultError: a key is missing, a value has the wrong type, or a metric is not finite.
+        InvalidResultError: a key is missing, a value has the wrong type, or a number is not finite.
     """
 
     id: str
@@ -74,28 +60,28 @@ class Result:
     """Whether predictions are averaged over stochastic passes."""
     seed: int
     """Seed of initialization, data order and dropout."""
-    data: dict[str, Any]
-    """name, fingerprint, stand_in, source, and the sizes train, val, test (images)."""
-    training: dict[str, Any]
-    """epochs, best_epoch (counted from 0), seconds, device, precision, compiled, val_acc or val_iou (fraction), curve
-    (columns `epoch`, counted from 1, `val_acc` or `val_iou`, `loss_task`; results before it have none) ..."""
-    evaluation: dict[str, Any]
-    """samples (passes T), seed (of the masks), execution, checkpoint (`best` or `last`), seconds."""
-    metrics: dict[str, Any]
-    """Finite numbers by name, e.g. `cls/acc`, or `svhn/ood/rate` of a probe; fractions, not percent; NLL in nats."""
+    data: Data
+    """This and the next two are empty where nothing was trained (Table VII)."""
+    training: Training
+    evaluation: Asked
+    measurements: list[Measurement]
     config: dict[str, Any]
     """The resolved configuration of the run."""
-    provenance: dict[str, Any]
-    """commit, dirty, command, started and finished (ISO 8601, UTC), versions."""
+    provenance: Provenance
     schema: int = SCHEMA
     """Version of this layout."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), _TYPES[field.name])
-        trained = bool(self.data or self.training or self.evaluation)
-        for group in _REQUIRED if trained else ("provenance",):
-            _check_group(group, getattr(self, group))
+        try:
+            for name, kind in _TYPES.items():
+                check_type(name, getattr(self, name), kind)
+            trained = bool(self.data or self.training or self.evaluation)
+            for name in _GROUPS if trained else ("provenance",):
+                check_group(name, getattr(self, name), _GROUPS[name])
+            if trained and not {"val_acc", "val_iou"} & self.training.keys():
+                _fail("training.val_acc or training.val_iou is missing")
+        except ValueError as error:
+            raise InvalidResultError(str(error)) from error
         if not re.fullmatch(r"[0-9a-f]{12}", self.id):
             _fail(f"id must be 12 hexadecimal digits, not {self.id!r}")
         for name in ("study", "profile"):
@@ -103,7 +89,18 @@ class Result:
                 _fail(f"{name} must be a plain folder name, not {getattr(self, name)!r}")
         if trained and self.evaluation["checkpoint"] not in ("best", "last"):
             _fail(f"evaluation.checkpoint must be 'best' or 'last', not {self.evaluation['checkpoint']!r}")
-        _check_metrics(self.metrics)
+        if not self.measurements:
+            _fail("measurements is empty: evaluate the run before writing its result")
+        _check_once(self.measurements)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers that have no coordinates, by name: what a training ends with."""
+        return self.at()
+
+    def at(self, **coordinates: Coordinate) -> dict[str, float]:
+        """The numbers by name that were measured at these coordinates, and no others; empty if there are none."""
+        return next((one.metrics for one in self.measurements if one.at == coordinates), {})
 
     def path(self, results_dir: Path | str) -> Path:
         """Where this result lives under `results_dir`."""
@@ -115,18 +112,19 @@ class Result:
         Raises:
             InvalidResultError: some value is not finite or no JSON type.
         """
+        record = {**vars(self), "measurements": [one.record() for one in self.measurements]}
         try:
-            text = json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+            text = json.dumps(record, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
         except (TypeError, ValueError) as error:
             raise InvalidResultError(f"only finite numbers and JSON's types fit a result: {error}") from error
         return text + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Result":
-        """The inverse of `to_json`.
+        """The inverse of `to_json`; reads schema 1 as well.
 
         Raises:
-            ResultError: the schema number is not the one this release reads.
+            ResultError: the schema number is not one that this release reads.
             InvalidResultError: not JSON, or not a result.
         """
         try:
@@ -135,16 +133,25 @@ class Result:
             raise InvalidResultError(f"not JSON: {error}") from error
         if not isinstance(record, dict):
             _fail("the file holds no JSON object")
-        if record.get("schema") != SCHEMA:
-            theirs = record.get("schema")
-            raise ResultError(f"written in schema {theirs!r}, this release reads {SCHEMA}: upgrade lit-scaledrop")
-        names = {field.name for field in fields(cls)}
-        if record.keys() != names:
-            _fail(f"fields missing or unknown: {sorted(names ^ record.keys())}")
-        return cls(**record)
+        theirs = record.get("schema")
+        if theirs not in (1, SCHEMA):
+            raise ResultError(f"written in schema {theirs!r}, this release reads 1 and {SCHEMA}: upgrade lit-scaledrop")
+        try:
+            if theirs == 1 and isinstance(record.get("metrics"), dict):
+                record |= {"schema": SCHEMA, "measurements": schema1.measurements(record.pop("metrics"))}
+            names = {field.name for field in fields(cls)}
+            if record.keys() != names:
+                _fail(f"fields missing or unknown: {sorted(names ^ record.keys())}")
+            check_type("measurements", record["measurements"], list)
+            return cls(**{**record, "measurements": [Measurement.of(one) for one in record["measurements"]]})
+        except ValueError as error:
+            raise InvalidResultError(str(error)) from error
 
 
-_TYPES: dict[str, Any] = {field.name: get_origin(field.type) or field.type for field in fields(Result)}
+_GROUPS: dict[str, type] = {"data": Data, "training": Training, "evaluation": Asked, "provenance": Provenance}
+_TYPES: dict[str, type] = {
+    name: dict if name in _GROUPS else get_origin(kind) or kind for name, kind in get_type_hints(Result).items()
+}
 
 
 def result_path(results_dir: Path | str, profile: str, study: str, id: str) -> Path:
@@ -263,33 +270,14 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _check_once(measurements: list[Measurement]) -> None:
+    seen: set[tuple[object, ...]] = set()
+    for one in measurements:
+        for place in ((*sorted(one.at.items()), metric) for metric in one.metrics):
+            if place in seen:
+                _fail(f"{place[-1]} was measured twice at {dict(one.at)}")
+            seen.add(place)
+
+
 def _fail(message: str) -> NoReturn:
     raise InvalidResultError(message)
-
-
-def _check_group(group: str, values: dict[str, Any]) -> None:
-    """Each required key, or one of those that a bar parts, has its type."""
-    for key, _, kind in (entry.partition(":") for entry in _REQUIRED[group].split()):
-        found = [name for name in key.split("|") if name in values]
-        if not found:
-            _fail(f"{group}.{key.replace('|', ' or ')} is missing")
-        for name in found:
-            _check_type(f"{group}.{name}", values[name], _KINDS[kind])
-
-
-def _check_type(name: str, value: Any, kind: type) -> None:
-    # bool is an int to Python, never to us; an int may stand for a float
-    allowed = (int, float) if kind is float else (kind,)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        _fail(f"{name} must be of type {kind.__name__}, not {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        _fail(f"{name} is {value}: a result holds finite numbers only; find out why the run diverged")
-
-
-def _check_metrics(metrics: Mapping[str, Any]) -> None:
-    if not metrics:
-        _fail("metrics is empty: evaluate the run before writing its result")
-    for name, value in metrics.items():
-        _check_type(name, value, float)
-        if name.endswith(_FRACTIONS) and not 0 <= value <= 1:
-            _fail(f"{name} is {value}, but must be a fraction between 0 and 1, not percent")

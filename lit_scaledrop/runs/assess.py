@@ -4,7 +4,7 @@ import fnmatch
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,6 +22,7 @@ from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.progress import PartsProgress
 from lit_scaledrop.results import provenance
+from lit_scaledrop.results.measurement import Coordinates, names
 from lit_scaledrop.results.result import Result, is_finished, write_result
 from lit_scaledrop.runs.ensemble import members_training
 from lit_scaledrop.runs.identity import SAME_NUMBERS, run_identity
@@ -78,14 +79,14 @@ class Assessment:
 
 
 def assess(
-    assessment: Assessment, data: ImageDataModule, parts: Sequence[str], networks: list[TrainedNetwork]
+    assessment: Assessment, data: ImageDataModule, parts: Mapping[str, Coordinates], networks: list[TrainedNetwork]
 ) -> Result | None:
     """Measure trained networks, part by part, and write the result; ``None`` where another process has just done so.
 
     Args:
         assessment: what is asked.
         data: set up for ``test``.
-        parts: names of the parts to measure.
+        parts: coordinates of the parts to measure, by name.
         networks: one, or the members of an ensemble.
 
     Raises:
@@ -112,37 +113,38 @@ def assess(
         assert plan.method is not None
         run = replace(plan.run, study=assessment.probe)
         record = RunRecord(assessment.id, run, config, plan.method, assessment.words, started, commit)
-        metrics = {f"{name}/{key}": value for name, part in measured.items() for key, value in part.metrics.items()}
+        found = [one for part in measured.values() for one in part.measurements]
         how = {**_how(assessment, subject, measured), "absent": absent, "weights": digest}
-        result = record.result(data, _training(networks), how, metrics)
+        result = record.result(data, _training(networks), how, found)
         result = replace(result, provenance={**result.provenance, "setting": assessment.setting})
         write_result(result, plan.run.results)
         _track(assessment, result, folder)
     return result
 
 
-def chosen_parts(assessment: Assessment, data: ImageDataModule) -> list[str]:
-    """Names of the parts to measure, in the probe's order.
+def chosen_parts(assessment: Assessment, data: ImageDataModule) -> dict[str, Coordinates]:
+    """Coordinates of the parts to measure, by name, in the probe's order.
 
     Raises:
         ValueError: a pattern fits none.
     """
-    names = list(PROBES[assessment.probe].parts(Subject([], data, assessment.evaluation, limit=assessment.limit)))
+    parts = PROBES[assessment.probe].parts(Subject([], data, assessment.evaluation, limit=assessment.limit))
     for pattern in assessment.only:
-        if not fnmatch.filter(names, pattern):
-            raise ValueError(f"--parts {pattern} fits no part of {assessment.probe}; there are {', '.join(names)}")
-    return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in assessment.only or ("*",))]
+        if not fnmatch.filter(parts, pattern):
+            raise ValueError(f"--parts {pattern} fits no part of {assessment.probe}; there are {', '.join(parts)}")
+    chosen = assessment.only or ("*",)
+    return {name: at for name, at in parts.items() if any(fnmatch.fnmatchcase(name, p) for p in chosen)}
 
 
 def _measure(
-    assessment: Assessment, subject: Subject, folder: Path, names: Sequence[str]
+    assessment: Assessment, subject: Subject, folder: Path, parts: Mapping[str, Coordinates]
 ) -> tuple[dict[str, MeasuredPart], dict[str, str]]:
     """Measure what is not measured yet; parts by name, and why parts are absent."""
     measured: dict[str, MeasuredPart] = {}
     absent: dict[str, str] = {}
-    with PartsProgress(len(names)) as progress:
+    with PartsProgress(len(parts)) as progress:
         subject.on_batch = progress.images
-        for name in names:
+        for name, at in parts.items():
             path = folder / f"{name}.json"
             part = read_part(path)
             if part is not None:
@@ -153,13 +155,13 @@ def _measure(
             start = time.perf_counter()
             subject.suites.clear()
             try:
-                metrics = PROBES[assessment.probe].measure(subject, name)
+                found = PROBES[assessment.probe].measure(subject, at)
             except DatasetNotFoundError as error:
                 absent[name] = _reason(error, subject)
                 progress.end(name, f"absent: {absent[name]}")
                 continue
             seconds = round(time.perf_counter() - start, 2)
-            measured[name] = MeasuredPart(metrics, dict(subject.suites), seconds)
+            measured[name] = MeasuredPart([one.within(at) for one in found], dict(subject.suites), seconds)
             measured[name].write(path)
             progress.end(name, f"{seconds:.1f} s")
     return measured, absent
@@ -178,7 +180,7 @@ def _track(assessment: Assessment, result: Result, folder: Path) -> None:
     if logger is not None:
         logger.log_hyperparams({"id": result.id, **result.config})
         log_artifacts([logger], assessment.path)
-        finish_loggers([logger], result.metrics, 0)
+        finish_loggers([logger], names(result.measurements), 0)
 
 
 def _asked(assessment: Assessment) -> dict[str, Any]:

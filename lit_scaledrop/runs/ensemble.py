@@ -15,6 +15,7 @@ from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained
 from lit_scaledrop.evaluation.evaluate import evaluate_network, evaluation_device, normalized_test_set
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.results import provenance
+from lit_scaledrop.results.measurement import Measurement
 from lit_scaledrop.results.result import Result
 from lit_scaledrop.runs.plan import RunPlan
 from lit_scaledrop.runs.record import RunRecord, keep_or_write
@@ -58,7 +59,8 @@ def fit_ensemble(plan: RunPlan, fit: Callable[[RunPlan], object]) -> Path:
     )
     training = members_training([member.record for member in members])
     record = RunRecord.of(plan, data, started, commit, ensemble_method(plan))
-    return keep_or_write(record.result(data, training, how, metrics | models[0].baseline(data)), plan.run)
+    found = [Measurement(metrics | models[0].baseline(data))]
+    return keep_or_write(record.result(data, training, how, found), plan.run)
 
 
 def ensemble_method(plan: RunPlan) -> Method:
@@ -104,7 +106,8 @@ def train_members(plan: RunPlan, fit: Callable[[RunPlan], object]) -> list[Train
 
 def members_training(members: list[Result]) -> dict[str, Any]:
     """What the result of an ensemble says of its members' trainings: sums, means, and who they are."""
-    first, all_of_them = members[0].training, [member.training for member in members]
+    all_of_them: list[dict[str, Any]] = [{**member.training} for member in members]
+    first = all_of_them[0]
     score = next(name for name in first if name.startswith("val_"))
     return {
         **{key: first[key] for key in ("epochs", "precision", "compiled")},
@@ -112,5 +115,7 @@ def members_training(members: list[Result]) -> dict[str, Any]:
         "device": "; ".join(sorted({training["device"] for training in all_of_them})),
         "best_epoch": max(training["best_epoch"] for training in all_of_them),
         score: sum(training[score] for training in all_of_them) / len(members),
-        "members": [{"id": m.id, "seed": m.seed, score: m.training[score]} for m in members],
+        "members": [
+            {"id": m.id, "seed": m.seed, score: own[score]} for m, own in zip(members, all_of_them, strict=True)
+        ],
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lit_scaledrop.callbacks.learning_curve import LOSS, LearningCurve
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.results import provenance
+from lit_scaledrop.results.groups import Asked, Data, Training
+from lit_scaledrop.results.measurement import Measurement
 from lit_scaledrop.results.result import Result, is_finished, read_result, write_atomic, write_result
 from lit_scaledrop.results.run_logs import curve, logged_points
 from lit_scaledrop.runs.identity import run_identity
@@ -75,18 +77,19 @@ class RunRecord:
         return cls(plan.id, plan.run, plan.recorded(data), method, plan.words, started, commit)
 
     def result(
-        self, data: Any, training: dict[str, Any], evaluation: dict[str, Any], metrics: dict[str, float]
+        self, data: Any, training: dict[str, Any], evaluation: dict[str, Any], measurements: list[Measurement]
     ) -> Result:
         """The result of the run.
 
         Args:
             data: data module, set up.
             training: see :func:`training_record`.
-            evaluation: how the metrics were obtained.
-            metrics: finite numbers by their keys.
+            evaluation: how the numbers were obtained.
+            measurements: the numbers.
         """
         arguments = self.config["model"]["init_args"]
         commit, dirty = self.commit
+        sizes = data.sizes()
         return Result(
             id=self.id,
             study=self.run.study,
@@ -98,16 +101,18 @@ class RunRecord:
             bits_a=self.method.bits_a,
             bayesian=self.method.bayesian,
             seed=self.config["seed_everything"],
-            data={
-                "name": data.name,
-                "fingerprint": data.fingerprint(),
-                "stand_in": data.stand_in,
-                "source": data.source,
-                **data.sizes(),
-            },
-            training=training,
-            evaluation=evaluation,
-            metrics=metrics,
+            data=Data(
+                name=data.name,
+                fingerprint=data.fingerprint(),
+                stand_in=data.stand_in,
+                source=data.source,
+                train=sizes["train"],
+                val=sizes["val"],
+                test=sizes["test"],
+            ),
+            training=cast(Training, training),
+            evaluation=cast(Asked, evaluation),
+            measurements=measurements,
             config=self.config,
             provenance={
                 "commit": commit,

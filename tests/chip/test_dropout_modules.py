@@ -72,7 +72,7 @@ def test_constants_of_ones_own_are_another_result(tmp_path):
     assert mine != planned_cost(point)
     assert main(["cost", *point, f"--preset={preset}"]) == 0
     result = read_result(mine)
-    assert result.metrics["reused/power_mw"] == 1.0
+    assert result.at(condition="reused")["power_mw"] == 1.0
     assert str(tmp_path) not in result.provenance["command"]
 
 

@@ -25,6 +25,7 @@ from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.report.energies import CONSTANTS, UNITS_NJ
 from lit_scaledrop.report.table import published as published_table
 from lit_scaledrop.results.glossary import METRICS
+from lit_scaledrop.results.measurement import names
 from lit_scaledrop.results.result import read_result
 
 
@@ -135,41 +136,44 @@ def subject(width=0.5, in_channels=3, **changes):
     )
 
 
+def energy(made, execution):
+    return names(PROBES["table8"].measure(made, {"execution": execution}))
+
+
 def test_probe_measures_the_topology_at_full_width_with_the_masks_of_the_run():
     made = subject()
-    metrics = PROBES["table8"].measure(made, "energy/loop")
+    metrics = energy(made, "loop")
     whole = lenet5()
     plan = made.posterior().plans[0]  # of the thin network: one bit a layer
     report = estimate_energy(whole, (1, 32, 32), plan).report()
     assert metrics["digital/isaac/hw/energy_nj"] == report.energy_pj / 1e3
     assert metrics["macs"] == 416_520
-    converted = metrics["digital/isaac/hw/energy_nj/adc"] / metrics["digital/operations/adc"]
+    converted = metrics["digital/isaac/adc/hw/energy_nj"] / metrics["digital/adc/operations"]
     assert converted * 1e3 == pytest.approx(1.67, rel=0.01)
-    assert metrics["binary/operations/adc"] == 10 * (4704 + 3200 + 480 + 84 + 10)
-    shared = PROBES["table8"].measure(made, "energy/shared")
+    assert metrics["binary/adc/operations"] == 10 * (4704 + 3200 + 480 + 84 + 10)
+    shared = energy(made, "shared")
     assert shared["digital/isaac/hw/energy_nj"] < metrics["digital/isaac/hw/energy_nj"]
 
 
 def test_probe_follows_the_method_and_the_evaluation():
     made = subject()
     other = subject(evaluation=Evaluation(samples=5, seed=1))
-    names = PROBES["table8"].parts(made)
-    assert names == ["clean", "energy/loop", "energy/shared"]
-    ten, five = (PROBES["table8"].measure(one, "energy/loop") for one in (made, other))
-    assert five["digital/operations/adc"] * 2 == ten["digital/operations/adc"]
+    assert list(PROBES["table8"].parts(made)) == ["clean", "energy/loop", "energy/shared"]
+    ten, five = (energy(one, "loop") for one in (made, other))
+    assert five["digital/adc/operations"] * 2 == ten["digital/adc/operations"]
     never = subject(model=made.model | {"p": 1.0})
-    dropped = PROBES["table8"].measure(never, "energy/loop")
-    assert dropped["digital/operations/scale_multiplier"] == 0
+    dropped = energy(never, "loop")
+    assert dropped["digital/scale_multiplier/operations"] == 0
 
 
 def test_probe_refuses_ensembles_and_enumerations():
     made = subject()
     made.networks = made.networks * 2
     with pytest.raises(ValueError, match="ensemble of 2"):
-        PROBES["table8"].measure(made, "energy/loop")
+        energy(made, "loop")
     exact = subject(evaluation=replace(made.evaluation, execution="exact"))
     with pytest.raises(ValueError, match="enumeration"):
-        PROBES["table8"].measure(exact, "energy/loop")
+        energy(exact, "loop")
 
 
 def test_assess_records_accuracy_and_energy(place, finished):
@@ -180,8 +184,10 @@ def test_assess_records_accuracy_and_energy(place, finished):
     result = read_result(path)
     network = lenet5()
     report = estimate_energy(network, (1, 32, 32), plan_of(network)).report()
-    assert result.metrics["energy/loop/digital/isaac/hw/energy_nj"] == pytest.approx(report.energy_pj / 1e3)
-    assert 0 <= result.metrics["clean/cls/acc"] <= 1
+    assert result.at(execution="loop", real_layers="digital", adc="isaac")["hw/energy_nj"] == pytest.approx(
+        report.energy_pj / 1e3
+    )
+    assert 0 <= result.at(suite="clean")["cls/acc"] <= 1
     assert result.evaluation["samples"] == 10
 
 

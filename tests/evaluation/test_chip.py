@@ -17,6 +17,7 @@ from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results.measurement import names
 
 IMAGES = 16
 
@@ -60,20 +61,22 @@ def layers(made):
     return [m for network in made.networks for m in network.modules() if isinstance(m, CrossbarLayer)]
 
 
+def at(part):
+    return chip.parts(Subject([], None, Evaluation()))[part]
+
+
 def measured(made, part):
-    metrics = PROBES["hardware"].measure(made, part)
-    assert all(type(value) is float and math.isfinite(value) for value in metrics.values())
+    metrics = names(PROBES["hardware"].measure(made, at(part)))
+    assert all(type(value) is float for value in metrics.values())
     return metrics
 
 
 def test_parts_are_named_without_networks():
     made = subject()
-    names = list(PROBES["hardware"].parts(Subject([], made.data, made.evaluation)))
-    assert len(set(names)) == len(names)
-    assert names[:3] == ["digital", "ideal", "adc/7"]
-    assert sum(name.startswith("conductance/0.1/") for name in names) == chip.CHIPS >= 3
-    for name in names:
-        chip._imperfections(name)
+    parts = PROBES["hardware"].parts(Subject([], made.data, made.evaluation))
+    assert list(parts)[:3] == ["digital", "ideal", "adc/7"]
+    assert parts["conductance/0.1/3"] == {"effect": "conductance", "level": 0.1, "chip": 3}
+    assert sum(name.startswith("conductance/0.1/") for name in parts) == chip.CHIPS >= 3
 
 
 @pytest.mark.parametrize("method", ["proposed", "mc_dropout_irnet", "spatial_spindrop", "recu"])
@@ -82,13 +85,13 @@ def test_the_ideal_chip_is_the_digital_network(method):
     digital, ideal = measured(made, "digital"), measured(made, "ideal")
     assert digital == ideal
     assert ideal["hw/same_logits"] == ideal["hw/same_class"] == 1
-    assert len(layers(on_chip(made, "ideal"))) == 18
+    assert len(layers(on_chip(made, at("ideal")))) == 18
     assert set(made.suites) == {"uniform"}
 
 
 def test_masks_are_those_of_the_digital_network():
     made = subject()
-    ours, theirs = made.posterior().plans[0], on_chip(made, "stuck/0.01/1").posterior().plans[0]
+    ours, theirs = made.posterior().plans[0], on_chip(made, at("stuck/0.01/1")).posterior().plans[0]
     assert list(ours.draws) == list(theirs.draws)
     assert all(torch.equal(ours.draws[name], theirs.draws[name]) for name in ours.draws)
     assert not any(isinstance(m, CrossbarLayer) for m in made.networks[0].modules())
@@ -96,7 +99,7 @@ def test_masks_are_those_of_the_digital_network():
 
 def test_what_is_measured():
     made = subject()
-    on = on_chip(made, "conductance/0.3/2")
+    on = on_chip(made, at("conductance/0.3/2"))
     metrics = measured(made, "conductance/0.3/2")
     images, labels = made.test_images
     clean, noise = on.predict(images), on.predict(made.suite("uniform").images)
@@ -115,7 +118,7 @@ def test_what_is_measured():
 def test_fewer_bits_than_the_columns_need_show():
     made = subject()
     coarsest = {
-        bits: max(step for layer in layers(on_chip(made, f"adc/{bits}")) for _, step in layer.scale)
+        bits: max(step for layer in layers(on_chip(made, at(f"adc/{bits}"))) for _, step in layer.scale)
         for bits in (7, 6, 5, 4, 3)
     }
     need = min(bits for bits, step in coarsest.items() if step == 1)  # a code for each match in every range
@@ -126,7 +129,7 @@ def test_fewer_bits_than_the_columns_need_show():
 
 def test_ranges_are_those_of_training_images():
     ranges = [
-        [layer.scale for layer in layers(on_chip(subject(**seeds), "adc/3"))]
+        [layer.scale for layer in layers(on_chip(subject(**seeds), at("adc/3")))]
         for seeds in ({}, {"test_seed": 7}, {"train_seed": 7})
     ]
     assert ranges[0] == ranges[1] != ranges[2]
@@ -134,9 +137,9 @@ def test_ranges_are_those_of_training_images():
 
 def test_ranges_are_those_of_all_passes():
     made = subject()
-    layer = layers(on_chip(made, "adc/7"))[9]
+    layer = layers(on_chip(made, at("adc/7")))[9]
     seen = [math.inf, -math.inf]
-    ideal = on_chip(made, "ideal")
+    ideal = on_chip(made, at("ideal"))
     inside = layers(ideal)[9]
     convert = inside._convert
 
@@ -155,7 +158,7 @@ def test_a_number_is_a_chip():
     assert measured(made, "conductance/0.2/1") == measured(made, "conductance/0.2/1")
     assert measured(made, "conductance/0.2/1") != measured(made, "conductance/0.2/2")
     ideal, *chips = (
-        torch.cat([layer.difference_0.flatten() for layer in layers(on_chip(made, part))])
+        torch.cat([layer.difference_0.flatten() for layer in layers(on_chip(made, at(part)))])
         for part in ("ideal", "conductance/0.05/1", "conductance/0.1/1", "conductance/0.1/2")
     )
     weak, strong, other = (devices - ideal for devices in chips)
@@ -174,7 +177,7 @@ def test_half_of_the_stuck_devices_are_in_either_state():
 
 
 def test_members_of_an_ensemble_are_chips_of_their_own():
-    on = on_chip(subject("deep_ensemble_irnet", members=2), "conductance/0.2/1")
+    on = on_chip(subject("deep_ensemble_irnet", members=2), at("conductance/0.2/1"))
     one, two = (next(m for m in network.modules() if isinstance(m, CrossbarLayer)) for network in on.networks)
     assert not torch.equal(one.common_0, two.common_0)
     assert on.posterior().num_samples == 2
@@ -184,5 +187,5 @@ def test_members_of_an_ensemble_are_chips_of_their_own():
 def test_what_no_crossbar_holds_is_refused_before_anything_is_measured(method, reason):
     seen = []
     with pytest.raises(ValueError, match=reason):
-        PROBES["hardware"].measure(subject(method, on_batch=lambda *at: seen.append(at)), "digital")
+        measured(subject(method, on_batch=lambda *at: seen.append(at)), "digital")
     assert not seen

@@ -16,6 +16,7 @@ from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.results.measurement import names
 
 IMAGES = 24
 
@@ -52,8 +53,10 @@ def subject(method="proposed", members=1, label=None, **changes):
 
 
 def measured(made, probe, part):
-    metrics = PROBES[probe].measure(made, part)
-    assert all(type(value) is float and np.isfinite(value) for value in metrics.values())
+    """Numbers of a part by flat names, without the part's own coordinates."""
+    chosen = PROBES[probe]
+    metrics = names(chosen.measure(made, chosen.parts(made)[part]))
+    assert all(type(value) is float for value in metrics.values())
     return metrics
 
 
@@ -62,8 +65,8 @@ def measured(made, probe, part):
 )
 def test_parts_are_named_without_networks(probe):
     made = subject()
-    names = list(PROBES[probe].parts(Subject([], made.data, made.evaluation)))
-    assert len(set(names)) == len(names) > 0
+    places = PROBES[probe].parts(Subject([], made.data, made.evaluation)).values()
+    assert len({tuple(at.items()) for at in places}) == len(places) > 0
 
 
 def test_figure5_statistics_are_those_of_the_passes():
@@ -80,13 +83,17 @@ def test_figure5_statistics_are_those_of_the_passes():
     array = torch.cat(logits, 1).double().numpy()  # (passes, patterns, classes)
     for label in (0, 7):
         values = array[:, :, label]
-        assert metrics[f"logits/{label}/mean"] == pytest.approx(values.mean(), abs=1e-4)
-        assert metrics[f"logits/{label}/variance"] == pytest.approx(values.var(0).mean(), rel=1e-3)
-        assert metrics[f"logits/{label}/low"] == pytest.approx(np.quantile(values, 0.025, axis=0).mean(), abs=1e-3)
-        assert metrics[f"logits/{label}/high"] == pytest.approx(np.quantile(values, 0.975, axis=0).mean(), abs=1e-3)
+        assert metrics[f"logits/class/{label}/mean"] == pytest.approx(values.mean(), abs=1e-4)
+        assert metrics[f"logits/class/{label}/variance"] == pytest.approx(values.var(0).mean(), rel=1e-3)
+        assert metrics[f"logits/class/{label}/low"] == pytest.approx(
+            np.quantile(values, 0.025, axis=0).mean(), abs=1e-3
+        )
+        assert metrics[f"logits/class/{label}/high"] == pytest.approx(
+            np.quantile(values, 0.975, axis=0).mean(), abs=1e-3
+        )
     probs = scipy.special.softmax(array, -1)[:, :, 3]
-    assert metrics["probs/3/variance"] == pytest.approx(probs.var(0).mean(), rel=1e-3)
-    assert sum(metrics[f"probs/{label}/mean"] for label in range(10)) == pytest.approx(1)
+    assert metrics["probs/class/3/variance"] == pytest.approx(probs.var(0).mean(), rel=1e-3)
+    assert sum(metrics[f"probs/class/{label}/mean"] for label in range(10)) == pytest.approx(1)
 
 
 def test_figure5_without_noise_does_not_depend_on_the_pattern():
@@ -101,7 +108,7 @@ def test_figure5_needs_one_image_that_is_right():
     made = subject(label="own")
     made.data.test_set._labels.add_(1).remainder_(10)
     with pytest.raises(ValueError, match="none of the 24 test images is classified correctly"):
-        PROBES["figure5"].measure(made, "strength/0")
+        measured(made, "figure5", "strength/0")
 
 
 def test_figure6_at_0_degrees_is_the_test_set():
@@ -120,8 +127,8 @@ def test_figure7_prefixes_are_predictions_of_fewer_passes():
     for count in (1, 3, passes.PASSES):
         prediction = PosteriorPredictive(made.networks, count, seed=2)(made.data.normalized(images))
         expected = made.classification(prediction, labels)
-        assert metrics[f"T/{count}/cls/acc"] == pytest.approx(expected["cls/acc"])
-        assert metrics[f"T/{count}/cls/nll"] == pytest.approx(expected["cls/nll"], rel=1e-5)
+        assert metrics[f"passes/{count}/cls/acc"] == pytest.approx(expected["cls/acc"])
+        assert metrics[f"passes/{count}/cls/nll"] == pytest.approx(expected["cls/nll"], rel=1e-5)
     assert metrics != measured(made, "figure7", "plan/1")
 
 
@@ -145,7 +152,7 @@ def test_figure7_asymptote_says_where_it_is_not_exact(monkeypatch):
 
 def test_figure7_is_not_about_ensembles():
     with pytest.raises(ValueError, match="an ensemble of 2"):
-        PROBES["figure7"].measure(subject(members=2), "plan/0")
+        measured(subject(members=2), "figure7", "plan/0")
 
 
 def test_prefixes_of_impossible_classes_stay_finite():
@@ -162,28 +169,30 @@ def test_posterior_counts_and_distances(monkeypatch):
     logits = PosteriorPredictive(made.networks, 40, seed=0)(image).logits[:, 0].double().numpy()
     for count in (5, 40):
         values = logits[:count]
-        assert metrics[f"T/{count}/distinct"] == len(np.unique(values.round(4), axis=0))
+        assert metrics[f"passes/{count}/distinct"] == len(np.unique(values.round(4), axis=0))
         for label in (0, 9):
             edges = (metrics[f"class/{label}/low"], metrics[f"class/{label}/high"])
-            counts = [metrics[f"T/{count}/class/{label}/bin/{k}"] for k in range(histograms.BINS)]
+            counts = [metrics[f"passes/{count}/class/{label}/bin/{k}/count"] for k in range(histograms.BINS)]
             assert sum(counts) == count
             if count == 40:
                 assert edges == pytest.approx((values[:, label].min(), values[:, label].max()), abs=1e-4)
             column = values[:, label]
             fitted = scipy.stats.kstest(column, "norm", args=(column.mean(), column.std(ddof=1)))
-            assert metrics[f"T/{count}/class/{label}/distance"] == pytest.approx(fitted.statistic, abs=1e-4)
+            assert metrics[f"passes/{count}/class/{label}/distance"] == pytest.approx(fitted.statistic, abs=1e-4)
 
 
 def test_posterior_of_few_masks_has_few_outputs():
     metrics = measured(subject(evaluation=Evaluation(execution="auto")), "posterior", "image/0")
     masks = measured(subject(), "figure7", "asymptote")["passes"]
-    assert 1 < metrics["T/1000/distinct"] <= masks
-    assert metrics["T/1000/class/0/distance"] > 2 * metrics["T/1000/normal_distance"]  # a mixture is not normal
+    assert 1 < metrics["passes/1000/distinct"] <= masks
+    assert (
+        metrics["passes/1000/class/0/distance"] > 2 * metrics["passes/1000/normal_distance"]
+    )  # a mixture is not normal
 
 
 def test_posterior_of_a_deterministic_network_is_refused():
     with pytest.raises(ValueError, match="deterministic"):
-        PROBES["posterior"].measure(subject("fp"), "image/0")
+        measured(subject("fp"), "posterior", "image/0")
 
 
 @pytest.mark.parametrize("samples", [20, 500])
@@ -245,14 +254,14 @@ def test_the_ablation_of_passes_is_of_the_first_passes_of_one_plan():
     truth = np.repeat([0, 1], [len(images), len(foreign.images)])
     for count in (2, 10, 50):
         mean = inside[:count].mean(0)
-        assert clean[f"T/{count}/cls/acc"] == pytest.approx((mean.argmax(-1) == labels.numpy()).mean())
+        assert clean[f"passes/{count}/cls/acc"] == pytest.approx((mean.argmax(-1) == labels.numpy()).mean())
         right = mean[np.arange(len(labels)), labels.numpy()]
-        assert clean[f"T/{count}/cls/nll"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
+        assert clean[f"passes/{count}/cls/nll"] == pytest.approx(-np.log(right).mean(), rel=1e-4)
         entropies = [scipy.stats.entropy(probs[:count].mean(0), axis=-1) for probs in (inside, outside)]
         area = roc_auc_score(truth, np.concatenate(entropies))
-        assert noise[f"T/{count}/ood/auroc/predictive_entropy"] == pytest.approx(area, abs=2e-3)
-    assert clean["T/1/unc/mutual_information"] == pytest.approx(0, abs=1e-6)
-    assert noise["T/1/ood/auroc/mutual_information"] == pytest.approx(0.5, abs=0.05)
+        assert noise[f"passes/{count}/ood/auroc/predictive_entropy"] == pytest.approx(area, abs=2e-3)
+    assert clean["passes/1/unc/mutual_information"] == pytest.approx(0, abs=1e-6)
+    assert noise["passes/1/ood/auroc/mutual_information"] == pytest.approx(0.5, abs=0.05)
     assert made.suites["uniform"]["images"] == len(foreign.images)
     with pytest.raises(ValueError, match="counts the passes of one network"):
         measured(subject(members=2), "ablation-passes", "clean")

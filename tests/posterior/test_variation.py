@@ -219,16 +219,18 @@ def test_table4_from_a_trained_run_to_the_report(place, finished, capsys):
     assert varied.evaluation["parts"] == ["use", *(f"chip/{number}" for number in range(1, 11))]
     assert nominal.config["assess"]["run"] == varied.config["assess"]["run"]
     assert varied.evaluation["suites"]["uniform"]["images"] == 20
-    chips = [f"chip/{number}" for number in range(1, 11)]
-    assert len({varied.metrics[f"{chip}/hw/p_shift"] for chip in chips}) == 10
-    assert all(0 <= varied.metrics[f"{chip}/hw/p_min"] <= varied.metrics[f"{chip}/hw/p_max"] <= 1 for chip in chips)
-    assert len({varied.metrics[f"{part}/cls/nll"] for part in chips}) > 1
-    assert {"nominal/cls/acc", "nominal/cal/ece", "nominal/uniform/ood/rate"} <= nominal.metrics.keys()
+    chips = [varied.at(chip=number) for number in range(1, 11)]
+    assert len({chip["hw/p_shift"] for chip in chips}) == 10
+    assert all(0 <= chip["hw/p_min"] <= chip["hw/p_max"] <= 1 for chip in chips)
+    assert len({chip["cls/nll"] for chip in chips}) > 1
+    assert {"cls/acc", "cal/ece"} <= nominal.at(condition="nominal").keys()
+    assert "ood/rate" in nominal.at(condition="nominal", suite="uniform")
     report = build("table4", [nominal, varied])
     (frame,) = [section.frame for section in report.sections]
     line = frame[(frame.sigma == "0.3") & (frame.condition == "trained without variation")].iloc[0]
-    accuracies = [100 * varied.metrics[f"{chip}/cls/acc"] for chip in chips]
+    accuracies = [100 * chip["cls/acc"] for chip in chips]
     assert (line.chips, line.worst) == pytest.approx((sum(accuracies) / 10, min(accuracies)))
-    assert line.change == pytest.approx(100 * (varied.metrics["use/cls/acc"] - nominal.metrics["nominal/cls/acc"]))
+    asked, whole = varied.at(condition="use")["cls/acc"], nominal.at(condition="nominal")["cls/acc"]
+    assert line.change == pytest.approx(100 * (asked - whole))
     assert main([*words, "--evaluation.sigma=0.1", "--evaluation.redraw=chip"]) == 1
     assert "leave evaluation.redraw and chip out" in capsys.readouterr().err

@@ -1,11 +1,13 @@
 """Results made up for the tests of the record and of the tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from lit_scaledrop.results.result import Result
+from lit_scaledrop.results import schema1
+from lit_scaledrop.results.measurement import Measurement
+from lit_scaledrop.results.result import InvalidResultError, Result
 
 
 @pytest.fixture
@@ -14,7 +16,10 @@ def make() -> Callable[..., Result]:
 
 
 def _make(number: int = 1, **changes: Any) -> Result:
-    """A valid result with id `number`; `data={...}` etc. update one group, other names replace a field."""
+    """A valid result with id `number`; `data={...}` etc. update one group, other names replace a field.
+
+    `metrics={...}` are numbers beside the usual ones, `numbers={...}` in place of them, by the flat names of schema 1.
+    """
     record: dict[str, Any] = {
         "id": f"{number:012x}",
         "study": "table3",
@@ -58,5 +63,30 @@ def _make(number: int = 1, **changes: Any) -> Result:
         },
     }
     for name, value in changes.items():
-        record[name] = {**record[name], **value} if isinstance(value, dict) else value
-    return Result(**record)
+        record[name] = {**record.get(name, {}), **value} if isinstance(value, dict) else value
+    metrics = record.pop("metrics")
+    return Result(measurements=measured(record.pop("numbers", metrics)), **record)
+
+
+def measured(numbers: Mapping[str, float]) -> list[Measurement]:
+    """Numbers by the flat names of schema 1, with their coordinates."""
+    try:
+        return [Measurement.of(one) for one in schema1.measurements(numbers)]
+    except ValueError as error:
+        raise InvalidResultError(str(error)) from error
+
+
+@pytest.fixture
+def without() -> Callable[..., Result]:
+    return _without
+
+
+def _without(result: Result, metric: str = "", **at: object) -> Result:
+    """The result, changed in place, without one metric (all by default) of those that are measured at `at`."""
+    for one in list(result.measurements):
+        if at.items() <= one.at.items():
+            for name in [name for name in one.metrics if name == metric or not metric]:
+                del one.metrics[name]
+            if not one.metrics:
+                result.measurements.remove(one)
+    return result

@@ -18,6 +18,7 @@ from lit_scaledrop.report.figures.style import _METHODS, label_ends, panels
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown
+from lit_scaledrop.results.measurement import Measurement
 from lit_scaledrop.results.result import write_result
 
 pytest.importorskip("matplotlib")
@@ -153,10 +154,8 @@ def results(make, name, networks=("resnet20",), methods=tuple(METHODS), seeds=(1
             for seed in seeds:
                 number += 1
                 head = {"study": name, "network": network, "label": label, "seed": seed, "bits_w": bits, "bits_a": bits}
-                result = make(number, **head, **{"evaluation": HOW, **changes})
-                result.metrics.clear()
-                result.metrics.update(MADE[name](accuracy - 0.01 * seed, entropy))
-                made.append(result)
+                head["numbers"] = MADE[name](accuracy - 0.01 * seed, entropy)
+                made.append(make(number, **head, **{"evaluation": HOW, **changes}))
     return made
 
 
@@ -245,9 +244,9 @@ def test_chips_are_repetitions(make, tmp_path):
 
 def test_of_some_chips_those_are_drawn(make, tmp_path):
     made = results(make, "hardware", methods=("Proposed",))
-    kept = {key: value for key, value in made[0].metrics.items() if key.startswith(("digital", "ideal", "adc/4"))}
-    made[0].metrics.clear()
-    made[0].metrics.update(kept)
+    kept = ({"effect": "digital"}, {"effect": "ideal"}, {"effect": "adc", "level": 4.0})
+    found = made[0].measurements
+    found[:] = [one for one in found if any(at.items() <= one.at.items() for at in kept)]
     pictures("hardware", made, tmp_path / "hardware")
     assert set(csv_of(tmp_path / "hardware").effect) == {"digital", "ideal", "adc"}
 
@@ -278,8 +277,7 @@ def test_data_are_never_mixed(make, tmp_path):
 
 def test_results_of_something_else_are_refused(make, tmp_path):
     made = results(make, "figure6", methods=("FP",))
-    made[0].metrics.clear()
-    made[0].metrics["x/cls/acc"] = 0.5
+    made[0].measurements[:] = [Measurement({"cls/acc": 0.5}, {"suite": "x"})]
     with pytest.raises(ValueError, match="000000000001 hold nothing of this figure"):
         pictures("figure6", made, tmp_path / "figure6")
     with pytest.raises(ValueError, match="one profile"):

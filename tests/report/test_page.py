@@ -185,9 +185,8 @@ def test_every_figure_with_results(root):
 
 def test_a_figure_older_than_its_results_is_drawn_anew(make, tmp_path):
     pytest.importorskip("matplotlib")
-    result = make(1, study="figure7", evaluation={"limit": None, "images": 9})
-    result.metrics.clear()
-    result.metrics.update({f"plan/0/T/{t}/{m}": 0.5 for t in (1, 2) for m in ("cls/acc", "cls/nll")})
+    numbers = {f"plan/0/T/{t}/{m}": 0.5 for t in (1, 2) for m in ("cls/acc", "cls/nll")}
+    result = make(1, study="figure7", evaluation={"limit": None, "images": 9}, numbers=numbers)
     write_result(result, tmp_path)
     (tmp_path / "cpu" / "figure7.svg").write_text('<svg viewBox="0 0 10 9">of old numbers</svg>')
     (tmp_path / "cpu" / "figure7.csv").write_text("of other results")

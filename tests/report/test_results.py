@@ -26,7 +26,7 @@ def test_round_trip_keeps_everything(make, tmp_path):
     assert path == tmp_path / "cpu" / "table3" / "000000000001.json"
     assert read_result(path) == result
     assert Result.from_json(result.to_json()) == result
-    assert json.loads(path.read_text())["schema"] == 1
+    assert json.loads(path.read_text())["schema"] == 2
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -73,9 +73,9 @@ def test_broken_file_is_moved_aside_and_nothing_is_lost(make, tmp_path, caplog):
 
 def test_a_newer_schema_is_refused_and_left_alone(make, tmp_path):
     path = write_result(make(), tmp_path)
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 3'))
     for function in (read_result, is_finished):
-        with pytest.raises(ResultError, match="schema 2, this release reads 1") as caught:
+        with pytest.raises(ResultError, match="schema 3, this release reads 1 and 2") as caught:
             function(path)
         assert not isinstance(caught.value, InvalidResultError)
     assert path.exists()
@@ -120,10 +120,47 @@ def test_missing_and_unknown_fields_are_named(make):
         Result.from_json(json.dumps(lacking))
     with pytest.raises(InvalidResultError, match="surprise"):
         Result.from_json(json.dumps({**whole, "surprise": 1}))
-    with pytest.raises(InvalidResultError, match="cls/acc must be of type float"):
-        Result.from_json(json.dumps({**whole, "metrics": {"cls/acc": "0.86"}}))
-    with pytest.raises(InvalidResultError, match="metrics is empty"):
-        replace(make(), metrics={})
+    for broken, message in (
+        ({"metrics": {"cls/acc": "0.86"}}, "cls/acc must be of type float"),
+        ({"metrics": {"cls/acc": 0.86}, "suit": "svhn"}, "unknown coordinate 'suit'; did you mean 'suite'"),
+        ({"metrics": {"cls/acc": 0.86}, "chip": "3"}, "coordinate chip must be of type int"),
+        ({"metrics": {}}, "there are no numbers"),
+        ({"cls/acc": 0.86}, "a measurement has coordinates and metrics"),
+        (0.86, "a measurement has coordinates and metrics"),
+    ):
+        with pytest.raises(InvalidResultError, match=message):
+            Result.from_json(json.dumps({**whole, "measurements": [broken]}))
+    with pytest.raises(InvalidResultError, match="measurements is empty"):
+        replace(make(), measurements=[])
+    with pytest.raises(InvalidResultError, match="cls/acc was measured twice at"):
+        replace(make(), measurements=2 * make().measurements)
+
+
+def test_schema_1_is_read_with_its_coordinates(make, tmp_path):
+    """Files of earlier releases, and a name of each kind that they have."""
+    record = json.loads(make().to_json())
+    del record["measurements"]
+    record |= {"schema": 1, "metrics": {"cls/acc": 0.5, "chip/3/cls/acc": 0.4, "chip/3/uniform/ood/rate": 0.9}}
+    record["metrics"] |= {"plan/2/T/7/cls/nll": 1.5, "image/0/T/10/class/3/bin/4": 2.0, "logits/3/mean": -1.0}
+    record["metrics"] |= {
+        "stuck/0.01/2/cls/acc": 0.3,
+        "energy/loop/digital/operations/adc": 9.0,
+        "layer/conv1/draws": 1.0,
+    }
+    read = Result.from_json(json.dumps(record))
+    assert read.metrics == {"cls/acc": 0.5}
+    assert read.at(chip=3) == {"cls/acc": 0.4}
+    assert read.at(chip=3, suite="uniform") == {"ood/rate": 0.9}
+    assert read.at(plan=2, passes=7) == {"cls/nll": 1.5}
+    assert read.at(image=0, passes=10, bin=4, **{"class": 3}) == {"count": 2.0}
+    assert read.at(of="logits", **{"class": 3}) == {"mean": -1.0}
+    assert read.at(effect="stuck", level=0.01, chip=2) == {"cls/acc": 0.3}
+    assert read.at(execution="loop", real_layers="digital", component="adc") == {"operations": 9.0}
+    assert read.at(layer="conv1") == {"draws": 1.0}
+    assert json.loads(read.to_json())["schema"] == 2
+    assert Result.from_json(read.to_json()) == read
+    with pytest.raises(InvalidResultError, match="invalid literal"):
+        Result.from_json(json.dumps({**record, "metrics": {"chip/three/cls/acc": 0.5}}))
 
 
 def test_a_finished_result_is_not_overwritten(make, tmp_path):

@@ -20,12 +20,14 @@ def segmented(make):
             "data": {"init_args": {"image_size": 128, "fold": fold, "seed": seed}},
             "model": {"init_args": {"width": 0.25, "lr": lr}},
         }
-        result = make(
-            number, study="table5", network="segnet", bits_a=4, seed=seed, data=data, config=config, **changes
-        )
-        result.metrics.clear()
-        result.metrics.update({**METRICS, "seg/iou": iou})
-        return result
+        what = {
+            "study": "table5",
+            "network": "segnet",
+            "bits_a": 4,
+            "seed": seed,
+            "numbers": {**METRICS, "seg/iou": iou},
+        }
+        return make(number, data=data, config=config, **what, **changes)
 
     return run
 

@@ -16,6 +16,7 @@ from lit_scaledrop.report.sweeps.recipes import variants
 from lit_scaledrop.report.sweeps.responses import lines
 from lit_scaledrop.report.sweeps.swept import settings, swept
 from lit_scaledrop.report.table import csv, markdown
+from lit_scaledrop.results.measurement import Measurement
 from lit_scaledrop.results.result import write_result
 from lit_scaledrop.results.trials import Trial, write_trials
 
@@ -41,10 +42,8 @@ def trained(make):
     def result(number, validation, seed=1, study="ablation-dropout-rate", test=None, **model):
         config = {"model": {"init_args": {"network": "resnet20", "width": 1.0, **model}}, "seed_everything": seed}
         training, provenance = {"val_acc": validation}, {"setting": str(sorted(model.items()))}
-        made = make(number, study=study, seed=seed, training=training, config=config, provenance=provenance)
-        made.metrics.clear()
-        made.metrics.update(scores(validation - 0.05 if test is None else test))
-        return made
+        what = {"study": study, "seed": seed, "numbers": scores(validation - 0.05 if test is None else test)}
+        return make(number, training=training, config=config, provenance=provenance, **what)
 
     return result
 
@@ -98,32 +97,31 @@ def sigma(_trained, make):
 def passes(_trained, make):
     points = [(label, seed) for label in ("Proposed", "MC-Dropout (HTanh)") for seed in (1, 2)]
     for number, (label, seed) in enumerate(points, 1):
-        made = make(number, study="ablation-passes", label=label, seed=seed, evaluation={**HOW, **RULE})
-        made.metrics.clear()
+        numbers = {}
         for T in (1, 2, 5, 10, 20, 50):
             row = scores(0.7 - 0.1 / T + 0.01 * seed)
-            made.metrics.update({f"clean/T/{T}/{name}": value for name, value in row.items()})
+            numbers |= {f"clean/T/{T}/{name}": value for name, value in row.items()}
             for suite, area in (("uniform", 0.8), ("gaussian", 0.6), ("svhn", 0.7)):
                 head = f"{suite}/T/{T}/ood/auroc"
-                made.metrics[f"{head}/predictive_entropy"] = area - 0.1 / T
-                made.metrics[f"{head}/mutual_information"] = area - 0.2 / T
-        yield made
+                numbers |= {f"{head}/predictive_entropy": area - 0.1 / T, f"{head}/mutual_information": area - 0.2 / T}
+        what = {"study": "ablation-passes", "label": label, "seed": seed, "numbers": numbers}
+        yield make(number, evaluation={**HOW, **RULE}, **what)
 
 
 def varied(make, number, train, test, seed):
     about = {"sigma": train, "device": None, "when": "train", "redraw": "use", "within": "clipped", "seed": 0}
     callback = {"class_path": "lit_scaledrop.callbacks.MTJVariation", "init_args": about}
     record = {"sigma": test, "device": None, "redraw": "use", "chip": None, "within": "clipped"}
-    made = make(
-        number, study="ablation-sigma", seed=seed, evaluation={**HOW, **RULE, "variation": record if test else None},
-        config={"trainer": {"callbacks": [callback] if train else None}}, provenance={"setting": f"{train} {test}"},
-    )  # fmt: skip
-    made.metrics.clear()
     sizes = {"use": 0.1} | {f"chip/{n}": 0.02 * n for n in range(1, CHIPS + 1)} if test else {"nominal": 0.0}
+    numbers = {}
     for part, size in sizes.items():
         row = scores(0.8 - size * (test or 0) + 0.01 * seed) | {"uniform/ood/rate": 0.7 - size * (test or 0)}
-        made.metrics.update({f"{part}/{name}": value for name, value in row.items()})
-    return made
+        numbers |= {f"{part}/{name}": value for name, value in row.items()}
+    return make(
+        number, study="ablation-sigma", seed=seed, numbers=numbers,
+        evaluation={**HOW, **RULE, "variation": record if test else None},
+        config={"trainer": {"callbacks": [callback] if train else None}}, provenance={"setting": f"{train} {test}"},
+    )  # fmt: skip
 
 
 MADE = {
@@ -238,21 +236,19 @@ def test_sigma_is_asked_of_uses_and_chips(studies):
     assert rows["at test only", "0.05"]["noise rejected (%)"].startswith("69.50")
 
 
-def test_passes_are_lines_and_suites_are_means(studies):
+def test_passes_are_lines_and_suites_are_means(studies, without):
     rows = cells(sweep_report("ablation-passes", studies["ablation-passes"]))
     assert [(row["method"], row["T"]) for row in rows[5:7]] == [("MC-Dropout (HTanh)", "50"), ("Proposed", "1")]
     assert rows[6]["CIFAR-10 test accuracy (%)"] == "61.50 ± 0.71"
     assert rows[6]["AUROC of pure noise by entropy (%)"] == "60.0 ± 0.0"
     assert rows[6]["AUROC of other images by mutual information (%)"] == "50.0 ± 0.0"
     for run in studies["ablation-passes"]:
-        for key in [key for key in run.metrics if key.startswith("svhn")]:
-            del run.metrics[key]
+        without(run, suite="svhn")
     assert (
         "AUROC of other images by entropy (%)"
         not in cells(sweep_report("ablation-passes", studies["ablation-passes"]))[0]
     )
-    run.metrics.clear()
-    run.metrics["x"] = 1.0
+    run.measurements[:] = [Measurement({"x": 1.0})]
     with pytest.raises(ValueError, match="has no numbers by T"):
         sweep_report("ablation-passes", [run])
 

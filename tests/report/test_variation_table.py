@@ -28,17 +28,16 @@ def run(make):
         parts = {"use" if given else "nominal": accuracy}
         parts |= {f"chip/{n + 1}": accuracy - n / 100 for n in range(chips if given else 0)}
         how = {**RULE, "limit": limit, "images": 10000, "parts": [*parts], "suites": {"uniform": SUITE}, "absent": {}}
-        found = make(
-            number, study="table4", seed=seed,
+        numbers = {}
+        for part, value in parts.items():
+            scores = {"cls/acc": value, "cls/nll": 0.5, "cal/ece": 0.03, "ood/rate": 0.05, "uniform/ood/rate": 0.75}
+            numbers |= {f"{part}/{name}": score for name, score in scores.items()}
+        return make(
+            number, study="table4", seed=seed, numbers=numbers,
             evaluation=how | {"variation": record if given else None},
             config={"trainer": {"callbacks": callbacks}, "assess": {"limit": limit, "parts": None}},
             provenance={"setting": f"{trained} {asked} {device}"}, **changes,
         )  # fmt: skip
-        found.metrics.clear()
-        for part, value in parts.items():
-            scores = {"cls/acc": value, "cls/nll": 0.5, "cal/ece": 0.03, "ood/rate": 0.05, "uniform/ood/rate": 0.75}
-            found.metrics.update({f"{part}/{name}": score for name, score in scores.items()})
-        return found
 
     return result
 

@@ -20,6 +20,7 @@ from lit_scaledrop.evaluation.probes import PROBES, Probe, Subject
 from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results.measurement import Measurement, names
 from lit_scaledrop.results.result import read_result
 from lit_scaledrop.runs import assess
 from lit_scaledrop.runs.run import UNFINISHED, Run, find_network
@@ -150,10 +151,10 @@ def test_table6_of_a_finished_run(trained, capsys):
     assert out.strip() == f"3 parts (absent: svhn): results/quick/table6/{result.id}.json"
     # what it says of the test images is what the run's own record says
     for name, value in run.metrics.items():
-        assert result.metrics[f"clean/{name}"] == pytest.approx(value, abs=1e-6)
-    assert {name.split("/")[0] for name in result.metrics} == {"clean", "gaussian", "mnist"}
-    assert 0 <= result.metrics["gaussian/ood/rate"] <= 1
-    assert result.metrics["mnist/ood/auroc/variance"] == 0.5
+        assert result.at(suite="clean")[name] == pytest.approx(value, abs=1e-6)
+    assert [one.at for one in result.measurements] == [{"suite": name} for name in ("clean", "gaussian", "mnist")]
+    assert 0 <= result.at(suite="gaussian")["ood/rate"] <= 1
+    assert result.at(suite="mnist")["ood/auroc/variance"] == 0.5
     trained = {name: value for name, value in run.training.items() if name != "curve"}  # the run's own record has it
     assert (result.study, result.label, result.seed, result.training) == ("table6", "Proposed", 1, trained)
     how = result.evaluation
@@ -174,12 +175,13 @@ def test_table6_of_a_finished_run(trained, capsys):
 def test_table9_and_table10(trained):
     assert main(["assess", "--probe=table9", "--limit=20", *FLAGS]) == 0
     nine = the_result("table9")
-    assert nine.metrics["clean/sel/accept"] == 0.25
+    assert nine.at(suite="clean")["sel/accept"] == 0.25
     assert nine.evaluation["images"] == nine.evaluation["limit"] == 20
     assert main(["assess", "--probe=table10", "--parts=clean,renormalized/*/5", *FLAGS]) == 0
     ten = the_result("table10")
     assert ten.evaluation["parts"] == ["clean", "renormalized/fog/5"]
-    assert ten.metrics["renormalized/fog/5/cls/error"] == pytest.approx(1 - ten.metrics["renormalized/fog/5/cls/acc"])
+    fog = ten.at(suite="renormalized", corruption="fog", severity=5)
+    assert fog["cls/error"] == pytest.approx(1 - fog["cls/acc"])
     assert only("runs/quick/tiny/*/probes/table10-*/renormalized/fog/5.json").is_file()
 
 
@@ -189,11 +191,11 @@ def test_a_stopped_command_loses_one_part(trained, monkeypatch, capsys, stop):
     calls, stops = [], [stop]
     measure = PROBES["table6"].measure
 
-    def stopping(subject, part):
-        calls.append(part)
-        if part == "mnist" and stops:
+    def stopping(subject, at):
+        calls.append(at["suite"])
+        if at["suite"] == "mnist" and stops:
             raise stops.pop()
-        return measure(subject, part)
+        return measure(subject, at)
 
     monkeypatch.setitem(probes.PROBES, "table6", replace(PROBES["table6"], measure=stopping))
     if stop is KeyboardInterrupt:
@@ -213,7 +215,7 @@ def test_a_stopped_command_loses_one_part(trained, monkeypatch, capsys, stop):
     for path in parts().values():
         path.unlink()
     assert main(ASSESS) == 0
-    assert the_result().metrics == stopped.metrics
+    assert the_result().measurements == stopped.measurements
 
 
 def test_parts_of_other_weights_are_no_parts_of_this_result(trained):
@@ -293,7 +295,7 @@ def test_members_of_an_ensemble_are_what_is_assessed(place, suites, monkeypatch,
     result = the_result()
     assert result.evaluation["samples"] == 2
     assert [member["seed"] for member in result.training["members"]] == [1, 2]
-    assert result.metrics["clean/unc/mutual_information"] > 0
+    assert result.at(suite="clean")["unc/mutual_information"] > 0
     assert len(list(Path("results/quick/tiny").glob("*.json"))) == 2  # the members; the ensemble itself is not needed
 
 
@@ -403,9 +405,13 @@ def test_weights_digest_sees_every_bit():
 
 def test_a_probe_is_two_functions(trained, monkeypatch):
     """What a new figure has to bring, and nothing else."""
-    accuracy = lambda subject, part: {"cls/acc": float((subject.clean()[2].predicted_class == 3).float().mean())}  # noqa: E731
-    monkeypatch.setitem(probes.PROBES, "mine", Probe(lambda subject: ["a", "b"], accuracy))
+
+    def accuracy(subject, at):
+        return [Measurement({"cls/acc": float((subject.clean()[2].predicted_class == at["class"]).float().mean())})]
+
+    parts = {"a": {"class": 3}, "b": {"class": 4}}
+    monkeypatch.setitem(probes.PROBES, "mine", Probe(lambda subject: parts, accuracy))
     assert main(["assess", "--probe=mine", *FLAGS]) == 0
-    assert set(the_result("mine").metrics) == {"a/cls/acc", "b/cls/acc"}
+    assert names(the_result("mine").measurements).keys() == {"class/3/cls/acc", "class/4/cls/acc"}
     assert json.loads(only("runs/quick/tiny/*/probes/mine-*/a.json").read_text())["suites"] == {}
     assert load_trained(only("runs/quick/tiny/*/checkpoints/best*.ckpt"))

@@ -25,7 +25,7 @@ from lit_scaledrop.cli import training
 from lit_scaledrop.evaluation.checkpoint import load_trained, read_checkpoint
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.modules.classifier import LitClassifier
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.result import Result, read_result
 from lit_scaledrop.runs import record
 from lit_scaledrop.runs.run import Run, exclusive, require_writable, resume_checkpoint
 
@@ -160,7 +160,7 @@ def test_half_written_result_is_moved_aside_and_the_run_completed(place, finishe
     path.write_text(whole[:700])
     assert main([*FIT]) == 0
     assert path.with_name(path.name + ".broken").read_text() == whole[:700]
-    assert read_result(path).metrics == json.loads(whole)["metrics"]
+    assert read_result(path).measurements == Result.from_json(whole).measurements
     assert "epoch 1/2" not in capsys.readouterr().err  # its checkpoints were whole: nothing is trained again
 
 

@@ -241,7 +241,7 @@ def test_an_assessment_is_a_run_of_its_own(place, finished):
     assert (run.run.job_type, run.run.run_group) == ("assess", "reliability")
     assert run.config["id"] == result.id
     assert run.config["assess"]["probe"] == "reliability"
-    assert run.logged["clean/cls/acc"] == pytest.approx(result.metrics["clean/cls/acc"])
+    assert run.logged["clean/cls/acc"] == pytest.approx(result.at(suite="clean")["cls/acc"])
     assert len(list(place.rglob("offline-run-*"))) == 2  # the training's and this one
 
 

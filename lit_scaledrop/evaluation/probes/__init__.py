@@ -3,7 +3,7 @@
 A new table or figure is one module here with two functions and one entry of :data:`PROBES`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +24,17 @@ from lit_scaledrop.evaluation.probes import (
     variation,
 )
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 
 @dataclass(frozen=True)
 class Probe:
     """How a trained run is measured."""
 
-    parts: Callable[[Subject], Sequence[str]]
-    """Names of what is measured, in order; it may look at the subject's data and settings, not at its networks."""
-    measure: Callable[[Subject, str], dict[str, float]]
-    """One part -> its metrics, with keys as in the glossary. Raises ``DatasetNotFoundError`` where data is absent."""
+    parts: Callable[[Subject], dict[str, Coordinates]]
+    """What is measured, in order: coordinates by name. It may look at the subject's data and settings, no network."""
+    measure: Callable[[Subject, Coordinates], list[Measurement]]
+    """Coordinates of a part -> what was measured within it. Raises ``DatasetNotFoundError`` where data is absent."""
     constants: Callable[[], dict[str, Any]] | None = None
     """What else the numbers follow from, for the result's identity: others are another result."""
 

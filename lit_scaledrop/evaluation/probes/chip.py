@@ -28,6 +28,7 @@ from torch import nn
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.metrics.ood import ood_metrics
 from lit_scaledrop.posterior.execution import Execution
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 if TYPE_CHECKING:
     from hardware.cells import Imperfections
@@ -45,66 +46,66 @@ CALIBRATION = 100
 """Training images that the converters' ranges are set on."""
 
 
-def parts(_subject: Subject) -> list[str]:
+def parts(_subject: Subject) -> dict[str, Coordinates]:
     """The network, and its chips."""
     chips = range(1, CHIPS + 1)
-    return [
-        "digital",
-        "ideal",
-        *(f"adc/{bits}" for bits in ADC_BITS),
-        *(f"conductance/{cv:g}/{chip}" for cv in CONDUCTANCE_CV for chip in chips),
-        *(f"stuck/{share:g}/{chip}" for share in STUCK for chip in chips),
-        *(f"wire/{ohm:g}" for ohm in WIRE_OHM),
-        *(f"combined/{chip}" for chip in chips),
-    ]
+    found: list[dict[str, str | int | float]] = [{"effect": "digital"}, {"effect": "ideal"}]
+    found += [{"effect": "adc", "level": float(bits)} for bits in ADC_BITS]
+    found += [{"effect": "conductance", "level": cv, "chip": chip} for cv in CONDUCTANCE_CV for chip in chips]
+    found += [{"effect": "stuck", "level": share, "chip": chip} for share in STUCK for chip in chips]
+    found += [{"effect": "wire", "level": ohm} for ohm in WIRE_OHM]
+    found += [{"effect": "combined", "chip": chip} for chip in chips]
+    return {"/".join(v if isinstance(v, str) else f"{v:g}" for v in at.values()): at for at in found}
 
 
-def measure(subject: Subject, part: str) -> dict[str, float]:
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """Accuracy, likelihood, calibration; detection of noise; how much is as in the digital network.
 
     Raises:
         ValueError: a network has no binary layer, or weights that are drawn at random.
     """
-    chip = on_chip(subject, part)
+    chip = on_chip(subject, at)
     _, labels, prediction = chip.clean()
     suite = subject.suite(SUITE)
     detection = ood_metrics(prediction, chip.predict(suite.images, suite.normalized), **subject.rule)
     digital = subject.clean()[2]
     same = prediction.logits == digital.logits
-    return {
-        **chip.classification(prediction, labels),
-        **{f"{SUITE}/{key}": value for key, value in detection.items() if key.startswith(("ood/rate", "ood/auroc"))},
+    agreement = {
         "hw/same_logits": same.all(-1).all(0).double().mean().item(),
         "hw/same_class": (prediction.predicted_class == digital.predicted_class).double().mean().item(),
     }
+    detected = {name: value for name, value in detection.items() if name.startswith(("ood/rate", "ood/auroc"))}
+    return [
+        Measurement({**chip.classification(prediction, labels), **agreement}),
+        Measurement(detected, {"suite": SUITE}),
+    ]
 
 
-def on_chip(subject: Subject, part: str) -> Subject:
+def on_chip(subject: Subject, at: Coordinates) -> Subject:
     """The same run with its networks on the chip of a part, which is ready for use."""
     from hardware.network import calibrate, on_crossbar
 
-    imperfect, number = _imperfections(part)
+    imperfect, number = _imperfections(at)
     generator = torch.Generator().manual_seed(number)
     networks = [on_crossbar(network, None, imperfect, generator) for network in subject.networks]
-    if part == "digital":
+    if at["effect"] == "digital":
         return subject  # after it is known that a crossbar can hold it
     subject.clean()  # chooses the execution, so that equal networks come out equal to the last bit
     evaluation = replace(subject.evaluation, execution=cast(Execution, subject.posterior().choice))
     chip = Subject(networks, subject.data, evaluation, subject.device, subject.limit, subject.on_batch)
-    if part != "ideal":
+    if at["effect"] != "ideal":
         images = subject.data.train_set.__getitems__(range(min(CALIBRATION, len(subject.data.train_set))))[0]
         batches = [subject.data.normalized(batch) for batch in images.split(subject.data.eval_batch_size)]
         calibrate(nn.ModuleList(networks), [batch.to(subject.device) for batch in batches], chip.posterior())
     return chip
 
 
-def _imperfections(part: str) -> tuple["Imperfections", int]:
+def _imperfections(at: Coordinates) -> tuple["Imperfections", int]:
     """What is not ideal on the chip of a part, and the number of the chip."""
     from hardware.cells import Imperfections
     from hardware.mapping import Crossbar, exact_adc_bits
 
-    effect, *words = part.split("/")
-    level = float(words[0]) if words else 0.0
+    level = float(at.get("level", 0))
     changes: dict[str, dict[str, Any]] = {
         "adc": {"adc_bits": int(level)},
         "conductance": {"conductance_cv": level},
@@ -113,4 +114,4 @@ def _imperfections(part: str) -> tuple["Imperfections", int]:
         "combined": COMBINED,
     }
     exact = Imperfections(adc_bits=exact_adc_bits(Crossbar().rows))
-    return replace(exact, **changes.get(effect, {})), int(words[-1]) if len(words) > 1 or effect == "combined" else 0
+    return replace(exact, **changes.get(str(at["effect"]), {})), int(at.get("chip", 0))

@@ -1,26 +1,33 @@
 """Table X: corrupted test images, as they are and with their channels normalized anew."""
 
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 
-def parts(_subject: Subject) -> list[str]:
+def parts(_subject: Subject) -> dict[str, Coordinates]:
     """The test images, and each corruption and severity twice: ``corrupted/fog/3`` and ``renormalized/fog/3``."""
     from datamodules.suites.suites import GROUPS
 
-    corrupted = list(GROUPS["corruptions"])
-    return ["clean", *corrupted, *(name.replace("corrupted/", "renormalized/", 1) for name in corrupted)]
+    named: dict[str, Coordinates] = {"clean": {"suite": "clean"}}
+    for variant in ("corrupted", "renormalized"):
+        for name in GROUPS["corruptions"]:
+            _, corruption, severity = name.split("/")
+            at: Coordinates = {"suite": variant, "corruption": corruption, "severity": int(severity)}
+            named["/".join(map(str, at.values()))] = at
+    return named
 
 
-def measure(subject: Subject, part: str) -> dict[str, float]:
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """Error, OOD rate, likelihood and calibration."""
     from datamodules.suites.suites import renormalized
 
-    if part == "clean":
+    if at["suite"] == "clean":
         _, labels, prediction = subject.clean()
-        return subject.classification(prediction, labels)
-    suite = subject.suite(part.replace("renormalized/", "corrupted/", 1))
+        return [Measurement(subject.classification(prediction, labels))]
+    suite = subject.suite(f"corrupted/{at['corruption']}/{at['severity']}")
     if suite.labels is None:
         raise ValueError(f"the suite {suite.name!r} has no labels, so its error cannot be measured")
-    anew = part.startswith("renormalized/")
+    anew = at["suite"] == "renormalized"
     images = renormalized(suite.images) if anew else suite.images
-    return subject.classification(subject.predict(images, anew or suite.normalized), suite.labels)
+    prediction = subject.predict(images, anew or suite.normalized)
+    return [Measurement(subject.classification(prediction, suite.labels))]

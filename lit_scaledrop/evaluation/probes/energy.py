@@ -5,43 +5,53 @@ on layer shapes and masks, not on weights. The masks are drawn as those of the p
 one bit a layer they are the same.
 """
 
-from typing import get_args
+from typing import cast, get_args
 
-from lit_scaledrop.chip.energy import Execution, energy_metrics, estimate_energy, image_shape, slug
+from lit_scaledrop.chip.energy import Execution, energy_totals, estimate_energy, image_shape, slug
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.evaluation import build_posterior
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 
 
-def parts(_subject: Subject) -> list[str]:
+def parts(_subject: Subject) -> dict[str, Coordinates]:
     """The test images, and the energy of each execution of the passes."""
-    return ["clean", *(f"energy/{execution}" for execution in EXECUTIONS)]
+    energies = {f"energy/{execution}": {"execution": execution} for execution in EXECUTIONS}
+    return {"clean": {"suite": "clean"}, **energies}
 
 
-def measure(subject: Subject, part: str) -> dict[str, float]:
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """Accuracy; or energy, latency and area by treatment of the first and last layer and by model of the converters.
 
     Raises:
         ValueError: the subject is an ensemble, whose networks are no passes of one.
     """
     subject.require_one_network("table8")
-    if part == "clean":
+    if "suite" in at:
         _, labels, prediction = subject.clean()
-        return subject.classification(prediction, labels)
-    return energy(subject, EXECUTIONS[parts(subject).index(part) - 1])
+        return [Measurement(subject.classification(prediction, labels))]
+    return energy(subject, cast(Execution, at["execution"]))
 
 
-def energy(subject: Subject, execution: Execution) -> dict[str, float]:
-    """Energies by component, ``REAL/ADC/hw/...`` as in the glossary, and the operations behind them."""
+def energy(subject: Subject, execution: Execution) -> list[Measurement]:
+    """Energies by treatment, converter and component, and the operations behind them."""
     shape = image_shape(subject.model["network"])
     whole = {"width": 1.0, "in_channels": shape[0], "compile_network": False}
     network = LitClassifier(**{**subject.model, **whole}).network
     plan = build_posterior(network, subject.evaluation).plans[0]
     estimate = estimate_energy(network, shape, plan, execution=execution)
-    metrics = {"macs": float(sum(layer.mac for layer in estimate.layers))}
+    found = [Measurement({"macs": float(sum(layer.mac for layer in estimate.layers))})]
+    operations: dict[tuple[str, str], float] = {}
     for (real, adc), report in estimate.band().items():
-        metrics |= {f"{real}/{adc}/{name}": value for name, value in energy_metrics(report).items()}
-        metrics |= {f"{real}/operations/{slug(entry.component)}": entry.operations for entry in report.by_component()}
-    return metrics
+        chip = {"real_layers": real, "adc": adc}
+        found.append(Measurement(energy_totals(report), chip))
+        for entry in report.by_component():
+            component = slug(entry.component)
+            found.append(Measurement({"hw/energy_nj": entry.energy_pj / 1e3}, {**chip, "component": component}))
+            operations[real, component] = entry.operations
+    return found + [
+        Measurement({"operations": float(number)}, {"real_layers": real, "component": component})
+        for (real, component), number in operations.items()
+    ]

@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.functional.uncertainty import predictive_mean, predictive_variance, quantile_interval
 from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 STRENGTHS = tuple(step / 10 for step in range(11))
 """Multiples of the noise of the suite ``test_uniform``, U(0, 255) on the pixel scale."""
@@ -19,12 +20,12 @@ PASSES = 100
 LEVEL = 0.95
 
 
-def parts(_subject: Subject) -> list[str]:
+def parts(_subject: Subject) -> dict[str, Coordinates]:
     """The strengths of the noise."""
-    return [f"strength/{strength:g}" for strength in STRENGTHS]
+    return {f"strength/{strength:g}": {"strength": strength} for strength in STRENGTHS}
 
 
-def measure(subject: Subject, part: str) -> dict[str, float]:
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """Mean, variance and 95 % interval over the passes of each class's logit and probability; means over the patterns.
 
     The interval is that of the passes (their quantiles), not of their mean.
@@ -34,20 +35,16 @@ def measure(subject: Subject, part: str) -> dict[str, float]:
     """
     from datamodules.suites.suite_noise import uniform_noise
 
-    strength = float(part.rpartition("/")[2])
     index, label = first_correct(subject)
     image = subject.test_images[0][index : index + 1]
-    noisy = torch.cat([uniform_noise(image, strength, seed) for seed in range(SEEDS)])
+    noisy = torch.cat([uniform_noise(image, float(at["strength"]), seed) for seed in range(SEEDS)])
     prediction = subject.predict(noisy, samples=PASSES)
-    return {
-        "image": float(index),
-        "label": float(label),
-        "patterns": float(SEEDS),
-        "passes": float(prediction.num_samples),
-        **subject.uncertainty(prediction),
-        **_classes("logits", prediction.logits, prediction),
-        **_classes("probs", prediction.probs, prediction),
-    }
+    about = {"image": float(index), "label": float(label), "patterns": float(SEEDS)}
+    return [
+        Measurement({**about, "passes": float(prediction.num_samples), **subject.uncertainty(prediction)}),
+        *_classes("logits", prediction.logits, prediction),
+        *_classes("probs", prediction.probs, prediction),
+    ]
 
 
 def first_correct(subject: Subject) -> tuple[int, int]:
@@ -66,7 +63,7 @@ def first_correct(subject: Subject) -> tuple[int, int]:
     raise ValueError(f"none of the {len(images)} test images is classified correctly; train the network first")
 
 
-def _classes(of: str, values: Tensor, prediction: Predictive) -> dict[str, float]:
+def _classes(of: str, values: Tensor, prediction: Predictive) -> list[Measurement]:
     low, high = quantile_interval(values, LEVEL, prediction.weights)
     statistics = {
         "mean": predictive_mean(values, prediction.weights),
@@ -74,8 +71,8 @@ def _classes(of: str, values: Tensor, prediction: Predictive) -> dict[str, float
         "low": low,
         "high": high,
     }
-    return {
-        f"{of}/{label}/{name}": value
-        for name, rows in statistics.items()
-        for label, value in enumerate(rows.double().mean(0).tolist())
-    }
+    means = {name: rows.double().mean(0).tolist() for name, rows in statistics.items()}
+    return [
+        Measurement({name: values[label] for name, values in means.items()}, {"of": of, "class": label})
+        for label in range(values.shape[-1])
+    ]

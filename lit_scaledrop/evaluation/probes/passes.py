@@ -15,6 +15,7 @@ from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.functional.uncertainty import accuracy, negative_log_likelihood
 from lit_scaledrop.posterior.plans import enumerate_plan
 from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 from lit_scaledrop.shapes import Float, Int
 
 PLANS = 5
@@ -23,27 +24,24 @@ REFERENCE_PASSES = 1000
 MASS, MAX_LEAVES = 0.99, 1024  # as PosteriorPredictive's defaults
 
 
-def parts(_subject: Subject) -> list[str]:
+def parts(_subject: Subject) -> dict[str, Coordinates]:
     """Plans of 50 passes, and the asymptote."""
-    return [*(f"plan/{number}" for number in range(PLANS)), "asymptote"]
+    return {f"plan/{number}": {"plan": number} for number in range(PLANS)} | {"asymptote": {"condition": "asymptote"}}
 
 
-def measure(subject: Subject, part: str) -> dict[str, float]:
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """Accuracy and likelihood of the first 1, 2, ... passes of a plan, or of the asymptote.
 
     Raises:
         ValueError: the subject is an ensemble, whose networks are no passes of one.
     """
     subject.require_one_network("figure7")
-    if part == "asymptote":
-        return asymptote(subject)
-    plan = asked(subject, samples=PASSES, seed=subject.evaluation.seed + int(part.rpartition("/")[2]))
+    if "plan" not in at:
+        return [Measurement(asymptote(subject))]
+    plan = asked(subject, samples=PASSES, seed=subject.evaluation.seed + int(at["plan"]))
     images, labels = subject.test_images
-    return {
-        f"T/{passes}/{name}": value
-        for passes, row in enumerate(prefix_metrics(plan.predict(images), labels), start=1)
-        for name, value in row.items()
-    }
+    rows = prefix_metrics(plan.predict(images), labels)
+    return [Measurement(row, {"passes": passes}) for passes, row in enumerate(rows, start=1)]
 
 
 def asymptote(subject: Subject) -> dict[str, float]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_scaledrop.evaluation.probes.passes import asked
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 from lit_scaledrop.shapes import Float
 
 IMAGES = 3
@@ -19,49 +20,46 @@ BINS = 24
 NORMAL_REPEATS = 200
 
 
-def parts(subject: Subject) -> list[str]:
+def parts(subject: Subject) -> dict[str, Coordinates]:
     """The first test images."""
-    return [f"image/{number}" for number in range(min(IMAGES, len(subject.test_images[1])))]
+    return {f"image/{number}": {"image": number} for number in range(min(IMAGES, len(subject.test_images[1])))}
 
 
-def measure(subject: Subject, part: str) -> dict[str, float]:
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """Counts in equal bins between the extremes of all passes, moments, distances to a normal distribution.
 
     Raises:
         ValueError: nothing in the network is random.
     """
-    number = int(part.rpartition("/")[2])
+    number = int(at["image"])
     images, labels = subject.test_images
     posterior = asked(subject, samples=max(PASSES))
     logits = posterior.predict(images[number : number + 1]).logits[:, 0].double()
     if len(logits) == 1:
         raise ValueError("the network is deterministic: its posterior is a point, of which there is no histogram")
-    metrics = {"label": float(labels[number]), "passes": float(len(logits))}
     low, high = logits.amin(0), logits.amax(0)
-    for label in range(logits.shape[1]):
-        metrics |= {f"class/{label}/low": low[label].item(), f"class/{label}/high": high[label].item()}
+    found = [Measurement({"label": float(labels[number]), "passes": float(len(logits))})]
+    ends = enumerate(zip(low.tolist(), high.tolist(), strict=True))
+    found += [Measurement({"low": least, "high": most}, {"class": label}) for label, (least, most) in ends]
     # where members of an ensemble make more samples, the first are of the first member: take them evenly
     order = torch.arange(len(logits)).view(len(subject.networks), -1).T.flatten()
     for passes in PASSES:
-        metrics |= _grown(logits[order[:passes]], low, high, f"T/{passes}")
-    return metrics
+        found += [one.within({"passes": passes}) for one in _grown(logits[order[:passes]], low, high)]
+    return found
 
 
-def _grown(values: Tensor, low: Tensor, high: Tensor, name: str) -> dict[str, float]:
-    passes = len(values)
-    metrics = {
-        f"{name}/distinct": float(len(values.unique(dim=0))),
-        f"{name}/normal_distance": normal_reference(passes),
-    }
+def _grown(values: Tensor, low: Tensor, high: Tensor) -> list[Measurement]:
     distances = normal_distance(values)
-    for label in range(values.shape[1]):
-        key = f"{name}/class/{label}"
-        counts = torch.histc(values[:, label], BINS, low[label].item(), high[label].item())
-        metrics |= {f"{key}/bin/{number}": count for number, count in enumerate(counts.tolist())}
-        metrics |= {f"{key}/mean": values[:, label].mean().item(), f"{key}/std": values[:, label].std().item()}
+    different = float(len(values.unique(dim=0)))
+    found = [Measurement({"distinct": different, "normal_distance": normal_reference(len(values))})]
+    for label, column in enumerate(values.unbind(1)):
+        metrics = {"mean": column.mean().item(), "std": column.std().item()}
         if distances[label].isfinite():
-            metrics[f"{key}/distance"] = distances[label].item()
-    return metrics
+            metrics["distance"] = distances[label].item()
+        found.append(Measurement(metrics, {"class": label}))
+        counts = torch.histc(column, BINS, low[label].item(), high[label].item()).tolist()
+        found += [Measurement({"count": n}, {"class": label, "bin": number}) for number, n in enumerate(counts)]
+    return found
 
 
 def normal_distance(values: Float[Tensor, "samples columns"]) -> Float[Tensor, " columns"]:

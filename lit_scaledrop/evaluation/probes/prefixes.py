@@ -10,6 +10,7 @@ from lit_scaledrop.evaluation.probes.passes import asked
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.metrics.ood import ood_metrics
 from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 COUNTS = (1, 2, 5, 10, 20, 50)
 """Passes T."""
@@ -17,12 +18,12 @@ SUITES = ("uniform", "gaussian", "cifar100", "svhn")
 """Pure noise, and one near and one far set of natural images."""
 
 
-def parts(subject: Subject) -> list[str]:
+def parts(subject: Subject) -> dict[str, Coordinates]:
     """The test images, and what is to be told from them."""
-    return ["clean", *(name for name in SUITES if name != subject.data.name)]
+    return {name: {"suite": name} for name in ("clean", *SUITES) if name != subject.data.name}
 
 
-def measure(subject: Subject, part: str) -> dict[str, float]:
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """Metrics by T: of the test images, or of a suite and its separation from them.
 
     Raises:
@@ -31,9 +32,9 @@ def measure(subject: Subject, part: str) -> dict[str, float]:
     subject.require_one_network("ablation-passes")
     wide = _most_passes(subject)
     _, labels, clean = wide.clean()
-    if part == "clean":
+    if at["suite"] == "clean":
         return _by_count(lambda passes: subject.classification(first(clean, passes), labels))
-    suite = wide.suite(part)
+    suite = wide.suite(str(at["suite"]))
     subject.suites.update(wide.suites)
     prediction = wide.predict(suite.images, suite.normalized)
     return _by_count(lambda passes: _detection(subject, first(clean, passes), first(prediction, passes)))
@@ -59,5 +60,5 @@ def _detection(subject: Subject, clean: Predictive, foreign: Predictive) -> dict
     return {**ood_metrics(clean, foreign, **subject.rule), **subject.uncertainty(foreign)}
 
 
-def _by_count(metrics: Callable[[int], dict[str, float]]) -> dict[str, float]:
-    return {f"T/{passes}/{name}": value for passes in COUNTS for name, value in metrics(passes).items()}
+def _by_count(metrics: Callable[[int], dict[str, float]]) -> list[Measurement]:
+    return [Measurement(metrics(passes), {"passes": passes}) for passes in COUNTS]

@@ -1,18 +1,20 @@
 """Figure 6: the test set turned by growing angles; accuracy should fall and uncertainty rise."""
 
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 
-def parts(_subject: Subject) -> list[str]:
+def parts(_subject: Subject) -> dict[str, Coordinates]:
     """The angles, 0 to 180 degrees."""
-    from datamodules.suites.suites import GROUPS
+    from datamodules.suites.suites import ANGLES
 
-    return list(GROUPS["rotation"])
+    return {f"rotation/{angle}": {"angle": float(angle)} for angle in ANGLES}
 
 
-def measure(subject: Subject, part: str) -> dict[str, float]:
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """Accuracy, likelihood, calibration, entropies and the OOD rate."""
-    suite = subject.suite(part)
+    suite = subject.suite(f"rotation/{at['angle']:g}")
     if suite.labels is None:
         raise ValueError(f"the suite {suite.name!r} has no labels, so its accuracy cannot be measured")
-    return subject.classification(subject.predict(suite.images, suite.normalized), suite.labels)
+    prediction = subject.predict(suite.images, suite.normalized)
+    return [Measurement(subject.classification(prediction, suite.labels))]

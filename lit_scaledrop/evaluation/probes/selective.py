@@ -1,16 +1,18 @@
 """Table IX: which test images the rule accepts, and how often the network is right on them."""
 
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 
-def parts(_subject: Subject) -> list[str]:
+def parts(_subject: Subject) -> dict[str, Coordinates]:
     """The test images."""
-    return ["clean"]
+    return {"clean": {"suite": "clean"}}
 
 
-def measure(subject: Subject, _part: str) -> dict[str, float]:
+def measure(subject: Subject, _at: Coordinates) -> list[Measurement]:
     """Acceptance, risk and coverage, calibration."""
     from lit_scaledrop.metrics.selective import selective_metrics
 
     _, labels, prediction = subject.clean()
-    return {**subject.classification(prediction, labels), **selective_metrics(prediction, labels, **subject.rule)}
+    selected = selective_metrics(prediction, labels, **subject.rule)
+    return [Measurement({**subject.classification(prediction, labels), **selected})]

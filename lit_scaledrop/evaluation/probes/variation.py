@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.posterior.drop_probability import chip_probabilities, injected, read_probabilities, scale_dropouts
+from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 CHIPS = 10
 NOISE_IMAGES = 200
 
 
-def parts(subject: Subject) -> list[str]:
+def parts(subject: Subject) -> dict[str, Coordinates]:
     """One part without variation; with it, probabilities of each use and of the chips 1 to 10.
 
     Raises:
@@ -22,15 +23,15 @@ def parts(subject: Subject) -> list[str]:
     if subject.evaluation.redraw == "chip":
         raise ValueError("table4 measures each use and ten chips by itself: leave evaluation.redraw and chip out")
     if subject.evaluation.variation is None:
-        return ["nominal"]
-    return ["use", *(f"chip/{number}" for number in range(1, CHIPS + 1))]
+        return {"nominal": {"condition": "nominal"}}
+    return {"use": {"condition": "use"}} | {f"chip/{number}": {"chip": number} for number in range(1, CHIPS + 1)}
 
 
-def measure(subject: Subject, part: str) -> dict[str, float]:
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """Accuracy, likelihood, calibration, the share of noise that is rejected, and the probabilities of a chip."""
     evaluation, about_chip = subject.evaluation, {}
-    if part.startswith("chip/"):
-        evaluation = replace(evaluation, redraw="chip", chip=int(part.rpartition("/")[2]))
+    if "chip" in at:
+        evaluation = replace(evaluation, redraw="chip", chip=int(at["chip"]))
         assert evaluation.variation is not None
         nominal = read_probabilities(scale_dropouts(subject.networks[0]))
         actual = chip_probabilities(nominal, evaluation.variation.probability(), evaluation.chip)
@@ -44,4 +45,7 @@ def measure(subject: Subject, part: str) -> dict[str, float]:
     suite = noise.suite("uniform")
     rejected = noise.uncertainty(noise.predict(suite.images, suite.normalized))["ood/rate"]
     subject.suites.update(noise.suites)
-    return {**asked.classification(prediction, labels), "uniform/ood/rate": rejected, **about_chip}
+    return [
+        Measurement({**asked.classification(prediction, labels), **about_chip}),
+        Measurement({"ood/rate": rejected}, {"suite": "uniform"}),
+    ]

@@ -10,7 +10,6 @@ from lit_scaledrop.report.energies import component_name, readable
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.contents import Shown
 from lit_scaledrop.report.table import Report, Section
-from lit_scaledrop.results.frame import parse
 from lit_scaledrop.results.glossary import METRICS
 
 _NAMES = 3
@@ -84,7 +83,7 @@ def _value(row: pd.Series, column: str) -> str:
         return readable(row[column])
     if (metric := str(row.get("metric"))) not in _READ:
         return f"{row[column]:.3g}"
-    entry = METRICS[parse(metric)[1]]
+    entry = METRICS[metric.removeprefix("uniform/")]
     return f"{entry.factor * row[column]:.3g} {'%' if entry.factor == 100 else entry.unit}"
 
 

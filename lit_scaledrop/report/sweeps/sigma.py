@@ -29,7 +29,7 @@ _ASKED = {
     "rejected": percent("ood/rate", "noise rejected (%)", condition=ASKED, suite="uniform"),
     "clean_rejected": percent("ood/rate", "test images rejected (%)", condition=ASKED),
 }
-_ON_CHIPS = {"condition": "chip", "chip": EVERY}
+_ON_CHIPS = {"chip": EVERY}
 MEASURES: dict[str, Measure] = {}
 for _name, _measure in _ASKED.items():
     of_chips = {name: where for name, where in _measure.where.items() if name != "condition"} | _ON_CHIPS

@@ -24,8 +24,8 @@ MEASURES = {
     "ece": plain("cal/ece", "ECE", condition=ASKED),
     "rejected": percent("ood/rate", "noise rejected (%)", condition=ASKED, suite="uniform"),
     "clean_rejected": percent("ood/rate", "test images rejected (%)", condition=ASKED),
-    "chips": percent("cls/acc", condition="chip", chip=EVERY),
-    "worst": Measure("cls/acc", where={"condition": "chip", "chip": EVERY}, combine="min"),
+    "chips": percent("cls/acc", chip=EVERY),
+    "worst": Measure("cls/acc", where={"chip": EVERY}, combine="min"),
 }
 
 
