@@ -6,10 +6,11 @@ import pytest
 
 from hardware.presets import components
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.chip.dropout_modules import SCHEMES, TOPOLOGIES, build, cost_metrics, count_modules, schemes_of
+from lit_scaledrop.chip.dropout_modules import SCHEMES, TOPOLOGIES, build, cost_measurements, count_modules, schemes_of
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.cli.cost import planned_cost
 from lit_scaledrop.layers.stochastic import stochastic_layers
+from lit_scaledrop.results.measurement import names
 from lit_scaledrop.results.result import read_result
 
 LENET = ["cost", "--network", "lenet5"]
@@ -25,11 +26,12 @@ def test_counts_are_the_bits_that_are_drawn(network, scheme):
     net = build(network, scheme, (channels, size, size))
     drawn = [layer.draw(1)[0].numel() for layer in stochastic_layers(net).values()]
     assert sorted(count.draws for count in counts) == sorted(drawn)
-    cost = cost_metrics(counts, components())
+    measured = cost_measurements(counts, components())
+    cost = names(measured)
     assert cost["draws"] == cost["separate/modules"] == sum(drawn)
     assert cost["reused/modules"] == max(drawn)
     for key in ("modules", "area_um2", "power_mw"):
-        layerwise = [value for name, value in cost.items() if name.startswith("layer/") and name.endswith(f"/{key}")]
+        layerwise = [one.metrics[key] for one in measured if "layer" in one.at]
         assert sum(layerwise) == pytest.approx(cost[f"separate/{key}"])
         assert max(layerwise) == pytest.approx(cost[f"reused/{key}"])
     if scheme == "scale_dropout":
