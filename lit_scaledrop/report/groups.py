@@ -3,7 +3,7 @@
 import math
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -72,14 +72,27 @@ def one_profile(results: Sequence[Result]) -> None:
         raise ValueError(f"a table shows one profile and study, got {sorted(profiles)}")
 
 
-def by_row(results: list[Result], notes: list[str]) -> dict[tuple[Any, ...], list[Result]]:
-    """The runs of each row, one setting each and one run a seed; `notes` gets what is left out."""
+def seed_of(run: Result) -> tuple[int, int]:
+    """What tells the runs of one row apart: seed, and fold of a cross-validation."""
+    return run.seed, (run.config.get("data") or {}).get("init_args", {}).get("fold") or 0
+
+
+def by_row(
+    results: Sequence[Result], notes: list[str], setting: Callable[[Result], str] | None = None
+) -> dict[tuple[Any, ...], list[Result]]:
+    """The runs of each row, one setting each and one run a seed and fold; `notes` gets what is left out.
+
+    Args:
+        results: of one group.
+        notes: to be added to.
+        setting: what must be the same in all runs of a row; by default what the run recorded as its setting.
+    """
     rows: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         topology = TOPOLOGIES.get(result.network, result.network)
         key = (topology, result.label, result.bits_w, result.bits_a, result.bayesian)
         rows.setdefault(key, []).append(result)
-    return {key: _one_setting(key, runs, notes) for key, runs in rows.items()}
+    return {key: _one_setting(key, runs, notes, setting or _setting) for key, runs in rows.items()}
 
 
 def with_paper(ours: pd.DataFrame, paper: pd.DataFrame, key: list[str]) -> pd.DataFrame:
@@ -216,13 +229,12 @@ def rule_sentence(runs: Sequence[Result]) -> str:
     return f"OOD rule: {' or '.join(sorted(rules))}. Measured on {first['images']} test images{limit}, on one device."
 
 
-def _one_setting(key: tuple[Any, ...], runs: list[Result], notes: list[str]) -> list[Result]:
-    """The newest setting's runs, one per seed, ordered by seed; a note names what is left out."""
-    newest = max(runs, key=_age)
-    by_seed: dict[int, Result] = {}
-    for run in sorted(runs, key=_age):
-        if _setting(run) == _setting(newest):
-            by_seed[run.seed] = run
+def _one_setting(
+    key: tuple[Any, ...], runs: list[Result], notes: list[str], setting: Callable[[Result], str]
+) -> list[Result]:
+    """The newest setting's runs, one per seed and fold, in their order; a note names what is left out."""
+    newest = setting(max(runs, key=_age))
+    by_seed = {seed_of(run): run for run in sorted(runs, key=_age) if setting(run) == newest}
     shown = [by_seed[seed] for seed in sorted(by_seed)]
     left_out = sorted(run.id for run in runs if run not in shown)
     if left_out:

@@ -57,6 +57,10 @@ class TableSpec:
     """End of the heading."""
     same: Callable[[Sequence[Result]], Mapping[str, str]] = lambda _: {}
     """Further columns that are the same in all lines."""
+    groups: Callable[[Sequence[Result]], list[list[Result]]] = by_data
+    """Results -> those of each section."""
+    below: Callable[[Sequence[Result]], list[str]] = lambda _: []
+    """Runs -> what stands below the caption."""
 
     def section(self, results: list[Result], paper: pd.DataFrame | None, notes: list[str]) -> Section:
         """One section; `notes` gets what is left out.
@@ -78,7 +82,8 @@ class TableSpec:
         frame = frame.assign(**identity(first), **self.same(used), epochs=first.training["epochs"]).astype(
             {"n": "Int64"}
         )
-        columns, below = self.columns(frame, used, comparable), caption(used, self.numbers(used), self.passes(frame))
+        columns = self.columns(frame, used, comparable)
+        below = [*caption(used, self.numbers(used), self.passes(frame)), *self.below(used)]
         return Section(epochs_heading(first) + self.what(used), frame, columns, below)
 
     def report(self, results: Sequence[Result], paper: pd.DataFrame | None = None, title: str = "") -> Report:
@@ -88,7 +93,7 @@ class TableSpec:
             ValueError: no results, or results of several profiles or studies, or a metric is missing.
         """
         notes: list[str] = []
-        return self.report_of([self.section(group, paper, notes) for group in by_data(results)], notes, title)
+        return self.report_of([self.section(group, paper, notes) for group in self.groups(results)], notes, title)
 
     def report_of(self, sections: list[Section], notes: list[str], title: str = "") -> Report:
         """The table of sections that are made."""

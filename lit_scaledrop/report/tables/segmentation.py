@@ -7,19 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import (
-    ORDER,
-    TOPOLOGIES,
-    caption,
-    data_name,
-    epochs_heading,
-    identity,
-    ids_of,
-    one_profile,
-    t_interval,
-)
-from lit_scaledrop.report.measures import over_runs, percent
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, bits, mean_column, number, spread, text
+from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, by_row, data_name, one_profile, seed_of, t_interval
+from lit_scaledrop.report.measures import lines, percent
+from lit_scaledrop.report.spec import TableSpec
+from lit_scaledrop.report.table import Column, bits, mean_column, number, spread, text
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -44,16 +35,8 @@ _FROM_DATA = ("num_classes", "in_channels", "image_size")
 """Arguments of the model that follow from the data; results of earlier versions have the model's defaults there."""
 
 
-def table5(results: Sequence[Result], paper: pd.DataFrame) -> Report:
-    """Table V, a section a data set, a line a topology and method.
-
-    Args:
-        results: of segmentation, one profile and study.
-        paper: columns topology, dataset, method, bits_w, bits_a, the seven of :data:`PAPERS` in per cent, source.
-
-    Raises:
-        ValueError: no results, or results of several profiles or studies, or of another task.
-    """
+def _groups(results: Sequence[Result]) -> list[list[Result]]:
+    """Results on one data set after as many epochs; folds of it may differ in their numbers of images."""
     one_profile(results)
     if others := sorted(result.id for result in results if "seg/iou" not in result.metrics):
         raise ValueError(f"no metric seg/iou in the results {', '.join(others)}; Table V is of segmentation")
@@ -61,52 +44,36 @@ def table5(results: Sequence[Result], paper: pd.DataFrame) -> Report:
     for result in sorted(results, key=lambda result: result.id):
         data = (result.data["stand_in"], result.data["name"], result.data["fingerprint"])
         groups.setdefault((*data, result.training["epochs"]), []).append(result)
-    notes: list[str] = []
-    sections = [_section(group, paper, notes) for _, group in sorted(groups.items())]
-    notes += [
-        "All in per cent of pixels, of the lesion; means of images count an image without lesion in truth and "
-        "prediction as 100. Sensitivity, specificity and precision are at the most probable class.",
-        "The paper does not say how it split its data; ours are split as the data modules say (the challenge's own "
-        "split, groups of near-duplicates, folds), at another image size, so there is no column of differences.",
-    ]
-    frame = pd.concat([section.frame for section in sections], ignore_index=True)
-    return Report("Table V: segmentation", sections, notes, frame.drop(columns=RESULT_IDS))
+    return [group for _, group in sorted(groups.items())]
 
 
-def _section(results: list[Result], paper: pd.DataFrame, notes: list[str]) -> Section:
-    first = results[0]
-    name = data_name(first)
-    rows: dict[tuple[Any, ...], list[Result]] = {}
-    for result in results:
-        topology = TOPOLOGIES.get(result.network, result.network)
-        rows.setdefault((topology, name, result.label, result.bits_w, result.bits_a), []).append(result)
-    shown = {key: _newest(key, runs, notes) for key, runs in rows.items()}
-    heads = [
-        dict(zip(_KEY, key, strict=True)) | {"n": len(runs), "runs": _names(runs), RESULT_IDS: ids_of(runs)}
-        for key, runs in shown.items()
-    ]
-    ours = pd.DataFrame(heads).join(over_runs(shown.values(), PAPERS | BEYOND))
-    papers = paper.rename(columns={column: f"paper_{column}" for column in PAPERS})
-    frame = papers[papers.dataset == name].merge(ours, on=_KEY, how="outer")
-    order = frame.assign(
-        _topology=frame.topology.map(ORDER),
-        _method=frame.method.map({"FP": 0, "MC-Dropout": 1, "Proposed": 9}).fillna(5),
-    ).sort_values(["_topology", "_method", "method"], kind="stable")
-    frame = order.drop(columns=["_topology", "_method"]).assign(**identity(first), epochs=first.training["epochs"])
-    used = [run for runs in shown.values() for run in runs]
-    sizes = sorted({run.config["data"]["init_args"].get("image_size", 128) for run in used})
-    numbers = (
+def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
+    shown = by_row(results, notes, _setting)
+    frame = lines(shown, PAPERS | BEYOND).assign(dataset=data_name(results[0]))
+    return frame.assign(runs=[_names(runs) for runs in shown.values()])
+
+
+def _arrange(frame: pd.DataFrame) -> pd.DataFrame:
+    """Lines of this data set by topology and method, FP first and ours last."""
+    ranks = {"FP": 0, "MC-Dropout": 1, "Proposed": 9}
+    frame = frame[frame.dataset.isin(frame.dataset[frame.n.notna()])]
+    order = frame.assign(_topology=frame.topology.map(ORDER), _rank=frame.method.map(ranks).fillna(5))
+    return order.sort_values(["_topology", "_rank", "method"], kind="stable").drop(columns=["_topology", "_rank"])
+
+
+def _numbers(runs: Sequence[Result]) -> str:
+    sizes = sorted({run.config["data"]["init_args"].get("image_size", 128) for run in runs})
+    return (
         f"Images of {' or '.join(map(str, sizes))} pixels a side. Mean ± sample standard deviation over n runs, in "
         "brackets the paper's."
     )
-    below = [*caption(used, numbers), *_intervals(list(shown.values()))]
-    return Section(epochs_heading(first), frame.astype({"n": "Int64"}), _columns(), below)
 
 
-def _intervals(rows: list[list[Result]]) -> list[str]:
+def _intervals(used: Sequence[Result]) -> list[str]:
     """What repetitions say of the mean IoU, and of differences to FP on the same seeds and folds."""
+    rows = list(by_row(used, [], _setting).values())
     means, differences = [], []
-    ious = [{_place(run): 100 * run.metrics["seg/iou"] for run in runs} for runs in rows]
+    ious = [{seed_of(run): 100 * run.metrics["seg/iou"] for run in runs} for runs in rows]
     references = {runs[0].network: of_run for runs, of_run in zip(rows, ious, strict=True) if runs[0].method == "fp"}
     for runs, of_run in sorted(zip(rows, ious, strict=True), key=lambda row: row[0][0].label):
         if len(of_run) < 2:
@@ -126,17 +93,6 @@ def _intervals(rows: list[list[Result]]) -> list[str]:
     return lines
 
 
-def _newest(key: tuple[Any, ...], runs: list[Result], notes: list[str]) -> list[Result]:
-    """Runs of the newest setting, one a seed and fold; a note names what is left out."""
-    runs = sorted(runs, key=lambda run: (run.provenance["finished"], run.id))
-    setting = _setting(runs[-1])
-    chosen = {_place(run): run for run in runs if _setting(run) == setting}
-    shown = [chosen[place] for place in sorted(chosen)]
-    if left_out := [run.id for run in runs if run not in shown]:
-        notes.append(f"{key[0]}, {key[2]} on {key[1]}: older runs are left out ({', '.join(left_out)}).")
-    return shown
-
-
 def _setting(run: Result) -> str:
     config = json.loads(json.dumps({**run.config, "seed_everything": None}))
     for name in _VARIES:
@@ -147,23 +103,13 @@ def _setting(run: Result) -> str:
     return json.dumps(config, sort_keys=True)
 
 
-def _place(run: Result) -> tuple[int, int]:
-    return run.seed, run.config["data"]["init_args"].get("fold") or 0
+def _names(runs: Sequence[Result]) -> str:
+    """Seeds of the runs, and the folds of each."""
+    seeds, folds = (sorted({place[kind] for place in map(seed_of, runs)}) for kind in (0, 1))
+    return f"seeds {' '.join(map(str, seeds))}" + f", folds {' '.join(map(str, folds))}" * (len(folds) > 1)
 
 
-def _names(runs: list[Result]) -> str:
-    """Seeds of the runs, and the folds of each.
-
-    >>> _names([])
-    ''
-    """
-    seeds = sorted({run.seed for run in runs})
-    folds = sorted({place[1] for place in map(_place, runs)})
-    several = len(folds) > 1
-    return f"seeds {' '.join(map(str, seeds))}" + f", folds {' '.join(map(str, folds))}" * several if seeds else ""
-
-
-def _columns() -> dict[str, Column]:
+def _columns(*_: object) -> dict[str, Column]:
     columns = {"topology": text("topology"), "method": text("method"), "bits": bits()}
     for name, measure in PAPERS.items():
         columns[name] = Column(METRICS[measure.metric].title, lambda row, name=name: _beside(row, name))  # type: ignore[misc]
@@ -177,3 +123,26 @@ def _beside(row: dict[Any, Any], name: str) -> str:
     ours = spread(row.get(name, float("nan")), row.get(f"{name}_std", float("nan")))
     papers = row.get(f"paper_{name}")
     return f"{ours} ({papers:.2f})".strip() if papers is not None and not pd.isna(papers) else ours
+
+
+TABLE5 = TableSpec(
+    "Table V: segmentation",
+    PAPERS | BEYOND,
+    _columns,
+    [*_KEY, *(f"paper_{name}" for name in PAPERS), "source", "n", "runs"]
+    + [name for measure in PAPERS | BEYOND for name in (measure, f"{measure}_std")]
+    + ["epochs"],
+    row=_KEY,
+    renamed={name: f"paper_{name}" for name in PAPERS},
+    lines=_lines,
+    arrange=_arrange,
+    numbers=_numbers,
+    groups=_groups,
+    below=_intervals,
+    notes=[
+        "All in per cent of pixels, of the lesion; means of images count an image without lesion in truth and "
+        "prediction as 100. Sensitivity, specificity and precision are at the most probable class.",
+        "The paper does not say how it split its data; ours are split as the data modules say (the challenge's own "
+        "split, groups of near-duplicates, folds), at another image size, so there is no column of differences.",
+    ],
+)
