@@ -1,4 +1,4 @@
-"""Units of energy, for people."""
+"""Energies and durations for people."""
 
 UNITS = {"pJ": 1.0, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9, "J": 1e12}
 """Units of energy, in pJ."""
@@ -17,3 +17,14 @@ def in_unit(energy_pj: float) -> str:
     """
     unit = unit_of(energy_pj)
     return f"{energy_pj / UNITS[unit]:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> duration(12.34), duration(200.0), duration(9000.0)
+    ('12.3 s', '3.3 min', '2.5 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -5,8 +5,8 @@ from typing import Any
 
 from lit_scaledrop.naming import count
 from lit_scaledrop.report.groups import TOPOLOGIES, data_name
-from lit_scaledrop.report.tables.accuracy import duration
 from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.units import duration
 
 
 def facts(run: Result) -> Iterator[tuple[str, str]]:

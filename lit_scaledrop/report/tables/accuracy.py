@@ -10,6 +10,7 @@ from lit_scaledrop.report.measures import Measure, lines, percent
 from lit_scaledrop.report.spec import TableSpec
 from lit_scaledrop.report.table import LOST, Column, Report, bits, number, spread, text
 from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.units import duration
 
 MEASURES = {
     "accuracy": percent("cls/acc"),
@@ -94,17 +95,6 @@ def _export(frame: pd.DataFrame, data: str, comparable: bool) -> pd.DataFrame:
     export = frame[[*_EXPORT, *names]].rename(columns=names)
     export["bayesian"] = export.bayesian.map({True: "yes", False: "no"})
     return export.assign(epochs=export.epochs.where(export.n.notna())).astype({"epochs": "Int64"})
-
-
-def duration(seconds: float) -> str:
-    """A duration for people.
-
-    >>> duration(12.34), duration(200.0), duration(9000.0)
-    ('12.3 s', '3.3 min', '2.5 h')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def _notes(frame: pd.DataFrame) -> Iterator[str]:
