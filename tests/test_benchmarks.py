@@ -104,26 +104,16 @@ def test_small_benchmarks_run_and_write_their_tables(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     written = {path.stem for path in tmp_path.glob("*.md")}
     some = {"peers", "exact"}  # need a package, a processor
-    assert written | some == some | {
-        "posterior",
-        "memory",
-        "training",
-        "lightning",
-        "scaling",
-        "schemes",
-        "corruptions",
-        "crossbar",
-    }
+    assert written | some == some | {"posterior", "memory", "training", "lightning", "schemes", "crossbar"}
     assert ("peers" in written) == (find_spec("torch_uncertainty") is not None)
     for name in written:
         text = (tmp_path / f"{name}.md").read_text()
         assert "Command: `python -m pytest benchmarks -q --small --threads=1`" in text
-    assert [row[0] for row in cells(tmp_path / "scaling.md")[1:]] == ["T = 2", "T = 4", "L = 1", "L = 2"]
     header, *rows = cells(tmp_path / "posterior.md")
     assert [row[header.index("execution")] for row in rows] == ["loop", "folded", "shared", "exact"]
     loop, shared = (float(rows[index][header.index("ms/image")]) for index in (0, 2))
     assert float(rows[2][header.index("times faster than loop")]) == pytest.approx(loop / shared, rel=0.02)
-    assert (tmp_path / "schemes.svg").stat().st_size > 1000
+    assert len(cells(tmp_path / "schemes.md")) == 8  # a header, three schemes with two T each, the exact distribution
 
 
 def test_options_of_the_benchmarks_are_checked(tmp_path):

@@ -129,8 +129,7 @@ class CrossbarEnergy(L.Callback):
 
 
 def _network(pl_module: L.LightningModule) -> nn.Module:
-    network = getattr(pl_module, "network", pl_module)
-    assert isinstance(network, nn.Module)
+    network: nn.Module = getattr(pl_module, "network", pl_module)
     return network
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
+from lit_scaledrop.layers.probing import evaluating
 from lit_scaledrop.layers.stochastic import MaskPlan, sampling
 from lit_scaledrop.posterior.drop_probability import Probability, as_built
 from lit_scaledrop.posterior.execution import (
     Execution,
     Segment,
     classes_last,
-    evaluating,
     in_parts,
     shared_passes,
     shared_rows,
@@ -149,7 +149,7 @@ class PosteriorPredictive:
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "batch ..."]) -> Predictive:
         """Predictive distribution for a batch of inputs."""
-        with evaluating(self.networks):
+        with evaluating(*self.networks):
             if not self.choice:
                 self._choose(x)
             run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
@@ -179,7 +179,7 @@ class PosteriorPredictive:
 
     def passes(self, x: Float[Tensor, "batch ..."]) -> float:
         """Work of ``shared`` (or ``exact``) execution in passes of the network, all members together."""
-        with evaluating(self.networks):
+        with evaluating(*self.networks):
             return sum(shared_passes(self._trace(m, x), self._tree(m)) for m in range(len(self.networks)))
 
     def _built(self, network: nn.Module) -> AbstractContextManager[None]:
