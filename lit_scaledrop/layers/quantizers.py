@@ -161,18 +161,16 @@ class LABWeight(nn.Module):
 
     Args:
         weight: proxy weights of the layer.
-        beta: Adam's $\beta_2$.
-        eps: Adam's $\epsilon$.
 
     Attributes:
         second_moment: $v$, a buffer of the state dict: the weights of the trained network depend on it.
     """
 
     second_moment: Tensor
+    beta, eps = 0.999, 1e-8  # Adam's
 
-    def __init__(self, weight: Float[Tensor, "..."], beta: float = 0.999, eps: float = 1e-8) -> None:
+    def __init__(self, weight: Float[Tensor, "..."]) -> None:
         super().__init__()
-        self.beta, self.eps = beta, eps
         self.register_buffer("second_moment", torch.zeros_like(weight, requires_grad=False))
 
     def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

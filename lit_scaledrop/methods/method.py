@@ -15,7 +15,6 @@ from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear, WeightScale
 from lit_scaledrop.layers.dropout import MCDropout, MCDropout2d, SpinDrop, fix_shapes
 from lit_scaledrop.layers.quantizers import BINARIZATIONS
 from lit_scaledrop.layers.scale_dropout import (
-    Placement,
     ScaleDropout,
     ScaleOptions,
     check_probability,
@@ -271,6 +270,3 @@ class Method:
         behind = {"scale": scale, "pool": pool, "norm": norm}
         parts.update((part, module) for part in order if (module := behind[part]) is not None)
         return nn.Sequential(parts)
-
-
-__all__ = ["Estimator", "Method", "Placement", "ScaleOptions", "Shortcut"]

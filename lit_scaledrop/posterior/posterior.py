@@ -151,7 +151,8 @@ class PosteriorPredictive:
         """Predictive distribution for a batch of inputs."""
         with evaluating(*self.networks):
             if not self.choice:
-                self._choose(x)
+                self.choice, self.reason = self._best(x)
+                logger.info("execution: %s, %s", self.choice, self.reason)
             run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
             runs = [run(member, x) for member in range(len(self.networks))]
         logits = (torch.cat(runs) if len(runs) > 1 else runs[0]).float()
@@ -244,10 +245,6 @@ class PosteriorPredictive:
         if key not in self._segments:
             self._segments[key] = trace(self.networks[member], x[:1])
         return self._segments[key]
-
-    def _choose(self, x: Tensor) -> None:
-        self.choice, self.reason = self._best(x)
-        logger.info("execution: %s, %s", self.choice, self.reason)
 
     def _best(self, x: Tensor) -> tuple[Execution, str]:
         loop = self.num_samples
