@@ -109,7 +109,7 @@ class PosteriorPredictive:
         self._redrawn = probability if chip is None else None
         if self._redrawn and execution == "exact":
             raise ValueError(
-                "execution 'exact' weights masks by one p a layer, and p is drawn anew for each pass: name a chip, "
+                "execution 'exact' weights masks by one p a layer, and p is redrawn for each pass: name a chip, "
                 "whose p are fixed, or use execution='shared'"
             )
         self.execution, self.max_leaves, self.row_budget = execution, max_leaves, row_budget

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import fakes.networks
+from fakes.networks import as_trained
 from hardware.workload import trace_workload
 from lit_scaledrop.layers import MCDropout, ScaleDropout, align, stochastic_layers
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.methods.classification import METHODS
-from lit_scaledrop.networks import NETWORKS, build_network
+from lit_scaledrop.networks import NETWORKS
 from lit_scaledrop.posterior import draw_plan
 from lit_scaledrop.posterior.execution import trace
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
@@ -23,22 +25,8 @@ SCALE = [name for name, method in METHODS.items() if method.scale]
 BAYESIAN = [name for name, method in METHODS.items() if method.stochastic]
 
 
-def trained(net, seed=0):
-    """As after training: scales away from one, BatchNorm away from the identity."""
-    torch.manual_seed(seed)
-    for module in net.modules():
-        if isinstance(module, ScaleDropout):
-            module.scale.data.uniform_(0.5, 1.5)
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.fill_(50)
-            module.bias.data.normal_()
-    return net.eval()
-
-
 def network_of(network, method, width=0.1, **scale):
-    torch.manual_seed(0)
-    return trained(build_network(network, METHODS[method].with_scale(**scale), width=width, in_channels=3))
+    return fakes.networks.network_of(network, method, width, **scale)
 
 
 def assert_equal(ours, expected):
@@ -108,7 +96,7 @@ def skip_networks(draw):
 @settings(max_examples=60, derandomize=True)
 @given(skips=skip_networks(), samples=st.integers(1, 12), seed=st.integers(0, 99), batch=st.integers(1, 5))
 def test_shared_is_the_loop_for_any_skips(skips, samples, seed, batch):
-    net = trained(Skips(*skips), seed)
+    net = as_trained(Skips(*skips), seed=seed)
     assert_shared_is_loop(net, torch.randn(batch, 4), samples, seed)
 
 
@@ -214,7 +202,7 @@ def test_a_missing_align_is_an_error_and_auto_takes_the_loop():
         def forward(self, x):
             return x + self.scale(self.linear(x))
 
-    net = trained(Unaligned())
+    net = as_trained(Unaligned(), seed=0)
     with pytest.raises(RuntimeError):
         PosteriorPredictive(net, 9, execution="shared")(torch.randn(3, 4))
     posterior = PosteriorPredictive(net, 9, execution="auto", row_budget=8)
