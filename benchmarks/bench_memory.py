@@ -5,25 +5,15 @@ Counted, not measured: the same numbers come on a busy machine. So one round is 
 
 from typing import Any
 
-import pytest
-
-from benchmarks.bench_posterior import prepare
+from benchmarks.bench_posterior import executions, prepare, pytest_generate_tests  # noqa: F401
 from benchmarks.measure import by_group, peak_megabytes, table
-from lit_scaledrop.posterior.execution import Execution
 
 TITLE = "Memory of T passes: loop, folded, shared, exact"
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Networks and T."""
-    small = metafunc.config.getoption("small")
-    metafunc.parametrize("samples", (2,) if small else (10, 20, 50))
-    metafunc.parametrize("network", ("vgg_small",) if small else ("vgg_small", "resnet18", "resnet20"))
-
-
 def bench_memory(interleaved: Any, options: Any, network: str, samples: int) -> None:
     """One network and T."""
-    kinds: list[Execution] = ["loop", "folded", "shared"] + (["exact"] if network == "vgg_small" else [])
+    kinds = executions(network)
     runs = {kind: prepare(network, options.width, samples, kind, options.batch) for kind in kinds}
     memory: dict[str, float] = {}
     cases = {kind: lambda kind=kind: memory.update({kind: peak_megabytes(runs[kind])}) for kind in kinds}

@@ -180,8 +180,7 @@ def _pipelines(images: int, root: Path) -> dict[str, Callable[[], object]]:
 def _torchvision(images: Tensor, labels: Tensor, module: CIFAR10DataModule) -> CIFAR10:
     dataset = CIFAR10.__new__(CIFAR10)  # its constructor wants the published files
     dataset.data, dataset.targets = images.permute(0, 2, 3, 1).numpy(), labels.tolist()
-    dataset.transform = Compose([
-        RandomCrop(32, 4), RandomHorizontalFlip(), ToTensor(), Normalize(module.mean, module.std),
-    ])  # fmt: skip
+    steps = (RandomCrop(32, 4), RandomHorizontalFlip(), ToTensor(), Normalize(module.mean, module.std))
+    dataset.transform = Compose(steps)
     dataset.target_transform = None
     return dataset

@@ -33,7 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--out", type=Path, default=out, help="folder of the tables (default: benchmarks/results)")
 
 
-def _options(config: pytest.Config) -> argparse.Namespace:
+def options_of(config: pytest.Config) -> argparse.Namespace:
+    """Options of the command line with their defaults.
+
+    Raises:
+        pytest.UsageError: one is not above 0.
+    """
     options = {name: config.getoption(name) for name in ("small", "batch", "width", "repeats", "threads", "out")}
     defaults = (2, 0.125, 1) if options["small"] else (100, 1.0, 3)
     for name, default in zip(("batch", "width", "repeats"), defaults, strict=True):
@@ -46,7 +51,7 @@ def _options(config: pytest.Config) -> argparse.Namespace:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options, and describe the machine before it is loaded."""
-    torch.set_num_threads(_options(config).threads)
+    torch.set_num_threads(options_of(config).threads)
     config.stash[STARTED] = machine(config.invocation_params.args)
     config.stash[FAILED] = set()
     config.pluginmanager.register(_Reports(config.stash[FAILED]))
@@ -68,8 +73,8 @@ def _name(nodeid: str) -> str:
 
 @pytest.fixture
 def options(request: pytest.FixtureRequest) -> argparse.Namespace:
-    """Options of the command line with their defaults."""
-    return _options(request.config)
+    """Those of :func:`options_of`."""
+    return options_of(request.config)
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ def interleaved(benchmark: Any, options: argparse.Namespace) -> Callable[..., di
 @pytest.hookimpl(tryfirst=True)
 def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> None:
     """Write ``NAME.md`` for every file of which all benchmarks ran; pytest-benchmark prints its own table after it."""
-    options = _options(config)
+    options = options_of(config)
     by_file: dict[str, list[dict[str, Any]]] = {}
     for result in benchmarks:
         by_file.setdefault(_name(result["fullname"]), []).append(result)

@@ -111,7 +111,7 @@ class CrossbarEnergy(L.Callback):
             self.estimate(_network(pl_module), self._shape).report()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the epoch's energy, if that is wished."""
+        """Log the epoch's energy, if asked for."""
         if self.every_epoch and self._shape is not None and trainer.is_global_zero:
             report = self.estimate(_network(pl_module), self._shape).report()
             pl_module.log_dict(energy_metrics(report), rank_zero_only=True)
@@ -129,8 +129,7 @@ class CrossbarEnergy(L.Callback):
 
 
 def _network(pl_module: L.LightningModule) -> nn.Module:
-    network = getattr(pl_module, "network", pl_module)
-    assert isinstance(network, nn.Module)
+    network: nn.Module = getattr(pl_module, "network", pl_module)
     return network
 
 

@@ -12,7 +12,7 @@ from lit_scaledrop.modules.schedule import steps_per_epoch
 
 
 class TimeUpError(RuntimeError):
-    """The training stopped at ``trainer.max_time``; the same command goes on."""
+    """The training stopped at ``trainer.max_time``; the same command resumes it."""
 
     exit_code = 124  # that of timeout(1)
 
@@ -20,7 +20,7 @@ class TimeUpError(RuntimeError):
 class AttemptTimer(Timer):
     """Training time over all attempts at a run, and an end to this attempt at ``trainer.max_time``.
 
-    The end comes with the epoch in which the time is up: nothing is lost, and who goes on gets the numbers of a
+    The end comes with the epoch in which the time is up: nothing is lost, and a resumed one gets the numbers of a
     training that was never stopped.
 
     Args:

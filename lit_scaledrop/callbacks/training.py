@@ -88,7 +88,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     With ``save_last``, ``last.ckpt`` is the last epoch. Lightning 2.6 writes it only together with a new best one, so a
     killed run would go back to its best epoch and an evaluation of the last epoch would be one of the best. The one
-    before is kept as ``previous.ckpt``. A file appears whole or not at all, and a run goes on with its own data only.
+    before is kept as ``previous.ckpt``. A file appears whole or not at all, and a run resumes with its own data only.
     """
 
     _saved_at: float = -math.inf
@@ -141,7 +141,7 @@ class RunCheckpoint(ModelCheckpoint):
             checkpoint["data_fingerprint"] = fingerprint
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with other data than the run has begun with.
+        """Refuse to resume with other data than the run started with.
 
         Raises:
             ValueError: saying what to do.

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
@@ -68,7 +69,7 @@ class MTJVariation(L.Callback):
         self.when, self.seed = when, seed
         self._probability = self.variation.probability()
         self._layers: list[ScaleDropout] = []
-        self._nominal: Float[Tensor, " layers"] | None = None
+        self._nominal: Float[Tensor, " layers"] = torch.empty(0)
         self._drawn: dict[str, list[dict[str, float]]] = {}
 
     @property
@@ -96,7 +97,6 @@ class MTJVariation(L.Callback):
             # once an epoch, since a look at the buffers makes the host wait for the device
             self._layers, self._drawn[stage] = scale_dropouts(pl_module), []
             self._nominal = read_probabilities(self._layers)
-        assert self._nominal is not None
         if self.variation.redraw == "chip":
             actual = chip_probabilities(self._nominal, self._probability, self.seed)
         else:
@@ -115,7 +115,7 @@ class MTJVariation(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Set the nominal probabilities again: nothing but a step sees others."""
-        self._set_back()
+        set_probabilities(self._layers, self._nominal)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log what was injected."""
@@ -124,17 +124,13 @@ class MTJVariation(L.Callback):
         if not drawn or stage not in _PREFIX:
             return
         values = {name: [entry[name] for entry in drawn] for name in drawn[0]}
-        for name, summary in (("hw/p_shift", _mean), ("hw/p_min", min), ("hw/p_max", max)):
+        for name, summary in (("hw/p_shift", lambda each: sum(each) / len(each)), ("hw/p_min", min), ("hw/p_max", max)):
             # alike in all processes, so the mean over them changes nothing
             pl_module.log(_PREFIX[stage] + name, float(summary(values[name])), sync_dist=True)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave a network behind that has its nominal probabilities."""
-        self._set_back()
-
-    def _set_back(self) -> None:
-        if self._nominal is not None:
-            set_probabilities(self._layers, self._nominal)
+        set_probabilities(self._layers, self._nominal)
 
     # the same hooks around every kind of evaluation
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
@@ -173,7 +169,3 @@ def evaluation_with(callbacks: Iterable[L.Callback], evaluation: Evaluation) -> 
 def _stage(trainer: L.Trainer) -> str:
     stage = trainer.state.stage
     return "" if stage is None else str(stage.value)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -11,6 +11,8 @@ from lit_scaledrop.shapes import Float, Int
 
 IGNORE = 255
 """class index of pixels that nobody has labelled"""
+PATCH = 4
+"""side of the patches of PAvPU, in pixels"""
 
 Masks = Int[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
@@ -70,23 +72,17 @@ def patch_counts(
     wrong: Float[Tensor, "batch height width"],
     uncertainty: Float[Tensor, "batch height width"],
     valid: Float[Tensor, "batch height width"],
-    window: int = 4,
-    accuracy: float = 0.5,
-    threshold: float = 0.5,
 ) -> Float[Tensor, "accurate certain"]:
     r"""Patches by accuracy and certainty, from which PAvPU follows (Mukhoti and Gal, arXiv:1811.12709, section 4).
 
-    A patch is accurate if at least the share ``accuracy`` of its pixels is right, and certain if its mean uncertainty
-    is below ``threshold``. Patches do not overlap; a border that does not fill one is left out, and so is a patch
-    without a valid pixel.
+    A patch of :data:`PATCH` x :data:`PATCH` pixels is accurate if at least half of them are right, and certain if their
+    mean uncertainty is below a half. Patches do not overlap; a border that does not fill one is left out, and so is a
+    patch without a valid pixel.
 
     Args:
         wrong: 1 where the predicted class is wrong.
-        uncertainty: of each pixel, in the unit of ``threshold``.
+        uncertainty: of each pixel, from 0 to 1.
         valid: 0 where a pixel counts nowhere.
-        window: side of the square patches in pixels.
-        accuracy: share of right pixels that makes a patch accurate.
-        threshold: mean uncertainty from which on a patch is uncertain.
 
     Returns:
         Counts ``[[inaccurate uncertain, inaccurate certain], [accurate uncertain, accurate certain]]``.
@@ -97,13 +93,13 @@ def patch_counts(
     tensor([[1., 0.],
             [0., 1.]])
     """
-    if min(valid.shape[1:]) < window:
+    if min(valid.shape[1:]) < PATCH:
         return torch.zeros(2, 2).to(valid)
-    pixels = F.avg_pool2d(valid, window)
+    pixels = F.avg_pool2d(valid, PATCH)
     used = pixels > 0
-    share = F.avg_pool2d(wrong * valid, window)[used] / pixels[used]
-    mean = F.avg_pool2d(uncertainty * valid, window)[used] / pixels[used]
-    cell = 2 * (share <= 1 - accuracy).long() + (mean < threshold).long()
+    share = F.avg_pool2d(wrong * valid, PATCH)[used] / pixels[used]
+    mean = F.avg_pool2d(uncertainty * valid, PATCH)[used] / pixels[used]
+    cell = 2 * (share <= 0.5).long() + (mean < 0.5).long()
     return torch.bincount(cell, minlength=4).view(2, 2).to(valid)
 
 

@@ -179,6 +179,15 @@ def power_of_two_scale(weight: Float[Tensor, "out ..."]) -> Float[Tensor, "out .
     return torch.exp2(torch.log2(weight.detach().abs().mean(dims, keepdim=True)).round())
 
 
+def multiply(
+    layer: nn.Module, input: Float[Tensor, "rows ..."], weight: Float[Tensor, "c_out ..."]
+) -> Float[Tensor, "rows ..."]:
+    """Product of a convolution or a linear layer with given weights, without bias."""
+    if isinstance(layer, nn.Conv2d):
+        return F.conv2d(input, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return F.linear(input, weight)
+
+
 class _Binarized:
     """What the binary convolution and the binary linear layer share: how weights and inputs become +-1."""
 
@@ -253,13 +262,7 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
         if self.only_signs and worthwhile(signs):
             shape = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
             return conv2d_of_signs(signs, weight, **shape)
-        return self.multiply(signs, weight)
-
-    def multiply(
-        self, input: Float[Tensor, "rows c_in h w"], weight: Float[Tensor, "c_out ..."]
-    ) -> Float[Tensor, "rows c_out h_out w_out"]:
-        """Convolve with given weights."""
-        return F.conv2d(input, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return multiply(self, signs, weight)
 
 
 class BinaryLinear(_Binarized, nn.Linear):
@@ -284,10 +287,4 @@ class BinaryLinear(_Binarized, nn.Linear):
 
     def forward(self, input: Float[Tensor, "batch *tokens c_in"]) -> Float[Tensor, "rows *tokens c_out"]:
         """Multiply."""
-        return self.multiply(self.input_estimator(input), self.binary_weight())
-
-    def multiply(
-        self, input: Float[Tensor, "rows *tokens c_in"], weight: Float[Tensor, "c_out c_in"]
-    ) -> Float[Tensor, "rows *tokens c_out"]:
-        """Multiply by given weights."""
-        return F.linear(input, weight)
+        return multiply(self, self.input_estimator(input), self.binary_weight())

@@ -1,7 +1,5 @@
 r"""Dropout of the methods that Scale-Dropout is compared with: MC-Dropout, SpinDrop, Spatial-SpinDrop.
 
-SpinDrop and Spatial-SpinDrop: inputs of a binary layer that are dropped at random.
-
 SpinDrop (Ahmed et al., IEEE JETCAS 13(1), 2023) has a stochastic magnetic junction for each neuron, Spatial-SpinDrop
 (Ahmed et al., arXiv:2306.10185) one for each feature map:
 
@@ -16,9 +14,10 @@ layer has its inputs dropped, so the neurons are those of the first layer and of
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.layers.probing import probe
 from lit_scaledrop.layers.scale_dropout import check_probability
 from lit_scaledrop.layers.stochastic import StochasticLayer
-from lit_scaledrop.shapes import Bool, Float
+from lit_scaledrop.shapes import Float, Shaped
 
 
 class SpinDrop(StochasticLayer):
@@ -63,7 +62,7 @@ class SpinDrop(StochasticLayer):
         """One bit for each neuron or feature map."""
         return torch.Size(self.uniform_shape).numel()
 
-    def from_uniform(self, uniform: Float[Tensor, "rows ..."]) -> Bool[Tensor, "rows ..."]:
+    def from_uniform(self, uniform: Float[Tensor, "rows ..."]) -> Shaped[Tensor, "rows ..."]:
         """Keep bits."""
         return uniform >= self.p.to(uniform.device)
 
@@ -72,8 +71,7 @@ class SpinDrop(StochasticLayer):
         keep = self.active_draws(x)
         if keep is None:
             return x
-        sizes_fit = all(bits in (1, size) for bits, size in zip(keep.shape[1:], x.shape[1:], strict=True))
-        if not sizes_fit:
+        if not all(bits in (1, size) for bits, size in zip(keep.shape[1:], x.shape[1:], strict=True)):
             raise ValueError(
                 f"the masks were made for inputs of shape {tuple(keep.shape[1:])}, this one is {tuple(x.shape[1:])}: "
                 "build the network for images of this size"
@@ -89,34 +87,22 @@ class SpinDrop(StochasticLayer):
 def fix_shapes(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Find out how many neurons the open :class:`SpinDrop` layers have, by one deterministic pass over zeros.
 
-    BatchNorm, modes and the random stream stay as they are; a network without open layers is not run.
+    A network without open layers is not run.
 
     Args:
         network: any network.
         input_shape: one input without the batch dimension, e.g. ``(3, 32, 32)``.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, SpinDrop) and layer.shape is None]
-    if not layers:
-        return
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        layer.shape = tuple(inputs[0].shape[1:])  # type: ignore[assignment]
+    def note(layer: SpinDrop, inputs: tuple[Tensor, ...]) -> None:
+        layer.shape = tuple(inputs[0].shape[1:])
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
-    training = [module for module in network.modules() if module.training]
-    parameter = next(network.parameters())
-    try:
-        network.eval()
-        with torch.no_grad():
-            network(torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module in training:
-            module.training = True
+    if layers:
+        probe(network, torch.zeros(1, *input_shape), layers, note)
 
 
-class MCDropout(StochasticLayer):
+class MCDropout(SpinDrop):
     r"""Dropout of extracted features that stays on at inference (Gal & Ghahramani, arXiv:1506.02142).
 
     $y_i = x_i m_i / (1 - p)$, $m_i \sim \mathrm{Bernoulli}(1 - p)$. In training every example has its own mask; a
@@ -129,38 +115,12 @@ class MCDropout(StochasticLayer):
     Shape: ``(batch, F)`` to the same.
     """
 
-    p: Tensor
-
     def __init__(self, num_features: int, p: float = 0.5) -> None:
-        super().__init__()
-        self.num_features = num_features
-        self.register_buffer("p", torch.tensor(check_probability(p)), persistent=False)
-
-    @property
-    def random_bits(self) -> int:
-        """One bit for each feature."""
-        return self.num_features
-
-    @property
-    def uniform_shape(self) -> tuple[int]:
-        """One number for each feature."""
-        return (self.num_features,)
+        super().__init__((num_features,), p)
 
     def from_uniform(self, uniform: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
-        """Keep bits."""
-        return (uniform >= self.p.to(uniform.device)).float()
-
-    def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
-        """Drop features and scale up the rest."""
-        keep = self.active_draws(x)
-        if keep is None:
-            return x
-        # p = 1 drops all: 0, not 0/0
-        return (x * keep / (1 - self.p).clamp_min(torch.finfo(torch.float32).tiny)).to(x.dtype)
-
-    def extra_repr(self) -> str:
-        """Features and probability."""
-        return f"{self.num_features}, p={float(self.p):g}"
+        """Keep bits, as the floats that kept features are multiplied by."""
+        return super().from_uniform(uniform).float()
 
 
 class MCDropout2d(SpinDrop):
@@ -171,8 +131,7 @@ class MCDropout2d(SpinDrop):
 
     Args:
         p: probability that an activation is dropped, in [0, 1].
-        shape: of the maps of one input, ``(C, H, W)``; ``None``: :func:`lit_scaledrop.layers.dropout.fix_shapes` finds
-            it out.
+        shape: of the maps of one input, ``(C, H, W)``; ``None``: :func:`fix_shapes` finds it out.
 
     Shape: ``(batch, C, H, W)`` to the same.
     """

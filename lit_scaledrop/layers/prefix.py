@@ -11,7 +11,7 @@ has at most two variants, and so on. So the network runs once over groups of sam
 4. at the end every sample reads its leaf.
 
 With the same draws the result is that of T passes, up to rounding. The shared forward runs eagerly also where the
-network is compiled: the rows of every layer depend on the plan, so each plan would be compiled anew.
+network is compiled: the rows of every layer depend on the plan, so each plan would be compiled again.
 """
 
 from collections.abc import Iterator

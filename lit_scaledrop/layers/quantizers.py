@@ -31,36 +31,6 @@ from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear, Po
 from lit_scaledrop.shapes import Float
 
 
-@dataclass(frozen=True)
-class Binarization:
-    """How a binary layer computes."""
-
-    weights: Callable[[Tensor, float], nn.Module]
-    """estimator of the weights, made from their first values and from where EDE begins"""
-    inputs: Callable[[float], nn.Module]
-    """estimator of the inputs, made from where EDE begins"""
-    normalize: bool = False
-    """channel-wise normalization in front of the weights' estimator"""
-    binary_inputs: bool = True
-    """inputs become 1-bit values as well; otherwise they stay what the activation in front makes of them"""
-
-
-BINARIZATIONS: dict[str, Binarization] = {
-    "ste": Binarization(lambda _, __: STE(), lambda _: STE(), normalize=True),
-    "ede": Binarization(lambda _, t_min: EDE(t_min), EDE, normalize=True),
-    "ede_weights": Binarization(
-        lambda _, t_min: EDE(t_min), lambda _: nn.Identity(), normalize=True, binary_inputs=False
-    ),
-    "ede_poly": Binarization(lambda _, t_min: EDE(t_min), lambda _: Poly(), normalize=True),
-    "bnn": Binarization(lambda _, __: ClippedSign(), lambda _: STE()),
-    "xnor": Binarization(lambda _, __: XNORWeight(), lambda _: STE()),
-    "dorefa": Binarization(lambda _, __: DoReFaWeight(), lambda _: DoReFaInput()),
-    "dsq": Binarization(lambda weight, _: DSQ(float(weight.detach().abs().max())), lambda _: DSQ()),
-    "lab": Binarization(lambda weight, _: LABWeight(weight), lambda _: STE()),
-    "recu": Binarization(lambda _, __: ReCUWeight(), lambda _: ReCUInput(), normalize=True),
-}
-
-
 def follow_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
     """Let weight estimators act after every step: BNN clips the proxy weights, LAB takes in the gradient's square.
 
@@ -191,18 +161,16 @@ class LABWeight(nn.Module):
 
     Args:
         weight: proxy weights of the layer.
-        beta: Adam's $\beta_2$.
-        eps: Adam's $\epsilon$.
 
     Attributes:
         second_moment: $v$, a buffer of the state dict: the weights of the trained network depend on it.
     """
 
     second_moment: Tensor
+    beta, eps = 0.999, 1e-8  # Adam's
 
-    def __init__(self, weight: Float[Tensor, "..."], beta: float = 0.999, eps: float = 1e-8) -> None:
+    def __init__(self, weight: Float[Tensor, "..."]) -> None:
         super().__init__()
-        self.beta, self.eps = beta, eps
         self.register_buffer("second_moment", torch.zeros_like(weight, requires_grad=False))
 
     def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -323,3 +291,45 @@ class ReCUInput(Poly):
         if self.training:
             x = x / (x.var(tuple(range(1, x.dim())), keepdim=True) + 1e-5).sqrt()
         return super().forward(x)
+
+
+@dataclass(frozen=True)
+class Binarization:
+    """How a binary layer computes."""
+
+    weights: type[nn.Module]
+    """estimator of the weights"""
+    inputs: type[nn.Module]
+    """estimator of the inputs"""
+    normalize: bool = False
+    """channel-wise normalization in front of the weights' estimator"""
+
+    @property
+    def binary_inputs(self) -> bool:
+        """Whether inputs become 1-bit values as well, or stay what the activation in front makes of them."""
+        return self.inputs is not nn.Identity
+
+    def estimators(self, weight: Tensor, t_min: float) -> tuple[nn.Module, nn.Module]:
+        """Estimators of a layer's weights and inputs.
+
+        Args:
+            weight: the first weights, which DSQ and LAB begin with.
+            t_min: where EDE begins.
+        """
+        first: dict[type[nn.Module], Any] = {EDE: (t_min,), LABWeight: (weight,)}
+        bound = (float(weight.detach().abs().max()),) if self.weights is DSQ else ()
+        return self.weights(*first.get(self.weights, bound)), self.inputs(*first.get(self.inputs, ()))
+
+
+BINARIZATIONS: dict[str, Binarization] = {
+    "ste": Binarization(STE, STE, normalize=True),
+    "ede": Binarization(EDE, EDE, normalize=True),
+    "ede_weights": Binarization(EDE, nn.Identity, normalize=True),
+    "ede_poly": Binarization(EDE, Poly, normalize=True),
+    "bnn": Binarization(ClippedSign, STE),
+    "xnor": Binarization(XNORWeight, STE),
+    "dorefa": Binarization(DoReFaWeight, DoReFaInput),
+    "dsq": Binarization(DSQ, DSQ),
+    "lab": Binarization(LABWeight, STE),
+    "recu": Binarization(ReCUWeight, ReCUInput, normalize=True),
+}

@@ -142,7 +142,7 @@ def batch_draws(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
     """Let the layers with one draw for a training batch take it from ``generator`` in the block, the CPU's.
 
     For processes that train one network on shares of a batch: with equal generators they draw alike, whatever their
-    global streams and devices. Layers with a draw for each sample go on to use the global stream.
+    global streams and devices. Layers with a draw for each sample still use the global stream.
     """
     layers = [layer for layer in stochastic_layers(model).values() if layer.training and layer.mask_per == "batch"]
     try:

@@ -8,12 +8,12 @@ A pass draws one set of weights and uses it for the whole batch. Where rows of o
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear
+from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear, multiply
 from lit_scaledrop.layers.scale_dropout import check_probability
 from lit_scaledrop.layers.stochastic import StochasticLayer
 from lit_scaledrop.shapes import Bool, Float, Shaped
@@ -29,10 +29,6 @@ class WeightSampling(StochasticLayer):
         """Weights of one pass from its draw."""
         raise NotImplementedError
 
-    def multiply(self, input: Float[Tensor, "rows ..."], weight: Float[Tensor, "out ..."]) -> Float[Tensor, "rows ..."]:
-        """The layer's product with given weights."""
-        raise NotImplementedError
-
     @property
     def random_bits(self) -> int:
         """Random bits a pass."""
@@ -44,21 +40,22 @@ class WeightSampling(StochasticLayer):
         """Product with the weights of each row's draw, or with ``mean_weight`` where nothing is random."""
         draws = self.active_draws(input)
         if draws is None:
-            return self.multiply(input, mean_weight)
+            return multiply(self, input, mean_weight)
         if len(draws) == 1:
-            return self.multiply(input, self.weight_of(draws[0]))
+            return multiply(self, input, self.weight_of(draws[0]))
         runs = (draws[1:] != draws[:-1]).flatten(1).any(1).nonzero().flatten() + 1
         parts = torch.tensor_split(input, runs.cpu())
         starts = [0, *runs.tolist()]
         return torch.cat(
-            [self.multiply(part, self.weight_of(draws[start])) for part, start in zip(parts, starts, strict=True)]
+            [multiply(self, part, self.weight_of(draws[start])) for part, start in zip(parts, starts, strict=True)]
         )
 
 
 class _DropConnect(WeightSampling):
     p: Tensor
 
-    def _init_sampling(self, p: float) -> None:
+    def __init__(self, *shape: Any, p: float = 0.5, **geometry: Any) -> None:
+        super().__init__(*shape, bias=False, **geometry)  # of the convolution or linear layer
         self.register_buffer("p", torch.tensor(check_probability(p)), persistent=False)
 
     @property
@@ -74,6 +71,10 @@ class _DropConnect(WeightSampling):
         """Kept weights, scaled up."""
         return self.weight * draw / (1 - self.p).clamp_min(torch.finfo(torch.float32).tiny)
 
+    def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """Multiply."""
+        return self.sampled(input, self.weight)
+
 
 class DropConnectConv2d(_DropConnect, nn.Conv2d):
     r"""Convolution whose weights are dropped one by one, at inference as well (Mobiny et al., arXiv:1906.04569).
@@ -83,41 +84,12 @@ class DropConnectConv2d(_DropConnect, nn.Conv2d):
     execution holds a mask of the size of the weights for each row; take the loop for wide networks.
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel_size: side of the square kernel.
-        stride: stride.
-        padding: zeros around the input.
+        shape: channels in, channels out and kernel size, as :class:`torch.nn.Conv2d` has them.
         p: probability that a weight is dropped, in [0, 1].
-        dilation: distance of the kernel's elements.
-        groups: blocks of channels that see nothing of each other.
+        geometry: its stride, padding, dilation and groups.
 
     Shape: ``(batch, in_channels, height, width)`` to ``(batch, out_channels, height', width')``.
     """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | str = 0,
-        p: float = 0.5,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-    ) -> None:
-        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
-        self._init_sampling(p)
-
-    def multiply(
-        self, input: Float[Tensor, "rows c_in h w"], weight: Float[Tensor, "c_out ..."]
-    ) -> Float[Tensor, "rows c_out h_out w_out"]:
-        """Convolve with given weights."""
-        return F.conv2d(input, weight, None, self.stride, self.padding, self.dilation, self.groups)
-
-    def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h_out w_out"]:
-        """Convolve."""
-        return self.sampled(input, self.weight)
 
 
 class DropConnectLinear(_DropConnect, nn.Linear):
@@ -130,29 +102,18 @@ class DropConnectLinear(_DropConnect, nn.Linear):
     (6, torch.Size([5, 2, 3]))
     """
 
-    def __init__(self, in_features: int, out_features: int, p: float = 0.5) -> None:
-        nn.Linear.__init__(self, in_features, out_features, bias=False)
-        self._init_sampling(p)
-
-    def multiply(
-        self, input: Float[Tensor, "rows *tokens c_in"], weight: Float[Tensor, "c_out c_in"]
-    ) -> Float[Tensor, "rows *tokens c_out"]:
-        """Multiply by given weights."""
-        return F.linear(input, weight)
-
-    def forward(self, input: Float[Tensor, "batch *tokens c_in"]) -> Float[Tensor, "batch *tokens c_out"]:
-        """Multiply."""
-        return self.sampled(input, self.weight)
-
 
 class _SpinBayes(WeightSampling):
     log_sigma: nn.Parameter
     noise: Tensor
     arrays: int
     weight_estimator: nn.Module
+    input_estimator: nn.Module
     proxy_weight: Callable[[], Tensor]
+    binary_weight: Callable[[], Tensor]
 
-    def _init_sampling(self, arrays: int, sigma: float) -> None:
+    def __init__(self, *arguments: Any, arrays: int = 4, sigma: float = 0.5, **options: Any) -> None:
+        super().__init__(*arguments, **options)  # of the binary layer
         if arrays < 2 or arrays & (arrays - 1):
             raise ValueError(f"SpinBayes chooses one of 2, 4, 8 ... arrays by random bits, not of {arrays}")
         self.arrays = arrays
@@ -191,8 +152,12 @@ class _SpinBayes(WeightSampling):
         square = self.proxy_weight().square()
         return ((2 * self.log_sigma).exp() + square - 1 - 2 * self.log_sigma).mean() / 2
 
+    def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "rows ..."]:
+        """Multiply."""
+        return self.sampled(self.input_estimator(input), self.binary_weight())
 
-class SpinBayesConv2d(BinaryConv2d, _SpinBayes):
+
+class SpinBayesConv2d(_SpinBayes, BinaryConv2d):
     r"""Binary convolution with K weight arrays, one of which is drawn at random per pass.
 
     SpinBayes (Ahmed et al., ACM TECS 2023) learns a Gaussian posterior of the weights by variational inference and
@@ -207,11 +172,7 @@ class SpinBayesConv2d(BinaryConv2d, _SpinBayes):
     over weights, is a term of the objective; weights are binary, while the paper also has cells of more bits.
 
     Args:
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel_size: side of the square kernel.
-        weight_estimator: estimator for the weights, e.g. ``EDE()``.
-        input_estimator: estimator for the input.
+        arguments: channels in, channels out, kernel size, and the estimators for weights and input.
         arrays: stored arrays K, a power of two.
         sigma: standard deviation of the posterior at the beginning.
         options: stride, padding, dilation, groups, weight_scale and normalize of :class:`BinaryConv2d`.
@@ -222,61 +183,9 @@ class SpinBayesConv2d(BinaryConv2d, _SpinBayes):
         noise: the K draws, part of the state dict, shape ``(K, *weight.shape)``.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        weight_estimator: nn.Module,
-        input_estimator: nn.Module,
-        *,
-        arrays: int = 4,
-        sigma: float = 0.5,
-        **options: object,
-    ) -> None:
-        BinaryConv2d.__init__(
-            self,
-            in_channels,
-            out_channels,
-            kernel_size,
-            weight_estimator,
-            input_estimator,
-            **options,  # type: ignore[arg-type]
-        )
-        self._init_sampling(arrays, sigma)
 
-    def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
-        """Convolve."""
-        return self.sampled(self.input_estimator(input), self.binary_weight())
-
-
-class SpinBayesLinear(BinaryLinear, _SpinBayes):
+class SpinBayesLinear(_SpinBayes, BinaryLinear):
     """Binary linear layer with K weight arrays; see :class:`SpinBayesConv2d`.
 
     Shape: ``(batch, in_features)`` to ``(batch, out_features)``.
     """
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        weight_estimator: nn.Module,
-        input_estimator: nn.Module,
-        *,
-        arrays: int = 4,
-        sigma: float = 0.5,
-        **options: object,
-    ) -> None:
-        BinaryLinear.__init__(
-            self,
-            in_features,
-            out_features,
-            weight_estimator,
-            input_estimator,
-            **options,  # type: ignore[arg-type]
-        )
-        self._init_sampling(arrays, sigma)
-
-    def forward(self, input: Float[Tensor, "batch *tokens c_in"]) -> Float[Tensor, "rows *tokens c_out"]:
-        """Multiply."""
-        return self.sampled(self.input_estimator(input), self.binary_weight())

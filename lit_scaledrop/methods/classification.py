@@ -23,6 +23,7 @@ is said where its layer is defined; what holds for all of them:
 """
 
 from dataclasses import replace
+from functools import partial
 
 from lit_scaledrop.layers.scale_dropout import ScaleOptions
 from lit_scaledrop.methods.method import Method
@@ -36,50 +37,44 @@ _INVERTED = "after Ahmed et al., inverted normalization with affine dropout (arX
 _AFFINE = ScaleOptions(placement="after_norm", bias=True, start=(0.3, 0.6))
 _ENSEMBLE = "Lakshminarayanan et al., NeurIPS 2017 (arXiv:1612.01474)"
 
+_binary = partial(Method, bits_w=1, bits_a=1)
+_irnet = partial(_binary, estimator="ede", weight_scale="power_of_two")
+_spindrop = partial(_irnet, input_dropout=0.1)
+_open = partial(_binary, estimator="ede_poly", open_skip=True, shortcut="pool")
+
 METHODS: dict[str, Method] = {
     "fp": Method("FP", "full-precision reference of the IR-Net paper (arXiv:1909.10788)", activation="relu"),
-    "bnn": Method("BNN", "Courbariaux, Hubara et al., NeurIPS 2016 (arXiv:1602.02830)", 1, 1, estimator="bnn"),
-    "xnor": Method("XNOR", "Rastegari et al., ECCV 2016 (arXiv:1603.05279)", 1, 1, estimator="xnor"),
-    "dorefa": Method("DoReFa", "Zhou et al., 2016 (arXiv:1606.06160)", 1, 1, estimator="dorefa", activation="unit"),
-    "lab": Method("LAB", "Hou, Yao & Kwok, ICLR 2017 (arXiv:1611.01600)", 1, 1, estimator="lab"),
-    "dsq": Method("DSQ", "Gong et al., ICCV 2019 (arXiv:1908.05033)", 1, 1, estimator="dsq"),
-    "rad": Method("RAD", "Ding et al., CVPR 2019 (arXiv:1904.02823)", 1, 1, estimator="bnn", distribution_loss=2.0),
-    "irnet": Method("IR-Net", _IRNET, 1, 1, estimator="ede", weight_scale="power_of_two"),
-    "recu": Method("ReCU", _RECU, 1, 1, estimator="recu", shortcut="pool"),
+    "bnn": _binary("BNN", "Courbariaux, Hubara et al., NeurIPS 2016 (arXiv:1602.02830)", estimator="bnn"),
+    "xnor": _binary("XNOR", "Rastegari et al., ECCV 2016 (arXiv:1603.05279)", estimator="xnor"),
+    "dorefa": _binary("DoReFa", "Zhou et al., 2016 (arXiv:1606.06160)", estimator="dorefa", activation="unit"),
+    "lab": _binary("LAB", "Hou, Yao & Kwok, ICLR 2017 (arXiv:1611.01600)", estimator="lab"),
+    "dsq": _binary("DSQ", "Gong et al., ICCV 2019 (arXiv:1908.05033)", estimator="dsq"),
+    "rad": _binary("RAD", "Ding et al., CVPR 2019 (arXiv:1904.02823)", estimator="bnn", distribution_loss=2.0),
+    "irnet": _irnet("IR-Net", _IRNET),
+    "recu": _binary("ReCU", _RECU, estimator="recu", shortcut="pool"),
     "mc_dropout_htanh": Method("MC-Dropout (HTanh)", _GAL, activation="hardtanh", feature_dropout=0.5),
     "mc_dropout_relu": Method("MC-Dropout (ReLU)", _GAL, activation="relu", feature_dropout=0.5),
     "mc_dropconnect": Method(
         "MC-DropConnect", "Mobiny et al., 2019 (arXiv:1906.04569)", activation="relu", weight_dropout=0.5
     ),
-    "mc_dropout_irnet": Method(
-        "MC-Dropout (IR-Net)", _GAL, 1, 1, estimator="ede", weight_scale="power_of_two", feature_dropout=0.5
+    "mc_dropout_irnet": _irnet("MC-Dropout (IR-Net)", _GAL, feature_dropout=0.5),
+    "spindrop": _spindrop("SpinDrop", "Ahmed et al., IEEE JETCAS 13(1), 2023", input_dropout_per="neuron"),
+    "spatial_spindrop": _spindrop(
+        "Spatial-SpinDrop", "Ahmed et al., 2023 (arXiv:2306.10185)", input_dropout_per="feature_map"
     ),
-    "spindrop": Method(
-        "SpinDrop", "Ahmed et al., IEEE JETCAS 13(1), 2023", 1, 1,
-        estimator="ede", weight_scale="power_of_two", input_dropout=0.1, input_dropout_per="neuron",
+    "spinbayes": _binary("SpinBayes", "Ahmed et al., ACM TECS, 2023", estimator="ede", arrays=4, divergence=1e-2),
+    "proposed": _binary("Proposed", _SCALE, estimator="ede", scale=ScaleOptions()),
+    "proposed_open": _open("Proposed, open skip", _SCALE, scale=ScaleOptions()),
+    "proposed_affine": _binary("Proposed, affine", _INVERTED, estimator="ede", scale=_AFFINE),
+    "proposed_affine_open": _open("Proposed, affine, open skip", _INVERTED, scale=_AFFINE),
+    "proposed_recu": _binary(
+        "Proposed + ReCU",
+        "Scale-Dropout (arXiv:2311.15816) on ReCU (arXiv:2103.12369)",
+        estimator="recu",
+        shortcut="pool",
+        scale=ScaleOptions(),
     ),
-    "spatial_spindrop": Method(
-        "Spatial-SpinDrop", "Ahmed et al., 2023 (arXiv:2306.10185)", 1, 1,
-        estimator="ede", weight_scale="power_of_two", input_dropout=0.1, input_dropout_per="feature_map",
-    ),
-    "spinbayes": Method(
-        "SpinBayes", "Ahmed et al., ACM TECS, 2023", 1, 1, estimator="ede", arrays=4, divergence=1e-2
-    ),
-    "proposed": Method("Proposed", _SCALE, 1, 1, estimator="ede", scale=ScaleOptions()),
-    "proposed_open": Method(
-        "Proposed, open skip", _SCALE, 1, 1,
-        estimator="ede_poly", open_skip=True, shortcut="pool", scale=ScaleOptions(),
-    ),
-    "proposed_affine": Method("Proposed, affine", _INVERTED, 1, 1, estimator="ede", scale=_AFFINE),
-    "proposed_affine_open": Method(
-        "Proposed, affine, open skip", _INVERTED, 1, 1,
-        estimator="ede_poly", open_skip=True, shortcut="pool", scale=_AFFINE,
-    ),
-    "proposed_recu": Method(
-        "Proposed + ReCU", "Scale-Dropout (arXiv:2311.15816) on ReCU (arXiv:2103.12369)", 1, 1,
-        estimator="recu", shortcut="pool", scale=ScaleOptions(),
-    ),
-}  # fmt: skip
+}
 METHODS["deep_ensemble"] = replace(METHODS["fp"], label="Deep Ensemble", reference=_ENSEMBLE, members=5, member="fp")
 METHODS["deep_ensemble_irnet"] = replace(
     METHODS["irnet"], label="Deep Ensemble (IR-Net)", reference=_ENSEMBLE, members=5, member="irnet"

@@ -4,8 +4,9 @@ A network asks it for blocks (convolution, scale, pooling, BatchNorm), activatio
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from torch import nn
 
@@ -14,7 +15,6 @@ from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear, WeightScale
 from lit_scaledrop.layers.dropout import MCDropout, MCDropout2d, SpinDrop, fix_shapes
 from lit_scaledrop.layers.quantizers import BINARIZATIONS
 from lit_scaledrop.layers.scale_dropout import (
-    Placement,
     ScaleDropout,
     ScaleOptions,
     check_probability,
@@ -51,7 +51,6 @@ def check_method(method: "Method") -> None:
 
 
 Shortcut = Literal["subsample", "pool", "conv"]
-BinaryLayer = TypeVar("BinaryLayer", BinaryConv2d, BinaryLinear)
 Estimator = Literal["none", "ste", "ede", "ede_weights", "ede_poly", "bnn", "xnor", "dorefa", "dsq", "lab", "recu"]
 
 
@@ -145,48 +144,39 @@ class Method:
         out_channels: int,
         kernel_size: int | tuple[int, int],
         *,
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | str = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
         t_min: float = 1e-3,
+        **geometry: Any,
     ) -> nn.Conv2d:
-        """Hidden convolution alone, without bias; arguments as :class:`torch.nn.Conv2d`.
+        """Hidden convolution alone, without bias.
 
         Args:
             in_channels: channels in.
             out_channels: channels out.
             kernel_size: size of the kernel.
-            stride: stride.
-            padding: zeros around the input.
-            dilation: distance of the kernel's elements.
-            groups: blocks of channels that see nothing of each other.
             t_min: where EDE begins; IR-Net's depends on the topology.
+            geometry: stride, padding, dilation and groups of :class:`torch.nn.Conv2d`.
         """
-        shape: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        if self.weight_dropout:
-            return DropConnectConv2d(in_channels, out_channels, kernel_size, p=self.weight_dropout, **shape)
-        if not self.binary:
-            return nn.Conv2d(in_channels, out_channels, kernel_size, bias=False, **shape)
-        kind, options = (SpinBayesConv2d, {"arrays": self.arrays}) if self.arrays > 1 else (BinaryConv2d, {})
-        conv = kind(
-            in_channels, out_channels, kernel_size, nn.Identity(), nn.Identity(), weight_scale=self.weight_scale,
-            normalize=BINARIZATIONS[self.estimator].normalize, **shape, **options,
-        )  # fmt: skip
-        return self.set_estimators(conv, t_min)
+        kinds = (nn.Conv2d, DropConnectConv2d, BinaryConv2d, SpinBayesConv2d)
+        return self._layer(kinds, (in_channels, out_channels, kernel_size), t_min, geometry)
 
     def linear_layer(self, in_features: int, out_features: int, *, t_min: float = 1e-3) -> nn.Linear:
         """Hidden linear layer alone, without bias; arguments as :meth:`conv_layer`."""
+        kinds = (nn.Linear, DropConnectLinear, BinaryLinear, SpinBayesLinear)
+        return self._layer(kinds, (in_features, out_features), t_min, {})
+
+    def _layer(self, kinds: tuple[Callable[..., Any], ...], shape: tuple, t_min: float, geometry: dict) -> Any:
+        """The layer of the method among those in full precision, with dropped weights, binary, and of arrays."""
+        plain, dropped, binary, several = kinds
         if self.weight_dropout:
-            return DropConnectLinear(in_features, out_features, self.weight_dropout)
+            return dropped(*shape, p=self.weight_dropout, **geometry)
         if not self.binary:
-            return nn.Linear(in_features, out_features, bias=False)
-        kind, options = (SpinBayesLinear, {"arrays": self.arrays}) if self.arrays > 1 else (BinaryLinear, {})
-        linear = kind(
-            in_features, out_features, nn.Identity(), nn.Identity(), weight_scale=self.weight_scale,
-            normalize=BINARIZATIONS[self.estimator].normalize, **options,
-        )  # fmt: skip
-        return self.set_estimators(linear, t_min)
+            return plain(*shape, bias=False, **geometry)
+        kind, arrays = (several, {"arrays": self.arrays}) if self.arrays > 1 else (binary, {})
+        normalize = BINARIZATIONS[self.estimator].normalize
+        options = {"weight_scale": self.weight_scale, "normalize": normalize, **arrays, **geometry}
+        layer = kind(*shape, nn.Identity(), nn.Identity(), **options)
+        self.set_estimators(layer, t_min)
+        return layer
 
     def scale_layer(self, layer: nn.Conv2d | nn.Linear) -> ScaleDropout | None:
         """Scale-Dropout for the outputs of ``layer``, if the method has it."""
@@ -205,10 +195,9 @@ class Method:
         out_channels: int,
         kernel_size: int,
         *,
-        stride: int = 1,
-        padding: int = 0,
         t_min: float = 1e-3,
         pool: nn.Module | None = None,
+        **geometry: int,
     ) -> nn.Sequential:
         """Hidden convolution with what stands between it and the activation: scale, pooling, BatchNorm.
 
@@ -216,12 +205,11 @@ class Method:
             in_channels: channels in.
             out_channels: channels out.
             kernel_size: side of the square kernel.
-            stride: stride.
-            padding: zeros around the input.
             t_min: where EDE begins; IR-Net's depends on the topology.
             pool: pooling in front of BatchNorm.
+            geometry: stride and padding.
         """
-        conv = self.conv_layer(in_channels, out_channels, kernel_size, stride=stride, padding=padding, t_min=t_min)
+        conv = self.conv_layer(in_channels, out_channels, kernel_size, t_min=t_min, **geometry)
         return self._block("conv", conv, pool, nn.BatchNorm2d(out_channels))
 
     def linear_block(self, in_features: int, out_features: int, *, t_min: float = 1e-3) -> nn.Sequential:
@@ -263,18 +251,16 @@ class Method:
             fix_shapes(network, input_shape)
         return network
 
-    def set_estimators(self, layer: BinaryLayer, t_min: float = 1e-3) -> BinaryLayer:
-        """Give a binary layer the method's estimators, made for the weights that it has now; returns the layer."""
-        binarization = BINARIZATIONS[self.estimator]
-        layer.weight_estimator = binarization.weights(layer.weight, t_min)
-        layer.input_estimator = binarization.inputs(t_min)
+    def set_estimators(self, layer: BinaryConv2d | BinaryLinear, t_min: float = 1e-3) -> None:
+        """Give a binary layer the method's estimators, made for the weights that it has now."""
+        estimators = BINARIZATIONS[self.estimator].estimators(layer.weight, t_min)
+        layer.weight_estimator, layer.input_estimator = estimators
         layer.input_bits = self.bits_a
         if self.input_dropout:
             maps = (layer.in_channels, 1, 1) if isinstance(layer, BinaryConv2d) else (layer.in_features,)
             neurons = isinstance(layer, BinaryConv2d) and self.input_dropout_per == "neuron"
             drop = SpinDrop(None if neurons else maps, self.input_dropout)
             layer.input_estimator = nn.Sequential(layer.input_estimator, drop)
-        return layer
 
     def _block(self, name: str, layer: nn.Conv2d | nn.Linear, pool: nn.Module | None, norm: nn.Module) -> nn.Sequential:
         parts: OrderedDict[str, nn.Module] = OrderedDict({name: layer})
@@ -284,6 +270,3 @@ class Method:
         behind = {"scale": scale, "pool": pool, "norm": norm}
         parts.update((part, module) for part in order if (module := behind[part]) is not None)
         return nn.Sequential(parts)
-
-
-__all__ = ["Estimator", "Method", "Placement", "ScaleOptions", "Shortcut"]

@@ -170,39 +170,21 @@ class CalibrationError(_SumMetric):
 
 
 class PredictiveEntropy(_UncertaintyMetric):
-    """Entropy of the mean prediction, in nats.
-
-    >>> metric = PredictiveEntropy()
-    >>> metric.update(Predictive(torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]]).log()))
-    >>> round(metric.compute().item(), 4)  # log 2
-    0.6931
-    """
+    """Entropy of the mean prediction, in nats."""
 
     def _values(self, predictive: Predictive) -> Tensor:
         return predictive.predictive_entropy
 
 
 class ExpectedEntropy(_UncertaintyMetric):
-    """Mean entropy of the samples, in nats.
-
-    >>> metric = ExpectedEntropy()
-    >>> metric.update(Predictive(torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]]).log()))
-    >>> round(metric.compute().item(), 4)
-    0.3251
-    """
+    """Mean entropy of the samples, in nats."""
 
     def _values(self, predictive: Predictive) -> Tensor:
         return predictive.expected_entropy
 
 
 class MutualInformation(_UncertaintyMetric):
-    """Predictive minus expected entropy, in nats.
-
-    >>> metric = MutualInformation()
-    >>> metric.update(Predictive(torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]]).log()))
-    >>> round(metric.compute().item(), 4)
-    0.3681
-    """
+    """Predictive minus expected entropy, in nats."""
 
     def _values(self, predictive: Predictive) -> Tensor:
         return predictive.mutual_information

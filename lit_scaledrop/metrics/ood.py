@@ -5,7 +5,6 @@ batches and processes.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +14,15 @@ from lit_scaledrop.functional.uncertainty import Interpolation, PerExample, wide
 from lit_scaledrop.metrics.samples import _ListMetric
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.shapes import Bool
+
+SCORES: dict[str, Callable[[Predictive], Tensor]] = {
+    "max_probability": lambda prediction: 1 - prediction.confidence,
+    "predictive_entropy": lambda prediction: prediction.predictive_entropy,
+    "mutual_information": lambda prediction: prediction.mutual_information,
+    "variance": lambda prediction: prediction.variance.sum(dim=-1),
+    "quantile_confidence": lambda prediction: 1 - prediction.quantile_confidence(),
+}
+"""Score of each input by name; of one sample, mutual information and variance are 0 and tell nothing."""
 
 
 class OODDetection(_ListMetric):
@@ -26,16 +34,7 @@ class OODDetection(_ListMetric):
     0.0
     """
 
-    def __init__(
-        self,
-        quantile: float = 0.1,
-        threshold: float = 0.95,
-        interpolation: Interpolation = "linear",
-        **kwargs: Any,
-    ) -> None:
-        names = (*SCORES, "outside", "flagged")
-        super().__init__(*names, quantile=quantile, threshold=threshold, interpolation=interpolation, **kwargs)
-        self.quantile, self.threshold, self.interpolation = quantile, threshold, interpolation
+    names = (*SCORES, "outside", "flagged")
 
     def update(self, prediction: Predictive, outside: Bool[Tensor, " batch"]) -> None:
         """Add a batch; ``outside`` is True for OOD inputs."""
@@ -52,16 +51,6 @@ class OODDetection(_ListMetric):
         pairs = {name: (columns[name][~outside], columns[name][outside]) for name in SCORES}
         values = detection(pairs) | {"ood/rate": columns["flagged"][outside].mean().item()}
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
-
-
-SCORES: dict[str, Callable[[Predictive], Tensor]] = {
-    "max_probability": lambda prediction: 1 - prediction.confidence,
-    "predictive_entropy": lambda prediction: prediction.predictive_entropy,
-    "mutual_information": lambda prediction: prediction.mutual_information,
-    "variance": lambda prediction: prediction.variance.sum(dim=-1),
-    "quantile_confidence": lambda prediction: 1 - prediction.quantile_confidence(),
-}
-"""Score of each input by name; of one sample, mutual information and variance are 0 and tell nothing."""
 
 
 def ood_scores(

@@ -20,21 +20,15 @@ class SelectivePrediction(_ListMetric):
     1.0
     """
 
-    def __init__(
-        self,
-        quantile: float = 0.1,
-        threshold: float = 0.95,
-        interpolation: Interpolation = "linear",
-        num_bins: int = 15,
-        **kwargs: Any,
-    ) -> None:
-        rule: dict[str, Any] = {"quantile": quantile, "threshold": threshold, "interpolation": interpolation}
-        super().__init__("confidence", "correct", "accepted", **rule, **kwargs)
-        self.rule, self.num_bins = rule, num_bins
+    names = ("confidence", "correct", "accepted")
+
+    def __init__(self, *rule: Any, num_bins: int = 15, **options: Any) -> None:
+        super().__init__(*rule, **options)
+        self.num_bins = num_bins
 
     def update(self, prediction: Predictive, target: Target) -> None:
         """Add a batch."""
-        confidence, correct, accepted = outcomes(prediction, target, **self.rule)
+        confidence, correct, accepted = outcomes(prediction, target, self.quantile, self.threshold, self.interpolation)
         self._append(confidence=confidence, correct=correct, accepted=accepted)
 
     def compute(self) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,13 @@ from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer, Placeme
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.modules.normalized_update import Update, require_normalized_update, turn_filters
 from lit_scaledrop.modules.objective import method_terms, parameter_groups, scale_regularization, weight_regularization
+from lit_scaledrop.modules.schedule import steps_per_epoch, total_steps
 from lit_scaledrop.modules.stepping import Capture, Stepper, require_gradients, settle_rates, steps_per_call
 from lit_scaledrop.modules.streams import ResumableModule
 from lit_scaledrop.naming import lookup
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.shapes import Float
-
-if TYPE_CHECKING:
-    from lit_scaledrop.posterior.evaluation import Evaluation
-from lit_scaledrop.modules.schedule import steps_per_epoch, total_steps
 
 Batch = Sequence[Tensor]
 """Images and targets, as a pair of any kind: a ``DataLoader`` gives lists."""
@@ -128,7 +126,7 @@ class LitNetwork(ResumableModule, ABC):
         """The task's term of the objective, a mean over the batch."""
 
     @abstractmethod
-    def test_metrics(self, evaluation: "Evaluation") -> PredictionMetrics:
+    def test_metrics(self, evaluation: Evaluation) -> PredictionMetrics:
         """Metrics of the posterior predictive, as an evaluation asks for them."""
 
     def baseline(self, data: Any) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Classification as a LightningModule."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,10 +12,8 @@ from lit_scaledrop.methods.method import Method, Shortcut
 from lit_scaledrop.metrics.classification import classification_metrics
 from lit_scaledrop.modules.base import Batch, LitNetwork, PredictionMetrics
 from lit_scaledrop.networks import build_network
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.shapes import Float, Int
-
-if TYPE_CHECKING:
-    from lit_scaledrop.posterior.evaluation import Evaluation
 
 
 class LitClassifier(LitNetwork):
@@ -56,7 +54,7 @@ class LitClassifier(LitNetwork):
         """Cross-entropy, with the smoothing that was asked for."""
         return F.cross_entropy(logits.float(), target, label_smoothing=self.hparams["label_smoothing"])
 
-    def test_metrics(self, evaluation: "Evaluation") -> PredictionMetrics:
+    def test_metrics(self, evaluation: Evaluation) -> PredictionMetrics:
         """Accuracy, likelihood, calibration, entropies, OOD rate."""
         rule = evaluation.quantile, evaluation.threshold, evaluation.interpolation
         return classification_metrics(self.hparams["num_classes"], *rule)

@@ -1,10 +1,7 @@
 """How many optimizer steps a training and its epochs have, which schedules need to know."""
 
 import math
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def total_steps(trainer: Any) -> int:

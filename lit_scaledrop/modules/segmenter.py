@@ -1,7 +1,7 @@
 """Segmentation as a LightningModule."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,10 +13,8 @@ from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.metrics.segmentation import SegmentationMetrics
 from lit_scaledrop.modules.base import Batch, LitNetwork, PredictionMetrics
 from lit_scaledrop.networks import build_segmentation_network
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.shapes import Float
-
-if TYPE_CHECKING:
-    from lit_scaledrop.posterior.evaluation import Evaluation
 
 
 class LitSegmenter(LitNetwork):
@@ -63,7 +61,7 @@ class LitSegmenter(LitNetwork):
         entropy = F.cross_entropy(logits.float(), target, ignore_index=IGNORE)
         return entropy + self.hparams["dice_weight"] * dice_loss(logits, target)
 
-    def test_metrics(self, evaluation: "Evaluation") -> PredictionMetrics:
+    def test_metrics(self, evaluation: Evaluation) -> PredictionMetrics:
         """Table V's seven, overlap by image, calibration, entropies, how well they find wrong pixels."""
         return SegmentationMetrics(self.hparams["num_classes"])
 

@@ -25,7 +25,7 @@ class ResumableModule(L.LightningModule):
         self._rng_state = checkpoint.get("torch_rng_state"), checkpoint.get("cuda_rng_state")
 
     def on_fit_start(self) -> None:
-        """Refuse a training whose processes would go on from different checkpoints, or one of them from none."""
+        """Refuse a training whose processes would resume from different checkpoints, or one of them from none."""
         if self.trainer.world_size == 1:
             return
         path = self.trainer.ckpt_path
@@ -33,7 +33,7 @@ class ResumableModule(L.LightningModule):
         strategy = self.trainer.strategy
         if not strategy.reduce_boolean_decision(strategy.broadcast(digest) == digest):
             raise ValueError(
-                "the processes of this training do not see the same checkpoint to go on from: all nodes need one "
+                "the processes of this training do not see the same checkpoint to resume from: all nodes need one "
                 "folder of runs on a shared file system (--run.runs=DIR), and the same current folder"
             )
 

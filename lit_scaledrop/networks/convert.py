@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear
+from lit_scaledrop.layers.probing import probe
 from lit_scaledrop.methods.classification import get_method
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.shapes import Float
@@ -121,7 +121,7 @@ def convert(
     for place, (name, (module, _)) in enumerate(order.items()):
         new: nn.Module | None = None
         why = left.get(name) or f"as {chosen.label} has it"
-        if name in hidden:
+        if name in hidden and isinstance(module, nn.Conv2d | nn.Linear):
             new, why = _hidden(module, chosen), "1-bit weights and inputs" if chosen.binary else "random weights"
         elif isinstance(module, _RECTIFIERS) and place < binary_until:
             new, why = chosen.activation_layer(), "a sign needs both signs"
@@ -138,18 +138,9 @@ def convert(
     return Conversion(network, tuple(changes))
 
 
-def _run(network: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """One deterministic pass over noise; random stream, BatchNorm and modes stay as they are."""
-    parameter = next(network.parameters())
-    noise = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
-    training = [module for module in network.modules() if module.training]
-    try:
-        network.eval()
-        with torch.no_grad():
-            network(noise.to(parameter))
-    finally:
-        for module in training:
-            module.training = True
+def _noise(input_shape: tuple[int, ...]) -> Tensor:
+    """What networks are looked at with; the global random stream stays as it is."""
+    return torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
 
 
 def _order(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[nn.Module, int]]:
@@ -161,12 +152,7 @@ def _order(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[
         order.setdefault(names[module], (module, inputs[0].dim()))
 
     kinds = (nn.Conv2d, nn.Linear, *_RECTIFIERS)
-    hooks = [module.register_forward_pre_hook(note) for module in names if isinstance(module, kinds)]
-    try:
-        _run(network, input_shape)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    probe(network, _noise(input_shape), [module for module in names if isinstance(module, kinds)], note)
     return order
 
 
@@ -198,25 +184,19 @@ def _obstacle(module: nn.Module, dimensions: int) -> str:
     return ""
 
 
-def _hidden(module: nn.Module, method: Method) -> nn.Sequential:
+def _hidden(module: nn.Conv2d | nn.Linear, method: Method) -> nn.Sequential:
     """The method's layer with the weights of ``module``, its scale, and the bias of ``module``."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     layer: nn.Conv2d | nn.Linear
     if isinstance(module, nn.Conv2d):
-        size: tuple[int, int] = module.kernel_size  # type: ignore[assignment]
-        layer = parts["conv"] = method.conv_layer(
-            module.in_channels, module.out_channels, size, stride=module.stride,  # type: ignore[arg-type]
-            padding=module.padding, dilation=module.dilation, groups=module.groups,  # type: ignore[arg-type]
-        )  # fmt: skip
+        geometry = {name: getattr(module, name) for name in ("kernel_size", "stride", "padding", "dilation", "groups")}
+        layer = parts["conv"] = method.conv_layer(module.in_channels, module.out_channels, **geometry)
     else:
-        assert isinstance(module, nn.Linear)
         layer = parts["linear"] = method.linear_layer(module.in_features, module.out_features)
     with torch.no_grad():
         layer.weight.copy_(module.weight)
-    if isinstance(layer, BinaryConv2d):
+    if isinstance(layer, BinaryConv2d | BinaryLinear):
         method.set_estimators(layer)  # again: they may depend on the weights
-    elif isinstance(layer, BinaryLinear):
-        method.set_estimators(layer)
     if (scale := method.scale_layer(layer)) is not None:
         parts["scale"] = scale
     if module.bias is not None:
@@ -234,18 +214,15 @@ def _require_both_signs(network: nn.Module, input_shape: tuple[int, ...]) -> Non
     """Refuse binary layers whose binary inputs are all alike."""
     constant: list[str] = []
 
-    def look(name: str, layer: BinaryConv2d | BinaryLinear, inputs: tuple[Tensor, ...]) -> None:
+    def look(layer: BinaryConv2d | BinaryLinear, inputs: tuple[Tensor, ...]) -> None:
         ones = layer.input_estimator(inputs[0])
         if ones.min() == ones.max():
-            constant.append(name.rpartition(".")[0])
+            constant.append(names[layer].rpartition(".")[0])
 
-    layers = [(n, m) for n, m in network.named_modules() if isinstance(m, BinaryConv2d | BinaryLinear)]
-    hooks = [layer.register_forward_pre_hook(partial(look, name)) for name, layer in layers]
-    try:
-        _run(network, input_shape)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    names: dict[nn.Module, str] = {
+        m: n for n, m in network.named_modules() if isinstance(m, BinaryConv2d | BinaryLinear)
+    }
+    probe(network, _noise(input_shape), names, look)
     if constant:
         raise ValueError(
             f"the binary inputs of {', '.join(constant[:3])} are all alike: a ReLU or another function without "

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from lit_scaledrop.methods.method import Method
+from lit_scaledrop.networks.stages import scaled
 from lit_scaledrop.shapes import Float
 
 
@@ -27,7 +28,7 @@ class LeNet5(nn.Module):
 
     def __init__(self, method: Method, num_classes: int = 10, in_channels: int = 1, width: float = 1.0) -> None:
         super().__init__()
-        c1, c2, f1, f2 = (max(1, round(n * width)) for n in (6, 16, 120, 84))
+        c1, c2, f1, f2 = scaled((6, 16, 120, 84), width)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, c1, 5, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(c1), method.activation_layer()
         )

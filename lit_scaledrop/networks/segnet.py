@@ -14,13 +14,15 @@ MC-Dropout stands where the paper's best network has it: behind the three deepes
 behind the three deepest decoders, p = 0.5.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lit_scaledrop.layers.prefix import align
 from lit_scaledrop.methods.method import Method
-from lit_scaledrop.networks.stages import Stage, chain, require_multiple, scaled, stem
+from lit_scaledrop.networks.stages import Stage, chain, require_multiple, scaled
 from lit_scaledrop.shapes import Float, Int
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -72,13 +74,10 @@ class SegNet(nn.Module):
             return method.block_dropout_layer() if level >= len(channels) - 3 else nn.Identity()
 
         encoders, decoders = [], []
-        for level, (count, convolutions) in enumerate(zip(channels, CONVOLUTIONS, strict=True)):
-            if level:
-                blocks = chain(method, [channels[level - 1], *[count] * convolutions])
-                back = chain(method, [*[count] * convolutions, channels[level - 1]])
-            else:
-                blocks = chain(method, [count] * convolutions, first=stem(in_channels, count))
-                back = chain(method, [count] * convolutions)  # and the head
+        for level, (previous, count) in enumerate(pairwise((in_channels, *channels))):
+            counts = [count] * CONVOLUTIONS[level]
+            blocks = chain(method, [previous, *counts], stem=not level)
+            back = chain(method, [*counts, previous] if level else counts)  # the head is the first level's last
             encoders.append(Encoder(blocks, method.activation_layer(), dropout(level)))
             decoders.append(Decoder(back, method.activation_layer(), dropout(level)))
         self.encoders = nn.ModuleList(encoders)

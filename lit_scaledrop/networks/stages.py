@@ -28,23 +28,21 @@ class Stage(nn.Module):
         return self.dropout(self.activation(self.blocks(x)))
 
 
-def stem(in_channels: int, out_channels: int) -> nn.Sequential:
-    """First 3x3 convolution, in full precision, with BatchNorm."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels)))
-
-
-def chain(method: Method, channels: Sequence[int], first: nn.Module | None = None) -> nn.Sequential:
+def chain(method: Method, channels: Sequence[int], stem: bool = False) -> nn.Sequential:
     """Hidden 3x3 convolutions, each with scale and BatchNorm; activations in between, none behind the last.
 
     Args:
         method: where blocks and activations come from.
         channels: in, between and out; one more than there are convolutions.
-        first: a block in front of them.
+        stem: whether the first convolution is the network's, in full precision and without a scale.
     """
-    blocks = [method.conv_block(c_in, c_out, 3, padding=1) for c_in, c_out in pairwise(channels)]
     layers: list[nn.Module] = []
-    for block in (*([] if first is None else [first]), *blocks):
+    for place, (c_in, c_out) in enumerate(pairwise(channels)):
+        if stem and not place:
+            conv = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+            block = nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(c_out)))
+        else:
+            block = method.conv_block(c_in, c_out, 3, padding=1)
         layers += [block, method.activation_layer()]
     return nn.Sequential(*layers[:-1])
 

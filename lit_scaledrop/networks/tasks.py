@@ -18,8 +18,11 @@ from lit_scaledrop.networks.unet_smp import unet_smp
 from lit_scaledrop.networks.vgg import vgg_small
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "lenet5": lenet5, "resnet18": resnet18, "resnet20": resnet20, "vgg_small": vgg_small
-}  # fmt: skip
+    "lenet5": lenet5,
+    "resnet18": resnet18,
+    "resnet20": resnet20,
+    "vgg_small": vgg_small,
+}
 """Topologies of classification by name: functions of a :class:`Method`. A new one is a builder and an entry."""
 SEGMENTATION_NETWORKS: dict[str, Callable[..., nn.Module]] = {"segnet": segnet, "unet": unet, "unet_smp": unet_smp}
 """Topologies of segmentation by name."""

@@ -13,12 +13,14 @@
   four that Bayesian SegNet's paper speaks of. The fourth encoder's skip is dropped with it, as in the paper's network.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.prefix import align
 from lit_scaledrop.methods.method import Method
-from lit_scaledrop.networks.stages import Stage, chain, require_multiple, scaled, stem
+from lit_scaledrop.networks.stages import Stage, chain, require_multiple, scaled
 from lit_scaledrop.shapes import Float
 
 CHANNELS = (64, 128, 256, 512, 1024)
@@ -70,11 +72,8 @@ class UNet(nn.Module):
             return method.block_dropout_layer() if level >= bottom - 1 else nn.Identity()
 
         encoders = []
-        for level, count in enumerate(channels):
-            if level:
-                blocks = chain(method, (channels[level - 1], count, count))
-            else:
-                blocks = chain(method, (count, count), first=stem(in_channels, count))
+        for level, (previous, count) in enumerate(pairwise((in_channels, *channels))):
+            blocks = chain(method, (previous, count, count), stem=not level)
             encoders.append(Stage(blocks, method.activation_layer(), dropout(level)))
         self.bottom = encoders.pop()
         self.encoders = nn.ModuleList(encoders)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from lit_scaledrop.methods.method import Method
+from lit_scaledrop.networks.stages import scaled
 from lit_scaledrop.shapes import Float
 
 
@@ -22,7 +23,7 @@ class VGGSmall(nn.Module):
 
     def __init__(self, method: Method, num_classes: int = 10, in_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
-        c1, c2, c3 = (max(1, round(n * width)) for n in (128, 256, 512))
+        c1, c2, c3 = scaled((128, 256, 512), width)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, c1, 3, padding=1, bias=False), nn.BatchNorm2d(c1), method.activation_layer()
         )

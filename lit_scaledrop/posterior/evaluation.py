@@ -58,7 +58,7 @@ class Evaluation:
             raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
         if varied and self.redraw == "use" and (self.execution == "exact" or self.scheme != "iid"):
             raise ValueError(
-                "drop probabilities that are drawn anew for each pass go with independent passes: leave "
+                "drop probabilities that are redrawn for each pass go with independent passes: leave "
                 "evaluation.execution=exact and evaluation.scheme out, or add evaluation.redraw=chip"
             )
 

@@ -1,7 +1,6 @@
 """What T passes cost, which follows from a plan and one traced pass, and what all executions of them do."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -93,16 +92,3 @@ def in_parts(run: Callable[[Tensor], Tensor], x: Tensor, most: float) -> Tensor:
     """``run`` on parts of ``x`` of nearly equal size, at most ``most`` (but one) inputs; joined in dimension 1."""
     parts = -(-len(x) // max(1, int(most)))
     return run(x) if parts <= 1 else torch.cat([run(part) for part in x.tensor_split(parts)], 1)
-
-
-@contextmanager
-def evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
-    """The networks in evaluation mode; afterwards each module is what it was."""
-    training = [module for network in networks for module in network.modules() if module.training]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

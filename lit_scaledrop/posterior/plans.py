@@ -38,9 +38,9 @@ def draw_plan(
     Args:
         model: network with stochastic layers (a network without any gives passes that are all alike).
         samples: passes T, at least 1.
-        seed: seed, or a CPU generator to go on from.
+        seed: seed, or a CPU generator to continue.
         scheme: independent passes, or a scheme with less variance; see the module.
-        probability: draws the drop probabilities that the Scale-Dropout layers of a pass really have, anew for each
+        probability: draws the drop probabilities that the Scale-Dropout layers of a pass really have, others for each
             pass, e.g. ``hardware.spin_scale_drop.GaussianProbability(0.05).probability`` (paper eq. 24). It gets a
             generator of its own: the uniform numbers behind the masks are those of the plan without it.
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
+from lit_scaledrop.layers.probing import evaluating
 from lit_scaledrop.layers.stochastic import MaskPlan, sampling
 from lit_scaledrop.posterior.drop_probability import Probability, as_built
 from lit_scaledrop.posterior.execution import (
     Execution,
     Segment,
     classes_last,
-    evaluating,
     in_parts,
     shared_passes,
     shared_rows,
@@ -109,7 +109,7 @@ class PosteriorPredictive:
         self._redrawn = probability if chip is None else None
         if self._redrawn and execution == "exact":
             raise ValueError(
-                "execution 'exact' weights masks by one p a layer, and p is drawn anew for each pass: name a chip, "
+                "execution 'exact' weights masks by one p a layer, and p is redrawn for each pass: name a chip, "
                 "whose p are fixed, or use execution='shared'"
             )
         self.execution, self.max_leaves, self.row_budget = execution, max_leaves, row_budget
@@ -149,9 +149,10 @@ class PosteriorPredictive:
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "batch ..."]) -> Predictive:
         """Predictive distribution for a batch of inputs."""
-        with evaluating(self.networks):
+        with evaluating(*self.networks):
             if not self.choice:
-                self._choose(x)
+                self.choice, self.reason = self._best(x)
+                logger.info("execution: %s, %s", self.choice, self.reason)
             run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
             runs = [run(member, x) for member in range(len(self.networks))]
         logits = (torch.cat(runs) if len(runs) > 1 else runs[0]).float()
@@ -179,7 +180,7 @@ class PosteriorPredictive:
 
     def passes(self, x: Float[Tensor, "batch ..."]) -> float:
         """Work of ``shared`` (or ``exact``) execution in passes of the network, all members together."""
-        with evaluating(self.networks):
+        with evaluating(*self.networks):
             return sum(shared_passes(self._trace(m, x), self._tree(m)) for m in range(len(self.networks)))
 
     def _built(self, network: nn.Module) -> AbstractContextManager[None]:
@@ -244,10 +245,6 @@ class PosteriorPredictive:
         if key not in self._segments:
             self._segments[key] = trace(self.networks[member], x[:1])
         return self._segments[key]
-
-    def _choose(self, x: Tensor) -> None:
-        self.choice, self.reason = self._best(x)
-        logger.info("execution: %s, %s", self.choice, self.reason)
 
     def _best(self, x: Tensor) -> tuple[Execution, str]:
         loop = self.num_samples

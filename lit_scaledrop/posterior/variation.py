@@ -65,9 +65,8 @@ class Variation:
         from hardware.presets import load_device
         from hardware.spin_scale_drop import DeviceProbability, GaussianProbability
 
-        if self.sigma is not None:
-            return GaussianProbability(self.sigma, self.within).probability
-        assert self.device is not None
+        if self.device is None:
+            return GaussianProbability(self.sigma or 0.0, self.within).probability
         device, spread = load_device(self.device)
         if self.redraw == "use":
             return DeviceProbability(device, spread).probability

@@ -10,8 +10,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
 
+from fakes.training import Batches, quiet_trainer
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import (
     EpochLines,
@@ -48,32 +48,13 @@ def train():
         model: LitClassifier, *callbacks: L.Callback, epochs: int = 3, start: Path | None = None, **options
     ) -> L.Trainer:
         torch.manual_seed(0)
-        data = TensorDataset(torch.randn(32, 3, 32, 32), torch.arange(32) % 10)
-        trainer = L.Trainer(
-            max_epochs=epochs, accelerator="cpu", logger=False, num_sanity_val_steps=0,
-            enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-            enable_progress_bar=False, enable_model_summary=False, callbacks=[*callbacks], **options,
-        )  # fmt: skip
-        # batches come whole: Lightning has no worker to ask for
-        trainer.fit(
-            model, _Batches(data), _Batches(data), ckpt_path=start, weights_only=None if start is None else True
-        )
+        saves = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+        trainer = quiet_trainer(max_epochs=epochs, enable_checkpointing=saves, callbacks=[*callbacks], **options)
+        weights_only = None if start is None else True
+        trainer.fit(model, Batches(2, 16), Batches(2, 16), ckpt_path=start, weights_only=weights_only)
         return trainer
 
     return run
-
-
-class _Batches:
-    """Two batches of 16, without a DataLoader's advice on workers."""
-
-    def __init__(self, data: TensorDataset) -> None:
-        self.batches = [tuple(batch) for batch in DataLoader(data, 16)]
-
-    def __iter__(self):
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 def test_estimator_schedule_sets_t_once_an_epoch(train):
@@ -213,15 +194,10 @@ def test_last_is_the_last_epoch_also_where_another_one_is_the_best(tmp_path):
             self.log("falling", 1.0 / (1 + self.current_epoch))
 
     checkpoint = RunCheckpoint(tmp_path / "c", "best-{epoch}", monitor="falling", mode="max", save_last=True)
-    trainer = L.Trainer(
-        max_epochs=3, accelerator="cpu", logger=False, num_sanity_val_steps=0, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[checkpoint],
-    )  # fmt: skip
-    data = TensorDataset(torch.randn(32, 3, 32, 32), torch.arange(32) % 10)
-    trainer.fit(Falling("lenet5", width=0.25), _Batches(data), _Batches(data))
-    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
-        "best-epoch=0.ckpt", "last.ckpt", "previous.ckpt"
-    ]  # fmt: skip
+    trainer = quiet_trainer(max_epochs=3, enable_checkpointing=True, callbacks=[checkpoint])
+    trainer.fit(Falling("lenet5", width=0.25), Batches(2, 16), Batches(2, 16))
+    names = sorted(path.name for path in (tmp_path / "c").iterdir())
+    assert names == ["best-epoch=0.ckpt", "last.ckpt", "previous.ckpt"]
     assert torch.load(tmp_path / "c" / "last.ckpt", weights_only=True)["epoch"] == 2
     assert checkpoint.best_model_path.endswith("best-epoch=0.ckpt")
 

@@ -3,11 +3,11 @@
 import csv
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
 
+from fakes.training import quiet_trainer
 from hardware.energy import Chip
 from hardware.mapping import Crossbar
 from hardware.presets import PresetError
@@ -57,10 +57,7 @@ class Batches:
 
 
 def trainer(*callbacks, logger=False, **options):
-    return L.Trainer(
-        accelerator="cpu", logger=logger, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1, callbacks=list(callbacks), **options,
-    )  # fmt: skip
+    return quiet_trainer(logger=logger, log_every_n_steps=1, callbacks=list(callbacks), **options)
 
 
 def model(**arguments):

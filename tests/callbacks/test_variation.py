@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from fakes.training import Batches, quiet_trainer
 from lit_scaledrop.callbacks import MTJVariation
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.drop_probability import chip_probabilities, read_probabilities, scale_dropouts
@@ -60,25 +61,12 @@ def model(kind=LitClassifier, **options) -> LitClassifier:
     return kind("lenet5", width=0.25, **{"p": 0.3, **options})
 
 
-class Batches:
-    """Three batches of 8, without a DataLoader's advice on workers."""
-
-    def __init__(self, seed: int = 0) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.batches = [(torch.randn(8, 3, 32, 32, generator=generator), torch.arange(8)) for _ in range(3)]
-
-    def __iter__(self):
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return 3
+def batches(seed: int = 0) -> Batches:
+    return Batches(3, 8, seed)
 
 
 def trainer(*callbacks: L.Callback, epochs: int = 2, **options) -> L.Trainer:
-    return L.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        num_sanity_val_steps=0, callbacks=[*callbacks], **{"enable_checkpointing": False, **options},
-    )  # fmt: skip
+    return quiet_trainer(max_epochs=epochs, callbacks=[*callbacks], **options)
 
 
 NOMINAL = pytest.approx([0.3] * 3)
@@ -88,7 +76,7 @@ def test_each_step_has_its_own_probabilities_and_nothing_else_sees_them(tmp_path
     spy, run = Spy(), model()
     # what another library does to the global stream is no business of the masks' probabilities
     loop = trainer(MTJVariation(sigma=0.1, seed=5), spy, enable_checkpointing=True, default_root_dir=tmp_path)
-    loop.fit(run, Batches(), Batches(1))
+    loop.fit(run, batches(), batches(1))
     assert len({tuple(p) for p in spy.inside}) == len(spy.inside) == 6
     assert all(len(set(p)) == 3 and p != NOMINAL for p in spy.inside)
     assert len(spy.outside) >= 6  # ends of training and validation epochs, checkpoints
@@ -99,7 +87,7 @@ def test_each_step_has_its_own_probabilities_and_nothing_else_sees_them(tmp_path
 def test_what_was_injected_is_logged():
     spy = Spy()
     loop = trainer(MTJVariation(sigma=0.1, when="train"), spy)
-    loop.fit(model(), Batches(), Batches(1))
+    loop.fit(model(), batches(), batches(1))
     last = torch.tensor(spy.inside[3:])
     logged = {name: float(value) for name, value in loop.callback_metrics.items() if "hw/" in name}
     expected = {"hw/p_shift": (last - 0.3).abs().mean(), "hw/p_min": last.min(), "hw/p_max": last.max()}
@@ -114,9 +102,9 @@ def test_a_resumed_training_draws_what_it_would_have_drawn(tmp_path, steps):
     whole, resumed = Spy(), Spy()
     saves = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=steps, save_top_k=-1)
     first = trainer(MTJVariation(sigma=0.1), whole, saves, epochs=3, enable_checkpointing=True)
-    first.fit(model(), Batches(), Batches())
+    first.fit(model(), batches(), batches())
     again = trainer(MTJVariation(sigma=0.1), resumed, epochs=3)
-    again.fit(model(), Batches(), Batches(), ckpt_path=tmp_path / f"step={steps}.ckpt")
+    again.fit(model(), batches(), batches(), ckpt_path=tmp_path / f"step={steps}.ckpt")
     assert len(whole.inside) == 9
     assert resumed.inside == whole.inside[steps:]
 
@@ -126,11 +114,11 @@ def test_processes_with_other_streams_and_data_draw_alike():
     for rank in range(2):
         spy, run = Spy(), model()
         torch.manual_seed(100 + rank)
-        trainer(MTJVariation(device="sot_80nm"), spy, epochs=1).fit(run, Batches(rank), Batches())
+        trainer(MTJVariation(device="sot_80nm"), spy, epochs=1).fit(run, batches(rank), batches())
         seen.append(spy.inside)
     assert seen[0] == seen[1]
     other = Spy()
-    trainer(MTJVariation(device="sot_80nm", seed=1), other, epochs=1).fit(model(), Batches(), Batches())
+    trainer(MTJVariation(device="sot_80nm", seed=1), other, epochs=1).fit(model(), batches(), batches())
     assert other.inside != seen[0]
 
 
@@ -141,7 +129,7 @@ def test_the_masks_are_paired_with_a_training_without(sigma):
     for callbacks in ([], [MTJVariation(sigma=sigma)]):
         run = model()
         torch.manual_seed(7)
-        trainer(*callbacks, epochs=1).fit(run, Batches(), Batches())
+        trainer(*callbacks, epochs=1).fit(run, batches(), batches())
         weights.append((run.network.state_dict(), torch.get_rng_state()))
     (one, stream), (other, other_stream) = weights
     assert torch.equal(stream, other_stream)
@@ -151,7 +139,7 @@ def test_the_masks_are_paired_with_a_training_without(sigma):
 @pytest.mark.parametrize(("options", "p"), [({"sigma": 0.1}, 0.3), ({"device": "sot_80nm"}, 0.5)])
 def test_a_chip_stays_the_same(options, p):
     spy = Spy()
-    trainer(MTJVariation(**options, redraw="chip", seed=4), spy).fit(model(p=p), Batches(), Batches())
+    trainer(MTJVariation(**options, redraw="chip", seed=4), spy).fit(model(p=p), batches(), batches())
     probability = Variation(**options, redraw="chip", chip=4).probability()
     expected = chip_probabilities(torch.full((3,), p), probability, 4)
     assert all(seen == pytest.approx(expected.tolist()) for seen in spy.inside)
@@ -164,7 +152,7 @@ def test_when_says_which_steps_are_varied(stage):
     for when, varied in (("eval", True), ("both", True), ("train", False)):
         run = model(Sampling)
         loop = trainer(MTJVariation(sigma=0.1, when=when))
-        getattr(loop, stage)(run, Batches(), **({} if stage == "predict" else {"verbose": False}))
+        getattr(loop, stage)(run, batches(), **({} if stage == "predict" else {"verbose": False}))
         assert len(run.seen) == 3
         assert (len({tuple(p) for p in run.seen}) == 3) == varied
         assert all((p == NOMINAL) != varied for p in run.seen)
@@ -178,7 +166,7 @@ def test_validation_inside_an_epoch_does_not_disturb_the_training():
     for every in (1, 3):
         spies.append(Spy())
         run = trainer(MTJVariation(sigma=0.1), spies[-1], epochs=1, val_check_interval=every)
-        run.fit(model(Sampling), Batches(), Batches(1))
+        run.fit(model(Sampling), batches(), batches(1))
         assert float(run.callback_metrics["hw/p_shift"]) > 0
     assert spies[0].inside == spies[1].inside
     assert len(spies[0].inside) == 3
@@ -187,7 +175,7 @@ def test_validation_inside_an_epoch_does_not_disturb_the_training():
 def test_probabilities_stay_probabilities_for_any_sigma():
     for within in ("clipped", "truncated"):
         spy = Spy()
-        trainer(MTJVariation(sigma=50.0, within=within), spy, epochs=1).fit(model(), Batches(), Batches())
+        trainer(MTJVariation(sigma=50.0, within=within), spy, epochs=1).fit(model(), batches(), batches())
         assert all(0 <= p <= 1 for seen in spy.inside for p in seen)
 
 
@@ -217,7 +205,7 @@ def test_a_failing_step_leaves_nominal_probabilities():
 
     run = model(Failing)
     with pytest.raises(RuntimeError, match="a step fails"):
-        trainer(MTJVariation(sigma=0.1)).fit(run, Batches(), Batches())
+        trainer(MTJVariation(sigma=0.1)).fit(run, batches(), batches())
     assert now(run) == NOMINAL
 
 
@@ -228,7 +216,7 @@ def test_what_cannot_be_varied_is_refused_before_training():
         (model(p=0.001), MTJVariation(device="sot_80nm"), "no current gives switching probability 0.001"),
     ):
         with pytest.raises(ValueError, match=message):
-            trainer(callback, steps).fit(run, Batches(), Batches())
+            trainer(callback, steps).fit(run, batches(), batches())
     assert steps.inside == steps.outside == []
 
 

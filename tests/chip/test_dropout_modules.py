@@ -6,6 +6,7 @@ import pytest
 
 from hardware.presets import components
 from lit_scaledrop.__main__ import main
+from lit_scaledrop.chip import dropout_modules
 from lit_scaledrop.chip.dropout_modules import SCHEMES, TOPOLOGIES, build, cost_measurements, count_modules, schemes_of
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.cli.cost import planned_cost
@@ -18,12 +19,12 @@ OVERRIDE = "module_power: {value: 1.0, unit: mW, source: a made-up module, statu
 
 
 @pytest.mark.parametrize(("network", "scheme"), [(name, scheme) for name in TOPOLOGIES for scheme in schemes_of(name)])
-def test_counts_are_the_bits_that_are_drawn(network, scheme):
+def test_counts_are_the_bits_that_are_drawn(network, scheme, monkeypatch):
     """At full width, with draws really made; smaller images for segmentation, whose counts would take long."""
-    channels, size, _ = image_shape(network)
-    size = min(size, 32)
-    counts = count_modules(network, scheme, size)
-    net = build(network, scheme, (channels, size, size))
+    size = min(image_shape(network)[1], 32)
+    nets = []
+    monkeypatch.setattr(dropout_modules, "build", lambda *what: nets.append(build(*what)) or nets[-1])
+    counts, (net,) = count_modules(network, scheme, size), nets
     drawn = [layer.draw(1)[0].numel() for layer in stochastic_layers(net).values()]
     assert sorted(count.draws for count in counts) == sorted(drawn)
     measured = cost_measurements(counts, components())
@@ -39,9 +40,7 @@ def test_counts_are_the_bits_that_are_drawn(network, scheme):
 
 
 def test_a_network_whose_bits_are_not_those_of_the_shapes_is_refused(monkeypatch):
-    from lit_scaledrop.chip import dropout_modules as cost_command
-
-    monkeypatch.setitem(cost_command.SCHEMES, "scale_dropout", cost_command.Dropout("spindrop"))
+    monkeypatch.setitem(SCHEMES, "scale_dropout", dropout_modules.Dropout("spindrop"))
     with pytest.raises(ValueError, match="its layers draw"):
         count_modules("lenet5", "scale_dropout")
 

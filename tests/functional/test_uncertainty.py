@@ -90,12 +90,6 @@ def test_quantile_agrees_with_numpy(samples, q, interpolation):
         np.testing.assert_allclose(F.sample_quantile(values, q, weights, interpolation), expected, rtol=1e-12)
 
 
-def test_quantile_agrees_with_torch():
-    values = random_probs(0, 20, 3, 4)
-    for q in (0.1, 0.25, 0.9):
-        torch.testing.assert_close(F.sample_quantile(values, q), torch.quantile(values, q, dim=0))
-
-
 def test_quantile_at_a_rank_ignores_rounding_of_q():
     q = (1 - 0.95) / 2  # 0.025000000000000022: 40 q is one step above rank 1
     assert q * 40 > 1

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import fakes.networks
+from fakes.networks import as_trained
 from hardware.workload import trace_workload
 from lit_scaledrop.layers import MCDropout, ScaleDropout, align, stochastic_layers
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.methods.classification import METHODS
-from lit_scaledrop.networks import NETWORKS, build_network
+from lit_scaledrop.networks import NETWORKS
 from lit_scaledrop.posterior import draw_plan
 from lit_scaledrop.posterior.execution import trace
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
@@ -23,22 +25,8 @@ SCALE = [name for name, method in METHODS.items() if method.scale]
 BAYESIAN = [name for name, method in METHODS.items() if method.stochastic]
 
 
-def trained(net, seed=0):
-    """As after training: scales away from one, BatchNorm away from the identity."""
-    torch.manual_seed(seed)
-    for module in net.modules():
-        if isinstance(module, ScaleDropout):
-            module.scale.data.uniform_(0.5, 1.5)
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.fill_(50)
-            module.bias.data.normal_()
-    return net.eval()
-
-
 def network_of(network, method, width=0.1, **scale):
-    torch.manual_seed(0)
-    return trained(build_network(network, METHODS[method].with_scale(**scale), width=width, in_channels=3))
+    return fakes.networks.network_of(network, method, width, **scale)
 
 
 def assert_equal(ours, expected):
@@ -52,10 +40,12 @@ def assert_shared_is_loop(net, x, samples, seed=0):
     return loop
 
 
+# of all methods on the smallest network, and of one on the others; `for_every_method` has every pair
 @pytest.mark.parametrize("placement", ["before_norm", "after_norm"])
 @pytest.mark.parametrize("drop_value", ["unitary", "average", "random"])
-@pytest.mark.parametrize("method", SCALE)
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("network", "method"), [("lenet5", m) for m in SCALE] + [(n, "proposed") for n in NETWORKS if n != "lenet5"]
+)
 def test_shared_is_the_loop_for_every_topology_and_scale(network, method, drop_value, placement):
     net = network_of(network, method, drop_value=drop_value, placement=placement)
     loop = assert_shared_is_loop(net, torch.randn(2, 3, 32, 32), 7)
@@ -99,19 +89,14 @@ def skip_networks(draw):
     depth = draw(st.integers(1, 6))
     sources = [draw(st.lists(st.integers(0, i), min_size=1, max_size=3)) for i in range(depth)]
     joins = [draw(st.sampled_from(["cat", "add"])) for _ in range(depth)]
-    net = Skips(
-        sources,
-        joins,
-        draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])),
-        draw(st.sampled_from(["vector", "element"])),
-        draw(st.sampled_from(["unitary", "average", "random"])),
-    )
-    return trained(net, draw(st.integers(0, 9)))
+    p, mask = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])), draw(st.sampled_from(["vector", "element"]))
+    return sources, joins, p, mask, draw(st.sampled_from(["unitary", "average", "random"]))
 
 
 @settings(max_examples=60, derandomize=True)
-@given(net=skip_networks(), samples=st.integers(1, 12), seed=st.integers(0, 99), batch=st.integers(1, 5))
-def test_shared_is_the_loop_for_any_skips(net, samples, seed, batch):
+@given(skips=skip_networks(), samples=st.integers(1, 12), seed=st.integers(0, 99), batch=st.integers(1, 5))
+def test_shared_is_the_loop_for_any_skips(skips, samples, seed, batch):
+    net = as_trained(Skips(*skips), seed=seed)
     assert_shared_is_loop(net, torch.randn(batch, 4), samples, seed)
 
 
@@ -140,8 +125,10 @@ def rows_of_layers(net, run):
     return dict(rows)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("method", BAYESIAN)
+@pytest.mark.parametrize(
+    ("network", "method"),
+    [("lenet5", m) for m in BAYESIAN] + [(n, m) for n in NETWORKS if n != "lenet5" for m in ("proposed", "spinbayes")],
+)
 def test_work_is_the_prefix_trees(network, method):
     net, x = network_of(network, method), torch.randn(3, 3, 32, 32)
     posterior = PosteriorPredictive(net, 20, execution="shared")
@@ -217,7 +204,7 @@ def test_a_missing_align_is_an_error_and_auto_takes_the_loop():
         def forward(self, x):
             return x + self.scale(self.linear(x))
 
-    net = trained(Unaligned())
+    net = as_trained(Unaligned(), seed=0)
     with pytest.raises(RuntimeError):
         PosteriorPredictive(net, 9, execution="shared")(torch.randn(3, 4))
     posterior = PosteriorPredictive(net, 9, execution="auto", row_budget=8)

@@ -228,7 +228,7 @@ def test_dropconnect_keeps_the_expectation_and_one_mask_a_batch():
     torch.manual_seed(0)
     layer = DropConnectLinear(40, 30).train()
     x = torch.randn(6, 40)
-    mean = torch.stack([layer(x) for _ in range(4000)]).mean(0)
+    mean = torch.stack([layer(x) for _ in range(600)]).mean(0)
     torch.testing.assert_close(mean, x @ layer.weight.T, atol=0.1, rtol=0)
     same = layer(x[:1].expand(5, -1))
     assert (same == same[0]).all()

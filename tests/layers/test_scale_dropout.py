@@ -69,12 +69,6 @@ def test_element_masks_drop_channels_apart():
     assert layer_with().random_bits == 1
 
 
-def test_drop_frequency_in_a_plan():
-    layer = layer_with(p=0.2)
-    keep = draw_plan(layer, 20_000, 0).draws[""]
-    assert abs(1 - keep.mean() - 0.2) < 5 * (0.2 * 0.8 / 20_000) ** 0.5
-
-
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_probability_is_checked(p):
     with pytest.raises(ValueError, match=r"\[0, 1\]"):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+import fakes.networks
 from lit_scaledrop.layers import MCDropout, sampling, stochastic_layers
 from lit_scaledrop.methods.classification import METHODS
-from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior import draw_plan
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
@@ -13,18 +13,7 @@ BAYESIAN = [name for name, method in METHODS.items() if method.stochastic]
 
 
 def network_of(method, network="lenet5"):
-    torch.manual_seed(0)
-    net = build_network(network, METHODS[method], in_channels=1 if network == "lenet5" else 3, width=0.5)
-    for layer in stochastic_layers(net).values():
-        if hasattr(layer, "scale"):
-            layer.scale.data.uniform_(0.5, 1.5)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
-            # as after training; with mean and shift zero the next sign would not see the scale
-            module.running_mean.normal_()
-            module.running_var.fill_(50)
-            module.bias.data.normal_()
-    return net.eval()
+    return fakes.networks.network_of(network, method, 0.5)
 
 
 @pytest.mark.parametrize("method", BAYESIAN)
@@ -42,7 +31,7 @@ def test_same_seed_same_plan_and_longer_plans_begin_alike(method):
 @pytest.mark.parametrize("network", ["lenet5", "resnet20"])
 def test_loop_and_folded_agree(method, network):
     net = network_of(method, network)
-    x = torch.randn(5, 1 if network == "lenet5" else 3, 32, 32)
+    x = torch.randn(5, 3, 32, 32)
     loop = PosteriorPredictive(net, 6, seed=3, execution="loop")(x)
     folded = PosteriorPredictive(net, 6, seed=3, execution="folded")(x)
     torch.testing.assert_close(loop.logits, folded.logits, rtol=1e-5, atol=1e-5)
@@ -52,7 +41,7 @@ def test_loop_and_folded_agree(method, network):
 @pytest.mark.parametrize("method", BAYESIAN)
 def test_prediction_does_not_depend_on_the_batch(method):
     net = network_of(method)
-    x = torch.randn(6, 1, 32, 32)
+    x = torch.randn(6, 3, 32, 32)
     posterior = PosteriorPredictive(net, 4)
     halves = torch.cat([posterior(x[:2]).logits, posterior(x[2:]).logits], 1)
     torch.testing.assert_close(posterior(x).logits, halves, rtol=1e-5, atol=1e-5)
@@ -65,7 +54,7 @@ def test_sampling_touches_neither_random_stream_nor_batchnorm_nor_modes(method, 
     before, state = torch.get_rng_state(), {k: v.clone() for k, v in net.state_dict().items()}
     modes = [module.training for module in net.modules()]
     PosteriorPredictive(net, 3, execution=execution)(
-        torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+        torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     )
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(state[k], v) for k, v in net.state_dict().items())
@@ -90,7 +79,7 @@ def test_plan_of_another_network_is_refused():
 def test_plan_with_the_wrong_rows_is_refused():
     net = network_of("proposed")
     with sampling(net, draw_plan(net, 2).folded(4)), pytest.raises(ValueError, match="8 rows"):
-        net(torch.randn(4, 1, 32, 32))
+        net(torch.randn(4, 3, 32, 32))
 
 
 def test_samples_below_one_are_refused():
@@ -102,23 +91,15 @@ def test_samples_below_one_are_refused():
 
 def test_deterministic_network_makes_one_pass():
     posterior = PosteriorPredictive(network_of("irnet"), 20)
-    assert posterior(torch.randn(2, 1, 32, 32)).num_samples == 1
+    assert posterior(torch.randn(2, 3, 32, 32)).num_samples == 1
 
 
 def test_ensemble_is_its_members_one_after_the_other():
     members = [network_of("irnet"), network_of("proposed")]
-    x = torch.randn(3, 1, 32, 32)
+    x = torch.randn(3, 3, 32, 32)
     logits = PosteriorPredictive(members, 4, seed=5)(x).logits
     torch.testing.assert_close(logits[:1], PosteriorPredictive(members[0], 4)(x).logits)
     torch.testing.assert_close(logits[1:], PosteriorPredictive(members[1], 4, seed=6)(x).logits)
-
-
-def test_bits_a_layer_reports_are_bits_it_draws():
-    for method in BAYESIAN:
-        net = network_of(method)
-        plan = draw_plan(net, 1)
-        for name, layer in stochastic_layers(net).items():
-            assert plan.draws[name].numel() == layer.random_bits
 
 
 def test_mc_dropout_keeps_the_expectation_and_drops_all_at_one():

@@ -1,14 +1,13 @@
-"""Metric states: values, batching, two processes, compute groups, devices without float64, the glossary."""
+"""Metric states: values, batching, compute groups, devices without float64, the glossary.
 
-import os
+Two processes: ``test_samples.py``.
+"""
+
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch import multiprocessing
 from torchmetrics import MetricCollection
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
@@ -214,29 +213,3 @@ def test_glossary_describes_each_key_and_agrees_on_the_direction():
 def test_glossary_imports_without_torch():
     code = "import sys, lit_scaledrop.results.glossary; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=900)
-
-
-def _rank(rank, rendezvous, shards, results):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    logits, target = data()
-    for case, bounds in enumerate(shards):
-        shard = slice(*bounds[rank])
-        results[case, rank] = metrics_of(logits[:, shard], target[shard], 20)
-    dist.destroy_process_group()
-
-
-def test_two_processes_with_uneven_shards_equal_one(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # where the children find this module
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    shards = [[(0, 31), (31, 97)], [(0, 97), (97, 97)]]  # the last leaves one process without examples
-    with multiprocessing.get_context("spawn").Manager() as manager:
-        results = manager.dict()
-        multiprocessing.spawn(_rank, (str(tmp_path / "rendezvous"), shards, results), nprocs=2)
-        found = dict(results)
-    logits, target = data()
-    # The same batches on one process: float32 formulas round differently in batches of another size.
-    for case, chunks in enumerate([[20, 11, 20, 20, 20, 6], 20]):
-        expected = metrics_of(logits, target, chunks)
-        for rank in range(2):
-            assert found[case, rank] == pytest.approx(expected, rel=1e-12)

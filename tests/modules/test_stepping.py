@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from datamodules import DigitsDataModule
+from fakes.training import quiet_trainer
 from lit_scaledrop.callbacks import EstimatorSchedule, MTJVariation, ScaleGradient
 from lit_scaledrop.modules import LitClassifier, NonFiniteLossError, stepping
 from lit_scaledrop.modules.stepping import Stepper, ZeroGradientError, require_gradients
@@ -44,11 +45,7 @@ def fit(model, folder=None, epochs=2, start=None, callbacks=(), **options):
     torch.manual_seed(1)
     curve = Curve()
     saving = [] if folder is None else [Saving(folder)]
-    trainer = L.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, num_sanity_val_steps=0, enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False,
-        callbacks=[EstimatorSchedule(), curve, *saving, *callbacks], **options,
-    )  # fmt: skip
+    trainer = quiet_trainer(max_epochs=epochs, callbacks=[EstimatorSchedule(), curve, *saving, *callbacks], **options)
     data = DigitsDataModule(batch_size=32, augment="crop", flip=True, limit_train=32 * BATCHES + 5)
     trainer.fit(model, datamodule=data, ckpt_path=start, weights_only=None if start is None else True)
     return trainer, curve.seen
@@ -126,8 +123,7 @@ def test_variation_of_evaluations_is_no_matter_of_the_steps():
 
 def gpu(options, monkeypatch):
     """A trainer that says it has a GPU."""
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = L.Trainer(accelerator="cpu", **quiet, **options)
+    trainer = quiet_trainer(**options)
     monkeypatch.setattr(type(trainer.strategy), "root_device", torch.device("cuda:0"))
     trainer.datamodule = DigitsDataModule()
     return trainer

@@ -197,19 +197,16 @@ def test_methods_may_choose_the_shortcut_and_a_flag_overrides(name):
     assert not in_order(build_network("resnet20", METHODS[name], width=0.25, shortcut="subsample"), nn.AvgPool2d)
 
 
-@pytest.mark.parametrize("network", ["resnet18", "resnet20"])
 @pytest.mark.parametrize("shortcut", ["pool", "subsample"])
-def test_a_pooled_shortcut_is_the_mean_of_four(network, shortcut):
+def test_a_pooled_shortcut_is_the_mean_of_four(shortcut):
     layer = shortcut_layer(shortcut, 2, 4, 2)
     x = torch.arange(2 * 16.0).reshape(1, 2, 4, 4)
     kept = x[:, :, ::2, ::2] if shortcut == "subsample" else x.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
     torch.testing.assert_close(layer(x), torch.cat([torch.zeros(1, 1, 2, 2), kept, torch.zeros(1, 1, 2, 2)], 1))
 
 
-@pytest.mark.parametrize("network", [*NETWORKS, *SEGMENTATION_NETWORKS])
+@pytest.mark.parametrize("network", [*NETWORKS, "segnet", "unet"])
 def test_builders_finish_what_they_build(network):
-    if network == "unet_smp":
-        pytest.skip("has no Scale-Dropout")
     builder = NETWORKS.get(network) or SEGMENTATION_NETWORKS[network]
     method = METHODS["proposed"] if network in NETWORKS else SEGMENTATION_METHODS["proposed"]
     layers = in_order(builder(method, width=0.25), ScaleDropout)
@@ -230,25 +227,15 @@ def test_a_drop_probability_that_was_never_set_is_no_zero():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_no_binary_weight_has_a_zero_gradient(network, method):
+def test_training_step_reaches_every_parameter(network, method):
     """A compiler once took the estimators' gradients away without a word."""
-    if not METHODS[method].binary:
-        pytest.skip("full precision")
     torch.manual_seed(0)
     net = build_network(network, METHODS[method], in_channels=3, width=0.25).train()
     nn.functional.cross_entropy(net(torch.randn(16, 3, 32, 32)), torch.arange(16) % 10).backward()
     for name, layer in net.named_modules():
         if isinstance(layer, BinaryConv2d | BinaryLinear):
             assert layer.weight.grad.abs().sum() > 0, name
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("network", NETWORKS)
-def test_training_step_reaches_every_parameter(network, method):
-    torch.manual_seed(0)
-    net = build_network(network, METHODS[method], in_channels=3, width=0.25).train()
-    loss = nn.functional.cross_entropy(net(torch.randn(8, 3, 32, 32)), torch.arange(8))
-    (loss + scale_regularization(net) + 1e-4 * weight_regularization(net)).backward()
+    (scale_regularization(net) + 1e-4 * weight_regularization(net)).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
@@ -297,22 +284,29 @@ def test_workload_of_groups_and_reuse():
     assert shared.training
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_networks_compile_without_a_graph_break(network):
+def test_networks_compile_without_a_graph_break():
     """In a process of its own: jaxtyping's checks, which only tests have, break graphs."""
-    program = f"""
+    program = """
 import torch
+from torch import nn
 from lit_scaledrop.methods import METHODS
-from lit_scaledrop.networks import build_network
-torch.manual_seed(0)
-net = build_network({network!r}, METHODS["proposed"], width=0.25, in_channels=3).eval()
-x = torch.randn(4, 3, 32, 32)
-compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-torch.testing.assert_close(compiled(x), net(x))
-net.train()
-compiled(x).sum().backward()
+from lit_scaledrop.networks import NETWORKS, build_network
+for name in NETWORKS:
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    net = build_network(name, METHODS["proposed"], width=1 / 16, in_channels=3).eval()
+    for stages, first in (("units", (0, 6, 12)), ("blocks", (0, 2, 4, 6))):  # one unit a stage: the others are alike
+        if hasattr(net, stages):
+            setattr(net, stages, nn.Sequential(*[getattr(net, stages)[place] for place in first]))
+    x = torch.randn(4, 3, 32, 32)
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), net(x), msg=lambda text: f"{name}: {text}")
+    net.train()
+    compiled(x).sum().backward()
+print("checked", len(NETWORKS))
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=900)
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    assert "checked 4" in subprocess.run(command, check=True, timeout=900, capture_output=True, text=True).stdout
 
 
 def test_binary_layers_are_torch_layers():

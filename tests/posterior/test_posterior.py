@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+import fakes.networks
 from lit_scaledrop.evaluation.evaluate import evaluate_network
-from lit_scaledrop.layers import MaskPlan, MCDropout, ScaleDropout, sampling, stochastic_layers
+from lit_scaledrop.layers import MaskPlan, MCDropout, sampling, stochastic_layers
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.metrics.classification import classification_metrics
 from lit_scaledrop.networks import build_network
@@ -17,16 +18,7 @@ from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 
 def network_of(network="lenet5", method="proposed", width=0.25, seed=0, **scale):
-    torch.manual_seed(seed)
-    net = build_network(network, METHODS[method].with_scale(**scale), width=width, in_channels=3)
-    for module in net.modules():
-        if isinstance(module, ScaleDropout):
-            module.scale.data.uniform_(0.2, 1.8)
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.fill_(50)
-            module.bias.data.normal_()
-    return net.eval()
+    return fakes.networks.network_of(network, method, width, 0.8, seed, **scale)
 
 
 def images(batch=4):
@@ -84,21 +76,6 @@ def test_sampled_means_agree_with_exact_within_their_error(scheme):
     error = (exact.variance / samples).sqrt()
     assert error.max() > 5e-4  # there is something to estimate
     assert ((sampled.mean - exact.mean).abs() <= 4 * error + 1e-6).all()
-
-
-def test_shared_is_the_loop_in_every_statistic():
-    net, x = network_of(), images(6)
-    loop, shared = (PosteriorPredictive(net, 7, 5, execution)(x) for execution in ("loop", "shared"))
-    assert len(torch.unique(loop.logits[:, 0], dim=0)) < 7  # some passes are alike
-    for name in ("mean", "variance", "predictive_entropy", "expected_entropy", "mutual_information", "log_mean"):
-        torch.testing.assert_close(getattr(shared, name), getattr(loop, name), rtol=1e-4, atol=1e-6)
-    for kind in ("normal", "quantile"):
-        for ours, expected in zip(
-            shared.confidence_interval(kind=kind), loop.confidence_interval(kind=kind), strict=True
-        ):
-            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
-    for q in (0.1, 0.33, 0.5):
-        torch.testing.assert_close(shared.quantile_confidence(q), loop.quantile_confidence(q), rtol=1e-4, atol=1e-6)
 
 
 def test_ensembles_of_every_execution():

@@ -1,0 +1,39 @@
+"""A pass of a network that changes nothing in it, to find out sizes, orders, and what its layers see."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """The networks in evaluation mode; afterwards each module is what it was."""
+    training = [module for network in networks for module in network.modules() if module.training]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def probe(network: nn.Module, images: Tensor, layers: Iterable[nn.Module], look: Callable[..., Any]) -> None:
+    """Run one deterministic pass; BatchNorm, modes and the random stream stay as they are.
+
+    Args:
+        network: any network.
+        images: input, brought to the network's device and type.
+        layers: those of the network that are looked at.
+        look: called with each of them and the tuple of its inputs, before it runs.
+    """
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    try:
+        with evaluating(network), torch.no_grad():
+            network(images.to(next(network.parameters())))
+    finally:
+        for hook in hooks:
+            hook.remove()
