@@ -1,11 +1,13 @@
 """Folders of pictures in any common format, decoded to tensors of one size, and images brought to another's form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image  # comes with torchvision, whose own decoders are deprecated
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +16,20 @@ from datamodules.shapes import Float, Shaped, UInt8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 """What counts as a picture, in upper or lower case."""
+
+
+@contextmanager
+def opened(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
+    """A picture file, by Pillow.
+
+    Raises:
+        DatasetCorruptError: If it is unreadable, here or while the picture is decoded; it names the file.
+    """
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a broken file
+        raise DatasetCorruptError(f"{path} is no readable {kind}: {error}") from error
 
 
 def picture_paths(folder: Path) -> list[Path]:
@@ -38,13 +54,8 @@ def read_pictures(paths: Sequence[Path], size: int = 32) -> UInt8[Tensor, "pictu
 
 
 def _decode(path: Path, size: int) -> np.ndarray:
-    from PIL import Image  # comes with torchvision, whose own decoders are deprecated
-
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a broken file
-        raise DatasetCorruptError(f"{path} is no readable picture: {error}") from error
+    with opened(path) as stored:
+        picture = stored.convert("RGB")
     side = min(picture.size)
     left, top = ((length - side) // 2 for length in picture.size)
     if picture.size != (size, size):

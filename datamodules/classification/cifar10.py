@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import Augment
+from datamodules.classification.base import Augment, PublishedDataModule
 from datamodules.files.fileset import Download, FileSet, Read
 from datamodules.files.integrity import Checksum, DatasetCorruptError, DatasetNotFoundError
-from datamodules.files.published import PublishedDataModule
 from datamodules.loading import ImageArrays
+from datamodules.pictures import opened
 
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 _TEST = "test_batch"
@@ -108,8 +108,6 @@ class CIFAR10DataModule(PublishedDataModule):
 
     def _png_tree(self, folder: Path) -> tuple[Tensor, Tensor]:
         """Decode ``folder/<class>/*.png`` by class and file name."""
-        from PIL import Image  # comes with torchvision, whose own decoders are deprecated
-
         found = {path.name for path in folder.iterdir() if path.is_dir()}
         if found != set(self.class_names):
             odd = ", ".join(sorted(found ^ set(self.class_names)))
@@ -119,11 +117,8 @@ class CIFAR10DataModule(PublishedDataModule):
         images, labels = [], []
         for label, name in enumerate(self.class_names):
             for path in sorted((folder / name).glob("*.png")):
-                try:
-                    with Image.open(path) as picture:
-                        image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
-                except (OSError, SyntaxError) as error:  # Pillow's for a broken PNG
-                    raise DatasetCorruptError(f"{path} is no readable PNG file: {error}") from error
+                with opened(path, "PNG file") as picture:
+                    image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
                 if image.shape != (3, 32, 32):
                     raise DatasetCorruptError(f"{path} is {tuple(image.shape[1:])} pixels instead of (32, 32)")
                 images.append(image)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from datamodules.base import Augment, ImageDataModule
+from datamodules.classification.base import Augment, ImageDataModule
 from datamodules.loading import ImageArrays, stratified_subset
 
 

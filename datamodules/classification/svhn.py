@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import Augment
+from datamodules.classification.base import Augment, PublishedDataModule
 from datamodules.files.fileset import Download, FileSet, Read
 from datamodules.files.integrity import Checksum, DatasetCorruptError
-from datamodules.files.published import PublishedDataModule
 from datamodules.loading import ImageArrays
 
 _SERVER = "http://ufldl.stanford.edu/housenumbers/"

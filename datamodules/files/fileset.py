@@ -57,14 +57,8 @@ class FileSet:
 
     def remedy(self, root: Path) -> str:
         """How to get the data to ``root``, as lines of an error message."""
-        command = f"scaledrop data get {self.name} --root {root}"
         holds = " and ".join(self.files) if self.folder == "." else f"{self.folder}/"
-        return (
-            "To get it:\n"
-            f"  {command}    (downloads {self.megabytes} MB)\n"
-            f"  {command} --from PATH    (imports an archive or a folder that you have)\n"
-            f"or set DATA=DIR, or root, to a folder that holds {holds}."
-        )
+        return how_to_get(self.name, root, self.megabytes, "an archive or a folder that you have", holds)
 
     def missing(self, folder: Path) -> list[str]:
         """Names of the files that ``folder`` lacks."""
@@ -200,3 +194,22 @@ class FileSet:
 
 def _find(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def how_to_get(name: str, root: Path, megabytes: int, origin: str, holds: str) -> str:
+    """Lines of an error message: the commands that get a data set, and the folder that would do.
+
+    Args:
+        name: The data set.
+        root: Folder of the data.
+        megabytes: Size of the download.
+        origin: What can be imported.
+        holds: What a folder of the data has in it.
+    """
+    command = f"scaledrop data get {name} --root {root}"
+    return (
+        "To get it:\n"
+        f"  {command}    (downloads {megabytes} MB)\n"
+        f"  {command} --from PATH    (imports {origin})\n"
+        f"or set DATA=DIR, or root, to a folder that holds {holds}."
+    )

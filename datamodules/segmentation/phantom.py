@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from datamodules.base import require
 from datamodules.files.streams import Streams
-from datamodules.in_memory import require
 from datamodules.segmentation.base import SegmentationDataModule
 from datamodules.segmentation.masked_images import MaskedImages
 from datamodules.shapes import Float, UInt8

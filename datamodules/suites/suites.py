@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule
+from datamodules.classification.base import ImageDataModule, PublishedDataModule
 from datamodules.classification.cifar10 import CIFAR10DataModule
 from datamodules.classification.mnist import MNISTDataModule
 from datamodules.classification.stl10 import STL10DataModule
@@ -23,7 +23,6 @@ from datamodules.classification.svhn import SVHNDataModule
 from datamodules.corruptions.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from datamodules.files.fileset import Checksums
 from datamodules.files.integrity import DatasetCorruptError, fingerprint
-from datamodules.files.published import PublishedDataModule
 from datamodules.naming import lookup
 from datamodules.pictures import resized, with_channels
 from datamodules.shapes import Float, Shaped

@@ -192,7 +192,11 @@ def test_folder_sets_that_are_absent_or_empty(tmp_path):
     for kind in (TinyImageNet, Textures, Places365):
         with pytest.raises(DatasetNotFoundError) as caught:
             kind().load(tmp_path)
-        for part in (f"{kind.name!r} not found under {tmp_path}", f"data get {kind.name} --root", kind.files.folder):
+        for part in (
+            f"{kind.name!r} not found under {tmp_path}",
+            f"data get {kind.name} --root",
+            kind.files.folders[0],
+        ):
             assert part in str(caught.value)
     (tmp_path / "places365" / "val_256").mkdir(parents=True)
     with pytest.raises(DatasetNotFoundError, match=r"val_256 holds no picture\.\nTo get it"):
@@ -258,7 +262,7 @@ def test_archives_are_verified_and_unpacked_whole_or_not_at_all(tmp_path, kind):
         kind.files.install(archive, root)
     assert not root.exists()
     files = replace(kind.files, download=kind.files.download._replace(md5=md5_of_file(archive)))
-    assert files.install(archive, root) == root / kind.files.folder
+    assert files.install(archive, root) == root / kind.files.folders[0]
     assert kind().describe(root)[0] == 4
     assert not list(root.rglob("readme.txt"))
     assert not [path for path in root.iterdir() if path.name.startswith(".")]

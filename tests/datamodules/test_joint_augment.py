@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,9 +23,16 @@ def pair():
     return 40 * labels[None], labels
 
 
-def loader(workers=0, seed=0, augment="full", **options):
-    data = PhantomDataModule(image_size=SIZE, images=40, seed=seed, augment=augment, batch_size=8, **options)
-    data.num_workers = workers
+class OnePicture(PhantomDataModule):
+    """Forty times the same picture."""
+
+    def load(self):
+        every = super().load()
+        return replace(every, images=every.images[:1].repeat(40, 1, 1, 1), masks=every.masks[:1].repeat(40, 1, 1))
+
+
+def loader(workers=0, seed=0, kind=PhantomDataModule):
+    data = kind(image_size=SIZE, images=40, seed=seed, augment="full", batch_size=8, num_workers=workers)
     data.setup()
     return data.train_dataloader()
 
@@ -148,9 +156,7 @@ def test_workers_share_no_stream_and_change_nothing():
 
 def test_two_workers_draw_differently_for_one_and_the_same_picture():
     """Batches alternate between workers; every picture is the same one here, so only the draws can differ."""
-    batches = loader(2)
-    data = batches.dataset._data
-    data.images[:], data.masks[:] = data.images[:1].clone(), data.masks[:1].clone()
+    batches = loader(2, kind=OnePicture)
     images = [torch.cat([images for images, _ in epoch]) for epoch in epochs(batches, 0, 1)]
     assert len(images[0]) == 24
     for one in (images[0], torch.cat(images)):

@@ -260,7 +260,7 @@ def test_volumes_that_are_refused(tmp_path):
     with pytest.raises(DatasetCorruptError, match=r"case1_ct.nii.gz is no readable NIfTI file"):
         loaded(CTVolumesDataModule, tmp_path)
     volume.unlink()
-    with pytest.raises(DatasetCorruptError, match=r"case1_mask.nii.gz belongs to no volume"):
+    with pytest.raises(DatasetCorruptError, match=r"case1_mask.nii.gz belongs to no image"):
         loaded(CTVolumesDataModule, tmp_path)
     mask.rename(volume)
     with pytest.raises(DatasetCorruptError, match=r"case1_ct.nii.gz has no mask"):
@@ -290,7 +290,7 @@ def test_real_packs(module, sizes, left_out, fingerprint):
     with (data.files.find(data.root) / "index.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     column = "mask_fraction_256" if "mask_fraction_256" in rows[0] else "mask_fraction"
-    everything = data._data
+    everything = data.load()
     areas = (everything.masks == 1).double().mean((1, 2))
     assert areas.mean().item() == pytest.approx(
         np.mean([float(row[column]) for row in rows]), abs=3e-3
