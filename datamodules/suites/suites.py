@@ -20,7 +20,7 @@ from datamodules.classification.cifar10 import CIFAR10DataModule
 from datamodules.classification.mnist import MNISTDataModule
 from datamodules.classification.stl10 import STL10DataModule
 from datamodules.classification.svhn import SVHNDataModule
-from datamodules.corruptions.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from datamodules.corruptions.corruptions import CORRUPTIONS, SEVERITIES, VERSION, corrupt
 from datamodules.files.fileset import Checksums
 from datamodules.files.integrity import DatasetCorruptError, fingerprint
 from datamodules.naming import lookup
@@ -185,7 +185,7 @@ def _corrupted_suite(name: str, data: ImageDataModule, limit: int | None, seed: 
         source = "released" if checksums == "official" else "released (unofficial)"
         return _suite(name, title, "shift", released[:limit], source, labels)
     made = corrupt(images, corruption, int(severity), seed)
-    return _suite(name, title, "shift", made, f"generated, seed {seed}", labels)
+    return _suite(name, title, "shift", made, f"generated (version {VERSION}), seed {seed}", labels)
 
 
 def _rotated_suite(name: str, data: ImageDataModule, limit: int | None) -> Suite:

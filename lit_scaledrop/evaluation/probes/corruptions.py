@@ -1,5 +1,7 @@
 """Table X: corrupted test images, as they are and with their channels normalized anew."""
 
+from typing import Any
+
 from lit_scaledrop.evaluation.probes.subject import Subject
 
 
@@ -9,6 +11,13 @@ def parts(_subject: Subject) -> list[str]:
 
     corrupted = list(GROUPS["corruptions"])
     return ["clean", *corrupted, *(name.replace("corrupted/", "renormalized/", 1) for name in corrupted)]
+
+
+def constants() -> dict[str, Any]:
+    """The version of the generator: images of another one are another result."""
+    from datamodules.corruptions.corruptions import VERSION
+
+    return {"corruptions": VERSION}
 
 
 def measure(subject: Subject, part: str) -> dict[str, float]:
