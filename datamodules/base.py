@@ -15,7 +15,7 @@ from datamodules.files.integrity import fingerprint
 from datamodules.files.source_folders import SourceFolders
 from datamodules.loading import BatchLoader, ShardBatches, stratified_subset, train_batches
 from datamodules.pictures import standardized
-from datamodules.shapes import Float, Int, Shaped
+from datamodules.shapes import Float, Images, Int
 
 
 class DataModule(LightningDataModule, ABC):
@@ -168,9 +168,7 @@ class DataModule(LightningDataModule, ABC):
         images, *rest = batch
         return (self.normalized(images), *rest)
 
-    def normalized(
-        self, images: Shaped[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def normalized(self, images: Images) -> Float[Tensor, "batch channels height width"]:
         """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``."""
         return standardized(images, self.mean, self.std)
 

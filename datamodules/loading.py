@@ -8,7 +8,7 @@ one.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,13 +180,6 @@ class Blocks(Sampler[list[int]]):
             yield [index for batch in block for index in batch]
 
 
-class Position(TypedDict):
-    """A place in the order of training: batch ``batch`` (from 0) of epoch ``epoch`` comes next."""
-
-    epoch: int
-    batch: int
-
-
 class BatchLoader:
     """Iterate over whole batches of an in-memory data set, in this process.
 
@@ -201,8 +194,7 @@ class BatchLoader:
 
     def __init__(self, dataset: ImageDataset, batch_sampler: Sampler[list[int]]) -> None:
         self.dataset, self.batch_sampler = dataset, batch_sampler
-        self._next: Position = {"epoch": 0, "batch": 0}
-        self._resume: Position | None = None
+        self._next = self._resume = (0, 0)  # epoch, and the batch of it that comes next
 
     def __len__(self) -> int:
         return len(self.batch_sampler)  # type: ignore[arg-type]
@@ -210,10 +202,10 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Pair]:
         # a generator: the body runs at the first batch, which is after Lightning's set_epoch
         epoch = getattr(getattr(self.batch_sampler, "sampler", None), "epoch", 0)
-        resume, self._resume = self._resume, None
-        done = resume["batch"] if resume is not None and resume["epoch"] == epoch else 0
+        resume, self._resume = self._resume, (0, 0)
+        done = resume[1] if resume[0] == epoch else 0
         for batch, content in enumerate(self.fetch(epoch, done), done + 1):
-            self._next = {"epoch": epoch, "batch": batch}
+            self._next = epoch, batch
             yield content
 
     def fetch(self, epoch: int, first: int) -> Iterator[Pair]:
@@ -222,11 +214,11 @@ class BatchLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Place after the batch handed out last."""
-        return dict(self._next)
+        return dict(zip(("epoch", "batch"), self._next, strict=True))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Start the next iteration there if it is of that epoch; other epochs start at their first batch."""
-        self._resume = {"epoch": int(state["epoch"]), "batch": int(state["batch"])}
+        self._resume = int(state["epoch"]), int(state["batch"])
 
 
 def train_batches(
@@ -257,12 +249,5 @@ def train_batches(
         )
     # an epoch is seeded with seed + epoch: unmixed, run 1 would repeat the orders of run 0 one epoch later
     mixed = stream_seed(seed) >> 32
-    sampler: DistributedSampler[int] = DistributedSampler(
-        dataset,
-        world_size,
-        rank,
-        shuffle=shuffle,
-        seed=mixed,
-        drop_last=True,
-    )
+    sampler: DistributedSampler[int] = DistributedSampler(dataset, world_size, rank, shuffle, mixed, drop_last=True)
     return BatchSampler(sampler, batch_size, drop_last=True)

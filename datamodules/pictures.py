@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.files.integrity import DatasetCorruptError
-from datamodules.shapes import Float, Shaped, UInt8
+from datamodules.shapes import Float, Images, Pixels, UInt8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 """What counts as a picture, in upper or lower case."""
@@ -65,9 +65,7 @@ def _decode(path: Path, size: int) -> np.ndarray:
     return np.asarray(picture).transpose(2, 0, 1)
 
 
-def resized(
-    images: UInt8[Tensor, "batch channels height width"], size: int
-) -> UInt8[Tensor, "batch channels size size"]:
+def resized(images: Pixels, size: int) -> UInt8[Tensor, "batch channels size size"]:
     """Reduce or enlarge images to a square (bilinear, antialiased), in whole grey levels."""
     if images.shape[2:] == (size, size):
         return images
@@ -75,9 +73,7 @@ def resized(
     return floats.round().clamp(0, 255).to(torch.uint8)
 
 
-def with_channels(
-    images: UInt8[Tensor, "batch old height width"], channels: int
-) -> UInt8[Tensor, "batch channels height width"]:
+def with_channels(images: UInt8[Tensor, "batch old height width"], channels: int) -> Pixels:
     """Grey from RGB (ITU-R BT.601 luma, rounded), or grey repeated to RGB."""
     if images.shape[1] == channels:
         return images
@@ -88,7 +84,7 @@ def with_channels(
 
 
 def standardized(
-    images: Shaped[Tensor, "batch channels height width"], mean: Sequence[float], std: Sequence[float]
+    images: Images, mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "batch channels height width"]:
     """Map values from 0 to 255 to float32 with the mean and deviation of each channel, given on the scale 0 to 1, gone.
 

@@ -23,7 +23,7 @@ SOURCES = [
     path for name in ("lit_scaledrop", "datamodules", "hardware") for path in sorted((ROOT / name).rglob("*.py"))
 ]
 # Names of functions that run what they are given. pickle writes miniature data in three files; cifar10.py reads batches
-# by an unpickler that knows arrays only (tests/datamodules/test_files.py).
+# by an unpickler that knows arrays only (tests/datamodules/test_published.py).
 RUNS = {"eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "pickle.load", "pickle.loads", "marshal.loads"}
 
 

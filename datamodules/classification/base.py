@@ -19,7 +19,7 @@ from datamodules.classification.augment import (
 )
 from datamodules.files.fileset import Checksums, FileSet, Read
 from datamodules.loading import BatchLoader, Blocks, ImageArrays, ImageDataset, stratified_subset, stream_seed
-from datamodules.shapes import Shaped, UInt8
+from datamodules.shapes import Images, Pixels
 
 Augment = Literal["none", "crop", "resized_crop"]
 """Geometry drawn for every training image: none, a shift within zero padding, or an enlarged part."""
@@ -37,9 +37,6 @@ class ImageDataModule(DataModule):
         crop_scale: Smallest and largest area of ``resized_crop`` as fractions of the image.
         flip: Mirror training images left to right with probability 1/2.
         **kwargs: As in ``DataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     files: ClassVar[FileSet | None] = None
@@ -106,9 +103,7 @@ class ImageDataModule(DataModule):
             boxes=draw_boxes(images, size, generator, self.crop_scale) if resized else None,
         )
 
-    def augmented(
-        self, images: UInt8[Tensor, "batch channels height width"], drawn: Augmentation
-    ) -> Shaped[Tensor, "batch channels height width"]:
+    def augmented(self, images: Pixels, drawn: Augmentation) -> Images:
         """Apply a drawn augmentation; values stay on the scale 0 to 255."""
         if drawn.flipped is not None:
             images = flip(images, drawn.flipped)
@@ -156,9 +151,6 @@ class PublishedDataModule(ImageDataModule):
         checksums: ``official`` requires the published md5s. ``recorded`` requires those that the folder's own
             ``checksums.md5`` states, for miniature or altered data; ``source`` then says ``unofficial``.
         **kwargs: As in ``ImageDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     files: ClassVar[FileSet]

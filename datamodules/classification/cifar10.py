@@ -38,9 +38,6 @@ class CIFAR10DataModule(PublishedDataModule):
         augment: Geometry of the training images: ``none``, ``crop`` (a shift) or ``resized_crop``.
         flip: Mirror training images left to right with probability 1/2.
         **kwargs: As in ``PublishedDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "cifar10"
@@ -80,19 +77,13 @@ class CIFAR10DataModule(PublishedDataModule):
 
     def prepare_data(self) -> None:
         """Unpack an archive under the root; Lightning calls this in one process only."""
-        try:
+        if not self._is_png_tree():
             super().prepare_data()
-        except DatasetNotFoundError:
-            if not self._has_png_tree():
-                raise
 
     def load(self) -> ImageArrays:
         """Read the batches, or the PNG files where there are no batches at all."""
-        try:
+        if not self._is_png_tree():
             return super().load()
-        except DatasetNotFoundError:
-            if not self._has_png_tree() or (self.root / self.files.folder).exists():
-                raise
         train, test = (self._png_tree(self.root / part) for part in ("train", "test"))
         return ImageArrays(*train, *test, source="png tree")
 
@@ -103,8 +94,8 @@ class CIFAR10DataModule(PublishedDataModule):
         train_images, train_labels = torch.cat(images[:-1]), torch.cat(labels[:-1])
         return ImageArrays(train_images, train_labels, images[-1], labels[-1], source=self._source("batches"))
 
-    def _has_png_tree(self) -> bool:
-        return (self.root / "train").is_dir() and (self.root / "test").is_dir()
+    def _is_png_tree(self) -> bool:
+        return all((self.root / part).is_dir() for part in ("train", "test")) and not self.files.is_meant(self.root)
 
     def _png_tree(self, folder: Path) -> tuple[Tensor, Tensor]:
         """Decode ``folder/<class>/*.png`` by class and file name."""

@@ -41,9 +41,6 @@ class MNISTDataModule(PublishedDataModule):
         augment: Geometry of the training images: ``none``, ``crop`` (a shift) or ``resized_crop``.
         flip: Mirror training images left to right with probability 1/2.
         **kwargs: As in ``PublishedDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "mnist"

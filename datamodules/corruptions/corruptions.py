@@ -21,7 +21,7 @@ from torch import Tensor
 from datamodules.corruptions import blur, digital, noise, weather
 from datamodules.files.streams import Streams
 from datamodules.naming import lookup
-from datamodules.shapes import UInt8
+from datamodules.shapes import Pixels
 
 CHUNK = 64
 """Images worked on at once, so that they stay in the processor's cache; no result depends on it."""
@@ -78,12 +78,12 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 def corrupt(
-    images: UInt8[Tensor, "batch channels height width"],
+    images: Pixels,
     name: str,
     severity: int,
     seed: int = 0,
     first_index: int = 0,
-) -> UInt8[Tensor, "batch channels height width"]:
+) -> Pixels:
     """Corrupt a batch; image ``i`` comes out the same in any batch that has it at the same index.
 
     The work is done in float64, whose rounding is far too small to move a pixel by a level where the order of sums

@@ -60,6 +60,10 @@ class FileSet:
         holds = " and ".join(self.files) if self.folder == "." else f"{self.folder}/"
         return how_to_get(self.name, root, self.megabytes, "an archive or a folder that you have", holds)
 
+    def is_meant(self, root: Path) -> bool:
+        """Whether somebody meant the data to be under ``root``: its folder or an archive is there, whole or not."""
+        return any((root / name).exists() for name in (self.folder, *self.archives))
+
     def missing(self, folder: Path) -> list[str]:
         """Names of the files that ``folder`` lacks."""
         return [name for name in self.files if _find(folder, name) is None]

@@ -138,9 +138,6 @@ class PairedDataModule(SegmentationDataModule):
 
     What differs from set to set: where the files are (``find_examples``), what an ``index.csv`` says, if there is one,
     how alike is too alike, and which images the publishers hold out.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     files: ClassVar[SourceFolders]

@@ -42,9 +42,6 @@ class BreastUltrasoundDataModule(PairedDataModule):
         include_normal: Keep the images without a lesion. Without them a network never learns that there may be none,
             and the published numbers do not say what they did.
         **kwargs: As in ``SegmentationDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "breast_ultrasound"

@@ -39,9 +39,6 @@ class CovidCTDataModule(PairedDataModule):
         two_classes: Tell ground-glass opacity and consolidation apart, instead of infection or not.
         val_fraction: Part of the training images held out for validation, between 0 (none) and 1.
         **kwargs: As in ``SegmentationDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "covid_ct"

@@ -49,9 +49,6 @@ class CTVolumesDataModule(SegmentationDataModule):
         slices: ``all``, or only those with ``foreground``.
         two_classes: Tell ground-glass opacity and consolidation apart.
         **kwargs: As in ``SegmentationDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "ct_volumes"

@@ -34,9 +34,6 @@ class PhantomDataModule(SegmentationDataModule):
         images: Number of images, all parts together.
         phantom_seed: Seed of the images.
         **kwargs: As in ``SegmentationDataModule``; ``root`` is not used.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "phantom"
@@ -114,19 +111,10 @@ def _chunk(indices: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _draw_lesions(streams: Streams) -> Lesions:
-    unit = streams.uniform(7, 1, 1).float().unbind(1)
-    spans = {
-        "row": (0.3, 0.62),
-        "column": (0.28, 0.72),
-        "height": (0.09, 0.18),
-        "width": (0.11, 0.26),
-        "tilt": (-0.4, 0.4),
-        "phase": (0.0, 2 * math.pi),
-    }
-    drawn = {
-        name: low + (high - low) * value for (name, (low, high)), value in zip(spans.items(), unit[1:], strict=True)
-    }
-    return Lesions(present=(unit[0] > 1 / 6).float(), **drawn)
+    present, *unit = streams.uniform(7, 1, 1).float().unbind(1)
+    spans = ((0.3, 0.62), (0.28, 0.72), (0.09, 0.18), (0.11, 0.26), (-0.4, 0.4), (0.0, 2 * math.pi))
+    drawn = (low + (high - low) * value for (low, high), value in zip(spans, unit, strict=True))
+    return Lesions((present > 1 / 6).float(), *drawn)
 
 
 def _radius(lesions: Lesions, row: Tensor, column: Tensor) -> Float[Tensor, "images size size"]:

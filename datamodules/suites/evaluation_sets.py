@@ -139,8 +139,7 @@ class CIFAR100(ImageSet):
 
     def find(self, root: Path, checksums: Checksums) -> Found:
         """The images of the official file, or the PNG tree where there is none."""
-        official = any((root / name).exists() for name in (self.files.folder, *self.files.archives))
-        if not official and (paths := picture_paths(root / self.tree)):
+        if not self.files.is_meant(root) and (paths := picture_paths(root / self.tree)):
             return paths, self.title, f"{self.tree} (PNG tree)"
         images, _ = decode_batch("test", self.files.reader(root, checksums), 100, b"fine_labels")
         return images, self.title, "batches" if checksums == "official" else "batches (unofficial)"
