@@ -1,11 +1,12 @@
 """The shared data module: arguments, splits, and whole runs under Lightning's trainer."""
 
 import inspect
+import re
 
 import pytest
 import torch
 
-from datamodules import DATAMODULES, ImageArrays, ImageDataModule
+from datamodules import DATAMODULES, SEGMENTATION_DATAMODULES, ImageArrays, ImageDataModule
 from datamodules.loading import stream_seed
 from fakes import fake_images
 from fakes.training import Recorder, check_resumed, trainer
@@ -37,16 +38,21 @@ def toy(**options):
         ({"val_fraction": 1.0}, "val_fraction must be at least 0 and below 1, not 1.0"),
         ({"split_seed": -1}, "split_seed must be from 0"),
         ({"seed": 2**32}, "seed must be from 0"),
-        ({"crop_padding": -1}, "crop_padding must be from 0 to 32, not -1"),
-        ({"crop_scale": (0.5, 0.1)}, r"crop_scale must be .*, not \(0.5, 0.1\)"),
-        ({"crop_scale": (0.0, 1.0)}, "crop_scale must be"),
         ({"limit_train": 0}, "limit_train must be at least 1, or None, not 0"),
     ],
 )
-@pytest.mark.parametrize("module", [Toy, *DATAMODULES.values()], ids=lambda module: module.name)
+@pytest.mark.parametrize("module", [*DATAMODULES.values(), *SEGMENTATION_DATAMODULES.values()])
 def test_bad_arguments_are_refused_at_construction(module, options, message):
     with pytest.raises(ValueError, match=message):
         module(**options)
+
+
+@pytest.mark.parametrize("module", DATAMODULES.values(), ids=lambda module: module.name)
+def test_bad_augmentation_is_refused_at_construction(module):
+    for options in ({"crop_padding": -1}, {"crop_scale": (0.5, 0.1)}, {"crop_scale": (0.0, 1.0)}):
+        ((name, value),) = options.items()
+        with pytest.raises(ValueError, match=rf"{name} must be .*, not {re.escape(str(value))}"):
+            module(**options)
 
 
 def test_unknown_augmentation_is_refused():
@@ -65,13 +71,7 @@ def test_root_comes_from_argument_then_environment_then_default(monkeypatch):
 
 def test_nothing_works_before_setup_and_setup_loads_once(monkeypatch):
     data = toy()
-    for use in (
-        data.fingerprint,
-        data.sizes,
-        data.train_dataloader,
-        data.val_dataloader,
-        data.test_dataloader,
-    ):
+    for use in (data.fingerprint, data.sizes, data.train_dataloader, data.val_dataloader, data.test_dataloader):
         with pytest.raises(RuntimeError, match=r"Toy has no data yet; call setup\(\) first"):
             use()
     data.setup()

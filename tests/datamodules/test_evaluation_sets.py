@@ -1,7 +1,6 @@
 """CIFAR-10-C and OpenOOD's sets: layouts, integrity, archives, and folders of pictures."""
 
 import io
-import os
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -29,6 +28,7 @@ from datamodules.pictures import picture_paths, read_pictures, resized, with_cha
 from datamodules.suites.evaluation_sets import OVERLAP
 from fakes import fake_images, write_fake_cifar10_c, write_fake_cifar100, write_fake_pictures
 from fakes.classification import record
+from fakes.real import REAL, needs
 
 
 def test_cifar10_c_gives_the_severity_that_is_asked_for(tmp_path):
@@ -194,9 +194,6 @@ def test_every_published_file_has_an_address_and_an_md5():
                 assert all(url.startswith(("https://", "http://")) for url in item.urls)
 
 
-REAL = Path(os.environ.get("DATA", "data"))
-
-
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("kind", "folder", "count", "title"),
@@ -207,8 +204,7 @@ REAL = Path(os.environ.get("DATA", "data"))
     ],
 )
 def test_real_packs(kind, folder, count, title):
-    if not (REAL / folder).is_dir():
-        pytest.skip(f"no {folder} under DATA")
+    needs(folder)
     pictures = kind().load(REAL)
     assert pictures.images.shape == (count, 3, 32, 32)
     assert pictures.title == title

@@ -49,6 +49,11 @@ def loaded(module, root, **options):
     return data
 
 
+def refused(error, message, module, root, **options):
+    with pytest.raises(error, match=message):
+        loaded(module, root, **options)
+
+
 def packed(folder, archive, mode):
     """Pack a data folder as the published archives are, with a stranger among the members."""
     with tarfile.open(archive, mode) as tar:
@@ -135,11 +140,9 @@ def test_missing_and_damaged_files_are_named(tmp_path, published):
     for part in (str(folder / file), md5_of(content), md5_of(content[:-1]), f"{len(content) - 1:,} bytes", command):
         assert part in str(caught.value)
     record(folder, {file: content[:-1]})
-    with pytest.raises(DatasetCorruptError, match=message):
-        loaded(module, tmp_path)
+    refused(DatasetCorruptError, message, module, tmp_path)
     (folder / file).unlink()
-    with pytest.raises(DatasetNotFoundError, match=rf"'{module.name}' is incomplete: no .*{file}\.\nTo get it"):
-        loaded(module, tmp_path)
+    refused(DatasetNotFoundError, rf"'{module.name}' is incomplete: no .*{file}\.\nTo get it", module, tmp_path)
 
 
 def test_svhn_remedy_names_the_files_that_lie_under_the_root_itself(tmp_path):
@@ -171,8 +174,7 @@ def test_batch_with_a_right_md5_but_wrong_content_is_refused(tmp_path, content, 
     folder = write_fake_cifar10(tmp_path)
     (folder / "test_batch").write_bytes(pickle.dumps(content, protocol=4))
     record(folder, {"test_batch": (folder / "test_batch").read_bytes()})
-    with pytest.raises(DatasetCorruptError, match=f"test_batch is no CIFAR-10 batch: .*{message}"):
-        loaded(CIFAR10DataModule, tmp_path)
+    refused(DatasetCorruptError, f"test_batch is no CIFAR-10 batch: .*{message}", CIFAR10DataModule, tmp_path)
     assert not Path("/tmp/scaledrop-test-was-here").exists()
 
 
@@ -181,8 +183,7 @@ def test_wrong_idx_file_is_refused(tmp_path, content):
     folder = write_fake_mnist(tmp_path, packed=False)
     (folder / "t10k-labels-idx1-ubyte").write_bytes(content)
     record(folder, {"t10k-labels-idx1-ubyte": content})
-    with pytest.raises(DatasetCorruptError, match="t10k-labels-idx1-ubyte is no idx file"):
-        loaded(MNISTDataModule, tmp_path)
+    refused(DatasetCorruptError, "t10k-labels-idx1-ubyte is no idx file", MNISTDataModule, tmp_path)
 
 
 @pytest.mark.parametrize("name", CIFAR10DataModule.files.archives)
@@ -218,15 +219,12 @@ def test_damaged_archives_and_gzip_files(tmp_path):
     archive = packed(write_fake_cifar10(tmp_path / "a"), tmp_path / "mine.tar.xz", "w:xz")
     for content in (archive.read_bytes()[:-5000], b"<html>quota exceeded</html>"):
         archive.write_bytes(content)
-        with pytest.raises(DatasetCorruptError, match=r"mine.tar.xz is truncated or no tar archive"):
-            loaded(CIFAR10DataModule, archive)
+        refused(DatasetCorruptError, r"mine.tar.xz is truncated or no tar archive", CIFAR10DataModule, archive)
     idx = write_fake_mnist(tmp_path) / "t10k-images-idx3-ubyte.gz"
     idx.write_bytes(idx.read_bytes()[:-100])
-    with pytest.raises(DatasetCorruptError, match=r"t10k-images-idx3-ubyte.gz is truncated or altered"):
-        loaded(MNISTDataModule, tmp_path)
+    refused(DatasetCorruptError, r"t10k-images-idx3-ubyte.gz is truncated or altered", MNISTDataModule, tmp_path)
     other = packed(idx.parent, tmp_path / "other.tar", "w")
-    with pytest.raises(DatasetNotFoundError, match=r"other.tar holds no batches.meta"):
-        loaded(CIFAR10DataModule, other)
+    refused(DatasetNotFoundError, r"other.tar holds no batches.meta", CIFAR10DataModule, other)
 
 
 def test_png_tree_equals_the_pixels_and_says_so(tmp_path):
@@ -312,8 +310,7 @@ def test_atomic_write_leaves_the_old_file_and_no_rubbish_when_it_fails(tmp_path,
 
 def test_malformed_record(tmp_path):
     (write_fake_mnist(tmp_path) / "checksums.md5").write_text("nonsense\n")
-    with pytest.raises(DatasetCorruptError, match=r"checksums.md5 has a line that is not .*'nonsense'"):
-        loaded(MNISTDataModule, tmp_path)
+    refused(DatasetCorruptError, r"checksums.md5 has a line that is not .*'nonsense'", MNISTDataModule, tmp_path)
 
 
 REAL = Path(os.environ.get("DATA", "data"))
