@@ -67,7 +67,7 @@ class Tree(Folders):
                 f"It was not imported.\n{self.remedy(root)}"
             )
         try:
-            _unpack(origin, self.member + "/", place)
+            unpack(origin, self.member + "/", place)
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
                 raise DatasetNotFoundError(f"{target} is there already; move it away to import {origin}")
@@ -77,7 +77,7 @@ class Tree(Folders):
         return target
 
 
-def _unpack(archive: Path, prefix: str, place: Path) -> None:
+def unpack(archive: Path, prefix: str, place: Path) -> None:
     """Unpack the members below ``prefix``; none can leave ``place``."""
     place.mkdir(parents=True)
     if zipfile.is_zipfile(archive):

@@ -103,7 +103,7 @@ def _chunk(indices: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     inside = torch.sigmoid((1 - radius) / 0.12) * lesions.present
     echo = echo - depth_of_lesion * inside - _shadow(streams, lesions, row, column)
     field = streams.normal(2, size, size).float()
-    field = _smear(field, 0.012 * size, 0.022 * size)
+    field = smeared(field, 0.012 * size, 0.022 * size)
     envelope = field.square().sum(1).sqrt() * 10 ** (echo / 20)
     levels = 1 + (20 * torch.log10(envelope.clamp(min=1e-6)) - 18) / DYNAMIC_RANGE
     masks = ((radius < 1) & (lesions.present > 0)).to(torch.uint8)
@@ -142,7 +142,7 @@ def _shadow(streams: Streams, lesions: Lesions, row: Tensor, column: Tensor) -> 
     return lesions.present * strength * across * below
 
 
-def _smear(
+def smeared(
     field: Float[Tensor, "images parts size size"], along: float, across: float
 ) -> Float[Tensor, "images parts size size"]:
     """Blur by a Gaussian of these deviations in pixels, down and across; the variance stays 1."""
