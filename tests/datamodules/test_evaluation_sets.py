@@ -177,12 +177,14 @@ def test_archives_are_verified_and_unpacked_whole_or_not_at_all(tmp_path, kind):
     assert kind().describe(root)[0] == 4
     assert not list(root.rglob("readme.txt"))
     assert not [path for path in root.iterdir() if path.name.startswith(".")]
-    with pytest.raises(DatasetNotFoundError, match="is there already"):
-        files.install(archive, root)
-    with pytest.raises(DatasetNotFoundError, match="is a folder, whose pictures cannot be verified; link it to"):
-        files.install(origin, root)
-    with pytest.raises(DatasetNotFoundError, match="there is no"):
-        files.install(tmp_path / "nowhere.tar", root)
+    refusals = {
+        archive: "is there already",
+        origin: "is a folder, whose pictures cannot be verified; link it to",
+        tmp_path / "nowhere.tar": "there is no",
+    }
+    for path, message in refusals.items():
+        with pytest.raises(DatasetNotFoundError, match=message):
+            files.install(path, root)
 
 
 def test_every_published_file_has_an_address_and_an_md5():

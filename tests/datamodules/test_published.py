@@ -28,6 +28,7 @@ from datamodules.files.integrity import Checksum, md5_of, write_atomically
 from datamodules.pictures import resized
 from fakes import fake_images, write_fake_cifar10, write_fake_mnist, write_fake_stl10, write_fake_svhn
 from fakes.classification import record
+from fakes.real import REAL, real
 
 SETS = {
     "cifar10": (CIFAR10DataModule, write_fake_cifar10, "test_batch", r"test_batch is no CIFAR-10 batch"),
@@ -289,12 +290,13 @@ def test_install_takes_folders_and_archives_but_only_official_content(tmp_path):
         assert files.install(origin, tmp_path / str(number)) == installed
         assert files.missing(installed) == []
         assert sorted(os.listdir(installed)) == sorted(files.files)
-    with pytest.raises(DatasetCorruptError, match="is truncated"):
-        MNISTDataModule.files.install(folder, tmp_path / "x")
-    with pytest.raises(DatasetNotFoundError, match="holds no complete mnist"):
-        files.install(tmp_path, tmp_path / "x")
-    with pytest.raises(DatasetNotFoundError, match="there is no"):
-        files.install(tmp_path / "nowhere", tmp_path / "x")
+    for which, origin, message in (
+        (MNISTDataModule.files, folder, "is truncated"),
+        (files, tmp_path, "holds no complete mnist"),
+        (files, tmp_path / "nowhere", "there is no"),
+    ):
+        with pytest.raises((DatasetCorruptError, DatasetNotFoundError), match=message):
+            which.install(origin, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
@@ -313,9 +315,6 @@ def test_malformed_record(tmp_path):
     refused(DatasetCorruptError, r"checksums.md5 has a line that is not .*'nonsense'", MNISTDataModule, tmp_path)
 
 
-REAL = Path(os.environ.get("DATA", "data"))
-
-
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("module", "there", "fingerprint", "sizes"),
@@ -325,10 +324,7 @@ REAL = Path(os.environ.get("DATA", "data"))
     ],
 )
 def test_real_sets_equal_torchvisions(module, there, fingerprint, sizes):
-    if not (REAL / there).is_dir():
-        pytest.skip(f"no {there} under DATA")
-    data = module(root=str(REAL))
-    data.setup()
+    data = real(module, there)
     assert data.fingerprint() == fingerprint
     assert tuple(data.sizes().values()) == sizes
     if module is MNISTDataModule:
