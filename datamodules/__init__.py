@@ -1,14 +1,17 @@
 """Lightning data modules: whole data sets in memory, for classification and segmentation; suites to evaluate on.
 
-A further data set is one file and one entry below. Images with one label: inherit from ``ImageDataModule``, say name,
-classes, channels, mean and std, and give ``load()``, all images and labels in memory; where files are published with
-their md5, ``PublishedDataModule`` downloads and checks them (``classification/svhn.py`` is the shortest example).
-Images with masks: inherit from ``SegmentationDataModule`` and give ``load()``; where every image has a file and its
-mask has another, ``segmentation/covid_ct.py`` shows how. Sets that are only evaluated on inherit from
-``EvaluationSet``. Tests that run over the dictionaries below want a writer of miniature data in ``tests/fakes/``.
+A further data set is one file and one entry below. Which base to take: all are ``DataModule``s, a whole set in memory.
+Images with one label inherit from ``ImageDataModule`` and give ``load()``, all images and labels; where files are
+published with their md5s, from ``PublishedDataModule``, which downloads and checks them, and give ``parse()``
+(``classification/svhn.py`` is the shortest example). Images with masks inherit from ``SegmentationDataModule`` and give
+``load()``; where every image has a file and its mask has another, from ``PairedDataModule``, and give
+``find_examples()`` (``segmentation/skin_lesion.py``). Sets that are only evaluated on inherit from ``EvaluationSet``,
+trees of pictures among them from ``FolderSet``. What is on disk, and how to get it, stands beside the class in
+``files``: a ``FileSet`` of files with md5s, a ``Tree`` of pictures in an archive, or ``SourceFolders`` whose terms have
+to be accepted first. Tests that run over the dictionaries below want a writer of miniature data in ``tests/fakes/``.
 """
 
-from datamodules.base import ImageDataModule
+from datamodules.classification.base import ImageDataModule
 from datamodules.classification.cifar10 import CIFAR10DataModule
 from datamodules.classification.digits import DigitsDataModule
 from datamodules.classification.mnist import MNISTDataModule

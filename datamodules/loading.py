@@ -8,14 +8,14 @@ one.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Dataset, DistributedSampler, Sampler
 
-from datamodules.shapes import Int, UInt8
+from datamodules.shapes import Int, Shaped, UInt8
 
 Pair = tuple[Tensor, Tensor]
 
@@ -66,44 +66,51 @@ class ImageArrays:
     test_labels: Int[Tensor, " test"]
     source: str
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What the fingerprint is made of."""
+        return self.train_images, self.train_labels, self.test_images, self.test_labels
+
 
 class ImageDataset(Dataset[Pair]):
-    """Images and labels in memory, or a subset of them by index (no copy).
+    """Images in memory with a label or a mask each, or a subset of them by index (no copy).
 
     A standard ``DataLoader`` fetches whole batches from it if given ``collate_fn=lambda batch: batch``.
 
     Args:
         images: uint8 images, NCHW.
-        labels: int64 class of every image.
+        labels: Class of every image, or of every pixel of it; handed out as int64.
         indices: The images that belong to this data set, in order; None means all.
     """
 
     def __init__(
         self,
         images: UInt8[Tensor, "total channels height width"],
-        labels: Int[Tensor, " total"],
+        labels: Shaped[Tensor, "total ..."],
         indices: Int[Tensor, " images"] | None = None,
     ) -> None:
         self._images, self._labels = images, labels
         self.indices = torch.arange(len(labels)) if indices is None else indices
 
-    def on(self, images: UInt8[Tensor, "total channels height width"], labels: Int[Tensor, " total"]) -> "ImageDataset":
+    def on(
+        self, images: UInt8[Tensor, "total channels height width"], labels: Shaped[Tensor, "total ..."]
+    ) -> "ImageDataset":
         """The same part of copies of the images and labels, on a GPU say."""
         return ImageDataset(images, labels, self.indices.to(images.device))
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "channels height width"], Int[Tensor, ""]]:
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "channels height width"], Int[Tensor, "..."]]:
         where = self.indices[index]
-        return self._images[where], self._labels[where]
+        return self._images[where], self._labels[where].long()
 
     def __getitems__(
         self, indices: Sequence[int] | Int[Tensor, " batch"]
-    ) -> tuple[UInt8[Tensor, "batch channels height width"], Int[Tensor, " batch"]]:
+    ) -> tuple[UInt8[Tensor, "batch channels height width"], Int[Tensor, "batch ..."]]:
         """Fetch one batch (images, labels)."""
         where = self.indices[torch.as_tensor(indices, dtype=torch.int64, device=self.indices.device)]
-        return self._images[where], self._labels[where]
+        return self._images[where], self._labels[where].long()
 
     @property
     def images(self) -> UInt8[Tensor, "images channels height width"]:
@@ -111,23 +118,9 @@ class ImageDataset(Dataset[Pair]):
         return self._images[self.indices]
 
     @property
-    def labels(self) -> Int[Tensor, " images"]:
+    def labels(self) -> Int[Tensor, "images ..."]:
         """All labels of this data set."""
-        return self._labels[self.indices]
-
-
-@runtime_checkable
-class WholeBatches(Protocol):
-    """A data set of pairs of tensors, in memory, that hands out whole batches."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-
-    def __getitem__(self, index: int) -> Pair:
-        """One pair."""
-
-    def __getitems__(self, indices: Sequence[int]) -> Pair:
-        """One batch."""
+        return self._labels[self.indices].long()
 
 
 class ShardBatches(Sampler[list[int]]):
@@ -187,13 +180,6 @@ class Blocks(Sampler[list[int]]):
             yield [index for batch in block for index in batch]
 
 
-class Position(TypedDict):
-    """A place in the order of training: batch ``batch`` (from 0) of epoch ``epoch`` comes next."""
-
-    epoch: int
-    batch: int
-
-
 class BatchLoader:
     """Iterate over whole batches of an in-memory data set, in this process.
 
@@ -206,10 +192,9 @@ class BatchLoader:
         batch_sampler: Gives the indices of each batch.
     """
 
-    def __init__(self, dataset: WholeBatches, batch_sampler: Sampler[list[int]]) -> None:
+    def __init__(self, dataset: ImageDataset, batch_sampler: Sampler[list[int]]) -> None:
         self.dataset, self.batch_sampler = dataset, batch_sampler
-        self._next: Position = {"epoch": 0, "batch": 0}
-        self._resume: Position | None = None
+        self._next = self._resume = (0, 0)  # epoch, and the batch of it that comes next
 
     def __len__(self) -> int:
         return len(self.batch_sampler)  # type: ignore[arg-type]
@@ -217,10 +202,10 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Pair]:
         # a generator: the body runs at the first batch, which is after Lightning's set_epoch
         epoch = getattr(getattr(self.batch_sampler, "sampler", None), "epoch", 0)
-        resume, self._resume = self._resume, None
-        done = resume["batch"] if resume is not None and resume["epoch"] == epoch else 0
+        resume, self._resume = self._resume, (0, 0)
+        done = resume[1] if resume[0] == epoch else 0
         for batch, content in enumerate(self.fetch(epoch, done), done + 1):
-            self._next = {"epoch": epoch, "batch": batch}
+            self._next = epoch, batch
             yield content
 
     def fetch(self, epoch: int, first: int) -> Iterator[Pair]:
@@ -229,15 +214,15 @@ class BatchLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Place after the batch handed out last."""
-        return dict(self._next)
+        return dict(zip(("epoch", "batch"), self._next, strict=True))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Start the next iteration there if it is of that epoch; other epochs start at their first batch."""
-        self._resume = {"epoch": int(state["epoch"]), "batch": int(state["batch"])}
+        self._resume = int(state["epoch"]), int(state["batch"])
 
 
 def train_batches(
-    dataset: WholeBatches,
+    dataset: ImageDataset,
     batch_size: int,
     seed: int,
     rank: int = 0,
@@ -264,12 +249,5 @@ def train_batches(
         )
     # an epoch is seeded with seed + epoch: unmixed, run 1 would repeat the orders of run 0 one epoch later
     mixed = stream_seed(seed) >> 32
-    sampler: DistributedSampler[int] = DistributedSampler(
-        dataset,  # type: ignore[arg-type]
-        world_size,
-        rank,
-        shuffle=shuffle,
-        seed=mixed,
-        drop_last=True,
-    )
+    sampler: DistributedSampler[int] = DistributedSampler(dataset, world_size, rank, shuffle, mixed, drop_last=True)
     return BatchSampler(sampler, batch_size, drop_last=True)

@@ -1,19 +1,35 @@
 """Folders of pictures in any common format, decoded to tensors of one size, and images brought to another's form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image  # comes with torchvision, whose own decoders are deprecated
 from torch import Tensor
 from torch.nn import functional
 
 from datamodules.files.integrity import DatasetCorruptError
-from datamodules.shapes import Float, Shaped, UInt8
+from datamodules.shapes import Float, Images, Pixels, UInt8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 """What counts as a picture, in upper or lower case."""
+
+
+@contextmanager
+def opened(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
+    """A picture file, by Pillow.
+
+    Raises:
+        DatasetCorruptError: If it is unreadable, here or while the picture is decoded; it names the file.
+    """
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a broken file
+        raise DatasetCorruptError(f"{path} is no readable {kind}: {error}") from error
 
 
 def picture_paths(folder: Path) -> list[Path]:
@@ -38,13 +54,8 @@ def read_pictures(paths: Sequence[Path], size: int = 32) -> UInt8[Tensor, "pictu
 
 
 def _decode(path: Path, size: int) -> np.ndarray:
-    from PIL import Image  # comes with torchvision, whose own decoders are deprecated
-
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a broken file
-        raise DatasetCorruptError(f"{path} is no readable picture: {error}") from error
+    with opened(path) as stored:
+        picture = stored.convert("RGB")
     side = min(picture.size)
     left, top = ((length - side) // 2 for length in picture.size)
     if picture.size != (size, size):
@@ -54,9 +65,7 @@ def _decode(path: Path, size: int) -> np.ndarray:
     return np.asarray(picture).transpose(2, 0, 1)
 
 
-def resized(
-    images: UInt8[Tensor, "batch channels height width"], size: int
-) -> UInt8[Tensor, "batch channels size size"]:
+def resized(images: Pixels, size: int) -> UInt8[Tensor, "batch channels size size"]:
     """Reduce or enlarge images to a square (bilinear, antialiased), in whole grey levels."""
     if images.shape[2:] == (size, size):
         return images
@@ -64,9 +73,7 @@ def resized(
     return floats.round().clamp(0, 255).to(torch.uint8)
 
 
-def with_channels(
-    images: UInt8[Tensor, "batch old height width"], channels: int
-) -> UInt8[Tensor, "batch channels height width"]:
+def with_channels(images: UInt8[Tensor, "batch old height width"], channels: int) -> Pixels:
     """Grey from RGB (ITU-R BT.601 luma, rounded), or grey repeated to RGB."""
     if images.shape[1] == channels:
         return images
@@ -77,7 +84,7 @@ def with_channels(
 
 
 def standardized(
-    images: Shaped[Tensor, "batch channels height width"], mean: Sequence[float], std: Sequence[float]
+    images: Images, mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "batch channels height width"]:
     """Map values from 0 to 255 to float32 with the mean and deviation of each channel, given on the scale 0 to 1, gone.
 

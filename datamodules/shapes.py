@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Shaped, UInt8
 else:
@@ -15,4 +17,9 @@ else:
 
         Bool = Float = Int = Shaped = UInt8 = _Plain
 
-__all__ = ["Bool", "Float", "Int", "Shaped", "UInt8"]
+Images = Shaped[Tensor, "batch channels height width"]
+"""A batch of any number type."""
+Pixels = UInt8[Tensor, "batch channels height width"]
+"""A batch as it is stored."""
+
+__all__ = ["Bool", "Float", "Images", "Int", "Pixels", "Shaped", "UInt8"]

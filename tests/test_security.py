@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datamodules.files.tree import _unpack
+from datamodules.files.tree import unpack
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint
 from lit_scaledrop.sweep.file import SweepError, load_sweep
@@ -23,7 +23,7 @@ SOURCES = [
     path for name in ("lit_scaledrop", "datamodules", "hardware") for path in sorted((ROOT / name).rglob("*.py"))
 ]
 # Names of functions that run what they are given. pickle writes miniature data in three files; cifar10.py reads batches
-# by an unpickler that knows arrays only (tests/datamodules/test_files.py).
+# by an unpickler that knows arrays only (tests/datamodules/test_published.py).
 RUNS = {"eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "pickle.load", "pickle.loads", "marshal.loads"}
 
 
@@ -134,11 +134,11 @@ def zip_of(path: Path) -> None:
 def test_a_tar_archive_cannot_leave_its_folder(tmp_path):
     tar_of(tmp_path / "a.tar")
     with pytest.raises(tarfile.OutsideDestinationError):
-        _unpack(tmp_path / "a.tar", "data/", tmp_path / "in" / "here")
+        unpack(tmp_path / "a.tar", "data/", tmp_path / "in" / "here")
     for target in ("../../..", "/tmp"):
         tar_with_link(tmp_path / "b.tar", target)
         with pytest.raises((tarfile.LinkOutsideDestinationError, tarfile.AbsoluteLinkError)):
-            _unpack(tmp_path / "b.tar", "data/", tmp_path / "in" / target.strip("/.") / "there")
+            unpack(tmp_path / "b.tar", "data/", tmp_path / "in" / target.strip("/.") / "there")
     assert not list(tmp_path.rglob("up.png"))
 
 
@@ -146,16 +146,16 @@ def test_a_tar_archive_cannot_leave_its_folder_on_a_python_without_filters(tmp_p
     monkeypatch.delattr(tarfile, "data_filter", raising=False)
     tar_of(tmp_path / "a.tar")
     with pytest.raises(tarfile.TarError, match="would be outside"):
-        _unpack(tmp_path / "a.tar", "data/", tmp_path / "in" / "here")
+        unpack(tmp_path / "a.tar", "data/", tmp_path / "in" / "here")
     tar_with_link(tmp_path / "b.tar", "/tmp")
     with pytest.raises(tarfile.TarError, match="is no file and no folder"):
-        _unpack(tmp_path / "b.tar", "data/", tmp_path / "in" / "there")
+        unpack(tmp_path / "b.tar", "data/", tmp_path / "in" / "there")
     assert not list(tmp_path.rglob("up.png"))
     with tarfile.open(tmp_path / "c.tar", "w") as tar:
         member = tarfile.TarInfo("data/deep/a.png")
         member.size, member.mode = 3, 0o4777
         tar.addfile(member, io.BytesIO(b"abc"))
-    _unpack(tmp_path / "c.tar", "data/", tmp_path / "out")
+    unpack(tmp_path / "c.tar", "data/", tmp_path / "out")
     assert (tmp_path / "out" / "data" / "deep" / "a.png").read_bytes() == b"abc"
     assert not (tmp_path / "out" / "data" / "deep" / "a.png").stat().st_mode & 0o7111  # neither set-uid nor executable
 
@@ -163,7 +163,7 @@ def test_a_tar_archive_cannot_leave_its_folder_on_a_python_without_filters(tmp_p
 def test_a_zip_archive_cannot_leave_its_folder(tmp_path):
     zip_of(tmp_path / "a.zip")
     place = tmp_path / "in" / "here"
-    _unpack(tmp_path / "a.zip", "data/", place)
+    unpack(tmp_path / "a.zip", "data/", place)
     assert (place / "data" / "a.png").is_file()
     assert all(path.is_relative_to(place) for path in tmp_path.rglob("*.png"))
     assert not Path("/absolute").exists()

@@ -17,15 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datamodules.shapes import Bool, Float, Int, Shaped
+from datamodules.shapes import Bool, Float, Images, Int
 
 ATTEMPTS = 10
 """Boxes drawn for each image before the whole image is taken, as in torchvision's ``RandomResizedCrop``."""
 
 
-def flip(
-    images: Shaped[Tensor, "batch channels height width"], chosen: Bool[Tensor, " batch"]
-) -> Shaped[Tensor, "batch channels height width"]:
+def flip(images: Images, chosen: Bool[Tensor, " batch"]) -> Images:
     """Mirror the chosen images left to right.
 
     >>> flip(torch.tensor([[[[1, 2]]], [[[3, 4]]]]), torch.tensor([True, False])).flatten().tolist()
@@ -40,11 +38,11 @@ def draw_flips(images: int, generator: torch.Generator, p: float = 0.5) -> Bool[
 
 
 def crop(
-    images: Shaped[Tensor, "batch channels height width"],
+    images: Images,
     top: Int[Tensor, " batch"],
     left: Int[Tensor, " batch"],
     padding: int,
-) -> Shaped[Tensor, "batch channels height width"]:
+) -> Images:
     """Pad by ``padding`` zeros on every side, then cut a window of the original size from each image.
 
     Args:
@@ -109,9 +107,7 @@ def draw_boxes(
     return torch.stack([top, left, height, width]).long()
 
 
-def resized_crop(
-    images: Shaped[Tensor, "batch channels height width"], boxes: Int[Tensor, "4 batch"]
-) -> Float[Tensor, "batch channels height width"]:
+def resized_crop(images: Images, boxes: Int[Tensor, "4 batch"]) -> Float[Tensor, "batch channels height width"]:
     r"""Cut one box from each image and enlarge it to the original size by bilinear interpolation.
 
     Interpolation is separable, so the whole batch is two batched matrix products, :math:`W^y_n X_n

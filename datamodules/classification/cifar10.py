@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import Augment
+from datamodules.classification.base import Augment, PublishedDataModule
 from datamodules.files.fileset import Download, FileSet, Read
 from datamodules.files.integrity import Checksum, DatasetCorruptError, DatasetNotFoundError
-from datamodules.files.published import PublishedDataModule
 from datamodules.loading import ImageArrays
+from datamodules.pictures import opened
 
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 _TEST = "test_batch"
@@ -38,9 +38,6 @@ class CIFAR10DataModule(PublishedDataModule):
         augment: Geometry of the training images: ``none``, ``crop`` (a shift) or ``resized_crop``.
         flip: Mirror training images left to right with probability 1/2.
         **kwargs: As in ``PublishedDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "cifar10"
@@ -80,19 +77,13 @@ class CIFAR10DataModule(PublishedDataModule):
 
     def prepare_data(self) -> None:
         """Unpack an archive under the root; Lightning calls this in one process only."""
-        try:
+        if not self._is_png_tree():
             super().prepare_data()
-        except DatasetNotFoundError:
-            if not self._has_png_tree():
-                raise
 
     def load(self) -> ImageArrays:
         """Read the batches, or the PNG files where there are no batches at all."""
-        try:
+        if not self._is_png_tree():
             return super().load()
-        except DatasetNotFoundError:
-            if not self._has_png_tree() or (self.root / self.files.folder).exists():
-                raise
         train, test = (self._png_tree(self.root / part) for part in ("train", "test"))
         return ImageArrays(*train, *test, source="png tree")
 
@@ -103,13 +94,11 @@ class CIFAR10DataModule(PublishedDataModule):
         train_images, train_labels = torch.cat(images[:-1]), torch.cat(labels[:-1])
         return ImageArrays(train_images, train_labels, images[-1], labels[-1], source=self._source("batches"))
 
-    def _has_png_tree(self) -> bool:
-        return (self.root / "train").is_dir() and (self.root / "test").is_dir()
+    def _is_png_tree(self) -> bool:
+        return all((self.root / part).is_dir() for part in ("train", "test")) and not self.files.is_meant(self.root)
 
     def _png_tree(self, folder: Path) -> tuple[Tensor, Tensor]:
         """Decode ``folder/<class>/*.png`` by class and file name."""
-        from PIL import Image  # comes with torchvision, whose own decoders are deprecated
-
         found = {path.name for path in folder.iterdir() if path.is_dir()}
         if found != set(self.class_names):
             odd = ", ".join(sorted(found ^ set(self.class_names)))
@@ -119,11 +108,8 @@ class CIFAR10DataModule(PublishedDataModule):
         images, labels = [], []
         for label, name in enumerate(self.class_names):
             for path in sorted((folder / name).glob("*.png")):
-                try:
-                    with Image.open(path) as picture:
-                        image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
-                except (OSError, SyntaxError) as error:  # Pillow's for a broken PNG
-                    raise DatasetCorruptError(f"{path} is no readable PNG file: {error}") from error
+                with opened(path, "PNG file") as picture:
+                    image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
                 if image.shape != (3, 32, 32):
                     raise DatasetCorruptError(f"{path} is {tuple(image.shape[1:])} pixels instead of (32, 32)")
                 images.append(image)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from datamodules.base import Augment, ImageDataModule
+from datamodules.classification.base import Augment, ImageDataModule
 from datamodules.loading import ImageArrays, stratified_subset
 
 
@@ -28,9 +28,6 @@ class DigitsDataModule(ImageDataModule):
         crop_padding: Largest shift of ``crop`` in pixels; 2 is half a pixel of the original.
         flip: Mirror training images left to right with probability 1/2.
         **kwargs: As in ``ImageDataModule``; ``root`` is not used.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "digits"

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.base import Augment
+from datamodules.classification.base import Augment, PublishedDataModule
 from datamodules.files.fileset import Download, FileSet, Read
 from datamodules.files.integrity import Checksum, DatasetCorruptError
-from datamodules.files.published import PublishedDataModule
 from datamodules.loading import ImageArrays
 
 _SERVER = "http://ufldl.stanford.edu/housenumbers/"
@@ -38,9 +37,6 @@ class SVHNDataModule(PublishedDataModule):
         augment: Geometry of the training images: ``none``, ``crop`` (a shift) or ``resized_crop``.
         flip: Mirror training images left to right with probability 1/2.
         **kwargs: As in ``PublishedDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "svhn"

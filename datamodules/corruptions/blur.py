@@ -1,4 +1,4 @@
-"""The four blurs of CIFAR-10-C; images are float64 on the scale 0 to 1."""
+"""The four blurs of CIFAR-10-C."""
 
 from functools import lru_cache
 
@@ -7,13 +7,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.corruptions import filters
+from datamodules.corruptions.filters import Images
 from datamodules.files.streams import Streams
 from datamodules.shapes import Float
 
 
-def defocus_blur(
-    images: Float[Tensor, "batch channels height width"], _: Streams, radius: float, alias: float
-) -> Float[Tensor, "batch channels height width"]:
+def defocus_blur(images: Images, _: Streams, radius: float, alias: float) -> Images:
     """Average over a disk of ``radius`` pixels whose edge is smoothed by a 3x3 Gaussian of ``alias`` pixels."""
     kernel = disk(radius, alias).to(images.device)
     margin = kernel.shape[0] // 2
@@ -21,9 +20,7 @@ def defocus_blur(
     return functional.conv2d(padded, kernel[None, None]).view(images.shape)
 
 
-def glass_blur(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, sigma: float, delta: int, iterations: int
-) -> Float[Tensor, "batch channels height width"]:
+def glass_blur(images: Images, streams: Streams, sigma: float, delta: int, iterations: int) -> Images:
     """Blur, move pixels about within ``delta``, blur again.
 
     The public code walks from the last pixel to the first and means to swap each with a neighbour up to ``delta``
@@ -45,16 +42,12 @@ def glass_blur(
     return blur[0] @ moved.view(images.shape) @ blur[1].T
 
 
-def motion_blur(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, radius: int, sigma: float
-) -> Float[Tensor, "batch channels height width"]:
+def motion_blur(images: Images, streams: Streams, radius: int, sigma: float) -> Images:
     """Smear each image along a direction of its own, within 45 degrees of the horizontal."""
     return filters.motion_blur(images, radius, sigma, streams.uniform(low=-45.0, high=45.0))
 
 
-def zoom_blur(
-    images: Float[Tensor, "batch channels height width"], _: Streams, factors: int
-) -> Float[Tensor, "batch channels height width"]:
+def zoom_blur(images: Images, _: Streams, factors: int) -> Images:
     """Average of the image and of ``factors`` enlargements of it: by 1, 1.01, 1.02, and so on."""
     height, width = images.shape[2:]
     return (images.flatten(2) @ _zooms(height, width, factors).to(images.device)).view(images.shape)
@@ -77,6 +70,6 @@ def _zooms(height: int, width: int, factors: int) -> Float[Tensor, "pixels pixel
     """The whole average as one matrix between flattened images, transposed."""
     total = torch.eye(height * width, dtype=torch.float64)
     for number in range(factors):
-        factor = 1 + number / 100
+        factor = 1 + number * ((1 + 0.01) - 1)  # numpy.arange's, whose 1.25 is a little more: 33 pixels and not 32
         total += torch.kron(filters.zoom_matrix(height, factor), filters.zoom_matrix(width, factor))
     return total.T / (factors + 1)

@@ -1,24 +1,24 @@
-"""The digital corruptions of CIFAR-10-C but JPEG; images are float64 on the scale 0 to 1."""
+"""The digital corruptions of CIFAR-10-C."""
 
+import io
+
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from datamodules.corruptions import filters
+from datamodules.corruptions.filters import Images
 from datamodules.files.streams import Streams
-from datamodules.shapes import Float
 
 
-def contrast(
-    images: Float[Tensor, "batch channels height width"], _: Streams, factor: float
-) -> Float[Tensor, "batch channels height width"]:
+def contrast(images: Images, _: Streams, factor: float) -> Images:
     """Draw every channel of an image towards its mean over the pixels."""
     mean = images.mean((2, 3), keepdim=True)
     return (images - mean) * factor + mean
 
 
-def elastic_transform(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, alpha: float, sigma: float, affine: float
-) -> Float[Tensor, "batch channels height width"]:
+def elastic_transform(images: Images, streams: Streams, alpha: float, sigma: float, affine: float) -> Images:
     """Move three points of the image, and with them the plane, then every pixel by smooth noise.
 
     Args:
@@ -49,9 +49,7 @@ def elastic_transform(
     return filters.sample(moved, x + right, y + down, border="symmetric")
 
 
-def pixelate(
-    images: Float[Tensor, "batch channels height width"], _: Streams, factor: float
-) -> Float[Tensor, "batch channels height width"]:
+def pixelate(images: Images, _: Streams, factor: float) -> Images:
     """Shrink by ``factor`` with a box filter and enlarge again, in whole grey levels as Pillow does."""
     levels = images * 255
     large = list(images.shape[2:])
@@ -60,6 +58,17 @@ def pixelate(
         rows, columns = (filters.box_matrix(*sizes).to(images.device) for sizes in zip(before, after, strict=True))
         levels = _rounded(rows @ _rounded(levels @ columns.T))
     return levels / 255
+
+
+def jpeg_compression(images: Images, _: Streams, quality: int) -> Images:
+    """What a JPEG file of ``quality`` gives back, by Pillow as in the public code; one channel or three."""
+    levels = (images * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+    decoded = np.empty_like(levels)
+    for number, image in enumerate(levels):
+        with io.BytesIO() as stream:
+            Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(stream, "JPEG", quality=quality)
+            decoded[number] = np.asarray(Image.open(stream)).reshape(image.shape)
+    return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images) / 255
 
 
 def _rounded(levels: Tensor) -> Tensor:

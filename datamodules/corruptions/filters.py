@@ -14,6 +14,9 @@ from torch.nn import functional
 
 from datamodules.shapes import Float, Int
 
+Images = Float[Tensor, "batch channels height width"]
+"""A batch, float64 on the scale 0 to 1 where nothing else is said."""
+
 Border = Literal["nearest", "symmetric", "mirror"]
 """What lies beyond the edge of ``a b c``: ``c c``, ``c b`` (the edge repeated), or ``b a``."""
 
@@ -80,11 +83,11 @@ def box_matrix(size: int, new: int) -> Float[Tensor, "new size"]:
 
 
 def sample(
-    images: Float[Tensor, "batch channels height width"],
+    images: Images,
     x: Float[Tensor, "batch height width"],
     y: Float[Tensor, "batch height width"],
     border: Literal["symmetric", "mirror"],
-) -> Float[Tensor, "batch channels height width"]:
+) -> Images:
     """Bilinear samples of each image at columns ``x`` and rows ``y`` in pixels."""
     height, width = images.shape[2:]
     if border == "mirror":
@@ -94,9 +97,7 @@ def sample(
     return functional.grid_sample(images, grid, "bilinear", "reflection", align_corners=border == "mirror")
 
 
-def motion_blur(
-    images: Float[Tensor, "batch channels height width"], radius: int, sigma: float, angle: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch channels height width"]:
+def motion_blur(images: Images, radius: int, sigma: float, angle: Float[Tensor, " batch"]) -> Images:
     r"""Smear each image along its own direction with one half of a Gaussian, as ImageMagick's ``-motion-blur`` does.
 
     Pixel :math:`x` becomes the weighted mean of the pixels at :math:`x + k (\cos, \sin)`, rounded to whole pixels,
@@ -125,6 +126,6 @@ def motion_blur(
     return blurred.view(images.shape)
 
 
-def whole_levels(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+def whole_levels(images: Images) -> Images:
     """Cut values on the scale 0 to 1 down to whole grey levels, as storing them in bytes does."""
     return (images * 255 + 1e-6).floor() / 255

@@ -2,8 +2,9 @@
 
 Ferns of ice grow from random germs, each in a direction of its own, until they meet: a stem, side branches at 60
 degrees as in ice's hexagonal lattice, and twigs on the branches, all with uneven thickness, on a cloudy ground. It is
-made to look like window frost at the scale at which the public code crops its photographs (resized to a fifth);
-results on it are not those on the released images, and say "generated".
+made to look like window frost at the scale at which the public code crops its photographs (resized to a fifth), and
+brought to their brightness, colour and contrast; results on it are not those on the released images, and say
+"generated".
 """
 
 from functools import lru_cache
@@ -14,13 +15,19 @@ from torch import Tensor
 from datamodules.files.streams import Streams
 from datamodules.shapes import Float
 
-TEXTURES = 5
 GERMS = 45
 """Ferns in each texture."""
-MEAN, SD = 0.48, 0.22
-"""Brightness of a texture on the scale 0 to 1, and its contrast."""
-TINT = (0.90, 0.97, 1.06)
-"""Ice is slightly blue."""
+MEANS = (
+    (0.304, 0.584, 0.650),
+    (0.787, 0.805, 0.841),
+    (0.787, 0.805, 0.841),
+    (0.541, 0.601, 0.649),
+    (0.440, 0.483, 0.528),
+)
+"""Red, green and blue of the five photographs, on the scale 0 to 1."""
+CONTRASTS = (0.06, 0.07, 0.07, 0.10, 0.135)
+"""Standard deviation within windows of 32x32 pixels of the same photographs."""
+WINDOW = 32
 
 
 @lru_cache(maxsize=4)
@@ -30,7 +37,7 @@ def frost_textures(size: int) -> Float[Tensor, "textures 3 size size"]:
     Args:
         size: Height and width in pixels.
     """
-    streams = Streams(torch.arange(TEXTURES), 0xF2057)
+    streams = Streams(torch.arange(len(MEANS)), 0xF2057)
     germs = round(GERMS * (size / 192) ** 2)
     place, angle = streams.uniform(germs, 2, high=float(size)), streams.uniform(germs, high=2 * torch.pi)
     axis = torch.arange(size, dtype=torch.float64)
@@ -44,10 +51,11 @@ def frost_textures(size: int) -> Float[Tensor, "textures 3 size size"]:
     uneven = 5 * _cloud(streams, size, 7).flatten(1)
     branch, across = along - 0.577 * aside + uneven, along + 0.577 * aside - uneven
     ice = 1.2 * torch.exp(-aside / 1.2) + 0.8 * _ridge(branch, 5.3) + 0.6 * _ridge(across, 3.1) * _ridge(branch, 5.3)
-    ice = ice.view(TEXTURES, size, size) * (_cloud(streams, size, 4) + _cloud(streams, size, 11) - 0.4).clamp(min=0)
+    ice = ice.view(-1, size, size) * (_cloud(streams, size, 4) + _cloud(streams, size, 11) - 0.4).clamp(min=0)
     ice += 1.3 * _cloud(streams, size, 18) + 0.5 * _cloud(streams, size, 3) + 0.5 * streams.uniform(size, size)
-    ice = (ice - ice.mean((1, 2), keepdim=True)) / ice.std((1, 2), keepdim=True)
-    return ((MEAN + SD * ice)[:, None] * torch.tensor(TINT).double()[:, None, None]).clamp(0, 1)
+    within = ice.unfold(1, WINDOW, WINDOW).unfold(2, WINDOW, WINDOW).std((3, 4)).mean((1, 2))
+    ice = (ice - ice.mean((1, 2), keepdim=True)) * (torch.tensor(CONTRASTS) / within)[:, None, None]
+    return (ice[:, None] + torch.tensor(MEANS).double()[:, :, None, None]).clamp(0, 1)
 
 
 def _ridge(position: Tensor, period: float) -> Tensor:

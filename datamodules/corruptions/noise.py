@@ -1,24 +1,21 @@
-"""The three noise corruptions of CIFAR-10-C; images are float64 on the scale 0 to 1."""
+"""The three noise corruptions of CIFAR-10-C."""
 
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from datamodules.corruptions.filters import Images
 from datamodules.files.streams import Streams
 from datamodules.shapes import Float
 
 
-def gaussian_noise(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, sd: float
-) -> Float[Tensor, "batch channels height width"]:
+def gaussian_noise(images: Images, streams: Streams, sd: float) -> Images:
     """Add independent Gaussian noise of standard deviation ``sd`` to every value."""
     return images + sd * streams.normal(*images.shape[1:])
 
 
-def shot_noise(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, rate: int
-) -> Float[Tensor, "batch channels height width"]:
+def shot_noise(images: Images, streams: Streams, rate: int) -> Images:
     """Replace every value by a Poisson count of mean ``rate * value``, over ``rate``.
 
     Exact, by the inverse distribution. Counts above ``rate`` are white in any case and are drawn as ``rate``.
@@ -29,9 +26,7 @@ def shot_noise(
     return (drawn - level.long() * rate).clamp_(0, rate) / rate
 
 
-def impulse_noise(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, amount: float
-) -> Float[Tensor, "batch channels height width"]:
+def impulse_noise(images: Images, streams: Streams, amount: float) -> Images:
     """Set a share ``amount`` of all values to 0 or to 1, each with probability 1/2."""
     draws = streams.uniform(*images.shape[1:])
     return torch.where(draws < amount, (draws < amount / 2).double(), images)

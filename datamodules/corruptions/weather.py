@@ -1,9 +1,10 @@
-"""The four weather corruptions of CIFAR-10-C; images are float64 on the scale 0 to 1."""
+"""The four weather corruptions of CIFAR-10-C."""
 
 import torch
 from torch import Tensor
 
 from datamodules.corruptions import filters
+from datamodules.corruptions.filters import Images
 from datamodules.corruptions.frost import frost_textures
 from datamodules.files.streams import Streams
 from datamodules.shapes import Float
@@ -13,7 +14,7 @@ WIBBLE = 100.0
 
 
 def snow(
-    images: Float[Tensor, "batch channels height width"],
+    images: Images,
     streams: Streams,
     mean: float,
     sd: float,
@@ -22,7 +23,7 @@ def snow(
     radius: int,
     sigma: float,
     blend: float,
-) -> Float[Tensor, "batch channels height width"]:
+) -> Images:
     """Whiten the image and add flakes: thresholded Gaussian noise, enlarged, smeared, and once more upside down."""
     height, width = images.shape[2:]
     flakes = mean + sd * streams.normal(1, height, width)
@@ -30,14 +31,12 @@ def snow(
     flakes = rows @ flakes @ columns.T
     flakes = filters.whole_levels(torch.where(flakes < threshold, 0.0, flakes).clamp(0, 1))
     flakes = filters.motion_blur(flakes, radius, sigma, streams.uniform(low=-135.0, high=-45.0))
-    flakes = (flakes * 255).round() / 255
+    flakes = filters.whole_levels(flakes)
     white = torch.maximum(images, luma(images) * 1.5 + 0.5)
     return blend * images + (1 - blend) * white + flakes + flakes.flip(2, 3)
 
 
-def frost(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, image: float, frost: float
-) -> Float[Tensor, "batch channels height width"]:
+def frost(images: Images, streams: Streams, image: float, frost: float) -> Images:
     """Add a window out of one of five generated frost textures; the public code crops photographs."""
     channels, height, width = images.shape[1:]
     textures = frost_textures(max(192, 2 * height, 2 * width)).to(images.device)
@@ -49,9 +48,7 @@ def frost(
     return image * images + frost * (luma(window) if channels == 1 else window)
 
 
-def fog(
-    images: Float[Tensor, "batch channels height width"], streams: Streams, strength: float, decay: float
-) -> Float[Tensor, "batch channels height width"]:
+def fog(images: Images, streams: Streams, strength: float, decay: float) -> Images:
     """Add a plasma fractal times ``strength``, and scale so that the brightest value of the image stays possible."""
     height, width = images.shape[2:]
     size = 1 << (max(height, width) - 1).bit_length()
@@ -60,16 +57,14 @@ def fog(
     return (images + strength * haze) * brightest / (brightest + strength)
 
 
-def brightness(
-    images: Float[Tensor, "batch channels height width"], _: Streams, more: float
-) -> Float[Tensor, "batch channels height width"]:
+def brightness(images: Images, _: Streams, more: float) -> Images:
     """Add ``more`` to the value of HSV, at the same hue and saturation: all channels of a pixel grow by one factor."""
     value = images.amax(1, keepdim=True)
     brighter = (value + more).clamp(max=1)
     return torch.where(value > 0, images * (brighter / value.clamp(min=1e-9)), brighter)
 
 
-def luma(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 1 height width"]:
+def luma(images: Images) -> Float[Tensor, "batch 1 height width"]:
     """Grey value of RGB images (ITU-R BT.601: 0.299, 0.587, 0.114); grey images are what they are."""
     if images.shape[1] == 1:
         return images

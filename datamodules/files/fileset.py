@@ -57,14 +57,12 @@ class FileSet:
 
     def remedy(self, root: Path) -> str:
         """How to get the data to ``root``, as lines of an error message."""
-        command = f"scaledrop data get {self.name} --root {root}"
         holds = " and ".join(self.files) if self.folder == "." else f"{self.folder}/"
-        return (
-            "To get it:\n"
-            f"  {command}    (downloads {self.megabytes} MB)\n"
-            f"  {command} --from PATH    (imports an archive or a folder that you have)\n"
-            f"or set DATA=DIR, or root, to a folder that holds {holds}."
-        )
+        return how_to_get(self.name, root, self.megabytes, "an archive or a folder that you have", holds)
+
+    def is_meant(self, root: Path) -> bool:
+        """Whether somebody meant the data to be under ``root``: its folder or an archive is there, whole or not."""
+        return any((root / name).exists() for name in (self.folder, *self.archives))
 
     def missing(self, folder: Path) -> list[str]:
         """Names of the files that ``folder`` lacks."""
@@ -84,24 +82,23 @@ class FileSet:
             DatasetNotFoundError: If the data set, or a file of it, is not there.
             DatasetCorruptError: From here for an archive, from the returned function for a file of a folder.
         """
-        archive = root if root.is_file() else self._archive(root)
+        archives = [root] if root.is_file() else [root / name for name in self.archives if (root / name).is_file()]
         root = root.parent if root.is_file() else root
-        folder = root / self.folder
+        folder, remedy = root / self.folder, self.remedy(root)
         missing = self.missing(folder)
-        if missing and archive is not None:
-            contents = self._from_archive(archive, checksums, self.remedy(root))
-            if not root.stat().st_mode & 0o222:  # marked read-only, which would not stop root
-                return contents.__getitem__
+        if missing and archives:
+            contents = self._from_archive(archives[0], checksums, remedy)
             try:
-                self._write(folder, contents)
+                if not root.stat().st_mode & 0o222:  # marked read-only, which would not stop root
+                    return contents.__getitem__
+                _write(folder, contents)
             except OSError:
                 return contents.__getitem__
-        elif len(missing) == len(self.files):
-            raise DatasetNotFoundError(f"data set {self.name!r} not found under {root}.\n{self.remedy(root)}")
         elif missing:
-            gone = folder / missing[0]
-            raise DatasetNotFoundError(f"data set {self.name!r} is incomplete: no {gone}.\n{self.remedy(root)}")
-        return self._from_folder(folder, checksums, self.remedy(root))
+            whole = len(missing) == len(self.files)
+            what = f"not found under {root}" if whole else f"is incomplete: no {folder / missing[0]}"
+            raise DatasetNotFoundError(f"data set {self.name!r} {what}.\n{remedy}")
+        return self._from_folder(folder, checksums, remedy)
 
     def install(self, origin: Path, root: Path) -> Path:
         """Verify an archive or a folder against the published md5s and put its files under ``root``.
@@ -117,19 +114,20 @@ class FileSet:
             DatasetNotFoundError: If ``origin`` does not exist or lacks a file.
             DatasetCorruptError: If a file is not the published one.
         """
+        remedy = f"It was not imported.\n{self.remedy(root)}"
         if not origin.exists():
             raise DatasetNotFoundError(f"there is no {origin}")
         if origin.is_file():
-            contents = self._from_archive(origin, "official", f"It was not imported.\n{self.remedy(root)}")
+            contents = self._from_archive(origin, "official", remedy)
         else:
             folders = [origin, origin / self.folder, origin / Path(self.folder).name]
             folder = next((folder for folder in folders if not self.missing(folder)), None)
             if folder is None:
                 wanted = ", ".join(self.files)
                 raise DatasetNotFoundError(f"{origin} holds no complete {self.name}; wanted are {wanted}")
-            read = self._from_folder(folder, "official", f"It was not imported.\n{self.remedy(root)}")
+            read = self._from_folder(folder, "official", remedy)
             contents = {name: read(name) for name in self.files}
-        self._write(root / self.folder, contents)
+        _write(root / self.folder, contents)
         return root / self.folder
 
     def _from_folder(self, folder: Path, checksums: Checksums, remedy: str) -> Read:
@@ -185,18 +183,34 @@ class FileSet:
 
         return verified
 
-    def _archive(self, root: Path) -> Path | None:
-        return next((root / name for name in self.archives if (root / name).is_file()), None)
-
     def _limit(self, name: str) -> int:
         size = self.files[name].size if name in self.files else None
         return _LARGEST if size is None else size
 
-    @staticmethod
-    def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
-        for name, content in contents.items():
-            write_atomically(folder / name, content)
+
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
 
 
 def _find(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def how_to_get(name: str, root: Path, megabytes: int, origin: str, holds: str) -> str:
+    """Lines of an error message: the commands that get a data set, and the folder that would do.
+
+    Args:
+        name: The data set.
+        root: Folder of the data.
+        megabytes: Size of the download.
+        origin: What can be imported.
+        holds: What a folder of the data has in it.
+    """
+    command = f"scaledrop data get {name} --root {root}"
+    return (
+        "To get it:\n"
+        f"  {command}    (downloads {megabytes} MB)\n"
+        f"  {command} --from PATH    (imports {origin})\n"
+        f"or set DATA=DIR, or root, to a folder that holds {holds}."
+    )

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,15 +87,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def format_record(checksums: Mapping[str, str]) -> bytes:
-    r"""The text of a ``checksums.md5``: one line of md5 and file name for each file.
-
-    >>> format_record({"a": "d41d8cd98f00b204e9800998ecf8427e"})
-    b'd41d8cd98f00b204e9800998ecf8427e  a\n'
-    """
-    return "".join(f"{md5}  {name}\n" for name, md5 in checksums.items()).encode()
 
 
 def parse_record(content: bytes) -> dict[str, Checksum]:

@@ -8,26 +8,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.files.fileset import Download
+from datamodules.files.fileset import Download, how_to_get
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError, md5_of_file
+from datamodules.files.source_folders import Folders
 
 
 @dataclass(frozen=True)
-class Tree:
-    """An archive of pictures, and the folder that it becomes; the folder's own files have no published md5s."""
+class Tree(Folders):
+    """An archive of pictures, and the folder that it becomes; the folder's own files have no published md5s.
 
-    name: str
-    """The data set, as in ``scaledrop data get NAME``."""
-    folder: str
-    """Folder under the root."""
+    The first of ``folders`` is the one that is unpacked to; the others are accepted in its place.
+    """
+
     member: str
     """The same folder inside the archive."""
     download: Download
     """Where the archive is published; its path is its name under the root."""
     megabytes: int
     """Size of the download."""
-    also: tuple[str, ...] = ()
-    """Other folders under the root that are accepted in its place."""
 
     @property
     def downloads(self) -> tuple[Download, ...]:
@@ -39,33 +37,16 @@ class Tree:
         """The name of the archive."""
         return (self.download.path,)
 
-    def find(self, root: Path) -> Path:
-        """The first accepted folder that is there.
-
-        Raises:
-            DatasetNotFoundError: If none is.
-        """
-        for folder in (self.folder, *self.also):
-            if (root / folder).is_dir():
-                return root / folder
-        raise DatasetNotFoundError(f"data set {self.name!r} not found under {root}.\n{self.remedy(root)}")
-
     def remedy(self, root: Path) -> str:
         """How to get the data to ``root``, as lines of an error message."""
-        command = f"scaledrop data get {self.name} --root {root}"
-        return (
-            "To get it:\n"
-            f"  {command}    (downloads {self.megabytes} MB)\n"
-            f"  {command} --from PATH    (imports the published archive)\n"
-            f"or set DATA=DIR, or root, to a folder that holds {' or '.join((self.folder, *self.also))}."
-        )
+        return how_to_get(self.name, root, self.megabytes, "the published archive", " or ".join(self.folders))
 
     def install(self, origin: Path, root: Path) -> Path:
         """Verify the archive against its published md5 and unpack its pictures under ``root``.
 
         Args:
             origin: The archive.
-            root: Where to put ``folder``.
+            root: Where to put the first of ``folders``.
 
         Returns:
             The folder, which appears whole or not at all.
@@ -74,7 +55,7 @@ class Tree:
             DatasetNotFoundError: If ``origin`` is not there or is a folder.
             DatasetCorruptError: If it is not the published archive.
         """
-        target, place = root / self.folder, root / f".{self.name}.unpacking.{os.getpid()}"
+        target, place = root / self.folders[0], root / f".{self.name}.unpacking.{os.getpid()}"
         if origin.is_dir():
             raise DatasetNotFoundError(f"{origin} is a folder, whose pictures cannot be verified; link it to {target}")
         if not origin.exists():
@@ -86,7 +67,7 @@ class Tree:
                 f"It was not imported.\n{self.remedy(root)}"
             )
         try:
-            _unpack(origin, self.member + "/", place)
+            unpack(origin, self.member + "/", place)
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
                 raise DatasetNotFoundError(f"{target} is there already; move it away to import {origin}")
@@ -96,7 +77,7 @@ class Tree:
         return target
 
 
-def _unpack(archive: Path, prefix: str, place: Path) -> None:
+def unpack(archive: Path, prefix: str, place: Path) -> None:
     """Unpack the members below ``prefix``; none can leave ``place``."""
     place.mkdir(parents=True)
     if zipfile.is_zipfile(archive):

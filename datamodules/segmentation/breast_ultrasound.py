@@ -1,26 +1,27 @@
 """Breast ultrasound images with lesion masks (BUSI)."""
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
-from datamodules.files.source_folders import SourceFolders, check_index, read_index
-from datamodules.grouping import similar_groups
-from datamodules.segmentation.base import SegmentationDataModule
+from datamodules.files.integrity import DatasetCorruptError
+from datamodules.files.source_folders import SourceFolders
+from datamodules.segmentation.base import PairedDataModule
 from datamodules.segmentation.masked_images import MaskedImages
-from datamodules.segmentation.paired_files import PairFiles, read_pairs, stacked, thumbnails
+from datamodules.segmentation.paired_files import Example, PairFiles, check_paired
+from datamodules.shapes import Int
 
 KINDS = ("benign", "malignant", "normal")
 """The folders, in the order of the strata."""
-CORRELATION = 0.90
-"""Above it two pictures are taken for duplicates."""
 _NAME = re.compile(rf"({'|'.join(KINDS)}) \((\d+)\)(_mask(?:_\d+)?)?\.png")
 
 
-class BreastUltrasoundDataModule(SegmentationDataModule):
+class BreastUltrasoundDataModule(PairedDataModule):
     """BUSI: 780 breast ultrasound images of 600 women; 437 benign, 210 malignant, 133 normal.
 
     - **Source**: under the root, ``busi-256/`` (a reduced pack with ``index.csv``, whose names and mask fractions are
@@ -41,15 +42,14 @@ class BreastUltrasoundDataModule(SegmentationDataModule):
         include_normal: Keep the images without a lesion. Without them a network never learns that there may be none,
             and the published numbers do not say what they did.
         **kwargs: As in ``SegmentationDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "breast_ultrasound"
     mean = (0.3282,)
     std = (0.2167,)
-    files: ClassVar[SourceFolders | None] = SourceFolders(
+    correlation = 0.90
+    index = ("name", "mask_fraction", "dup_group")
+    files = SourceFolders(
         name="breast_ultrasound",
         folders=("busi-256", "Dataset_BUSI_with_GT"),
         page="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
@@ -60,47 +60,37 @@ class BreastUltrasoundDataModule(SegmentationDataModule):
         self.include_normal = include_normal
 
     def load(self) -> MaskedImages:
-        """Read the folder, check it against its index, and group near-duplicates."""
-        assert self.files is not None
-        folder = self.files.find(self.root)
-        files = find_examples(folder)
-        if not files:
-            raise DatasetNotFoundError(f"{folder} holds no image.\n{self.files.remedy(self.root)}")
-        rows = read_index(folder, ("name", "mask_fraction", "dup_group"))
-        pairs = read_pairs(files, self.image_size, self.in_channels)
+        """Read all images, and leave out the normal ones if they are not wanted."""
+        every = super().load()
+        if self.include_normal:
+            return every
+        kept = every.strata != KINDS.index("normal")
+        parts = {part: getattr(every, part)[kept] for part in ("images", "masks", "groups", "strata")}
+        names = tuple(every.called(kept.nonzero()[:, 0]))
+        return replace(every, **parts, names=names, source=f"{every.source} without normal")
+
+    def find_examples(self, folder: Path) -> list[PairFiles]:
+        """Images and their masks, by class and number."""
+        images: dict[tuple[str, int], Path] = {}
+        masks: dict[tuple[str, int], list[Path]] = {}
+        for path in sorted(path for kind in KINDS for path in (folder / kind).glob("*.png")):
+            match = _NAME.fullmatch(path.name)
+            if match is None or match[1] != path.parent.name:
+                raise DatasetCorruptError(f"{path} is named neither '<class> (n).png' nor '<class> (n)_mask.png'")
+            key = (match[1], int(match[2]))
+            if match[3]:
+                masks.setdefault(key, []).append(path)
+            else:
+                images[key] = path
+        check_paired(images, {key: paths[0] for key, paths in masks.items()}, "{}_mask.png beside it")
+        return [PairFiles(images[key].stem, images[key], tuple(masks[key]), key[0]) for key in sorted(images)]
+
+    def _groups(
+        self, files: Sequence[PairFiles], examples: Sequence[Example], rows: Mapping[str, dict[str, str]] | None
+    ) -> Int[Tensor, " items"]:
         if rows is None:
-            groups = similar_groups(thumbnails(pairs), CORRELATION)
-        else:
-            check_index(folder, {row["name"]: float(row["mask_fraction"]) for row in rows}, files, pairs)
-            index = {row["name"]: int(row["dup_group"]) for row in rows}
-            groups = torch.tensor([index[example.name] for example in files])
-        strata = torch.tensor([KINDS.index(example.name.split()[0]) for example in files])
-        kept = torch.ones_like(strata, dtype=torch.bool) if self.include_normal else strata != KINDS.index("normal")
-        images, masks = stacked(pairs)
-        names = tuple(example.name for example, keep in zip(files, kept.tolist(), strict=True) if keep)
-        source = folder.name if self.include_normal else f"{folder.name} without normal"
-        return MaskedImages(images[kept], masks[kept], names, groups[kept], strata[kept], None, source)
+            return super()._groups(files, examples, rows)
+        return torch.tensor([int(rows[example.name]["dup_group"]) for example in files])
 
-
-def find_examples(folder: Path) -> list[PairFiles]:
-    """Images and their masks, by class and number.
-
-    Raises:
-        DatasetCorruptError: If an image has no mask, or a mask no image.
-    """
-    images: dict[tuple[str, int], Path] = {}
-    masks: dict[tuple[str, int], list[Path]] = {}
-    for path in sorted(path for kind in KINDS for path in (folder / kind).glob("*.png")):
-        match = _NAME.fullmatch(path.name)
-        if match is None or match[1] != path.parent.name:
-            raise DatasetCorruptError(f"{path} is named neither '<class> (n).png' nor '<class> (n)_mask.png'")
-        key = (match[1], int(match[2]))
-        if match[3]:
-            masks.setdefault(key, []).append(path)
-        else:
-            images[key] = path
-    if bare := sorted(images.keys() - masks.keys()):
-        raise DatasetCorruptError(f"{images[bare[0]]} has no mask; expected {images[bare[0]].stem}_mask.png beside it")
-    if orphans := sorted(masks.keys() - images.keys()):
-        raise DatasetCorruptError(f"{masks[orphans[0]][0]} belongs to no image")
-    return [PairFiles(images[key].stem, images[key], tuple(masks[key])) for key in sorted(images)]
+    def _strata(self, files: Sequence[PairFiles]) -> Int[Tensor, " items"]:
+        return torch.tensor([KINDS.index(example.part) for example in files])

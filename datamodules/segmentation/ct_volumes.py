@@ -9,13 +9,19 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from datamodules.base import require
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.files.source_folders import SourceFolders
-from datamodules.in_memory import require
 from datamodules.segmentation.base import SegmentationDataModule
 from datamodules.segmentation.covid_ct import BINARY, TWO_CLASSES
 from datamodules.segmentation.masked_images import MaskedImages
-from datamodules.segmentation.paired_files import IGNORE, check_labels, check_mask_size, resize_mask
+from datamodules.segmentation.paired_files import (
+    IGNORE,
+    check_labels,
+    check_mask_size,
+    check_paired,
+    resize_mask,
+)
 from datamodules.shapes import Float, UInt8
 
 LUNG_WINDOW = (-1350.0, 150.0)
@@ -43,16 +49,13 @@ class CTVolumesDataModule(SegmentationDataModule):
         slices: ``all``, or only those with ``foreground``.
         two_classes: Tell ground-glass opacity and consolidation apart.
         **kwargs: As in ``SegmentationDataModule``.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "ct_volumes"
     flips = (True, False)
     mean = (0.5,)
     std = (0.25,)
-    files: ClassVar[SourceFolders | None] = SourceFolders(
+    files: ClassVar[SourceFolders] = SourceFolders(
         name="ct_volumes", folders=("covid19-ct-volumes",), page="https://zenodo.org/records/3757476"
     )
 
@@ -72,7 +75,6 @@ class CTVolumesDataModule(SegmentationDataModule):
 
     def load(self) -> MaskedImages:
         """Read volume by volume, so that only one is in memory at its full size."""
-        assert self.files is not None
         folder = self.files.find(self.root)
         cases = find_volumes(folder)
         if not cases:
@@ -113,10 +115,7 @@ def find_volumes(folder: Path) -> dict[str, tuple[Path, Path]]:
         volumes, masks = (_by_case(folder / part, "") for part in ("images", "masks"))
     else:
         volumes, masks = (_by_case(folder, ending) for ending in ("_ct", "_mask"))
-    if bare := sorted(volumes.keys() - masks.keys()):
-        raise DatasetCorruptError(f"{volumes[bare[0]]} has no mask")
-    if orphans := sorted(masks.keys() - volumes.keys()):
-        raise DatasetCorruptError(f"{masks[orphans[0]]} belongs to no volume")
+    check_paired(volumes, masks, "one of the same case")
     return {case: (path, masks[case]) for case, path in volumes.items()}
 
 

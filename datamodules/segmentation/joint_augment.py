@@ -80,14 +80,8 @@ def _transforms(size: int, flips: tuple[bool, bool]) -> Any:
     import cv2
 
     border = cv2.BORDER_REFLECT_101
-    affine = A.Affine(
-        scale=(0.9, 1.1),
-        translate_percent=(-0.05, 0.05),
-        rotate=(-15, 15),
-        shear=(-5, 5),
-        border_mode=border,
-        p=0.75,
-    )
+    shape = {"scale": (0.9, 1.1), "translate_percent": (-0.05, 0.05), "rotate": (-15, 15), "shear": (-5, 5)}
+    affine = A.Affine(**shape, border_mode=border, p=0.75)
     contrast = A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5)
     flipped = [A.HorizontalFlip(p=0.5 * flips[0]), A.VerticalFlip(p=0.5 * flips[1])]
     return A.Compose([*flipped, affine, elastic(size, p=0.25), contrast])

@@ -1,6 +1,6 @@
-"""Images with a mask each, in memory, and the loaders that hand out normalized batches of them."""
+"""Images with a mask each, in memory, and the loaders that move image and mask together."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,11 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.files.streams import Streams
-from datamodules.loading import BatchLoader, Pair
+from datamodules.loading import BatchLoader, ImageDataset, Pair
 from datamodules.segmentation.joint_augment import JointAugmentation, single_threaded
 from datamodules.shapes import Bool, Int, UInt8
 
-Normalize = Callable[[Tensor], Tensor]
 Flips = tuple[bool, bool]
 """Whether an image may be mirrored left to right, and upside down."""
 
@@ -36,8 +35,17 @@ class MaskedImages:
     source: str
     """What it was read from."""
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What the fingerprint is made of."""
+        return self.images, self.masks
 
-class MaskedImageDataset(Dataset[Pair]):
+    def called(self, indices: Int[Tensor, " some"]) -> list[str]:
+        """Names of the items at these indices."""
+        return [self.names[index] for index in indices.tolist()]
+
+
+class MaskedImageDataset(ImageDataset):
     """The items of a set at some indices (no copy).
 
     Args:
@@ -46,73 +54,35 @@ class MaskedImageDataset(Dataset[Pair]):
     """
 
     def __init__(self, data: MaskedImages, indices: Int[Tensor, " items"]) -> None:
-        self._data, self.indices = data, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "channels size size"], Int[Tensor, "size size"]]:
-        where = self.indices[index]
-        return self._data.images[where], self._data.masks[where].long()
-
-    def __getitems__(
-        self, indices: Sequence[int] | Int[Tensor, " batch"]
-    ) -> tuple[UInt8[Tensor, "batch channels size size"], Int[Tensor, "batch size size"]]:
-        """Fetch one batch (images, masks), not normalized."""
-        where = self.indices[torch.as_tensor(indices, dtype=torch.int64)]
-        return self._data.images[where], self._data.masks[where].long()
-
-    @property
-    def images(self) -> UInt8[Tensor, "items channels size size"]:
-        """All images (a copy)."""
-        return self._data.images[self.indices]
+        super().__init__(data.images, data.masks, indices)
+        self.names = data.called(indices)
+        self.groups = data.groups[indices]
 
     @property
     def masks(self) -> Int[Tensor, "items size size"]:
         """All masks (a copy)."""
-        return self._data.masks[self.indices].long()
-
-    @property
-    def names(self) -> list[str]:
-        """Name of each item."""
-        return [self._data.names[index] for index in self.indices.tolist()]
-
-    @property
-    def groups(self) -> Int[Tensor, " items"]:
-        """Group of each item."""
-        return self._data.groups[self.indices]
+        return self.labels
 
 
-class MaskedBatches(BatchLoader):
-    """Whole batches, made in this process: nothing drawn, or flips of the whole batch.
+class FlippedBatches(BatchLoader):
+    """Whole batches, made in this process, in which images are mirrored with their masks.
 
     Args:
         dataset: The images.
         batch_sampler: Gives the indices of each batch.
-        normalize: From uint8 images to network inputs.
         seed: Seed of the flips.
         flips: Which ones are drawn, each with probability 1/2 for each image.
     """
 
-    def __init__(
-        self,
-        dataset: MaskedImageDataset,
-        batch_sampler: Sampler[list[int]],
-        normalize: Normalize,
-        seed: int = 0,
-        flips: Flips = (False, False),
-    ) -> None:
+    def __init__(self, dataset: ImageDataset, batch_sampler: Sampler[list[int]], seed: int, flips: Flips) -> None:
         super().__init__(dataset, batch_sampler)
-        self.items, self.normalize, self.seed, self.flips = dataset, normalize, seed, flips
+        self.seed, self.flips = seed, flips
 
     def fetch(self, epoch: int, first: int) -> Iterator[Pair]:
         """Make the batches of an epoch from batch ``first`` (from 0) on."""
         for indices in islice(self.batch_sampler, first, None):
-            images, masks = self.items.__getitems__(indices)
-            if any(self.flips):
-                where = self.items.indices[torch.as_tensor(indices, dtype=torch.int64)]
-                images, masks = random_flips(images, masks, where, self.flips, self.seed, epoch)
-            yield self.normalize(images), masks
+            where = self.dataset.indices[torch.as_tensor(indices, dtype=torch.int64)]
+            yield random_flips(*self.dataset.__getitems__(indices), where, self.flips, self.seed, epoch)
 
 
 class AugmentedBatches(BatchLoader):
@@ -124,22 +94,19 @@ class AugmentedBatches(BatchLoader):
     Args:
         dataset: The images.
         batch_sampler: Gives the indices of each batch.
-        normalize: From uint8 images to network inputs.
         augmentation: What happens to an item.
         workers: Number of processes; 0 is this one.
     """
 
     def __init__(
         self,
-        dataset: MaskedImageDataset,
+        dataset: ImageDataset,
         batch_sampler: Sampler[list[int]],
-        normalize: Normalize,
         augmentation: JointAugmentation,
         workers: int = 0,
     ) -> None:
         super().__init__(dataset, batch_sampler)
-        self.normalize = normalize
-        self._order = _Order(batch_sampler)
+        self._order: list[list[tuple[int, int]]] = []  # refilled for every epoch: persistent workers keep one loader
         self._loader: DataLoader[Pair] = DataLoader(
             _AugmentedItems(dataset, augmentation),
             batch_sampler=self._order,
@@ -151,27 +118,14 @@ class AugmentedBatches(BatchLoader):
 
     def fetch(self, epoch: int, first: int) -> Iterator[Pair]:
         """Make the batches of an epoch from batch ``first`` (from 0) on."""
-        self._order.epoch, self._order.first = epoch, first
+        batches = islice(self.batch_sampler, first, None)
+        self._order[:] = [[(epoch, index) for index in batch] for batch in batches]
         for images, masks in self._loader:
-            yield self.normalize(images), masks.long()
-
-
-class _Order(Sampler[list[tuple[int, int]]]):
-    """The batches of one epoch, each index with its epoch."""
-
-    def __init__(self, batch_sampler: Sampler[list[int]]) -> None:
-        self.batch_sampler, self.epoch, self.first = batch_sampler, 0, 0
-
-    def __len__(self) -> int:
-        return len(self.batch_sampler) - self.first  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self.epoch
-        return ([(epoch, index) for index in batch] for batch in islice(self.batch_sampler, self.first, None))
+            yield images, masks.long()
 
 
 class _AugmentedItems(Dataset[Pair]):
-    def __init__(self, dataset: MaskedImageDataset, augmentation: JointAugmentation) -> None:
+    def __init__(self, dataset: ImageDataset, augmentation: JointAugmentation) -> None:
         self.dataset, self.augmentation = dataset, augmentation
 
     def __len__(self) -> int:

@@ -4,19 +4,19 @@ Conversions of pictures: an alpha channel is laid over black, colours become gre
 the set wants it, and 16-bit grey levels are divided by 257.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
 from datamodules.files.integrity import DatasetCorruptError
+from datamodules.files.source_folders import INDEX
+from datamodules.pictures import opened
 from datamodules.shapes import Float, UInt8
-
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
 
 IGNORE = 255
 """Label of pixels that count nowhere."""
@@ -33,9 +33,11 @@ class PairFiles(NamedTuple):
     image: Path
     masks: tuple[Path, ...]
     """Files whose union is the mask; exactly one where there are several classes."""
+    part: str = ""
+    """The folder that it comes from, where a set has parts or classes."""
 
 
-class Pair(NamedTuple):
+class Example(NamedTuple):
     """One example, decoded."""
 
     image: UInt8[np.ndarray, "channels size size"]
@@ -48,7 +50,7 @@ class Pair(NamedTuple):
     """Share of the file's pixels that belong to some class but the background."""
 
 
-def read_pairs(files: Sequence[PairFiles], size: int, channels: int, labels: int = 2) -> list[Pair]:
+def read_pairs(files: Sequence[PairFiles], size: int, channels: int, labels: int = 2) -> list[Example]:
     """Decode examples, several at a time.
 
     Pictures are squeezed to a square (bilinear, antialiased; the aspect is not kept), masks by ``resize_mask``.
@@ -67,15 +69,10 @@ def read_pairs(files: Sequence[PairFiles], size: int, channels: int, labels: int
         return list(pool.map(lambda pair: _read_pair(pair, size, channels, labels), files))
 
 
-def stacked(pairs: Sequence[Pair]) -> tuple[UInt8[torch.Tensor, "..."], UInt8[torch.Tensor, "..."]]:
+def stacked(pairs: Sequence[Example]) -> tuple[UInt8[torch.Tensor, "..."], UInt8[torch.Tensor, "..."]]:
     """Images (examples, channels, size, size) and masks (examples, size, size) of decoded examples."""
-    images, masks = (np.stack([pair[part] for pair in pairs]) for part in (0, 1))
-    return torch.from_numpy(images), torch.from_numpy(masks)
-
-
-def thumbnails(pairs: Sequence[Pair]) -> Float[torch.Tensor, "examples pixels"]:
-    """What ``grouping.similar_groups`` takes."""
-    return torch.from_numpy(np.stack([pair.thumbnail for pair in pairs]))
+    images, masks = (torch.from_numpy(np.stack([pair[part] for pair in pairs])) for part in (0, 1))
+    return images, masks
 
 
 def resize_mask(mask: UInt8[np.ndarray, "height width"], size: int) -> UInt8[np.ndarray, "size size"]:
@@ -109,6 +106,54 @@ def check_mask_size(picture: Path, stored: tuple[int, ...], mask: Path, found: t
         raise DatasetCorruptError(f"{mask} is {sizes[0]}, but its image {picture} is {sizes[1]}")
 
 
+def check_paired(images: Mapping[Any, Path], masks: Mapping[Any, Path], expected: str) -> None:
+    """Refuse images without a mask, and masks without an image.
+
+    Args:
+        images: File of each image.
+        masks: File of each mask, under the same key.
+        expected: What a mask is called; ``{}`` stands for the image's name without its ending.
+
+    Raises:
+        DatasetCorruptError: It names the file that is alone.
+    """
+    if bare := sorted(images.keys() - masks.keys()):
+        path = images[bare[0]]
+        raise DatasetCorruptError(f"{path} has no mask; expected {expected.format(path.stem)}")
+    if orphans := sorted(masks.keys() - images.keys()):
+        raise DatasetCorruptError(f"{masks[orphans[0]]} belongs to no image")
+
+
+def check_index(
+    folder: Path,
+    rows: Mapping[str, Mapping[str, str]],
+    files: Sequence[PairFiles],
+    examples: Sequence[Example] | None = None,
+) -> None:
+    """Compare what was read with what ``index.csv`` says.
+
+    Args:
+        folder: Folder of the index.
+        rows: Its rows by the name of the example, with the share of the ``foreground``.
+        files: What was read.
+        examples: The same, decoded; None compares only the names.
+
+    Raises:
+        DatasetCorruptError: If an example is missing or not listed, or a mask is not the one that was indexed.
+    """
+    if absent := sorted(rows.keys() - {example.name for example in files}):
+        raise DatasetCorruptError(f"{folder / INDEX} lists {absent[0]!r}, which is not there; unpack the data again")
+    if odd := [example for example in files if example.name not in rows]:
+        raise DatasetCorruptError(f"{folder / INDEX} does not list {odd[0].image}; unpack the data again")
+    for pair, example in zip(files, examples or [], strict=examples is not None):
+        listed = float(rows[pair.name]["foreground"])
+        if abs(example.foreground - listed) > 1e-4:
+            raise DatasetCorruptError(
+                f"{pair.masks[0]} is altered: {example.foreground:.5f} of its pixels are foreground instead of "
+                f"{listed:.5f}; unpack the data again"
+            )
+
+
 def check_labels(path: Path, values: np.ndarray, labels: int) -> None:
     """Refuse a mask with a value that is neither a label below ``labels`` nor 255.
 
@@ -119,21 +164,21 @@ def check_labels(path: Path, values: np.ndarray, labels: int) -> None:
         raise DatasetCorruptError(f"{path} has the label {odd[0]}; labels are 0 to {labels - 1}, and 255 to ignore")
 
 
-def squeezed(picture: "Picture", size: int) -> UInt8[np.ndarray, "channels size size"]:
+def squeezed(picture: Image.Image, size: int) -> UInt8[np.ndarray, "channels size size"]:
     """The picture as a square (bilinear, antialiased; the aspect is not kept)."""
-    pixels = np.asarray(picture.resize((size, size), _filter("BILINEAR")))
+    pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
     return np.ascontiguousarray(pixels.reshape(size, size, -1).transpose(2, 0, 1))
 
 
-def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Pair:
+def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Example:
     picture, stored = read_picture(files.image, size, channels)
     mask = np.zeros((stored[1], stored[0]), np.uint8)
     for path in files.masks:
         found = _read_mask(path, labels)
         check_mask_size(files.image, stored, path, found.shape[::-1])
         mask = np.maximum(mask, found)
-    thumbnail = picture.convert("L").resize((THUMBNAIL, THUMBNAIL), _filter("BILINEAR"))
-    return Pair(
+    thumbnail = picture.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    return Example(
         squeezed(picture, size),
         resize_mask(mask, size),
         np.asarray(thumbnail, np.float32).reshape(-1),
@@ -142,7 +187,7 @@ def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Pair:
     )
 
 
-def read_picture(path: Path, size: int, channels: int) -> "tuple[Picture, tuple[int, int]]":
+def read_picture(path: Path, size: int, channels: int) -> tuple[Image.Image, tuple[int, int]]:
     """An 8-bit picture, and the width and height of its file, which may be larger than the picture.
 
     Args:
@@ -153,27 +198,20 @@ def read_picture(path: Path, size: int, channels: int) -> "tuple[Picture, tuple[
     Raises:
         DatasetCorruptError: If it is no readable picture; it names the file.
     """
-    from PIL import Image  # comes with torchvision, whose own decoders are deprecated
-
     mode = "RGB" if channels == 3 else "L"
-    try:
-        with Image.open(path) as opened:
-            stored = opened.size
-            opened.draft(mode, (max(2 * size, _DRAFT),) * 2)  # does nothing to other formats than JPEG
-            if opened.mode.startswith(("I", "F")):
-                return _from_16_bit(path, np.asarray(opened)).convert(mode), stored
-            if opened.has_transparency_data:
-                coloured = opened.convert("RGBA")
-                black = Image.new("RGBA", coloured.size, "black")
-                return Image.alpha_composite(black, coloured).convert(mode), stored
-            return opened.convert(mode), stored
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a broken file
-        raise DatasetCorruptError(f"{path} is no readable picture: {error}") from error
+    with opened(path) as file:
+        stored = file.size
+        file.draft(mode, (max(2 * size, _DRAFT),) * 2)  # does nothing to other formats than JPEG
+        if file.mode.startswith(("I", "F")):
+            return _from_16_bit(path, np.asarray(file)).convert(mode), stored
+        if file.has_transparency_data:
+            coloured = file.convert("RGBA")
+            black = Image.new("RGBA", coloured.size, "black")
+            return Image.alpha_composite(black, coloured).convert(mode), stored
+        return file.convert(mode), stored
 
 
-def _from_16_bit(path: Path, levels: np.ndarray) -> "Picture":
-    from PIL import Image
-
+def _from_16_bit(path: Path, levels: np.ndarray) -> Image.Image:
     if levels.dtype.kind == "f" or levels.min() < 0 or levels.max() > 65_535:
         raise DatasetCorruptError(f"{path} holds {levels.dtype} numbers instead of 8 or 16 bits; convert it first")
     if 0 < levels.max() < 4096:
@@ -185,15 +223,10 @@ def _from_16_bit(path: Path, levels: np.ndarray) -> "Picture":
 
 
 def _read_mask(path: Path, labels: int) -> UInt8[np.ndarray, "height width"]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            # the indices of a palette are what was meant, its colours are for the eye
-            plain = opened.mode in ("1", "L", "P") or opened.mode.startswith("I")
-            values = np.asarray(opened if plain else opened.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DatasetCorruptError(f"{path} is no readable mask: {error}") from error
+    with opened(path, "mask") as file:
+        # the indices of a palette are what was meant, its colours are for the eye
+        plain = file.mode in ("1", "L", "P") or file.mode.startswith("I")
+        values = np.asarray(file if plain else file.convert("L"))
     present = {*_present(values).tolist()}
     if labels > 2 or present <= {0, 1} or (1 in present and present <= {0, 1, IGNORE}):
         check_labels(path, values, labels)
@@ -216,9 +249,3 @@ def _area_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
     pixel = np.arange(old)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
     return (overlap.clip(min=0) * (new / old)).astype(np.float32)
-
-
-def _filter(name: str) -> Any:
-    from PIL import Image
-
-    return Image.Resampling[name]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from datamodules.base import require
 from datamodules.files.streams import Streams
-from datamodules.in_memory import require
 from datamodules.segmentation.base import SegmentationDataModule
 from datamodules.segmentation.masked_images import MaskedImages
 from datamodules.shapes import Float, UInt8
@@ -34,9 +34,6 @@ class PhantomDataModule(SegmentationDataModule):
         images: Number of images, all parts together.
         phantom_seed: Seed of the images.
         **kwargs: As in ``SegmentationDataModule``; ``root`` is not used.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     name = "phantom"
@@ -106,7 +103,7 @@ def _chunk(indices: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     inside = torch.sigmoid((1 - radius) / 0.12) * lesions.present
     echo = echo - depth_of_lesion * inside - _shadow(streams, lesions, row, column)
     field = streams.normal(2, size, size).float()
-    field = _smear(field, 0.012 * size, 0.022 * size)
+    field = smeared(field, 0.012 * size, 0.022 * size)
     envelope = field.square().sum(1).sqrt() * 10 ** (echo / 20)
     levels = 1 + (20 * torch.log10(envelope.clamp(min=1e-6)) - 18) / DYNAMIC_RANGE
     masks = ((radius < 1) & (lesions.present > 0)).to(torch.uint8)
@@ -114,19 +111,10 @@ def _chunk(indices: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _draw_lesions(streams: Streams) -> Lesions:
-    unit = streams.uniform(7, 1, 1).float().unbind(1)
-    spans = {
-        "row": (0.3, 0.62),
-        "column": (0.28, 0.72),
-        "height": (0.09, 0.18),
-        "width": (0.11, 0.26),
-        "tilt": (-0.4, 0.4),
-        "phase": (0.0, 2 * math.pi),
-    }
-    drawn = {
-        name: low + (high - low) * value for (name, (low, high)), value in zip(spans.items(), unit[1:], strict=True)
-    }
-    return Lesions(present=(unit[0] > 1 / 6).float(), **drawn)
+    present, *unit = streams.uniform(7, 1, 1).float().unbind(1)
+    spans = ((0.3, 0.62), (0.28, 0.72), (0.09, 0.18), (0.11, 0.26), (-0.4, 0.4), (0.0, 2 * math.pi))
+    drawn = (low + (high - low) * value for (low, high), value in zip(spans, unit, strict=True))
+    return Lesions((present > 1 / 6).float(), *drawn)
 
 
 def _radius(lesions: Lesions, row: Tensor, column: Tensor) -> Float[Tensor, "images size size"]:
@@ -154,7 +142,7 @@ def _shadow(streams: Streams, lesions: Lesions, row: Tensor, column: Tensor) -> 
     return lesions.present * strength * across * below
 
 
-def _smear(
+def smeared(
     field: Float[Tensor, "images parts size size"], along: float, across: float
 ) -> Float[Tensor, "images parts size size"]:
     """Blur by a Gaussian of these deviations in pixels, down and across; the variance stays 1."""

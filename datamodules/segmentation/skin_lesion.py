@@ -1,21 +1,19 @@
 """Dermoscopic images with lesion masks: the ISIC challenge of 2017, and PH2."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
-from datamodules.files.source_folders import SourceFolders, check_index, read_index
-from datamodules.grouping import similar_groups
-from datamodules.segmentation.base import SegmentationDataModule
-from datamodules.segmentation.masked_images import MaskedImages
-from datamodules.segmentation.paired_files import PairFiles, read_pairs, stacked, thumbnails
+from datamodules.files.source_folders import SourceFolders
+from datamodules.segmentation.base import PairedDataModule
+from datamodules.segmentation.paired_files import Example, PairFiles, check_paired
+from datamodules.shapes import Bool, Int
 
 TWINS = {"ISIC_0012970": "ISIC_0012127", "ISIC_0000171": "ISIC_0015124"}
 """Training images that show what a validation image shows; whatever their thumbnails say, they are of one group."""
-CORRELATION = 0.985
-"""Above it two pictures are taken for duplicates; skin with a spot in the middle looks much alike below it."""
 _PACK = "isic2017-256"
 _PARTS = {
     "train": ("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth"),
@@ -23,7 +21,7 @@ _PARTS = {
 }
 
 
-class SkinLesionDataModule(SegmentationDataModule):
+class SkinLesionDataModule(PairedDataModule):
     """ISIC 2017, task 1: 2,000 training and 150 validation images of skin lesions.
 
     - **Source**: under the root, ``isic2017-256/`` with ``train/`` and ``val/`` (a reduced pack with ``index.csv``,
@@ -47,45 +45,48 @@ class SkinLesionDataModule(SegmentationDataModule):
     flips = (True, True)
     mean = (0.7073, 0.5900, 0.5449)
     std = (0.1515, 0.1594, 0.1742)
-    files: ClassVar[SourceFolders | None] = SourceFolders(
+    correlation = 0.985  # skin with a spot in the middle looks much alike below it
+    index = ("id", "mask_fraction_256")
+    files = SourceFolders(
         name="skin_lesion",
         folders=(_PACK, _PARTS["train"][0]),
         page="https://challenge.isic-archive.com/data/#2017",
     )
 
-    def load(self) -> MaskedImages:
-        """Read both parts, check them against the index, and group what shows the same."""
-        assert self.files is not None
-        found = self.files.find(self.root)
-        packed = found.name == _PACK
-        files, official = [], []
-        for part, (image_folder, mask_folder) in _PARTS.items():
-            folders = (found / part,) * 2 if packed else (found.parent / image_folder, found.parent / mask_folder)
-            for folder in folders:
-                if not folder.is_dir():
-                    raise DatasetNotFoundError(f"there is no {folder}.\n{self.files.remedy(self.root)}")
-            examples = find_examples(*folders)
-            if not examples:
-                raise DatasetNotFoundError(f"{folders[0]} holds no image.\n{self.files.remedy(self.root)}")
-            files += examples
-            official += [part == "val"] * len(examples)
-        pairs = read_pairs(files, self.image_size, self.in_channels)
-        rows = read_index(found, ("id", "mask_fraction_256")) if packed else None
-        if rows is not None:
-            check_index(found, {row["id"]: float(row["mask_fraction_256"]) for row in rows}, files, pairs)
-        images, masks = stacked(pairs)
-        groups = similar_groups(thumbnails(pairs), CORRELATION)
+    def find_examples(self, folder: Path) -> list[PairFiles]:
+        """Images ``ISIC_<id>.jpg`` and their masks ``ISIC_<id>_segmentation.png`` of both parts, by id."""
+        return [example for part in _PARTS for example in self._find_part(folder, part)]
+
+    def _find_part(self, found: Path, part: str) -> list[PairFiles]:
+        folders = (found / part,) * 2 if found.name == _PACK else tuple(found.parent / name for name in _PARTS[part])
+        for folder in folders:
+            if not folder.is_dir():
+                raise DatasetNotFoundError(f"there is no {folder}.\n{self.files.remedy(self.root)}")
+        images = {path.stem: path for path in sorted(folders[0].glob("ISIC_*.jpg"))}
+        masks = {path.stem.removesuffix("_segmentation"): path for path in folders[1].glob("ISIC_*_segmentation.png")}
+        check_paired(images, masks, f"{folders[1]}/{{}}_segmentation.png")
+        if not images:
+            raise DatasetNotFoundError(f"{folders[0]} holds no image.\n{self.files.remedy(self.root)}")
+        return [PairFiles(name, path, (masks[name],), part) for name, path in images.items()]
+
+    def _groups(
+        self, files: Sequence[PairFiles], examples: Sequence[Example], rows: Mapping[str, dict[str, str]] | None
+    ) -> Int[Tensor, " items"]:
+        groups = super()._groups(files, examples, rows)
         place = {example.name: number for number, example in enumerate(files)}
         for name, twin in TWINS.items():
             if name in place and twin in place:
                 groups[groups == groups[place[name]]] = groups[place[twin]]
-        source = found.name if packed else "ISIC-2017"
-        return MaskedImages(
-            images, masks, tuple(place), groups, torch.zeros_like(groups), torch.tensor(official), source
-        )
+        return groups
+
+    def _official_test(self, files: Sequence[PairFiles]) -> Bool[Tensor, " items"]:
+        return torch.tensor([example.part == "val" for example in files])
+
+    def _source(self, folder: Path) -> str:
+        return folder.name if folder.name == _PACK else "ISIC-2017"
 
 
-class PH2DataModule(SegmentationDataModule):
+class PH2DataModule(PairedDataModule):
     """PH2: 200 dermoscopic images of melanocytic lesions, taken at Hospital Pedro Hispano, Matosinhos.
 
     - **Source**: ``PH2Dataset/`` under the root, as published:
@@ -104,16 +105,11 @@ class PH2DataModule(SegmentationDataModule):
     flips = (True, True)
     mean = SkinLesionDataModule.mean
     std = SkinLesionDataModule.std
-    files: ClassVar[SourceFolders | None] = SourceFolders(
-        name="ph2",
-        folders=("PH2Dataset",),
-        page="https://www.fc.up.pt/addi/ph2%20database.html",
-    )
+    correlation = SkinLesionDataModule.correlation
+    files = SourceFolders(name="ph2", folders=("PH2Dataset",), page="https://www.fc.up.pt/addi/ph2%20database.html")
 
-    def load(self) -> MaskedImages:
-        """Read all images and group near-duplicates."""
-        assert self.files is not None
-        folder = self.files.find(self.root)
+    def find_examples(self, folder: Path) -> list[PairFiles]:
+        """Image and mask of each lesion's folder."""
         files = []
         for place in sorted(path for path in (folder / "PH2 Dataset images").glob("IMD*") if path.is_dir()):
             image = place / f"{place.name}_Dermoscopic_Image" / f"{place.name}.bmp"
@@ -122,25 +118,4 @@ class PH2DataModule(SegmentationDataModule):
                 if not path.is_file():
                     raise DatasetCorruptError(f"{path} is missing; unpack the data again")
             files.append(PairFiles(place.name, image, (mask,)))
-        if not files:
-            raise DatasetNotFoundError(f"{folder} holds no image.\n{self.files.remedy(self.root)}")
-        pairs = read_pairs(files, self.image_size, self.in_channels)
-        images, masks = stacked(pairs)
-        groups = similar_groups(thumbnails(pairs), CORRELATION)
-        names = tuple(example.name for example in files)
-        return MaskedImages(images, masks, names, groups, torch.zeros_like(groups), None, folder.name)
-
-
-def find_examples(images: Path, masks: Path) -> list[PairFiles]:
-    """Images ``ISIC_<id>.jpg`` and their masks ``ISIC_<id>_segmentation.png``, by id.
-
-    Raises:
-        DatasetCorruptError: If an image has no mask, or a mask no image.
-    """
-    found = {path.stem: path for path in sorted(images.glob("ISIC_*.jpg"))}
-    segmented = {path.stem.removesuffix("_segmentation"): path for path in masks.glob("ISIC_*_segmentation.png")}
-    if bare := sorted(found.keys() - segmented.keys()):
-        raise DatasetCorruptError(f"{found[bare[0]]} has no mask; expected {masks / bare[0]}_segmentation.png")
-    if orphans := sorted(segmented.keys() - found.keys()):
-        raise DatasetCorruptError(f"{segmented[orphans[0]]} belongs to no image in {images}")
-    return [PairFiles(name, path, (segmented[name],)) for name, path in found.items()]
+        return files

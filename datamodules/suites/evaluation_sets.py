@@ -43,6 +43,10 @@ class Pictures(NamedTuple):
     """What they were read from."""
 
 
+Found = tuple[Tensor | Sequence[Path], str, str]
+"""All images of a set, or the files that hold them, their title and source."""
+
+
 class EvaluationSet(ABC):
     """A set of images without a training part."""
 
@@ -64,43 +68,47 @@ class EvaluationSet(ABC):
 class ImageSet(EvaluationSet):
     """Images as a suite."""
 
+    title: ClassVar[str]
+    """For tables."""
+
     @abstractmethod
+    def find(self, root: Path, checksums: Checksums) -> Found:
+        """What is under the root."""
+
+    def describe(self, root: Path, checksums: Checksums = "official") -> tuple[int, str]:
+        """Number of images and what they are read from."""
+        images, _, source = self.find(root, checksums)
+        return len(images), source
+
     def load(self, root: Path, limit: int | None = None, seed: int = 0, checksums: Checksums = "official") -> Pictures:
-        """Read the first ``limit`` images after a seeded shuffle.
+        """Read the first ``limit`` images after a seeded shuffle; no others are decoded.
 
         Raises:
             DatasetNotFoundError: If it is not there.
             DatasetCorruptError: If a file is truncated or altered.
         """
+        images, title, source = self.find(root, checksums)
+        chosen = order(len(images), limit, seed)
+        picked = images[chosen] if isinstance(images, Tensor) else read_pictures([images[index] for index in chosen])
+        return Pictures(picked, title, source)
 
 
 class FolderSet(ImageSet):
     """An image set that is a tree of pictures."""
 
-    title: ClassVar[str]
     files: ClassVar[Tree]
 
-    def find(self, root: Path) -> tuple[Sequence[Path], str, str]:
-        """Paths, title and source of the pictures under the root."""
+    def find(self, root: Path, checksums: Checksums) -> Found:
+        """Paths of the pictures under the root, at least one."""
         folder = self.files.find(root)
+        found = self.select(folder)
+        if not found[0]:
+            raise DatasetNotFoundError(f"{folder} holds no picture.\n{self.files.remedy(root)}")
+        return found
+
+    def select(self, folder: Path) -> tuple[Sequence[Path], str, str]:
+        """Those of the folder's pictures that belong to the set."""
         return picture_paths(folder), self.title, folder.name
-
-    def describe(self, root: Path, checksums: Checksums = "official") -> tuple[int, str]:
-        """Number of pictures and the folder that holds them."""
-        paths, _, source = self._found(root)
-        return len(paths), source
-
-    def load(self, root: Path, limit: int | None = None, seed: int = 0, checksums: Checksums = "official") -> Pictures:
-        """Decode the first ``limit`` pictures after a seeded shuffle."""
-        paths, title, source = self._found(root)
-        return Pictures(read_pictures([paths[i] for i in order(len(paths), limit, seed)]), title, source)
-
-    def _found(self, root: Path) -> tuple[Sequence[Path], str, str]:
-        paths, title, source = self.find(root)
-        if not paths:
-            where = self.files.find(root)
-            raise DatasetNotFoundError(f"{where} holds no picture.\n{self.files.remedy(root)}")
-        return paths, title, source
 
 
 class CIFAR100(ImageSet):
@@ -129,28 +137,12 @@ class CIFAR100(ImageSet):
     )
     tree = "cifar100-test-2000"
 
-    def describe(self, root: Path, checksums: Checksums = "official") -> tuple[int, str]:
-        """Number of images, and whether they come from the official file or the PNG tree."""
-        if paths := self._png(root):
-            return len(paths), f"{self.tree} (PNG tree)"
-        images, source = self._official(root, checksums)
-        return len(images), source
-
-    def load(self, root: Path, limit: int | None = None, seed: int = 0, checksums: Checksums = "official") -> Pictures:
-        """Decode the official file, or the PNG tree where there is none."""
-        if paths := self._png(root):
-            chosen = [paths[i] for i in order(len(paths), limit, seed)]
-            return Pictures(read_pictures(chosen), self.title, f"{self.tree} (PNG tree)")
-        images, source = self._official(root, checksums)
-        return Pictures(images[order(len(images), limit, seed)], self.title, source)
-
-    def _official(self, root: Path, checksums: Checksums) -> tuple[Tensor, str]:
+    def find(self, root: Path, checksums: Checksums) -> Found:
+        """The images of the official file, or the PNG tree where there is none."""
+        if not self.files.is_meant(root) and (paths := picture_paths(root / self.tree)):
+            return paths, self.title, f"{self.tree} (PNG tree)"
         images, _ = decode_batch("test", self.files.reader(root, checksums), 100, b"fine_labels")
-        return images, "batches" if checksums == "official" else "batches (unofficial)"
-
-    def _png(self, root: Path) -> list[Path]:
-        official = (root / self.files.folder).exists() or any((root / name).exists() for name in self.files.archives)
-        return [] if official else picture_paths(root / self.tree)
+        return images, self.title, "batches" if checksums == "official" else "batches (unofficial)"
 
 
 class TinyImageNet(FolderSet):
@@ -168,7 +160,7 @@ class TinyImageNet(FolderSet):
     title = "Tiny-ImageNet"
     files: ClassVar[Tree] = Tree(
         name="tiny_imagenet",
-        folder="tiny-imagenet-200/val",
+        folders=("tiny-imagenet-200/val", "tinyimagenet-val-32"),
         member="tiny-imagenet-200/val",
         download=Download(
             "tiny-imagenet-200.zip",
@@ -176,22 +168,18 @@ class TinyImageNet(FolderSet):
             ("http://cs231n.stanford.edu/tiny-imagenet-200.zip",),
         ),
         megabytes=248,
-        also=("tinyimagenet-val-32",),
     )
 
-    def find(self, root: Path) -> tuple[Sequence[Path], str, str]:
-        """Paths of the pictures whose class is none of CIFAR-10's."""
-        folder, left_out = self.files.find(root), {wnid for wnids in OVERLAP.values() for wnid in wnids}
-        annotations = folder / "val_annotations.txt"
-        paths = picture_paths(folder)
-        if annotations.is_file():
-            rows = (line.split("\t") for line in annotations.read_text().splitlines())
+    def select(self, folder: Path) -> tuple[Sequence[Path], str, str]:
+        """Paths of the pictures whose class is none of CIFAR-10's: that in the table, or the folder's name."""
+        left_out = {wnid for wnids in OVERLAP.values() for wnid in wnids}
+        table, wnids = folder / "val_annotations.txt", {}
+        if table.is_file():
+            rows = (line.split("\t") for line in table.read_text().splitlines())
             wnids = {row[0]: row[1] for row in rows if len(row) > 1}
-            kept = [path for path in paths if wnids.get(path.name, path.parent.name) not in left_out]
-        else:
-            kept = [path for path in paths if path.parent.name not in left_out]
-        source = "val" if folder.name == "val" else folder.name
-        return kept, self.title, f"{source} without classes of CIFAR-10"
+        paths = picture_paths(folder)
+        kept = [path for path in paths if wnids.get(path.name, path.parent.name) not in left_out]
+        return kept, self.title, f"{folder.name} without classes of CIFAR-10"
 
 
 class Textures(FolderSet):
@@ -208,7 +196,7 @@ class Textures(FolderSet):
     title = "Textures (DTD)"
     files: ClassVar[Tree] = Tree(
         name="textures",
-        folder="dtd/images",
+        folders=("dtd/images", "dtd10-32"),
         member="dtd/images",
         download=Download(
             "dtd-r1.0.1.tar.gz",
@@ -216,12 +204,11 @@ class Textures(FolderSet):
             ("https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",),
         ),
         megabytes=625,
-        also=("dtd10-32",),
     )
 
-    def find(self, root: Path) -> tuple[Sequence[Path], str, str]:
+    def select(self, folder: Path) -> tuple[Sequence[Path], str, str]:
         """Paths of the pictures; the title counts the categories where not all are there."""
-        paths, title, source = super().find(root)
+        paths, title, source = super().select(folder)
         categories = len({path.parent for path in paths})
         return paths, title if categories == 47 else f"DTD subset ({categories} categories)", source
 
@@ -240,7 +227,7 @@ class Places365(FolderSet):
     title = "Places365"
     files: ClassVar[Tree] = Tree(
         name="places365",
-        folder="places365/val_256",
+        folders=("places365/val_256",),
         member="val_256",
         download=Download(
             "val_256.tar",

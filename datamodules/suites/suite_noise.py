@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.files.streams import Streams
-from datamodules.shapes import Float, Shaped
+from datamodules.shapes import Float, Images
 
 GAUSSIAN_SD = 1.0
 """Standard deviation of Gaussian noise in the network's input space, alone and on images. There training images
@@ -22,39 +22,24 @@ alternative, uniform noise around 0, would leave the brightness alone."""
 CHUNK = 256
 
 
-def gaussian_images(images: int, shape: tuple[int, int, int], seed: int = 0) -> Float[Tensor, "images c h w"]:
+def gaussian(images: int, shape: tuple[int, int, int], seed: int, kind: int) -> Float[Tensor, "images c h w"]:
     """Independent N(0, 1) values in the network's input space.
 
     Args:
         images: How many.
         shape: Channels, height and width.
-        seed: Seed of the draws; image ``i`` depends on (seed, i) only.
+        seed: Seed of the draws; image ``i`` depends on (seed, kind, i) only.
+        kind: What the noise is for; different kinds are unrelated.
     """
-    return GAUSSIAN_SD * _draw(images, seed, 1, lambda streams: streams.normal(*shape))
+    return GAUSSIAN_SD * _draw(images, seed, kind, lambda streams: streams.normal(*shape))
 
 
-def uniform_images(images: int, shape: tuple[int, int, int], seed: int = 0) -> Float[Tensor, "images c h w"]:
-    """Independent U(0, 255) values on the pixel scale; arguments as in ``gaussian_images``."""
-    return _draw(images, seed, 2, lambda streams: streams.uniform(*shape, high=UNIFORM_HIGH))
+def uniform(images: int, shape: tuple[int, int, int], seed: int, kind: int) -> Float[Tensor, "images c h w"]:
+    """Independent U(0, 255) values on the pixel scale; arguments as in ``gaussian``."""
+    return _draw(images, seed, kind, lambda streams: streams.uniform(*shape, high=UNIFORM_HIGH))
 
 
-def gaussian_noise(
-    inputs: Float[Tensor, "batch channels height width"], strength: float = 1.0, seed: int = 0
-) -> Float[Tensor, "batch channels height width"]:
-    """Add Gaussian noise to network inputs.
-
-    Args:
-        inputs: Normalized images.
-        strength: Multiple of ``GAUSSIAN_SD``.
-        seed: Seed of the draws.
-    """
-    shape = tuple(inputs.shape[1:])
-    return inputs + strength * GAUSSIAN_SD * _draw(len(inputs), seed, 3, lambda streams: streams.normal(*shape))
-
-
-def uniform_noise(
-    images: Shaped[Tensor, "batch channels height width"], strength: float = 1.0, seed: int = 0
-) -> Float[Tensor, "batch channels height width"]:
+def uniform_noise(images: Images, strength: float = 1.0, seed: int = 0) -> Float[Tensor, "batch channels height width"]:
     """Add uniform noise to pixels; with one seed, growing strength makes the same pattern stronger (Fig. 5).
 
     Args:
@@ -66,12 +51,10 @@ def uniform_noise(
     >>> torch.equal(uniform_noise(clean, 0.5) * 2, uniform_noise(clean, 1.0))
     True
     """
-    shape = tuple(images.shape[1:])
-    noise = _draw(len(images), seed, 4, lambda streams: streams.uniform(*shape, high=UNIFORM_HIGH))
-    return images.float() + strength * noise.to(images.device)
+    batch, channels, height, width = images.shape
+    return images.float() + strength * uniform(batch, (channels, height, width), seed, 4).to(images.device)
 
 
 def _draw(images: int, seed: int, kind: int, draw: Callable[[Streams], Tensor]) -> Tensor:
     """Draws for images 0, 1, ... as float32, some images at a time so that the 64-bit numbers on the way stay few."""
-    indices = torch.arange(images).split(CHUNK)
-    return torch.cat([draw(Streams(part, seed, kind)).float() for part in indices])
+    return torch.cat([draw(Streams(part, seed, kind)).float() for part in torch.arange(images).split(CHUNK)])

@@ -7,29 +7,28 @@
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule
+from datamodules.classification.base import ImageDataModule, PublishedDataModule
 from datamodules.classification.cifar10 import CIFAR10DataModule
 from datamodules.classification.mnist import MNISTDataModule
 from datamodules.classification.stl10 import STL10DataModule
 from datamodules.classification.svhn import SVHNDataModule
-from datamodules.corruptions.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from datamodules.corruptions.corruptions import CORRUPTIONS, SEVERITIES, VERSION, corrupt
 from datamodules.files.fileset import Checksums
 from datamodules.files.integrity import DatasetCorruptError, fingerprint
-from datamodules.files.published import PublishedDataModule
 from datamodules.naming import lookup
 from datamodules.pictures import resized, with_channels
-from datamodules.shapes import Float, Shaped
-from datamodules.suites import suite_noise
+from datamodules.shapes import Float, Images
 from datamodules.suites.cifar10_c import CIFAR10C
 from datamodules.suites.evaluation_sets import CIFAR100, ImageSet, Pictures, Places365, Textures, TinyImageNet, order
+from datamodules.suites.suite_noise import gaussian, uniform
 
 Kind = Literal["noise", "near", "far", "natural", "shift"]
 ANGLES = tuple(range(0, 181, 15))
@@ -72,14 +71,17 @@ class Suite:
     """What it is to the training data: ``shift`` keeps the classes; ``near`` and ``far`` are OpenOOD's for CIFAR-10."""
     images: Tensor
     """(images, channels, height, width) as the in-distribution data; uint8 or float32 on the scale 0 to 255."""
-    labels: Tensor | None
-    """(images,) where the classes are those of the in-distribution data."""
-    normalized: bool
-    """Whether the images are network inputs already, and not to be normalized."""
     source: str
     """What a result says about where the images come from."""
-    fingerprint: str
-    """16 hexadecimal digits for images and labels."""
+    labels: Tensor | None = None
+    """(images,) where the classes are those of the in-distribution data."""
+    normalized: bool = False
+    """Whether the images are network inputs already, and not to be normalized."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits for images and labels."""
+        return fingerprint(self.images) if self.labels is None else fingerprint(self.images, self.labels)
 
 
 def load_suite(name: str, data: ImageDataModule, limit: int | None = None, seed: int = 0) -> Suite:
@@ -112,7 +114,7 @@ def load_suite(name: str, data: ImageDataModule, limit: int | None = None, seed:
     return _corrupted_suite(name, data, limit, seed)
 
 
-def renormalized(images: Shaped[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+def renormalized(images: Images) -> Float[Tensor, "batch channels height width"]:
     """Network inputs in which each channel of each image has mean 0 and deviation 1 (Table X, "preprocessing").
 
     Our reading of the paper's channel-wise re-normalization: every image is given the training set's mean and
@@ -127,37 +129,20 @@ def renormalized(images: Shaped[Tensor, "batch channels height width"]) -> Float
     return centred / centred.square().mean((2, 3), keepdim=True).sqrt().clamp(min=1e-6)
 
 
-def rotated(images: Shaped[Tensor, "batch channels height width"], degrees: float) -> Tensor:
+def rotated(images: Images, degrees: float) -> Tensor:
     """Turn images counter-clockwise about their centre; bilinear, black where there was nothing."""
     from torchvision.transforms.v2 import InterpolationMode, functional  # type: ignore[import-untyped]
 
     return functional.rotate(images, degrees, interpolation=InterpolationMode.BILINEAR, fill=0)
 
 
-def _suite(
-    name: str,
-    title: str,
-    kind: Kind,
-    images: Tensor,
-    source: str,
-    labels: Tensor | None = None,
-    normalized: bool = False,
-) -> Suite:
-    content = [images] if labels is None else [images, labels]
-    return Suite(name, title, kind, images, labels, normalized, source, fingerprint(*content))
-
-
 def _noise_suite(name: str, data: ImageDataModule, limit: int | None, seed: int) -> Suite:
-    clean = data.test_set.images[:limit]
-    shape = (data.in_channels, data.image_size, data.image_size)
-    make: dict[str, Callable[[], Tensor]] = {
-        "gaussian": lambda: suite_noise.gaussian_images(len(clean), shape, seed),
-        "uniform": lambda: suite_noise.uniform_images(len(clean), shape, seed),
-        "test_gaussian": lambda: suite_noise.gaussian_noise(data.normalized(clean), seed=seed),
-        "test_uniform": lambda: suite_noise.uniform_noise(clean, seed=seed),
-    }
-    normalized = name.endswith("gaussian")
-    return _suite(name, _NOISE[name], "noise", make[name](), f"generated, seed {seed}", normalized=normalized)
+    clean, normal = data.test_set.images[:limit], name.endswith("gaussian")
+    draw, kind = (gaussian if normal else uniform), 1 + list(_NOISE).index(name)
+    images = draw(len(clean), (data.in_channels, data.image_size, data.image_size), seed, kind)
+    if name.startswith("test"):
+        images = (data.normalized(clean) if normal else clean.float()) + images
+    return Suite(name, _NOISE[name], "noise", images, f"generated, seed {seed}", normalized=normal)
 
 
 def _set_suite(name: str, data: ImageDataModule, limit: int | None, seed: int) -> Suite:
@@ -171,7 +156,7 @@ def _set_suite(name: str, data: ImageDataModule, limit: int | None, seed: int) -
         arrays = reader(root=str(_root(data)), checksums=checksums).load()
         pictures = Pictures(arrays.test_images[order(len(arrays.test_images), limit, seed)], title, arrays.source)
     images = with_channels(resized(pictures.images, data.image_size), data.in_channels)
-    return _suite(name, pictures.title, kind, images, pictures.source)
+    return Suite(name, pictures.title, kind, images, pictures.source)
 
 
 def _corrupted_suite(name: str, data: ImageDataModule, limit: int | None, seed: int) -> Suite:
@@ -179,14 +164,14 @@ def _corrupted_suite(name: str, data: ImageDataModule, limit: int | None, seed: 
     images, labels = data.test_set.images[:limit], data.test_set.labels[:limit]
     title = f"{corruption.replace('_', ' ')}, severity {severity}"
     root, checksums = _root(data), _checksums(data)
-    if data.name == "cifar10" and _has_released(root):
+    if data.name == "cifar10" and CIFAR10C.files.is_meant(root):  # a part of it is an error, and no reason to generate
         released, theirs = CIFAR10C().load(root, corruption, int(severity), checksums)
         if not torch.equal(theirs, data.test_set.labels):
             raise DatasetCorruptError("CIFAR-10-C's labels.npy are not the labels of CIFAR-10's test set in order")
         source = "released" if checksums == "official" else "released (unofficial)"
-        return _suite(name, title, "shift", released[:limit], source, labels)
+        return Suite(name, title, "shift", released[:limit], source, labels)
     made = corrupt(images, corruption, int(severity), seed)
-    return _suite(name, title, "shift", made, f"generated, seed {seed}", labels)
+    return Suite(name, title, "shift", made, f"generated (version {VERSION}), seed {seed}", labels)
 
 
 def _rotated_suite(name: str, data: ImageDataModule, limit: int | None) -> Suite:
@@ -198,14 +183,7 @@ def _rotated_suite(name: str, data: ImageDataModule, limit: int | None) -> Suite
     except ValueError:
         raise ValueError(f"unknown suite {name!r}; after rotation/ comes a number of degrees") from None
     images = rotated(data.test_set.images[:limit], degrees)
-    return _suite(
-        name, f"rotated by {degrees:g}°", "shift", images, "rotated test images", data.test_set.labels[:limit]
-    )
-
-
-def _has_released(root: Path) -> bool:
-    """Whether somebody meant CIFAR-10-C to be there; a part of it is an error, and no reason to generate."""
-    return any((root / name).exists() for name in (CIFAR10C.files.folder, *CIFAR10C.files.archives))
+    return Suite(name, f"rotated by {degrees:g}°", "shift", images, "rotated test images", data.test_set.labels[:limit])
 
 
 def _root(data: ImageDataModule) -> Path:

@@ -1,15 +1,15 @@
 """The shared data module: arguments, splits, and whole runs under Lightning's trainer."""
 
 import inspect
+import re
 
-import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules import DATAMODULES, ImageArrays, ImageDataModule
+from datamodules import DATAMODULES, SEGMENTATION_DATAMODULES, ImageArrays, ImageDataModule
 from datamodules.loading import stream_seed
 from fakes import fake_images
+from fakes.training import Recorder, check_resumed, trainer
 
 # Lightning 2.6.6 makes torch's deprecated LeafSpec() (lightning/pytorch/utilities/_pytree.py)
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
@@ -26,44 +26,6 @@ class Toy(ImageDataModule):
         return ImageArrays(*parts, source="toy")
 
 
-class Recorder(lightning.LightningModule):
-    """Writes down what it is shown."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(3, 10)
-        self.shown = []
-        self.evaluated = []
-
-    def training_step(self, batch, batch_idx):
-        images, labels = batch
-        self.shown.append((self.trainer.current_epoch, batch_idx, images.double().sum().item(), labels.tolist()))
-        return torch.nn.functional.cross_entropy(self.layer(images.mean((2, 3))), labels)
-
-    def validation_step(self, batch, batch_idx):
-        self.evaluated.append((batch[0], batch[1].tolist()))
-        return torch.zeros(())
-
-    test_step = predict_step = validation_step
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def trainer(folder, **options):
-    return lightning.Trainer(
-        accelerator="cpu",
-        devices=1,
-        default_root_dir=folder,
-        log_every_n_steps=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **{"enable_checkpointing": False, **options},
-    )
-
-
 def toy(**options):
     return Toy(**{"batch_size": 16, "augment": "crop", "flip": True, **options})
 
@@ -76,16 +38,21 @@ def toy(**options):
         ({"val_fraction": 1.0}, "val_fraction must be at least 0 and below 1, not 1.0"),
         ({"split_seed": -1}, "split_seed must be from 0"),
         ({"seed": 2**32}, "seed must be from 0"),
-        ({"crop_padding": -1}, "crop_padding must be from 0 to 32, not -1"),
-        ({"crop_scale": (0.5, 0.1)}, r"crop_scale must be .*, not \(0.5, 0.1\)"),
-        ({"crop_scale": (0.0, 1.0)}, "crop_scale must be"),
         ({"limit_train": 0}, "limit_train must be at least 1, or None, not 0"),
     ],
 )
-@pytest.mark.parametrize("module", [Toy, *DATAMODULES.values()], ids=lambda module: module.name)
+@pytest.mark.parametrize("module", [*DATAMODULES.values(), *SEGMENTATION_DATAMODULES.values()])
 def test_bad_arguments_are_refused_at_construction(module, options, message):
     with pytest.raises(ValueError, match=message):
         module(**options)
+
+
+@pytest.mark.parametrize("module", DATAMODULES.values(), ids=lambda module: module.name)
+def test_bad_augmentation_is_refused_at_construction(module):
+    for options in ({"crop_padding": -1}, {"crop_scale": (0.5, 0.1)}, {"crop_scale": (0.0, 1.0)}):
+        ((name, value),) = options.items()
+        with pytest.raises(ValueError, match=rf"{name} must be .*, not {re.escape(str(value))}"):
+            module(**options)
 
 
 def test_unknown_augmentation_is_refused():
@@ -104,13 +71,7 @@ def test_root_comes_from_argument_then_environment_then_default(monkeypatch):
 
 def test_nothing_works_before_setup_and_setup_loads_once(monkeypatch):
     data = toy()
-    for use in (
-        data.fingerprint,
-        data.sizes,
-        data.train_dataloader,
-        data.val_dataloader,
-        data.test_dataloader,
-    ):
+    for use in (data.fingerprint, data.sizes, data.train_dataloader, data.val_dataloader, data.test_dataloader):
         with pytest.raises(RuntimeError, match=r"Toy has no data yet; call setup\(\) first"):
             use()
     data.setup()
@@ -191,7 +152,7 @@ def test_fit_shows_augmented_normalized_batches_that_depend_on_the_seed_only(tmp
     assert runs[0].shown == runs[1].shown
     assert runs[0].shown != runs[2].shown
     first, second = runs[0].shown[:5], runs[0].shown[5:]
-    assert [batch for *_, batch in first] != [batch for *_, batch in second]  # a new order every epoch
+    assert [labels for *_, labels in first] != [labels for *_, labels in second]  # a new order every epoch
     images = torch.cat([images for images, _ in runs[0].evaluated[:1]])
     data = toy()
     data.setup()
@@ -201,7 +162,8 @@ def test_fit_shows_augmented_normalized_batches_that_depend_on_the_seed_only(tmp
 def test_training_augmentation_is_a_function_of_seed_epoch_rank_and_place(tmp_path):
     model, data = Recorder(), toy(augment="resized_crop")
     trainer(tmp_path, max_epochs=2).fit(model, datamodule=data)
-    for epoch, index, total, labels in model.shown:
+    for step, (epoch, total, labels) in enumerate(model.shown):
+        index = step % 5
         loader = data.train_dataloader()
         loader.batch_sampler.sampler.set_epoch(epoch)
         images, expected = list(loader)[index]
@@ -224,30 +186,14 @@ SCHEDULES = {
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # on purpose: every resumed run saves elsewhere
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, name):
-    options, saving = SCHEDULES[name]
-
-    def fit(model, folder, **where):
-        checkpoints = ModelCheckpoint(folder, filename="{step}", save_top_k=-1, **saving)
-        run = trainer(folder, enable_checkpointing=True, callbacks=[checkpoints], **options)
-        run.fit(model, datamodule=toy(), **where)
-
-    whole = Recorder()
-    fit(whole, tmp_path)
-    saved = {int(path.stem.partition("=")[2]): path for path in tmp_path.glob("step=*.ckpt")}
-    saved.pop(max(saved))  # the finished run
-    assert len(saved) >= 2
-    for step, path in saved.items():
-        resumed = Recorder()
-        fit(resumed, tmp_path / str(step), ckpt_path=path, weights_only=True)
-        assert resumed.shown == whole.shown[step:], f"resumed from step {step}"
-        torch.testing.assert_close(resumed.layer.weight, whole.layer.weight, rtol=0, atol=0)
+    check_resumed(Recorder, toy, tmp_path, *SCHEDULES[name])
 
 
 def test_overfitting_batches_keeps_their_order(tmp_path):
     model = Recorder()
     trainer(tmp_path, max_epochs=2, overfit_batches=2).fit(model, datamodule=toy(augment="none", flip=False))
-    assert model.shown[0][2:] == model.shown[2][2:]
-    assert model.shown[1][2:] == model.shown[3][2:]
+    assert model.shown[0][1:] == model.shown[2][1:]
+    assert model.shown[1][1:] == model.shown[3][1:]
     assert len(model.shown) == 4
 
 
@@ -257,7 +203,7 @@ def test_validate_test_and_predict_see_every_image_once_in_order(tmp_path):
         getattr(trainer(tmp_path), stage)(model, datamodule=data)
         expected = getattr(data, part)
         images = torch.cat([images for images, _ in model.evaluated])
-        assert [label for _, labels in model.evaluated for label in labels] == expected.labels.tolist()
+        assert torch.cat([labels for _, labels in model.evaluated]).tolist() == expected.labels.tolist()
         torch.testing.assert_close(images, data.normalized(expected.images))
 
 

@@ -1,7 +1,6 @@
-"""SVHN, STL-10, CIFAR-10-C and OpenOOD's sets: layouts, integrity, archives, and folders of pictures."""
+"""CIFAR-10-C and OpenOOD's sets: layouts, integrity, archives, and folders of pictures."""
 
 import io
-import os
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import STL10, SVHN
 
 from datamodules import (
     CIFAR10C,
@@ -19,103 +17,18 @@ from datamodules import (
     CORRUPTIONS,
     DATAMODULES,
     EVALUATION_SETS,
-    CIFAR10DataModule,
     DatasetCorruptError,
     DatasetNotFoundError,
     Places365,
-    STL10DataModule,
-    SVHNDataModule,
     Textures,
     TinyImageNet,
 )
-from datamodules.files.integrity import RECORD, format_record, md5_of, md5_of_file
+from datamodules.files.integrity import md5_of_file
 from datamodules.pictures import picture_paths, read_pictures, resized, with_channels
 from datamodules.suites.evaluation_sets import OVERLAP
-from fakes import (
-    fake_images,
-    write_fake_cifar10_c,
-    write_fake_cifar100,
-    write_fake_pictures,
-    write_fake_stl10,
-    write_fake_svhn,
-)
-
-
-def loaded(module, root):
-    data = module(root=str(root), checksums="recorded", augment="none", val_fraction=0.0)
-    data.setup()
-    return data
-
-
-def record_anew(folder, name):
-    lines = (folder / RECORD).read_text().splitlines()
-    sums = {line[34:]: line[:32] for line in lines} | {name: md5_of((folder / name).read_bytes())}
-    (folder / RECORD).write_bytes(format_record(sums))
-
-
-def test_svhn_gives_the_written_pixels_and_digit_0_is_class_0(tmp_path):
-    write_fake_svhn(tmp_path, n_train=30, n_test=20)
-    data = loaded(SVHNDataModule, tmp_path)
-    images, labels = fake_images(50, 3, 32)
-    assert np.array_equal(data.train_set.images.numpy(), images[:30])
-    assert np.array_equal(data.test_set.images.numpy(), images[30:])
-    assert np.array_equal(data.test_set.labels.numpy(), labels[30:])
-    assert data.source == "mat (unofficial)"
-
-
-def test_torchvision_reads_the_fake_svhn_as_we_do(tmp_path, monkeypatch):
-    write_fake_svhn(tmp_path, n_train=30, n_test=20)
-    monkeypatch.setattr(SVHN, "_check_integrity", lambda self: True)
-    theirs = SVHN(str(tmp_path), split="test")
-    data = loaded(SVHNDataModule, tmp_path)
-    assert np.array_equal(theirs.data, data.test_set.images.numpy())
-    assert np.array_equal(theirs.labels, data.test_set.labels.numpy())
-
-
-def test_stl10_is_upright_reduced_and_labelled_as_cifar10(tmp_path, monkeypatch):
-    write_fake_stl10(tmp_path, n_train=10, n_test=20)
-    data = loaded(STL10DataModule, tmp_path)
-    monkeypatch.setattr(STL10, "_check_integrity", lambda self: True)
-    theirs = STL10(str(tmp_path), split="test")
-    large = torch.from_numpy(theirs.data)
-    assert torch.equal(data.test_set.images, resized(large, 32))
-    for ours, image in zip(data.test_set.images, theirs.data, strict=True):
-        pillow = Image.fromarray(image.transpose(1, 2, 0)).resize((32, 32), Image.Resampling.BILINEAR)
-        assert np.abs(np.asarray(pillow).transpose(2, 0, 1).astype(int) - ours.numpy()).max() <= 1
-    names = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
-    for ours, label in zip(data.test_set.labels.tolist(), theirs.labels.tolist(), strict=True):
-        assert data.class_names[ours] == {"car": "automobile"}.get(names[label], names[label])
-    shared = [name for name in data.class_names if name in CIFAR10DataModule.class_names]
-    assert len(shared) == 9
-    assert all(data.class_names.index(name) == CIFAR10DataModule.class_names.index(name) for name in shared)
-
-
-@pytest.mark.parametrize(
-    ("module", "write", "file"),
-    [(SVHNDataModule, write_fake_svhn, "test_32x32.mat"), (STL10DataModule, write_fake_stl10, "test_y.bin")],
-)
-def test_damaged_and_missing_files_are_named(tmp_path, module, write, file):
-    with pytest.raises(DatasetNotFoundError) as caught:
-        loaded(module, tmp_path)
-    assert f"scaledrop data get {module.name} --root {tmp_path}" in str(caught.value)
-    folder = write(tmp_path, n_train=20, n_test=10)
-    with pytest.raises(DatasetCorruptError):
-        module(root=str(tmp_path)).setup()  # never passes as official
-    content = (folder / file).read_bytes()
-    (folder / file).write_bytes(content[:-1])
-    with pytest.raises(DatasetCorruptError, match=rf"{file} is altered: md5"):
-        loaded(module, tmp_path)
-    record_anew(folder, file)
-    with pytest.raises(DatasetCorruptError, match=r"SVHN|STL-10 test: .* bytes of images for"):
-        loaded(module, tmp_path)
-    (folder / file).unlink()
-    with pytest.raises(DatasetNotFoundError, match=rf"is incomplete: no .*{file}"):
-        loaded(module, tmp_path)
-
-
-def test_svhn_remedy_names_the_files_that_lie_under_the_root_itself(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match=r"a folder that holds train_32x32.mat and test_32x32.mat\."):
-        SVHNDataModule(root=str(tmp_path)).setup()
+from fakes import fake_images, write_fake_cifar10_c, write_fake_cifar100, write_fake_pictures
+from fakes.classification import record
+from fakes.real import REAL, needs
 
 
 def test_cifar10_c_gives_the_severity_that_is_asked_for(tmp_path):
@@ -139,11 +52,11 @@ def test_cifar10_c_damaged(tmp_path):
     np.save(folder / "fog.npy", np.zeros((7, 32, 32, 3), np.uint8))
     with pytest.raises(DatasetCorruptError, match=r"fog.npy is altered"):
         CIFAR10C().describe(tmp_path, "recorded")
-    record_anew(folder, "fog.npy")
+    record(folder, {"fog.npy": (folder / "fog.npy").read_bytes()})
     with pytest.raises(DatasetCorruptError, match=r"fog.npy and labels.npy are no CIFAR-10-C: shapes \(7,"):
         CIFAR10C().load(tmp_path, "fog", 1, "recorded")
     (folder / "fog.npy").write_bytes(b"nothing")
-    record_anew(folder, "fog.npy")
+    record(folder, {"fog.npy": (folder / "fog.npy").read_bytes()})
     with pytest.raises(DatasetCorruptError, match=r"fog.npy is no .npy file"):
         CIFAR10C().load(tmp_path, "fog", 1, "recorded")
 
@@ -192,7 +105,11 @@ def test_folder_sets_that_are_absent_or_empty(tmp_path):
     for kind in (TinyImageNet, Textures, Places365):
         with pytest.raises(DatasetNotFoundError) as caught:
             kind().load(tmp_path)
-        for part in (f"{kind.name!r} not found under {tmp_path}", f"data get {kind.name} --root", kind.files.folder):
+        for part in (
+            f"{kind.name!r} not found under {tmp_path}",
+            f"data get {kind.name} --root",
+            kind.files.folders[0],
+        ):
             assert part in str(caught.value)
     (tmp_path / "places365" / "val_256").mkdir(parents=True)
     with pytest.raises(DatasetNotFoundError, match=r"val_256 holds no picture\.\nTo get it"):
@@ -202,12 +119,10 @@ def test_folder_sets_that_are_absent_or_empty(tmp_path):
 def test_unreadable_picture_is_named_and_only_chosen_ones_are_decoded(tmp_path):
     paths = write_fake_pictures(tmp_path / "places365" / "val_256", ("",), each=9, size=(256, 256), suffix="jpg")
     assert Places365().load(tmp_path, 4).images.shape == (4, 3, 32, 32)
-    paths[5].write_bytes(paths[5].read_bytes()[:200])
-    with pytest.raises(DatasetCorruptError, match=rf"{paths[5].name} is no readable picture"):
-        Places365().load(tmp_path)
-    paths[5].write_bytes(b"text")
-    with pytest.raises(DatasetCorruptError, match=rf"{paths[5].name} is no readable picture"):
-        Places365().load(tmp_path)
+    for content in (paths[5].read_bytes()[:200], b"text"):
+        paths[5].write_bytes(content)
+        with pytest.raises(DatasetCorruptError, match=rf"{paths[5].name} is no readable picture"):
+            Places365().load(tmp_path)
 
 
 def test_pictures_are_cut_square_reduced_and_coloured(tmp_path):
@@ -258,16 +173,18 @@ def test_archives_are_verified_and_unpacked_whole_or_not_at_all(tmp_path, kind):
         kind.files.install(archive, root)
     assert not root.exists()
     files = replace(kind.files, download=kind.files.download._replace(md5=md5_of_file(archive)))
-    assert files.install(archive, root) == root / kind.files.folder
+    assert files.install(archive, root) == root / kind.files.folders[0]
     assert kind().describe(root)[0] == 4
     assert not list(root.rglob("readme.txt"))
     assert not [path for path in root.iterdir() if path.name.startswith(".")]
-    with pytest.raises(DatasetNotFoundError, match="is there already"):
-        files.install(archive, root)
-    with pytest.raises(DatasetNotFoundError, match="is a folder, whose pictures cannot be verified; link it to"):
-        files.install(origin, root)
-    with pytest.raises(DatasetNotFoundError, match="there is no"):
-        files.install(tmp_path / "nowhere.tar", root)
+    refusals = {
+        archive: "is there already",
+        origin: "is a folder, whose pictures cannot be verified; link it to",
+        tmp_path / "nowhere.tar": "there is no",
+    }
+    for path, message in refusals.items():
+        with pytest.raises(DatasetNotFoundError, match=message):
+            files.install(path, root)
 
 
 def test_every_published_file_has_an_address_and_an_md5():
@@ -277,9 +194,6 @@ def test_every_published_file_has_an_address_and_an_md5():
             for item in kind.files.downloads:
                 assert len(item.md5) == 32
                 assert all(url.startswith(("https://", "http://")) for url in item.urls)
-
-
-REAL = Path(os.environ.get("DATA", "data"))
 
 
 @pytest.mark.data
@@ -292,8 +206,7 @@ REAL = Path(os.environ.get("DATA", "data"))
     ],
 )
 def test_real_packs(kind, folder, count, title):
-    if not (REAL / folder).is_dir():
-        pytest.skip(f"no {folder} under DATA")
+    needs(folder)
     pictures = kind().load(REAL)
     assert pictures.images.shape == (count, 3, 32, 32)
     assert pictures.title == title

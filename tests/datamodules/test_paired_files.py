@@ -30,6 +30,11 @@ def read(tmp_path):
     return read
 
 
+def refused(message, read, *what, **options):
+    with pytest.raises(DatasetCorruptError, match=message):
+        read(*what, **options)
+
+
 def by_area(mask, size):
     """Majority label by brute force: every pixel is repeated so often that old and new borders coincide."""
     fine = mask.repeat(size, 0).repeat(size, 1)  # size * height rows: height of them to a new pixel
@@ -125,26 +130,19 @@ def test_16_bit_pictures_are_divided_by_257_or_refused(read, tmp_path):
     deep = save(tmp_path / "deep.png", LEVELS.astype(np.uint16) * 257)
     assert np.array_equal(read(deep, empty).image, read(LEVELS, empty).image)
     twelve = save(tmp_path / "twelve.png", LEVELS.astype(np.uint16) * 16)
-    with pytest.raises(DatasetCorruptError, match=r"twelve.png is a 16-bit picture whose largest level is \d+ of 65,5"):
-        read(twelve, empty)
+    refused(r"twelve.png is a 16-bit picture whose largest level is \d+ of 65,5", read, twelve, empty)
     floats = save(tmp_path / "floats.tiff", LEVELS.astype(np.float32))
-    with pytest.raises(DatasetCorruptError, match=r"floats.tiff holds float32 numbers instead of 8 or 16 bits"):
-        read(floats, empty)
+    refused(r"floats.tiff holds float32 numbers instead of 8 or 16 bits", read, floats, empty)
 
 
 def test_what_is_refused_names_the_file(read, tmp_path):
     empty = np.zeros((30, 40), np.uint8)
-    with pytest.raises(DatasetCorruptError, match=r"mask0.png is 30x30, but its image .*image.png is 40x30"):
-        read(LEVELS, empty[:, :30])
-    with pytest.raises(DatasetCorruptError, match=r"mask0.png has values up to 76; a mask holds 0 and 1, or 0 and 255"):
-        read(LEVELS, empty + 76)
-    with pytest.raises(DatasetCorruptError, match=r"mask0.png has the label 3; labels are 0 to 2, and 255 to ignore"):
-        read(LEVELS, empty + 3, labels=3)
+    refused(r"mask0.png is 30x30, but its image .*image.png is 40x30", read, LEVELS, empty[:, :30])
+    refused(r"mask0.png has values up to 76; a mask holds 0 and 1, or 0 and 255", read, LEVELS, empty + 76)
+    refused(r"mask0.png has the label 3; labels are 0 to 2, and 255 to ignore", read, LEVELS, empty + 3, labels=3)
     cut = tmp_path / "cut.png"
     cut.write_bytes(save(tmp_path / "whole.png", LEVELS).read_bytes()[:300])
     (tmp_path / "text.png").write_text("no picture")
     for bad in ("cut.png", "text.png"):
-        with pytest.raises(DatasetCorruptError, match=f"{bad} is no readable picture"):
-            read(tmp_path / bad, empty)
-        with pytest.raises(DatasetCorruptError, match=f"{bad} is no readable mask"):
-            read(LEVELS, tmp_path / bad)
+        refused(f"{bad} is no readable picture", read, tmp_path / bad, empty)
+        refused(f"{bad} is no readable mask", read, LEVELS, tmp_path / bad)

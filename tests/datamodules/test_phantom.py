@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datamodules import PhantomDataModule, phantom_images
-from datamodules.segmentation.phantom import _smear
+from datamodules.segmentation.phantom import smeared
 
 
 def test_an_image_depends_on_its_number_and_the_seed_only():
@@ -53,11 +53,11 @@ def test_lesions_are_darker_than_what_is_beside_them():
 def test_speckle_is_rayleigh():
     """In decibels a Rayleigh variable has deviation 10 / ln 10 * pi / sqrt 6 = 5.57, whatever its scale."""
     field = torch.randn(40, 2, 64, 64, generator=torch.Generator().manual_seed(0))
-    smeared = _smear(field, 0.8, 1.4)
-    assert smeared.var().item() == pytest.approx(1, rel=0.06)  # the mirrored border weighs a little more
-    decibels = 10 * torch.log10(smeared.square().sum(1))
+    blurred = smeared(field, 0.8, 1.4)
+    assert blurred.var().item() == pytest.approx(1, rel=0.06)  # the mirrored border weighs a little more
+    decibels = 10 * torch.log10(blurred.square().sum(1))
     assert decibels.std().item() == pytest.approx(10 / math.log(10) * math.pi / math.sqrt(6), rel=0.03)
-    across = (smeared[..., 1:] * smeared[..., :-1]).mean() / smeared.square().mean()
+    across = (blurred[..., 1:] * blurred[..., :-1]).mean() / blurred.square().mean()
     assert across.item() == pytest.approx(math.exp(-1 / (4 * 1.4**2)), abs=0.02)  # of a Gaussian kernel with itself
 
 

@@ -1,13 +1,12 @@
 """The shared segmentation module: arguments, splits by group, and whole runs under Lightning's trainer."""
 
-import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import SEGMENTATION_DATAMODULES, SegmentationDataModule, phantom_images
-from datamodules.loading import ShardBatches
-from datamodules.segmentation.masked_images import MaskedBatches, MaskedImages, random_flips
+from datamodules.segmentation.masked_images import MaskedImages, random_flips
+from fakes.segmentation import check_sides
+from fakes.training import Recorder, check_resumed, trainer
 
 # Lightning 2.6.6 makes torch's deprecated LeafSpec() (lightning/pytorch/utilities/_pytree.py)
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
@@ -34,59 +33,16 @@ class Official(Toy):
     official = True
 
 
-class Recorder(lightning.LightningModule):
-    """Writes down what it is shown."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Conv2d(1, 2, 1)
-        self.shown, self.evaluated = [], []
-
-    def training_step(self, batch, batch_idx):
-        images, masks = batch
-        self.shown.append((self.trainer.current_epoch, images.double().sum().item(), (masks == 1).sum((1, 2)).tolist()))
-        return torch.nn.functional.cross_entropy(self.layer(images), masks, ignore_index=255)
-
-    def validation_step(self, batch, batch_idx):
-        self.evaluated.append(batch)
-        return torch.zeros(())
-
-    test_step = predict_step = validation_step
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
 def toy(kind=Toy, **options):
     data = kind(**{"image_size": 16, "batch_size": 8, **options})
     data.setup()
     return data
 
 
-def trainer(folder, **options):
-    return lightning.Trainer(
-        accelerator="cpu",
-        devices=1,
-        default_root_dir=folder,
-        logger=False,
-        log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **{"enable_checkpointing": False, **options},
-    )
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"image_size": 4}, "image_size must be at least 8, not 4"),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"eval_batch_size": 0}, "eval_batch_size must be at least 1, not 0"),
-        ({"val_fraction": 1.0}, "val_fraction must be at least 0 and below 1, not 1.0"),
-        ({"split_seed": -1}, "split_seed must be from 0"),
-        ({"seed": 2**32}, "seed must be from 0"),
-        ({"limit_train": 0}, "limit_train must be at least 1, or None, not 0"),
         ({"num_workers": -1}, "num_workers must be at least 0, not -1"),
         ({"folds": 1}, "folds must be at least 2, not 1"),
         ({"fold": 5}, "fold must be from 0 to 4, or None, not 5"),
@@ -110,16 +66,17 @@ def test_every_set_says_what_the_command_line_asks(module):
         data.sizes()
 
 
-def test_batches_are_normalized_floats_and_integer_masks():
+def test_batches_are_bytes_normalized_on_the_device_and_integer_masks():
     data = toy(batch_size=5)
-    images, masks = next(iter(data.train_dataloader()))
+    order = next(iter(data.train_dataloader().batch_sampler))
+    batch = next(iter(data.train_dataloader()))
+    assert batch[0].dtype == torch.uint8
+    images, masks = data.on_after_batch_transfer(batch, 0)
     assert images.shape == (5, 1, 16, 16)
     assert images.dtype == torch.float32
-    assert masks.shape == (5, 16, 16)
+    torch.testing.assert_close(images, (data.train_set.images[order] / 255 - 0.5) / 0.25)
     assert masks.dtype == torch.int64
     assert (masks[:, 0] == 255).all()
-    order = next(iter(data.train_dataloader().batch_sampler))
-    torch.testing.assert_close(images, (data.train_set.images[order] / 255 - 0.5) / 0.25)
     assert torch.equal(masks, data.train_set.masks[order])
 
 
@@ -127,9 +84,7 @@ def test_batches_are_normalized_floats_and_integer_masks():
 @pytest.mark.parametrize("fold", [None, 0, 3])
 def test_no_group_is_on_two_sides(kind, fold):
     data = toy(kind, fold=fold)
-    sides = [set(part.groups.tolist()) for part in (data.train_set, data.val_set, data.test_set)]
-    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
-    assert all(sides)
+    check_sides(data)
     leaks = ["item 40", "item 51"] if kind is Official and fold is None else []
     assert data.left_out == leaks
     assert sum(data.sizes().values()) == ITEMS - len(leaks)
@@ -186,38 +141,16 @@ def test_flips_move_image_and_mask_together_and_evenly():
 
 def test_evaluation_shows_every_image_once_in_order(tmp_path):
     for stage, part in (("validate", "val_set"), ("test", "test_set"), ("predict", "test_set")):
-        model, data = Recorder(), toy(eval_batch_size=5, augment="flip")
+        model, data = Recorder(1, 2), toy(eval_batch_size=5, augment="flip")
         getattr(trainer(tmp_path), stage)(model, datamodule=data)
         images, masks = (torch.cat(parts) for parts in zip(*model.evaluated, strict=True))
         assert torch.equal(masks, getattr(data, part).masks)
         torch.testing.assert_close(images, data.normalized(getattr(data, part).images))
 
 
-def test_two_processes_share_an_epoch():
-    data = toy()
-    orders = [ShardBatches(len(data.test_set), 4, rank, 2) for rank in (0, 1)]
-    shards = [MaskedBatches(data.test_set, order, data.normalized) for order in orders]
-    shown = [len(masks) for shard in shards for _, masks in shard]
-    assert sum(shown) == len(data.test_set)
-
-
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # on purpose: every resumed run saves elsewhere
 @pytest.mark.parametrize(("augment", "workers"), [("none", 0), ("flip", 0), ("full", 0), ("full", 2)])
 def test_resumed_run_repeats_the_uninterrupted_one(tmp_path, augment, workers):
-    def fit(model, folder, **where):
-        checkpoints = ModelCheckpoint(folder, filename="{step}", save_top_k=-1, every_n_train_steps=1)
-        run = trainer(folder, enable_checkpointing=True, callbacks=[checkpoints], max_epochs=2, limit_val_batches=0)
-        run.fit(model, datamodule=toy(augment=augment, num_workers=workers), **where)
-
-    whole = Recorder()
-    torch.manual_seed(1)
-    fit(whole, tmp_path)
-    assert len(whole.shown) == 10
-    assert whole.shown[:5] != whole.shown[5:]
-    steps = (2, 5, 7) if workers == 0 else (7,)
-    for step in steps:
-        torch.manual_seed(2)
-        resumed = Recorder()
-        fit(resumed, tmp_path / str(step), ckpt_path=tmp_path / f"step={step}.ckpt", weights_only=True)
-        assert resumed.shown == whole.shown[step:], f"resumed from step {step}"
-        torch.testing.assert_close(resumed.layer.weight, whole.layer.weight, rtol=0, atol=0)
+    make = lambda: toy(augment=augment, num_workers=workers)  # noqa: E731
+    options, steps = {"max_epochs": 2, "limit_val_batches": 0}, (7,) if workers else (2, 5, 7)
+    check_resumed(lambda: Recorder(1, 2), make, tmp_path, options, {"every_n_train_steps": 1}, steps)

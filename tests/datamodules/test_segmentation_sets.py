@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from fakes import (
     write_fake_ph2,
     write_fake_skin_lesion,
 )
+from fakes.segmentation import check_sides
 
 SETS = {
     "busi": (BreastUltrasoundDataModule, write_fake_breast_ultrasound, {}),
@@ -45,14 +47,20 @@ def loaded(module, root, **options):
     return data
 
 
+def refused(error, message, module, root, **options):
+    with pytest.raises(error, match=message):
+        loaded(module, root, **options)
+
+
+corrupt, absent = partial(refused, DatasetCorruptError), partial(refused, DatasetNotFoundError)
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_every_layout_is_read_and_split_without_crossing_groups(name, tmp_path):
     module, write, options = SETS[name]
     write(tmp_path, **options)
     data = loaded(module, tmp_path, batch_size=2)
-    sides = [set(part.groups.tolist()) for part in (data.train_set, data.val_set, data.test_set)]
-    assert all(sides)
-    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+    check_sides(data)
     images, masks = next(iter(data.train_dataloader()))
     assert images.shape == (2, data.in_channels, 32, 32)
     assert masks.shape == (2, 32, 32)
@@ -64,16 +72,13 @@ def test_every_layout_is_read_and_split_without_crossing_groups(name, tmp_path):
 @pytest.mark.parametrize("name", SETS)
 def test_absent_and_empty_sets_say_where_to_get_them(name, tmp_path):
     module = SETS[name][0]
-    with pytest.raises(DatasetNotFoundError, match=rf"data set '{module.name}' not found under .*\nTo get it: http"):
-        loaded(module, tmp_path)
+    absent(rf"data set '{module.name}' not found under .*\nTo get it: http", module, tmp_path)
     folder = tmp_path / module.files.folders[0]
     (tmp_path / f"{folder.name}.tar.xz").touch()
-    with pytest.raises(DatasetNotFoundError, match=rf"archive that is there: tar -xf .*{folder.name}\.tar\.xz -C"):
-        loaded(module, tmp_path)
+    absent(rf"archive that is there: tar -xf .*{folder.name}\.tar\.xz -C", module, tmp_path)
     for part in ("train", "val"):
         (folder / part).mkdir(parents=True)
-    with pytest.raises(DatasetNotFoundError, match="holds no"):
-        loaded(module, tmp_path)
+    absent("holds no", module, tmp_path)
 
 
 def test_busi_unites_masks_and_keeps_conflicting_duplicates_together(tmp_path):
@@ -111,8 +116,7 @@ def test_busi_refuses_what_does_not_belong_together(tmp_path):
     mask = folder / "benign" / "benign (3)_mask.png"
     kept = mask.read_bytes()
     mask.unlink()
-    with pytest.raises(DatasetCorruptError, match=r"benign \(3\).png has no mask; expected benign \(3\)_mask.png"):
-        loaded(BreastUltrasoundDataModule, tmp_path)
+    corrupt(r"benign \(3\).png has no mask; expected benign \(3\)_mask.png", BreastUltrasoundDataModule, tmp_path)
     Image.new("L", (64, 56)).save(mask)
     with pytest.raises(
         DatasetCorruptError, match=r"\(3\)_mask.png is altered: 0.00000 of its pixels .* instead of 0.0"
@@ -120,22 +124,17 @@ def test_busi_refuses_what_does_not_belong_together(tmp_path):
         loaded(BreastUltrasoundDataModule, tmp_path)
     mask.write_bytes(kept)
     shutil.copy(mask, folder / "benign" / "benign (9)_mask.png")
-    with pytest.raises(DatasetCorruptError, match=r"benign \(9\)_mask.png belongs to no image"):
-        loaded(BreastUltrasoundDataModule, tmp_path)
+    corrupt(r"benign \(9\)_mask.png belongs to no image", BreastUltrasoundDataModule, tmp_path)
     shutil.copy(mask, folder / "benign" / "benign (9).png")
-    with pytest.raises(DatasetCorruptError, match=r"index.csv does not list .*benign \(9\).png"):
-        loaded(BreastUltrasoundDataModule, tmp_path)
+    corrupt(r"index.csv does not list .*benign \(9\).png", BreastUltrasoundDataModule, tmp_path)
     for suffix in ("", "_mask"):
         (folder / "benign" / f"benign (9){suffix}.png").unlink()
         (folder / "benign" / f"benign (4){suffix}.png").unlink()
-    with pytest.raises(DatasetCorruptError, match=r"index.csv lists 'benign \(4\)', which is not there"):
-        loaded(BreastUltrasoundDataModule, tmp_path)
+    corrupt(r"index.csv lists 'benign \(4\)', which is not there", BreastUltrasoundDataModule, tmp_path)
     (folder / "index.csv").write_text("name,mask_fraction\nbenign (1),0.1\n")
-    with pytest.raises(DatasetCorruptError, match=r"index.csv, line 2, has no 'dup_group'"):
-        loaded(BreastUltrasoundDataModule, tmp_path)
+    corrupt(r"index.csv, line 2, has no 'dup_group'", BreastUltrasoundDataModule, tmp_path)
     (folder / "benign" / "scan.png").write_bytes(kept)
-    with pytest.raises(DatasetCorruptError, match=r"scan.png is named neither"):
-        loaded(BreastUltrasoundDataModule, tmp_path)
+    corrupt(r"scan.png is named neither", BreastUltrasoundDataModule, tmp_path)
 
 
 def test_isic_tests_on_the_validation_set_and_leaves_out_what_leaks(tmp_path):
@@ -161,16 +160,14 @@ def test_isic_tests_on_the_validation_set_and_leaves_out_what_leaks(tmp_path):
         loaded(SkinLesionDataModule, tmp_path / "challenge")
     write_fake_skin_lesion(tmp_path / "challenge")
     shutil.rmtree(tmp_path / "challenge" / "ISIC-2017_Validation_Data")
-    with pytest.raises(DatasetNotFoundError, match=r"there is no .*ISIC-2017_Validation_Data"):
-        loaded(SkinLesionDataModule, tmp_path / "challenge")
+    absent(r"there is no .*ISIC-2017_Validation_Data", SkinLesionDataModule, tmp_path / "challenge")
 
 
 def test_ph2_needs_both_files_of_a_lesion(tmp_path):
     folder = write_fake_ph2(tmp_path)
     assert sum(loaded(PH2DataModule, tmp_path).sizes().values()) == 10
     (folder / "PH2 Dataset images" / "IMD005" / "IMD005_lesion" / "IMD005_lesion.bmp").unlink()
-    with pytest.raises(DatasetCorruptError, match=r"IMD005_lesion.bmp is missing"):
-        loaded(PH2DataModule, tmp_path)
+    corrupt(r"IMD005_lesion.bmp is missing", PH2DataModule, tmp_path)
 
 
 def test_covid_slices_keep_the_published_split_less_what_leaks(tmp_path):
@@ -188,8 +185,7 @@ def test_covid_slices_keep_the_published_split_less_what_leaks(tmp_path):
     assert several.test_set.masks.unique().tolist() == [0, 1, 2]
     (folder / "train" / "3_multi.png").unlink()
     loaded(CovidCTDataModule, tmp_path)
-    with pytest.raises(DatasetCorruptError, match=r"3.png has no mask; expected 3_multi.png beside it"):
-        loaded(CovidCTDataModule, tmp_path, two_classes=True)
+    corrupt(r"3.png has no mask; expected 3_multi.png beside it", CovidCTDataModule, tmp_path, two_classes=True)
 
 
 def test_volumes_are_windowed_upright_and_split_by_volume(tmp_path):
@@ -239,32 +235,24 @@ def test_volumes_that_are_refused(tmp_path):
 
     def refused(message, path, array, matrix=affine, **options):
         nibabel.save(nibabel.Nifti1Image(array, matrix), path)
-        with pytest.raises(DatasetCorruptError, match=message):
-            loaded(CTVolumesDataModule, tmp_path, **options)
+        corrupt(message, CTVolumesDataModule, tmp_path, **options)
         path.write_bytes(kept[path])
 
     holes = voxels.astype(np.float32)
     holes[:2, 0, 0] = np.nan
     refused("case1_ct.nii.gz has 2 voxels that are no number; replace them", volume, holes)
     refused(r"case1_mask.nii.gz is 64x56x3, but its image .*case1_ct.nii.gz is 64x56x4", mask, labels[..., :3])
-    refused(
-        "case1_mask.nii.gz is oriented LAS, but its volume .*case1_ct.nii.gz RAS; save the mask",
-        mask,
-        labels,
-        np.diag([-1, 1, 1, 1.0]),
-    )
+    mirrored = np.diag([-1, 1, 1, 1.0])
+    refused("case1_mask.nii.gz is oriented LAS, but its volume .*case1_ct.nii.gz RAS; save", mask, labels, mirrored)
     refused("case1_mask.nii.gz holds numbers that are no labels", mask, labels + np.float32(0.5))
     refused("case1_mask.nii.gz has the label 3; labels are 0 to 2", mask, labels * 0 + np.uint8(3), two_classes=True)
     refused("case1_ct.nii.gz has 2 axes instead of 3", volume, voxels[..., 0])
     volume.write_bytes(kept[volume][:200])
-    with pytest.raises(DatasetCorruptError, match=r"case1_ct.nii.gz is no readable NIfTI file"):
-        loaded(CTVolumesDataModule, tmp_path)
+    corrupt(r"case1_ct.nii.gz is no readable NIfTI file", CTVolumesDataModule, tmp_path)
     volume.unlink()
-    with pytest.raises(DatasetCorruptError, match=r"case1_mask.nii.gz belongs to no volume"):
-        loaded(CTVolumesDataModule, tmp_path)
+    corrupt(r"case1_mask.nii.gz belongs to no image", CTVolumesDataModule, tmp_path)
     mask.rename(volume)
-    with pytest.raises(DatasetCorruptError, match=r"case1_ct.nii.gz has no mask"):
-        loaded(CTVolumesDataModule, tmp_path)
+    corrupt(r"case1_ct.nii.gz has no mask", CTVolumesDataModule, tmp_path)
 
 
 @pytest.mark.data
@@ -285,12 +273,11 @@ def test_real_packs(module, sizes, left_out, fingerprint):
     assert tuple(data.sizes().values()) == sizes
     assert sorted(data.left_out) == sorted(left_out)
     assert data.fingerprint() == fingerprint
-    sides = [set(part.groups.tolist()) for part in (data.train_set, data.val_set, data.test_set)]
-    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+    check_sides(data)
     with (data.files.find(data.root) / "index.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     column = "mask_fraction_256" if "mask_fraction_256" in rows[0] else "mask_fraction"
-    everything = data._data
+    everything = data.load()
     areas = (everything.masks == 1).double().mean((1, 2))
     assert areas.mean().item() == pytest.approx(
         np.mean([float(row[column]) for row in rows]), abs=3e-3

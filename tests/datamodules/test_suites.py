@@ -1,8 +1,5 @@
 """Suites by name: what is evaluated, on which images, and what is said about their origin."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -21,6 +18,7 @@ from datamodules import (
     renormalized,
     uniform_noise,
 )
+from datamodules.corruptions.corruptions import VERSION
 from datamodules.suites.suites import rotated
 from fakes import (
     write_fake_cifar10,
@@ -31,6 +29,7 @@ from fakes import (
     write_fake_stl10,
     write_fake_svhn,
 )
+from fakes.real import real
 
 N_TEST = 60
 NAMES = sorted({*GROUPS["table6"], *GROUPS["near"], *GROUPS["far"], "corrupted/fog/3", "rotation/30"})
@@ -57,7 +56,7 @@ def cifar10(root):
 
 
 def ready(module, root):
-    data = module(root=str(root), checksums="recorded")
+    data = module(root=str(root), **({} if module is DigitsDataModule else {"checksums": "recorded"}))
     data.setup()
     return data
 
@@ -148,7 +147,7 @@ def test_titles_and_sources(cifar10):
         "stl10": ("STL-10", "binary, 32x32 (unofficial)"),
         "mnist": ("MNIST", "idx (unofficial)"),
         "textures": ("DTD subset (2 categories)", "dtd10-32"),
-        "corrupted/glass_blur/2": ("glass blur, severity 2", "generated, seed 0"),
+        "corrupted/glass_blur/2": ("glass blur, severity 2", f"generated (version {VERSION}), seed 0"),
     }
     for name, (title, source) in expected.items():
         suite = load_suite(name, cifar10, limit=4)
@@ -177,7 +176,9 @@ def test_released_corruptions_are_used_where_they_are_and_the_severity_is_the_on
         assert torch.equal(suite.images[:, 1].int(), expected)
         prints.add(suite.fingerprint)
     assert len(prints) == len(some) == 15
-    assert load_suite("corrupted/fog/1", ready_digits(tmp_path), limit=2).source == "generated, seed 0"
+    assert load_suite("corrupted/fog/1", ready(DigitsDataModule, tmp_path), limit=2).source.startswith(
+        "generated (version"
+    )
     # of another test set, or incomplete: an error, and no silent replacement
     write_fake_cifar10_c(tmp_path, n_train=100, n_test=20, seed=1)
     with pytest.raises(DatasetCorruptError, match="are not the labels of CIFAR-10's test set"):
@@ -187,14 +188,8 @@ def test_released_corruptions_are_used_where_they_are_and_the_severity_is_the_on
         load_suite("corrupted/fog/1", data)
 
 
-def ready_digits(root):
-    data = DigitsDataModule(root=str(root))
-    data.setup()
-    return data
-
-
 def test_absent_sets_say_how_to_get_them(tmp_path):
-    data = ready_digits(tmp_path)
+    data = ready(DigitsDataModule, tmp_path)
     for name in (*GROUPS["near"], *GROUPS["far"], "stl10", "cifar10"):
         with pytest.raises(DatasetNotFoundError, match=f"scaledrop data get {name} --root"):
             load_suite(name, data)
@@ -245,15 +240,9 @@ def test_renormalized_images_have_mean_0_and_deviation_1_in_each_channel(cifar10
     torch.testing.assert_close(renormalized(images.float() * 0.2 + 90), result, rtol=1e-3, atol=1e-3)
 
 
-REAL = Path(os.environ.get("DATA", "data"))
-
-
 @pytest.mark.data
 def test_real_suites_of_cifar10():
-    if not (REAL / "cifar-10-batches-py").is_dir():
-        pytest.skip("no CIFAR-10 under DATA")
-    data = CIFAR10DataModule()
-    data.setup()
+    data = real(CIFAR10DataModule, "cifar-10-batches-py")
     for name in ("gaussian", "test_uniform", "corrupted/snow/4", "rotation/45", *GROUPS["near"], "mnist", "textures"):
         try:
             suite = load_suite(name, data, limit=200)

@@ -4,6 +4,7 @@ import gzip
 import io
 import pickle
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from datamodules.corruptions.corruptions import CORRUPTIONS, SEVERITIES
-from datamodules.files.integrity import RECORD, format_record, md5_of, write_atomically
+from datamodules.files.integrity import RECORD, md5_of, parse_record, write_atomically
 from fakes.pictures import CLASSES, fake_images
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -109,5 +110,12 @@ def _write(folder: Path, contents: dict[str, bytes], packed: bool = False) -> Pa
             write_atomically(folder / f"{name}.gz", gzip.compress(content, mtime=0))
         else:
             write_atomically(folder / name, content)
-    write_atomically(folder / RECORD, format_record({name: md5_of(content) for name, content in contents.items()}))
+    record(folder, contents)
     return folder
+
+
+def record(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """State md5s in the folder's ``checksums.md5``, beside those of other files that it states."""
+    known = parse_record((folder / RECORD).read_bytes()) if (folder / RECORD).exists() else {}
+    sums = {name: one.md5 for name, one in known.items()} | {name: md5_of(data) for name, data in contents.items()}
+    write_atomically(folder / RECORD, "".join(f"{md5}  {name}\n" for name, md5 in sums.items()).encode())

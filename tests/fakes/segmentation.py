@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
+from datamodules import SegmentationDataModule
 from datamodules.segmentation.breast_ultrasound import KINDS
 from datamodules.segmentation.phantom import phantom_images
 from datamodules.segmentation.skin_lesion import TWINS
@@ -124,6 +125,13 @@ def write_fake_ct_volumes(
             path.parent.mkdir(parents=True, exist_ok=True)
             nibabel.save(nibabel.Nifti1Image(voxels, np.diag([0.7, 0.7, 5.0, 1.0])), path)
     return folder
+
+
+def check_sides(data: SegmentationDataModule) -> None:
+    """No part is empty, and no group is in two parts."""
+    train, val, test = (set(part.groups.tolist()) for part in (data.train_set, data.val_set, data.test_set))
+    assert all((train, val, test))
+    assert not train & val | train & test | val & test
 
 
 def _examples(number: int, seed: int, coloured: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:

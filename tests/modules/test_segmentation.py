@@ -108,7 +108,7 @@ def test_a_deep_ensemble_averages_its_members(place, monkeypatch):
     assert sorted(member["id"] for member in ours.training["members"]) == sorted(run.id for run in results["fp"])
     data = PhantomDataModule(images=40, image_size=32)
     data.setup()
-    images, masks = next(iter(data.test_dataloader()))
+    images, masks = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
     saved = []
     for run in results["fp"]:
         (path,) = Path(f"runs/quick/ensemble/{run.id}/checkpoints").glob("best*.ckpt")

@@ -44,7 +44,7 @@ PROBES: dict[str, Probe] = {
     "table6": Probe(ood.parts, ood.measure),
     "table8": Probe(energy.parts, energy.measure, component_values),
     "table9": Probe(selective.parts, selective.measure),
-    "table10": Probe(corruptions.parts, corruptions.measure),
+    "table10": Probe(corruptions.parts, corruptions.measure, corruptions.constants),
     "figure5": Probe(noise.parts, noise.measure),
     "figure6": Probe(rotation.parts, rotation.measure),
     "figure7": Probe(passes.parts, passes.measure),

@@ -1,5 +1,7 @@
 """Table X: corrupted test images, as they are and with their channels normalized anew."""
 
+from typing import Any
+
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
@@ -15,6 +17,13 @@ def parts(_subject: Subject) -> dict[str, Coordinates]:
             at: Coordinates = {"suite": variant, "corruption": corruption, "severity": int(severity)}
             named["/".join(map(str, at.values()))] = at
     return named
+
+
+def constants() -> dict[str, Any]:
+    """The version of the generator: images of another one are another result."""
+    from datamodules.corruptions.corruptions import VERSION
+
+    return {"corruptions": VERSION}
 
 
 def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
