@@ -169,11 +169,10 @@ def test_a_number_is_a_chip():
 
 
 def test_half_of_the_stuck_devices_are_in_either_state():
-    imperfect, number = chip._imperfections("stuck/0.03/2")
-    assert (imperfect.stuck_p, imperfect.stuck_ap, number, imperfect.adc_bits) == (0.015, 0.015, 2, 8)
-    assert chip._imperfections("adc/4")[0].adc_bits == 4
-    combined, number = chip._imperfections("combined/3")
-    assert (combined.conductance_cv, number) == (load_device("sot_80nm")[1].resistance_cv, 3)
+    imperfect = chip.imperfections(at("stuck/0.03/2"))
+    assert (imperfect.stuck_p, imperfect.stuck_ap, imperfect.adc_bits) == (0.015, 0.015, 8)
+    assert chip.imperfections(at("adc/4")).adc_bits == 4
+    assert chip.imperfections(at("combined/3")).conductance_cv == load_device("sot_80nm")[1].resistance_cv
 
 
 def test_members_of_an_ensemble_are_chips_of_their_own():

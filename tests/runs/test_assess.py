@@ -382,16 +382,19 @@ def test_bad_input_is_refused_before_anything_is_trained(place, suites, words, m
 
 
 def test_parts_round_trip_and_refuse_what_is_not_finite(tmp_path):
-    part = MeasuredPart({"cls/acc": 0.5}, {"svhn": {"images": 3}}, 1.5)
+    found = [Measurement({"cls/acc": 0.5}), Measurement({"ood/rate": 0.1}, {"suite": "svhn"})]
+    part = MeasuredPart(found, {"svhn": {"images": 3}}, 1.5)
     path = tmp_path / "corrupted" / "fog" / "3.json"
     part.write(path)
     assert read_part(path) == part
-    for text in ("", "{", "[]", '{"metrics": {}}', '{"metrics": {"a": NaN}, "suites": {}, "seconds": 1}'):
+    of_schema_1 = '{"metrics": {"cls/acc": 0.5}, "suites": {}, "seconds": 1}'
+    not_finite = '{"measurements": [{"metrics": {"a": NaN}}], "suites": {}, "seconds": 1}'
+    for text in ("", "{", "[]", '{"measurements": {}}', of_schema_1, not_finite):
         path.write_text(text)
         assert read_part(path) is None
     assert read_part(tmp_path / "none.json") is None
-    with pytest.raises(ValueError, match="cls/nll came out as no finite number"):
-        MeasuredPart({"cls/nll": float("nan")}, {}, 0.0)
+    with pytest.raises(ValueError, match="cls/nll is nan: a result holds finite numbers only"):
+        Measurement({"cls/nll": float("nan")})
 
 
 def test_weights_digest_sees_every_bit():

@@ -85,9 +85,8 @@ def on_chip(subject: Subject, at: Coordinates) -> Subject:
     """The same run with its networks on the chip of a part, which is ready for use."""
     from hardware.network import calibrate, on_crossbar
 
-    imperfect, number = _imperfections(at)
-    generator = torch.Generator().manual_seed(number)
-    networks = [on_crossbar(network, None, imperfect, generator) for network in subject.networks]
+    generator = torch.Generator().manual_seed(int(at.get("chip", 0)))
+    networks = [on_crossbar(network, None, imperfections(at), generator) for network in subject.networks]
     if at["effect"] == "digital":
         return subject  # after it is known that a crossbar can hold it
     subject.clean()  # chooses the execution, so that equal networks come out equal to the last bit
@@ -100,8 +99,8 @@ def on_chip(subject: Subject, at: Coordinates) -> Subject:
     return chip
 
 
-def _imperfections(at: Coordinates) -> tuple["Imperfections", int]:
-    """What is not ideal on the chip of a part, and the number of the chip."""
+def imperfections(at: Coordinates) -> "Imperfections":
+    """What is not ideal on the chip of a part."""
     from hardware.cells import Imperfections
     from hardware.mapping import Crossbar, exact_adc_bits
 
@@ -114,4 +113,4 @@ def _imperfections(at: Coordinates) -> tuple["Imperfections", int]:
         "combined": COMBINED,
     }
     exact = Imperfections(adc_bits=exact_adc_bits(Crossbar().rows))
-    return replace(exact, **changes.get(str(at["effect"]), {})), int(at.get("chip", 0))
+    return replace(exact, **changes.get(str(at["effect"]), {}))
