@@ -218,8 +218,10 @@ def _behind_seed(words: list[str]) -> list[str]:
 
 
 def rule_sentence(runs: Sequence[Result]) -> str:
-    """How the posterior was asked, and of how many test images."""
+    """The OOD rule, and on how many test images it was measured; empty for trainings, which record neither."""
     first = runs[0].evaluation
+    if "threshold" not in first:
+        return ""
     rules = {
         f"below {run.evaluation['threshold']:g} at the {run.evaluation['quantile']:g}-quantile "
         f"({run.evaluation['interpolation']}) over the passes"

@@ -47,7 +47,7 @@ class TableSpec:
     """Results of a group, and notes to add to -> lines; by default a line a row of runs."""
     arrange: Callable[[pd.DataFrame], pd.DataFrame] = pd.DataFrame.copy
     """Puts lines in order."""
-    numbers: Callable[[Sequence[Result]], str] = lambda runs: f"{_MEAN} {rule_sentence(runs)}"
+    numbers: Callable[[Sequence[Result]], str] = lambda runs: f"{_MEAN} {rule_sentence(runs)}".strip()
     """Runs -> what the caption says of the numbers."""
     comparable: Callable[[Sequence[Result]], bool] = lambda _: True
     """What a difference to the paper needs beside the paper's data, all of it."""
