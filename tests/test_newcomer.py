@@ -36,12 +36,16 @@ class StripesDataModule(ImageDataModule):
         images = torch.stack([lying.mT if label else lying for label in labels]).to(torch.uint8)
         return ImageArrays(images, labels, images[:40], labels[:40], "generated")
 '''
+ENTRIES = "DATAMODULES: dict[str, type[ImageDataModule]]"
 DATA = [
     ("datamodules/classification/stripes.py", "", STRIPES),
-    ("datamodules/__init__.py", "DATAMODULES: dict[str, type[ImageDataModule]]", "from datamodules.classification.stripes import StripesDataModule"
-     "\n\nDATAMODULES: dict[str, type[ImageDataModule]]"),
+    (
+        "datamodules/__init__.py",
+        ENTRIES,
+        "from datamodules.classification.stripes import StripesDataModule\n\n" + ENTRIES,
+    ),
     ("datamodules/__init__.py", "(DigitsDataModule, ", "(StripesDataModule, DigitsDataModule, "),
-]  # fmt: skip
+]
 MISTAKEN = '''
 
 def surprise(mean: Mean, target: Target) -> PerExample:
