@@ -1,19 +1,21 @@
 """``scaledrop sweep``: runs a W&B sweep file here, without a server."""
 
 import argparse
+import importlib
 import math
 import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
 
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.results.result import ResultError, is_finished
-from lit_scaledrop.sweep.file import SweepError, command_of, load_sweep
+from lit_scaledrop.sweep.file import COMMANDS, SweepError, command_of, load_sweep
 from lit_scaledrop.sweep.leases import STALE
 from lit_scaledrop.sweep.points import Plan, plan_points, point_paths
 from lit_scaledrop.sweep.runner import Point, Runner, child_environment, visible_gpus
@@ -115,13 +117,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         return 130
 
 
-def _search(
-    config: dict[str, Any],
-    args: Asked,
-    env: Mapping[str, str],
-    extra: Sequence[str],
-    plan: Plan,
-) -> int:
+def _search(config: dict[str, Any], args: Asked, env: Mapping[str, str], extra: Sequence[str], plan: Plan) -> int:
     from lit_scaledrop.sweep import search
 
     runs = args.runs or config.get("run_cap")
@@ -179,25 +175,15 @@ def _report(folder: Path) -> None:
         report([folder.name, "--results", str(folder.parents[1]), "--profile", folder.parent.name])
 
 
-def _plan_fit(flags: list[str]) -> Path:
-    from lit_scaledrop.cli.fit import planned_result  # imports torch
-
-    return planned_result(flags)
-
-
-def _plan_assess(flags: list[str]) -> Path:
-    from lit_scaledrop.cli.assess import planned_assessment
-
-    return planned_assessment(flags)
+def _planned(command: str, function: str, flags: list[str]) -> Path:
+    """Where a command would write its result; imports torch."""
+    return getattr(importlib.import_module(f"lit_scaledrop.cli.{command}"), function)(flags)
 
 
-def _plan_cost(flags: list[str]) -> Path:
-    from lit_scaledrop.cli.cost import planned_cost
-
-    return planned_cost(flags)
-
-
-PLANS: dict[str, Plan] = {"fit": _plan_fit, "assess": _plan_assess, "cost": _plan_cost}
+PLANS: dict[str, Plan] = {
+    command: partial(_planned, command, function)
+    for command, function in zip(COMMANDS, ("planned_result", "planned_assessment", "planned_cost"), strict=True)
+}
 """Commands that a sweep can run."""
 
 

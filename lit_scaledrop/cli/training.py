@@ -23,11 +23,7 @@ from lit_scaledrop.callbacks import (
 )
 from lit_scaledrop.cli.lightning import BaseCLI, interactive, process_rank
 from lit_scaledrop.cli.planning import require_variation
-from lit_scaledrop.evaluation.checkpoint import (
-    CheckpointError,
-    load_trained,
-    read_checkpoint,
-)
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
 from lit_scaledrop.results import provenance
 from lit_scaledrop.runs import forecast
