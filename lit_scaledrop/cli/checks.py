@@ -10,12 +10,8 @@ INSTEAD = {
     "optimizer": "--model.optimizer=sgd|adam, --model.lr and --model.momentum",
     "lr_scheduler": "--model.schedule=cosine|constant and --model.warmup_epochs",
 }
-
-
-_ABOVE_ZERO = (
-    "max_epochs", "max_steps", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch",
-    "val_check_interval",
-)  # fmt: skip
+_LENGTHS = ("max_epochs", "max_steps", "limit_train_batches", "limit_val_batches")
+_ABOVE_ZERO = (*_LENGTHS, "check_val_every_n_epoch", "val_check_interval")
 
 
 def require_model_optimizer(config: Any) -> None:

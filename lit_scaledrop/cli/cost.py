@@ -20,6 +20,8 @@ from lit_scaledrop.naming import lookup
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.result import is_finished, result_path, write_result
 
+_KNOWN = {"network": TOPOLOGIES, "scheme": dict.fromkeys((*SCHEMES, *SEGMENTATION_SCHEMES))}
+
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop cost`` with ``argv`` behind it."""
@@ -53,8 +55,7 @@ def planned_cost(argv: list[str]) -> Path:
 
 
 def _asked(argv: list[str]) -> "Asked":
-    names = {"network": TOPOLOGIES, "scheme": dict.fromkeys((*SCHEMES, *SEGMENTATION_SCHEMES))}
-    return call(Asked, argv, "scaledrop cost", known=names)
+    return call(Asked, argv, "scaledrop cost", known=_KNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +77,9 @@ class Asked:
     preset: str | None = None
 
     def __post_init__(self) -> None:
-        for kind, names in (("network", TOPOLOGIES), ("scheme", (*SCHEMES, *SEGMENTATION_SCHEMES))):
+        for kind, names in _KNOWN.items():
             for name in getattr(self, kind) or ():
-                lookup(kind, name, dict.fromkeys(names))
+                lookup(kind, name, names)
 
     @property
     def pairs(self) -> list[tuple[str, Scheme]]:
@@ -88,12 +89,7 @@ class Asked:
             ValueError: no topology that is asked for has one of them.
         """
         known = {network: schemes_of(network) for network in self.network}
-        pairs = [
-            (network, scheme)
-            for network, schemes in known.items()
-            for scheme in self.scheme or schemes
-            if scheme in schemes
-        ]
+        pairs = [(name, one) for name, schemes in known.items() for one in self.scheme or schemes if one in schemes]
         if not pairs:
             theirs = "; ".join(f"{network} has {', '.join(schemes)}" for network, schemes in known.items())
             raise ValueError(f"no topology has scheme {', '.join(self.scheme or ())}: {theirs}")
@@ -101,5 +97,4 @@ class Asked:
 
     def path(self, network: str, scheme: Scheme) -> Path:
         """File of one result."""
-        id = cost_id(network, scheme, components(self.preset))
-        return result_path(self.results, self.profile, STUDY, id)
+        return result_path(self.results, self.profile, STUDY, cost_id(network, scheme, components(self.preset)))

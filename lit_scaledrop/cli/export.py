@@ -31,7 +31,7 @@ from lit_scaledrop.deploy.model import load_packed, pack
 from lit_scaledrop.deploy.open import open_trained
 from lit_scaledrop.deploy.program import Deterministic, Passes, export_onnx, export_program, masks_of
 from lit_scaledrop.evaluation.checkpoint import load_trained
-from lit_scaledrop.layers.stochastic import MaskPlan, sampling, stochastic_layers
+from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.result import read_result
@@ -84,8 +84,10 @@ def export(
     if kind == "packed":
         about = _origin(result) if result else {}
         size = pack(copy.deepcopy(module), images, about).write(out)
-        worst = _worst(module.network, load_packed(out)[0].network, x)
-        if worst:
+        other, random = load_packed(out)[0].network, bool(stochastic_layers(module.network))
+        programs = [Deterministic(other), *([Passes(other)] if random else [])]
+        errors = [_errors(module.network, run, x, passes) for passes, run in enumerate(programs)]
+        if worst := torch.cat(errors).max().item():
             out.unlink()
             raise ExportError(f"the packed network's logits differ by up to {worst:.3g}; nothing was written")
         floats = 4 * sum(value.numel() for value in module.network.state_dict().values())
@@ -99,7 +101,7 @@ def export(
     else:
         torch.export.save(export_program(network, x[:2], passes), out)
         run = torch.export.load(out).module()
-    errors = _program_errors(network, run, x, passes)
+    errors = _errors(network, run, x, passes)
     close = errors <= TOLERANCE
     share = close.double().mean().item()
     if share < ENOUGH:
@@ -153,29 +155,11 @@ def _origin(result: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _worst(network: nn.Module, other: nn.Module, x: Tensor) -> float:
-    """Largest difference of two networks' logits, without dropout and in a few random passes."""
-    masks = masks_of(network, PASSES, seed=1) if stochastic_layers(network) else []
-    plan = MaskPlan(dict(zip(stochastic_layers(network), masks, strict=True)), PASSES if masks else 0)
-    worst = 0.0
-    for batch in x.split(BATCH):
-        worst = max(worst, (network(batch) - other(batch)).abs().max().item())
-        for index in range(plan.samples):
-            with sampling(network, plan.single(index)), sampling(other, plan.single(index)):
-                worst = max(worst, (network(batch) - other(batch)).abs().max().item())
-    return worst
-
-
-@torch.no_grad()
-def _program_errors(network: nn.Module, run: Callable[..., Tensor], x: Tensor, passes: bool) -> Tensor:
-    """Largest difference of the logits of each prediction."""
-    masks = masks_of(network, PASSES, seed=1) if passes else []
+def _errors(network: nn.Module, run: Callable[..., Tensor], x: Tensor, passes: bool | int) -> Tensor:
+    """Largest difference of the logits of each prediction, without dropout or in a few random passes."""
     own = Passes(network) if passes else Deterministic(network)
-    found = []
-    for batch in x.split(BATCH):
-        inputs = (batch, masks) if passes else (batch,)
-        found.append((run(*inputs) - own(*inputs)).abs().amax(-1).flatten())
-    return torch.cat(found)
+    masks = [masks_of(network, PASSES, seed=1)] if passes else []
+    return torch.cat([(run(batch, *masks) - own(batch, *masks)).abs().amax(-1).flatten() for batch in x.split(BATCH)])
 
 
 def _onnx_runtime(path: Path) -> Callable[..., Tensor]:

@@ -76,7 +76,8 @@ def find_network(run: Run, run_id: str, which: Literal["best", "last"]) -> Train
         run_id: its identity.
         which: the checkpoint with the best validation accuracy, or that of the last epoch.
     """
-    records = [path for path in (run.retrained_path(run_id), run.result_path(run_id)) if _is_sound(path)]
+    paths = (run.retrained_path(run_id), run.result_path(run_id))
+    records = [path for path in paths if is_finished(path, move_broken=False)]
     if not records:
         return None
     record, folder = read_result(records[0]), run.run_dir(run_id) / "checkpoints"
@@ -97,10 +98,6 @@ def begin_anew(run_dir: Path) -> None:
         names = (folder.with_name(f"checkpoints.stale{n}") for n in itertools.count(1))
         os.replace(folder, next(name for name in names if not name.exists()))
     mark.touch()
-
-
-def _is_sound(path: Path) -> bool:
-    return is_finished(path, move_broken=False)
 
 
 def _epochs(checkpoint: Path) -> int:
