@@ -3,6 +3,7 @@
 import csv
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,30 +12,19 @@ import pytest
 import torch
 from torch import nn
 
+import ddp_worker as worker
 from lit_scaledrop.layers.stochastic import batch_draws
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.drop_probability import seeded
 from lit_scaledrop.results.result import read_result
 
-WORKER = Path(__file__).with_name("ddp_worker.py")
+WORKER = Path(worker.__file__)
 FLAGS = ("--trainer.devices=2", "--trainer.strategy=ddp")
-
-
-@pytest.fixture(scope="module")
-def worker():
-    sys.path.insert(0, str(WORKER.parent))
-    try:
-        import ddp_worker
-    finally:
-        sys.path.remove(str(WORKER.parent))
-    return ddp_worker
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, fake_cifar) -> list[dict[str, Any]]:
     """What the two processes of ``ddp_worker.py`` saw."""
-    import subprocess
-
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -63,7 +53,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_loss_curve_is_that_of_one_process_with_the_global_batch(ranks, worker, tmp_path, monkeypatch, fake_cifar):
+def test_the_loss_curve_is_that_of_one_process_with_the_global_batch(ranks, tmp_path, monkeypatch, fake_cifar):
     """Where BatchNorm takes no statistics of a batch; weights, too. In double precision: a sign amplifies rounding."""
 
     class Alone(LitClassifier):
@@ -120,7 +110,7 @@ def test_energy_is_logged_once(ranks):
         assert sum(bool(row.get("hw/energy_nj")) for row in csv.DictReader(file)) == 2  # epochs
 
 
-def test_what_batch_norm_sees_is_the_share_of_its_process(ranks, worker, monkeypatch, fake_cifar):
+def test_what_batch_norm_sees_is_the_share_of_its_process(ranks, monkeypatch, fake_cifar):
     r"""Without SyncBatchNorm: normalized by the share's statistics, and those of the first process are kept.
 
     The mean of the global batch is that of the shares' means, so a running mean misses it by

@@ -82,19 +82,28 @@ def export(
     x, what = _real(images["name"], root, module.hparams["in_channels"])
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "packed":
-        about = _origin(result) if result else {}
-        size = pack(copy.deepcopy(module), images, about).write(out)
-        other, random = load_packed(out)[0].network, bool(stochastic_layers(module.network))
-        programs = [Deterministic(other), *([Passes(other)] if random else [])]
-        errors = [_errors(module.network, run, x, passes) for passes, run in enumerate(programs)]
-        if worst := torch.cat(errors).max().item():
-            out.unlink()
-            raise ExportError(f"the packed network's logits differ by up to {worst:.3g}; nothing was written")
-        floats = 4 * sum(value.numel() for value in module.network.state_dict().values())
-        print(f"{out}: {size:,} bytes, {floats / size:.1f} times smaller than in float32 ({floats:,} bytes)")
-        print(f"logits of {len(x)} {what}: the same bits, without dropout and in {PASSES} random passes", flush=True)
-        return 0
-    network, passes = freeze(module.network), format.endswith("-passes")
+        _export_packed(module, images, _origin(result) if result else {}, out, x, what)
+    else:
+        _export_program(freeze(module.network), kind, format.endswith("-passes"), out, x, what)
+    return 0
+
+
+def _export_packed(
+    module: LitNetwork, images: dict[str, Any], about: dict[str, Any], out: Path, x: Tensor, what: str
+) -> None:
+    size = pack(copy.deepcopy(module), images, about).write(out)
+    network, other = module.network, load_packed(out)[0].network
+    programs = [Deterministic(other), *([Passes(other)] if stochastic_layers(network) else [])]
+    worst = max(_errors(network, run, x, isinstance(run, Passes)).max().item() for run in programs)
+    if worst:
+        out.unlink()
+        raise ExportError(f"the packed network's logits differ by up to {worst:.3g}; nothing was written")
+    floats = 4 * sum(value.numel() for value in network.state_dict().values())
+    print(f"{out}: {size:,} bytes, {floats / size:.1f} times smaller than in float32 ({floats:,} bytes)")
+    print(f"logits of {len(x)} {what}: the same bits, without dropout and in {PASSES} random passes", flush=True)
+
+
+def _export_program(network: nn.Module, kind: str, passes: bool, out: Path, x: Tensor, what: str) -> None:
     if kind == "onnx":
         export_onnx(network, x[:2], passes, out)
         run = _onnx_runtime(out)
@@ -110,13 +119,12 @@ def export(
             f"{errors.max():.3g}: do not use it"
         )
     flipped = f"; {int((~close).sum())} others have a sign that rounding flipped" if share < 1 else ""
-    print(f"{out}: {out.stat().st_size:,} bytes", flush=True)
     print(
+        f"{out}: {out.stat().st_size:,} bytes\n"
         f"logits of {len(x)} {what}{f' in {PASSES} passes' * passes}: {int(close.sum()):,} of {close.numel():,} "
         f"predictions differ by at most {errors[close].max():.2g}{flipped}",
         flush=True,
     )
-    return 0
 
 
 def _open(model: str, data: str | None) -> tuple[LitNetwork, dict[str, Any]]:
@@ -155,7 +163,7 @@ def _origin(result: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _errors(network: nn.Module, run: Callable[..., Tensor], x: Tensor, passes: bool | int) -> Tensor:
+def _errors(network: nn.Module, run: Callable[..., Tensor], x: Tensor, passes: bool) -> Tensor:
     """Largest difference of the logits of each prediction, without dropout or in a few random passes."""
     own = Passes(network) if passes else Deterministic(network)
     masks = [masks_of(network, PASSES, seed=1)] if passes else []

@@ -15,8 +15,7 @@ import yaml
 
 from lit_scaledrop.__main__ import COMMANDS, main
 from lit_scaledrop.cli.flags import expand_configs
-
-FIT = ("fit", "--config", "tiny.yaml")
+from stand_ins import FIT
 
 
 def refused(capsys, *words: str) -> str:

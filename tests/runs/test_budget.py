@@ -10,18 +10,9 @@ from lit_scaledrop.__main__ import main
 from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.runs import budget
 from lit_scaledrop.runs.budget import Speed, epochs_within, measure
+from stand_ins import TINY
 
-LONG = """
-run: {profile: quick, study: tiny, tracking: disabled}
-data:
-  class_path: CIFAR10DataModule
-  init_args: {batch_size: 32, checksums: recorded}
-model:
-  class_path: lit_scaledrop.modules.LitClassifier
-  init_args: {network: lenet5, width: 0.25, optimizer: sgd, lr: 0.01}
-trainer: {max_epochs: 6, accelerator: cpu}
-evaluation: {samples: 2}
-"""
+LONG = TINY.replace("width: 0.5", "width: 0.25, optimizer: sgd").replace("max_epochs: 2", "max_epochs: 6")
 FIT = ("fit", "--config", "long.yaml")
 
 

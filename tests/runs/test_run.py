@@ -28,8 +28,7 @@ from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.results.result import read_result
 from lit_scaledrop.runs import record
 from lit_scaledrop.runs.run import Run, exclusive, require_writable, resume_checkpoint
-
-FIT = ("fit", "--config", "tiny.yaml")
+from stand_ins import FIT
 
 # `fit` in a process that gets a signal in the middle of its second epoch.
 INTERRUPTED = """
