@@ -32,13 +32,9 @@ def ranks(tmp_path_factory, fake_cifar) -> list[dict[str, Any]]:
     shared = {**os.environ, "DATA": str(fake_cifar), "OMP_NUM_THREADS": "1"}
     # a script's own folder comes first in its path, and tests/datamodules would hide ours
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(WORKER.parent.parent)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(WORKER), str(folder)],
-            env={**shared, "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
+    command = [sys.executable, "-W", "ignore", str(WORKER), str(folder)]
+    both = [{**shared, "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+    processes = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for env in both]
     try:
         ends = [(process.communicate(timeout=900)[1], process.returncode) for process in processes]
     finally:

@@ -25,15 +25,15 @@ _KNOWN = {"network": TOPOLOGIES, "scheme": dict.fromkeys((*SCHEMES, *SEGMENTATIO
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop cost`` with ``argv`` behind it."""
-    asked = _asked(argv)
-    constants, commit = components(asked.preset), provenance.commit()
-    for network, scheme in asked.pairs:
-        path = asked.path(network, scheme)
+    settings = _settings(argv)
+    constants, commit = components(settings.preset), provenance.commit()
+    for network, scheme in settings.pairs:
+        path = settings.path(network, scheme)
         if is_finished(path):
             print(f"finished already: {path}")
             continue
-        result = cost_result(network, scheme, constants, asked.profile, argv, commit)
-        write_result(result, asked.results)
+        result = cost_result(network, scheme, constants, settings.profile, argv, commit)
+        write_result(result, settings.results)
         shown = result.metrics
         print(
             f"{network}, {result.label}: modules {shown['reused/modules']:,.0f} (re-used) or "
@@ -48,18 +48,18 @@ def planned_cost(argv: list[str]) -> Path:
     Raises:
         ValueError: for several topologies or schemes, whose results are several.
     """
-    asked = _asked(argv)
-    if len(asked.pairs) != 1:
+    settings = _settings(argv)
+    if len(settings.pairs) != 1:
         raise ValueError("a point of a sweep is one result: give one --network and one --scheme")
-    return asked.path(*asked.pairs[0])
+    return settings.path(*settings.pairs[0])
 
 
-def _asked(argv: list[str]) -> "Asked":
-    return call(Asked, argv, "scaledrop cost", known=_KNOWN)
+def _settings(argv: list[str]) -> "CostSettings":
+    return call(CostSettings, argv, "scaledrop cost", known=_KNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class CostSettings:
     """Number, area and power of the dropout modules of topologies and methods, one result each.
 
     Args:

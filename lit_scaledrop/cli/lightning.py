@@ -94,7 +94,7 @@ class BaseCLI(LightningCLI):
         """Trainer that leaves requeueing to us."""
         plugins = self.config_init[self.subcommand]["trainer"]["plugins"]
         if not plugins and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
-            # its own requeueing would go on from the middle of an epoch; ours does from the end of one
+            # its own requeueing would resume in the middle of an epoch; ours resumes at the end of one
             kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
         return super().instantiate_trainer(**kwargs)
 
@@ -115,7 +115,7 @@ class CheckpointCLI(BaseCLI):
     """``validate``, ``test`` and ``predict``, which need a network, and the help of ``fit``."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to go on without a network."""
+        """Refuse to run without a network."""
         config = self.config[self.subcommand]
         require_model_optimizer(config)
         if not config["ckpt_path"]:

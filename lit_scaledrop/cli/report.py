@@ -80,22 +80,22 @@ def _one(name: str, results: str, chosen: str, format: str) -> int:
     known = [*TABLES, *FIGURES, *SWEEPS, "curves"]
     if name not in known and not any((Path(results) / chosen / name).glob("*.json")):
         hint = nearest(name, known, f"; there is {', '.join(known)}.", 0.4)
-        return _say(f"no table, figure or sweep {name!r}{hint}", status=2)
+        return _warn(f"no table, figure or sweep {name!r}{hint}", status=2)
     study = FIGURES[name].study or name if name in FIGURES else name
     found, problems = load_results(results, chosen, study)
     for problem in problems:
-        _say(f"left out: {problem}")
+        _warn(f"left out: {problem}")
     failed = notes(load_failures(Path(results) / chosen / study, (result.id for result in found)))
     for note in failed if not found or name in FIGURES else ():
         print(note, file=sys.stderr)
     if not found:
-        return _say(_nothing(study, results, chosen))
+        return _warn(_nothing(study, results, chosen))
     if name in FIGURES and find_spec("matplotlib") is None:
-        return _say(_NO_MATPLOTLIB)
+        return _warn(_NO_MATPLOTLIB)
     try:
         written = _write(name, found, failed, Path(results) / chosen / name, format)
     except (ValueError, OSError, JournalError) as error:
-        return _say(str(error))
+        return _warn(str(error))
     print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
 
@@ -119,15 +119,15 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
     chosen = list(dict.fromkeys(profiles or profiles_in(results)))
     if absent := [profile for profile in chosen if profile not in profiles_in(results)]:
         there = ", ".join(profiles_in(results)) or "none"
-        return _say(f"no results of profile {', '.join(absent)} in {results}; there are: {there}")
+        return _warn(f"no results of profile {', '.join(absent)} in {results}; there are: {there}")
     folder = Path(results) / chosen[0] if len(chosen) == 1 else Path(results)
     path = Path(out) if out else folder / "index.html"
     try:
         problems = write_page(results, chosen, path)
     except (ValueError, OSError) as error:
-        return _say(str(error))
+        return _warn(str(error))
     for problem in problems:
-        _say(f"not shown: {problem}")
+        _warn(f"not shown: {problem}")
     print(f"Written: {path} ({path.stat().st_size / 1e6:.2f} MB)", file=sys.stderr)
     return 0
 
@@ -135,13 +135,13 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
 def _curves(results: str, profile: str, runs: str | None, keep: bool) -> int:
     """Write the learning curves, and where asked to, those that run folders hold into results that lack them."""
     if find_spec("matplotlib") is None:
-        return _say(_NO_MATPLOTLIB)
+        return _warn(_NO_MATPLOTLIB)
     try:
         changed = keep_curves(results, profile, runs) if keep and runs else []
         picture = learning_picture(results, profile, runs)
         written = write_curves(picture, Path(results) / profile / "curves")
     except (ValueError, OSError, ResultError) as error:
-        return _say(str(error))
+        return _warn(str(error))
     print(picture.words())
     print(f"Written: {', '.join(map(str, [*changed, *written]))}", file=sys.stderr)
     return 0
@@ -169,6 +169,6 @@ def _nothing(name: str, results: str, profile: str) -> str:
     )
 
 
-def _say(message: str, status: int = 1) -> int:
+def _warn(message: str, status: int = 1) -> int:
     print(f"scaledrop report: {message}", file=sys.stderr)
     return status

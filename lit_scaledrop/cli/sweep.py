@@ -47,7 +47,7 @@ def _seconds(text: str) -> float:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Settings:
     """Run a Weights & Biases sweep file here, without a server; finished points are skipped.
 
     Args:
@@ -90,7 +90,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
     """
     cut = argv.index("--") if "--" in argv else len(argv)
     usage = "%(prog)s FILE [options] [-- FLAGS OF fit (OR assess) FOR EVERY POINT]"
-    args, extra = call(Asked, argv[:cut], "scaledrop sweep", usage), argv[cut + 1 :]
+    args, extra = call(Settings, argv[:cut], "scaledrop sweep", usage), argv[cut + 1 :]
     if args.results:
         extra = [*extra, f"--run.results={args.results}"]
     try:
@@ -117,7 +117,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         return 130
 
 
-def _search(config: dict[str, Any], args: Asked, env: Mapping[str, str], extra: Sequence[str], plan: Plan) -> int:
+def _search(config: dict[str, Any], args: Settings, env: Mapping[str, str], extra: Sequence[str], plan: Plan) -> int:
     from lit_scaledrop.sweep import search
 
     runs = args.runs or config.get("run_cap")
@@ -138,7 +138,7 @@ def _within_budget(budget: float, stale: float, env: Mapping[str, str], points: 
     """Run the points one by one, first things first: each gets an equal share of the time that is left.
 
     What a point does not use is left for those behind it. A point is an ordinary run of the epochs that its share
-    allows: what is finished is skipped, and what was stopped goes on.
+    allows: what is finished is skipped, and what was stopped resumes.
     """
     from lit_scaledrop.cli.fit import plan_fit
     from lit_scaledrop.cli.flags import require_no_length

@@ -48,7 +48,7 @@ class Training(BaseCLI):
         super().__init__(plan.words, {"subcommand": "fit", "fit": plan.settings.clone()})
 
     def before_instantiate_classes(self) -> None:
-        """Find where the run goes on."""
+        """Find where the run resumes."""
         config = self.config["fit"]
         self.timer = AttemptTimer(config["trainer"]["max_time"])
         own = resume_checkpoint(self.plan.folder, first=process_rank() == 0)

@@ -1,4 +1,4 @@
-"""``scaledrop predict --model resnet20-proposed --images FOLDER``: classes of one's own pictures, and how sure.
+"""``scaledrop predict --model resnet20-proposed --images FOLDER``: classes of your images, and how sure.
 
 Pictures may have any size and mode: the square in their middle is reduced or enlarged to what the network was trained
 on, within the border that it was trained with (MNIST's digits are 28 x 28 pixels and two zeros on every side). What is
@@ -94,10 +94,10 @@ def classify(
         part = paths[start : start + BATCH]
         pixels = functional.pad(read_pictures(part, SIDE - 2 * border), [border] * 4)
         x = standardized(with_channels(pixels, len(images["mean"])), images["mean"], images["std"])
-        yield from _told(posterior(x.to(device)).cpu(), part, pixels, images["class_names"], evaluation)
+        yield from _classified(posterior(x.to(device)).cpu(), part, pixels, images["class_names"], evaluation)
 
 
-def _told(
+def _classified(
     predictive: Predictive, paths: Sequence[Path], pixels: Tensor, names: Sequence[str], evaluation: Evaluation
 ) -> Iterator[ClassifiedImage]:
     lower, upper = predictive.confidence_interval(LEVEL, "quantile")

@@ -1,4 +1,4 @@
-"""``scaledrop predict --ckpt_path CHECKPOINT --images FOLDER``: masks and uncertainty of one's own images.
+"""``scaledrop predict --ckpt_path CHECKPOINT --images FOLDER``: masks and uncertainty of your images.
 
 Every picture gets three PNG files of its own size, ``NAME_mask.png`` (class indices), ``NAME_uncertainty.png`` (grey,
 predictive entropy from 0 to its maximum, log C) and ``NAME_overlay.png`` (the picture, the outline of the mask, the

@@ -27,10 +27,9 @@ class Zygote:
     """Starts processes and waits for them, see `zygote.py`."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])},
-        )  # fmt: skip
+        command, pipe = [sys.executable, str(HERE / "zygote.py")], subprocess.PIPE
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
 
     def run(self, place: "Place", argv: list[str], fault: tuple = (), kill_after: float | None = None) -> int:
         """Exit code of `scaledrop ARGV`, negative for a signal."""

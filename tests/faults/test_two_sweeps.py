@@ -62,10 +62,8 @@ def prepare(folder: Path, monkeypatch) -> Path:
 
 def start(*arguments: str, nap: float = 0.1, **environment: str) -> subprocess.Popen:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NAP": str(nap), "PYTHONUNBUFFERED": "1", **environment}
-    return subprocess.Popen(
-        [sys.executable, "driver.py", "s.yaml", *arguments], env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    command = [sys.executable, "driver.py", "s.yaml", *arguments]
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def finish(*processes: subprocess.Popen) -> list[str]:

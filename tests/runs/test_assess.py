@@ -93,10 +93,9 @@ def parts() -> dict[str, Path]:
 
 
 def subject(**changes) -> Subject:
-    data = types.SimpleNamespace(
-        eval_batch_size=7, num_classes=10, name="x", normalized=lambda x: x / 255,
-        test_set=types.SimpleNamespace(images=torch.rand(20, 3, 32, 32) * 255, labels=torch.arange(20) % 10),
-    )  # fmt: skip
+    images = types.SimpleNamespace(images=torch.rand(20, 3, 32, 32) * 255, labels=torch.arange(20) % 10)
+    facts = {"eval_batch_size": 7, "num_classes": 10, "name": "x"}
+    data = types.SimpleNamespace(**facts, normalized=lambda x: x / 255, test_set=images)
     torch.manual_seed(0)
     network = LitClassifier("lenet5", width=0.25, p=0.5).network
     return Subject([network], data, **{"evaluation": Evaluation(samples=4), **changes})
@@ -159,9 +158,8 @@ def test_table6_of_a_finished_run(trained, capsys):
     how = result.evaluation
     assert how["absent"] == {"svhn": "data set 'svhn' not found under the data folder"}
     assert how["parts"] == ["clean", "gaussian", "mnist"]
-    assert how["suites"]["gaussian"] == {
-        "title": "A suite", "kind": "noise", "source": "generated, seed 0", "fingerprint": "f00d", "images": 60,
-    }  # fmt: skip
+    described = {"title": "A suite", "kind": "noise", "source": "generated, seed 0", "fingerprint": "f00d"}
+    assert how["suites"]["gaussian"] == {**described, "images": 60}
     assert (how["samples"], how["limit"], how["images"], how["quantile"]) == (3, None, 60, 0.1)
     assert result.config["assess"]["run"] == run.id
     assert result.provenance["command"] == "scaledrop assess --probe table6 --config tiny.yaml"

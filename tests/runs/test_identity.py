@@ -158,9 +158,8 @@ def test_the_data_says_what_the_model_is_built_for(place):
 def test_the_two_recipes_of_the_papers_length(place):
     adam, sgd = (plan_fit(["--profile", name]) for name in ("paper", "paper_sgd"))
     recipes = [{**p.config["model"]["init_args"], **p.config["data"]["init_args"]} for p in (adam, sgd)]
-    assert [(r["optimizer"], r["augment"], r["crop_scale"]) for r in recipes] == [
-        ("adam", "resized_crop", [0.5, 1.0]), ("sgd", "crop", [0.08, 1.0]),
-    ]  # fmt: skip
+    found = [(r["optimizer"], r["augment"], r["crop_scale"]) for r in recipes]
+    assert found == [("adam", "resized_crop", [0.5, 1.0]), ("sgd", "crop", [0.08, 1.0])]
     assert [p.config["trainer"]["max_epochs"] for p in (adam, sgd)] == [300, 300]
     assert [p.run.profile for p in (adam, sgd)] == ["paper", "paper_sgd"]
 

@@ -15,7 +15,6 @@ import yaml
 from lit_scaledrop.cli import sweep
 from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.cli.flags import expand_rows
-from lit_scaledrop.results.result import result_path
 from lit_scaledrop.sweep import child, runner
 from lit_scaledrop.sweep.file import SweepError, build_command, grid, load_sweep
 from lit_scaledrop.sweep.points import plan_points
@@ -132,13 +131,8 @@ def test_profile_seeds_results_and_extra_flags(here, monkeypatch):
     assert sorted(path.name for path in Path("runs/quick/s/logs").iterdir()) == ["seed4.log", "seed5.log"]
     assert run("--seeds", "4", "--dry-run") == 0
     assert len(notes()) == 2
-
-
-def test_default_profile_is_the_environments(here, monkeypatch):
-    write({"a": {"value": 1}})
-    monkeypatch.setenv("PROFILE", "cpu")
     assert run() == 0
-    assert notes()[0]["PROFILE"] == "cpu"
+    assert notes()[2]["PROFILE"] == "cpu"  # the environment's, where none is asked for
 
 
 def test_finished_points_are_skipped_before_they_start(here, capfd):
@@ -330,10 +324,9 @@ def wandb_argv(config, values, tmp_path, monkeypatch) -> list[str]:
     return started[0]
 
 
-@pytest.mark.parametrize("profile", ["quick", "paper"])
-def test_argv_is_what_wandb_agent_would_start(tmp_path, monkeypatch, profile):
+def test_argv_is_what_wandb_agent_would_start(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
-    monkeypatch.setenv("PROFILE", profile)
+    monkeypatch.setenv("PROFILE", "paper")
     odd = {
         "program": "train.py",
         "parameters": {"a": {"values": [1e-05, True, "x y", [1, 2], {"k": 1}]}, "b.c": {"value": 0.1}},
@@ -427,11 +420,9 @@ def test_only_takes_points_by_name():
 
 
 def start(*arguments: str) -> subprocess.Popen:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "driver.py", "s.yaml", *arguments], env=env, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    command, env = [sys.executable, "driver.py", "s.yaml", *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=env, start_new_session=True, **output)
 
 
 def hanging(count: int) -> list[int]:
@@ -496,10 +487,8 @@ def test_no_orphan_trains_on_when_the_sweep_is_killed(here, signum):
 
 @linux
 def test_the_guard_refuses_to_start_when_its_parent_is_gone(tmp_path):
-    other = subprocess.run(
-        [sys.executable, "-ISc", child._GUARD, "1", sys.executable, "-c", "print('trains')"],
-        capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
+    command = [sys.executable, "-ISc", child._GUARD, "1", sys.executable, "-c", "print('trains')"]
+    other = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert other.returncode == 1
     assert other.stderr.strip() == "the sweep has ended"
     assert not other.stdout
@@ -511,14 +500,12 @@ def test_on_a_terminal_one_job_has_it_and_several_have_a_bar(here):
 
     for jobs, seen in (("1", b"a terminal: True"), ("2", b"100%")):
         write({"a": {"values": [1, 2]}, "jobs": {"value": int(jobs)}})
-        Path("child.py").write_text(
-            CHILD.replace('print("hello', 'print("a terminal:", sys.stdout.isatty());print("hello')
-        )
+        told = CHILD.replace('print("hello', 'print("a terminal:", sys.stdout.isatty());print("hello')
+        Path("child.py").write_text(told)
         main, side = pty.openpty()
-        process = subprocess.Popen(
-            [sys.executable, "driver.py", "s.yaml", "--jobs", jobs], stdout=side, stderr=side,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
-        )  # fmt: skip
+        command = [sys.executable, "driver.py", "s.yaml", "--jobs", jobs]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+        process = subprocess.Popen(command, stdout=side, stderr=side, env=env)
         os.close(side)
         text = b""
         while True:
@@ -532,10 +519,6 @@ def test_on_a_terminal_one_job_has_it_and_several_have_a_bar(here):
         assert seen in text
         assert b"2 done, 0 skipped" in text
     assert not Path("runs/quick/s/logs/1-1.log").exists()
-
-
-def test_result_path_of_the_fake_plan_is_the_records():
-    assert plan(["--a=1"]) == result_path("results", "quick", "s", plan(["--a=1"]).stem)
 
 
 def test_help_says_where_the_flags_of_fit_go(capsys):
