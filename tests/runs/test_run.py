@@ -18,7 +18,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Timer
 
-from fakes import write_fake_cifar10, write_fake_mnist
+from fakes import write_fake_mnist
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import AttemptTimer
 from lit_scaledrop.cli import fit as cli
@@ -27,7 +27,6 @@ from lit_scaledrop.evaluation.checkpoint import load_trained, read_checkpoint
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.results.result import read_result
-from lit_scaledrop.runs import record
 from lit_scaledrop.runs.run import Run, exclusive, require_writable, resume_checkpoint
 from stand_ins import FIT
 
@@ -314,20 +313,6 @@ def test_max_time_is_of_an_attempt_and_the_record_of_all():
     assert timer.time_up
 
 
-def test_killed_between_training_and_record(place, finished, capsys, monkeypatch):
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(record, "write_result", full)
-        assert main([*FIT]) == 1
-    assert "No space left on device" in capsys.readouterr().err
-    assert not list(place.glob("results/**/*.json"))
-    assert main([*FIT]) == 0
-    assert "epoch 2/2" not in capsys.readouterr().err
-    assert_same_training(place, finished)
-
-
 def test_damaged_checkpoints(place, unrecorded, finished, capsys):
     folder = unrecorded
     last, previous, best = folder / "last.ckpt", folder / "previous.ckpt", only("best*.ckpt", folder)
@@ -370,29 +355,6 @@ def test_a_lost_best_checkpoint(trained, capsys):
     assert resume_checkpoint(folder.parent) is None
     assert "previous.ckpt is of no use without its best checkpoint" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["previous.ckpt.damaged"]
-
-
-def test_a_best_checkpoint_that_was_saved_before_the_kill_is_gone_on_from(place, unrecorded, finished, capsys):
-    """Saved anew, it would get another name beside the old one."""
-    folder = unrecorded
-    best = only("best*.ckpt", folder)
-    (folder / "last.ckpt").unlink()
-    if read_checkpoint(best)["epoch"] == 1:
-        os.replace(folder / "previous.ckpt", folder / "last.ckpt")
-    assert main([*FIT]) == 0
-    assert only("best*.ckpt", folder) == best
-    assert_same_training(place, finished)
-
-
-def test_a_run_does_not_go_on_with_other_data(place, unrecorded, finished, capsys, tmp_path_factory, monkeypatch):
-    write_fake_cifar10(other := tmp_path_factory.mktemp("other"), n_train=200, n_test=60, seed=9)
-    with monkeypatch.context() as patch:
-        patch.setenv("DATA", str(other))
-        assert main([*FIT]) == 1
-    assert "the data has changed since this run began: its fingerprint was" in capsys.readouterr().err
-    assert not list(place.glob("results/**/*.json"))
-    assert main([*FIT]) == 0
-    assert_same_training(place, finished)
 
 
 def test_the_curve_of_a_run_whose_checkpoints_know_of_none(place, unrecorded, finished):
