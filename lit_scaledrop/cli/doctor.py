@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -57,8 +58,6 @@ def doctor(*, root: Path | None = None, results: Path = Path("results")) -> int:
 
 def packages() -> Iterator[Finding]:
     """Python and the packages, against what this version asks for."""
-    from packaging.version import Version
-
     from lit_scaledrop import __version__
 
     yield Finding("lit-scaledrop", f"{__version__}, Python {platform.python_version()} on {platform.system()}")
@@ -68,7 +67,7 @@ def packages() -> Iterator[Finding]:
         if have is None:
             state: Literal["note", "problem"] = "note" if name in SOMETIMES else "problem"
             yield Finding(name, f"not installed: pip install '{name}>={least}'", state)
-        elif Version(have).release < Version(least).release:
+        elif _parts(have) < _parts(least):
             yield Finding(name, f"{have} is too old: pip install -U '{name}>={least}'", "problem")
         else:
             yield Finding(name, have)
@@ -91,15 +90,12 @@ def require_packages() -> None:
 
 def minimum_versions() -> dict[str, str]:
     """Lowest version of each package that this one asks for, from its own metadata."""
-    from packaging.requirements import Requirement
-
     try:
         lines = importlib.metadata.requires("lit-scaledrop") or []
     except importlib.metadata.PackageNotFoundError:
         return {}
-    asked = [one for one in map(Requirement, lines) if not one.marker]
-    bounds = [(one.name.lower(), bound) for one in asked for bound in one.specifier]
-    return {name: bound.version for name, bound in bounds if bound.operator in (">=", "==")}
+    found = (re.match(r"([\w-]+)(?:\[[\w,]+\])?.*?[>=]=([\d.]+)", line) for line in lines if "extra ==" not in line)
+    return {match[1].lower(): match[2] for match in found if match}
 
 
 def installed(name: str) -> str | None:
@@ -183,3 +179,7 @@ def folders(results: Path) -> Iterator[Finding]:
     where = "the current folder" if writable else "the current folder is not writable: --run.results and --run.runs"
     state: Literal["ok", "problem"] = "ok" if writable and spare > SPARE_GB else "problem"
     yield Finding("disk", f"{spare:.0f} GB free in {where}", state)
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])

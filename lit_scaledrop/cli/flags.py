@@ -73,7 +73,7 @@ def expand_variation(words: Sequence[str]) -> list[str]:
         flags = []
         if when != "eval":
             flags.append("--trainer.callbacks+=lit_scaledrop.callbacks.MTJVariation")
-            flags += [f"--trainer.callbacks.{'sigma' if is_sigma else 'device'}={source}"]
+            flags.append(f"--trainer.callbacks.{'sigma' if is_sigma else 'device'}={source}")
             flags.append("--trainer.callbacks.when=train")
         if when != "train":
             flags.append(f"--evaluation.{'sigma' if is_sigma else 'mtj'}={source}")

@@ -32,7 +32,10 @@ _NO_MATPLOTLIB = "figures need matplotlib; install it with pip install matplotli
 def main(argv: list[str]) -> int:
     """Run ``scaledrop report`` with ``argv`` behind it."""
     names = [*TABLES, *FIGURES, *SWEEPS, "curves"]
-    return call(report, argv, "scaledrop report", known={"name": names})
+    try:
+        return call(report, argv, "scaledrop report", known={"name": names})
+    except (ValueError, OSError, ResultError, JournalError) as error:
+        return _warn(str(error))
 
 
 def report(
@@ -92,10 +95,7 @@ def _one(name: str, results: str, chosen: str, format: str) -> int:
         return _warn(_nothing(study, results, chosen))
     if name in FIGURES and find_spec("matplotlib") is None:
         return _warn(_NO_MATPLOTLIB)
-    try:
-        written = _write(name, found, failed, Path(results) / chosen / name, format)
-    except (ValueError, OSError, JournalError) as error:
-        return _warn(str(error))
+    written = _write(name, found, failed, Path(results) / chosen / name, format)
     print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
 
@@ -122,11 +122,7 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
         return _warn(f"no results of profile {', '.join(absent)} in {results}; there are: {there}")
     folder = Path(results) / chosen[0] if len(chosen) == 1 else Path(results)
     path = Path(out) if out else folder / "index.html"
-    try:
-        problems = write_page(results, chosen, path)
-    except (ValueError, OSError) as error:
-        return _warn(str(error))
-    for problem in problems:
+    for problem in write_page(results, chosen, path):
         _warn(f"not shown: {problem}")
     print(f"Written: {path} ({path.stat().st_size / 1e6:.2f} MB)", file=sys.stderr)
     return 0
@@ -136,12 +132,9 @@ def _curves(results: str, profile: str, runs: str | None, keep: bool) -> int:
     """Write the learning curves, and where asked to, those that run folders hold into results that lack them."""
     if find_spec("matplotlib") is None:
         return _warn(_NO_MATPLOTLIB)
-    try:
-        changed = keep_curves(results, profile, runs) if keep and runs else []
-        picture = learning_picture(results, profile, runs)
-        written = write_curves(picture, Path(results) / profile / "curves")
-    except (ValueError, OSError, ResultError) as error:
-        return _warn(str(error))
+    changed = keep_curves(results, profile, runs) if keep and runs else []
+    picture = learning_picture(results, profile, runs)
+    written = write_curves(picture, Path(results) / profile / "curves")
     print(picture.words())
     print(f"Written: {', '.join(map(str, [*changed, *written]))}", file=sys.stderr)
     return 0
