@@ -142,7 +142,7 @@ def tracking() -> Iterator[Finding]:
         return
     mode = wandb_mode("auto")
     how = {"offline": "no key found; `wandb login`, or WANDB_API_KEY, for online runs", "online": "a key is there"}
-    yield Finding("W&B", f"{mode}{', ' * (mode in how)}{how.get(mode, '')}")
+    yield Finding("W&B", ", ".join(filter(None, (mode, how.get(mode)))))
 
 
 def data(root: Path) -> Iterator[Finding]:

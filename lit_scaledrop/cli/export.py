@@ -118,10 +118,11 @@ def _export_program(network: nn.Module, kind: str, passes: bool, out: Path, x: T
             f"{out}: the logits of {1 - share:.1%} of the predictions differ by more than {TOLERANCE:g}, up to "
             f"{errors.max():.3g}: do not use it"
         )
+    how = f" in {PASSES} passes" if passes else ""
     flipped = f"; {int((~close).sum())} others have a sign that rounding flipped" if share < 1 else ""
     print(
         f"{out}: {out.stat().st_size:,} bytes\n"
-        f"logits of {len(x)} {what}{f' in {PASSES} passes' * passes}: {int(close.sum()):,} of {close.numel():,} "
+        f"logits of {len(x)} {what}{how}: {int(close.sum()):,} of {close.numel():,} "
         f"predictions differ by at most {errors[close].max():.2g}{flipped}",
         flush=True,
     )

@@ -178,17 +178,17 @@ def test_goes_on_after_a_failure_and_resumes(here, capfd, jobs):
 
 
 @linux
-def test_a_command_that_does_not_start_is_a_failure(here, capfd):
-    write({"a": {"value": 1}}, ["no-such-program", "fit", "${args}"])
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (["no-such-program", "fit", "${args}"], "cannot start no-such-program: No such file"),
+        (["sh", "-c", "kill -KILL $$", "fit", "${args}"], "killed by SIGKILL"),
+    ],
+)
+def test_a_command_that_does_not_start_or_is_killed_is_a_failure(here, capfd, command, reason):
+    write({"a": {"value": 1}}, command)
     assert run() == 1
-    assert "cannot start no-such-program: No such file" in capfd.readouterr().out
-
-
-def test_a_child_that_is_killed_is_a_failure(here, capfd):
-    write({"a": {"value": 1}})
-    Path("child.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    assert run() == 1
-    assert "killed by SIGKILL" in capfd.readouterr().out
+    assert reason in capfd.readouterr().out
 
 
 def test_jobs_run_at_once_and_share_cores_and_gpus(here, monkeypatch, capfd):
