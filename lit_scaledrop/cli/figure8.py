@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
 
 
 def figure8(
-    flags: list[str], /, *, profile: str = "quick", results: str = "results", rows: tuple[str, ...] = ROWS
+    flags: list[str], /, *, profile: str = "quick", results: str = "results", rows: list[str] | None = None
 ) -> int:
     """Draw test images of Table V's data beside the truth, predictions and uncertainty; train what is missing.
 
@@ -97,7 +97,7 @@ def figure8(
     panels: list[Panel] = []
     records: list[Result] = []
     shown: dict[str, Any] = {}
-    for row in rows:
+    for row in rows or ROWS:
         networks = [_segmenter([*common, f"--row={row}/{method}"]) for method in METHODS]
         data, first = networks[0].data, networks[0].record
         title = f"{TOPOLOGIES[first.network]}, {data_name(first)}"
