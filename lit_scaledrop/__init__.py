@@ -9,54 +9,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lit_scaledrop.layers import BinaryConv2d, BinaryLinear, ScaleDropout, align, sampling
-    from lit_scaledrop.methods.classification import METHODS
-    from lit_scaledrop.methods.method import Method
-    from lit_scaledrop.modules.classifier import LitClassifier
-    from lit_scaledrop.modules.segmenter import LitSegmenter
-    from lit_scaledrop.networks import NETWORKS, build_network
-    from lit_scaledrop.networks.convert import Conversion, convert
-    from lit_scaledrop.posterior import draw_plan
-    from lit_scaledrop.posterior.posterior import PosteriorPredictive
-    from lit_scaledrop.posterior.predictive import Predictive
+    from lit_scaledrop.layers import BinaryConv2d as BinaryConv2d
+    from lit_scaledrop.layers import BinaryLinear as BinaryLinear
+    from lit_scaledrop.layers import ScaleDropout as ScaleDropout
+    from lit_scaledrop.layers import align as align
+    from lit_scaledrop.layers import sampling as sampling
+    from lit_scaledrop.methods import METHODS as METHODS
+    from lit_scaledrop.methods import Method as Method
+    from lit_scaledrop.modules import LitClassifier as LitClassifier
+    from lit_scaledrop.modules import LitSegmenter as LitSegmenter
+    from lit_scaledrop.networks import NETWORKS as NETWORKS
+    from lit_scaledrop.networks import build_network as build_network
+    from lit_scaledrop.networks.convert import Conversion as Conversion
+    from lit_scaledrop.networks.convert import convert as convert
+    from lit_scaledrop.posterior import PosteriorPredictive as PosteriorPredictive
+    from lit_scaledrop.posterior import Predictive as Predictive
+    from lit_scaledrop.posterior import draw_plan as draw_plan
 
-_HOME = {
-    "BinaryConv2d": "layers",
-    "BinaryLinear": "layers",
-    "ScaleDropout": "layers",
-    "align": "layers",
-    "draw_plan": "posterior",
-    "sampling": "layers",
-    "Conversion": "networks.convert",
-    "convert": "networks.convert",
-    "METHODS": "methods",
-    "Method": "methods",
-    "LitClassifier": "modules",
-    "LitSegmenter": "modules",
-    "NETWORKS": "networks",
-    "build_network": "networks",
-    "PosteriorPredictive": "posterior",
-    "Predictive": "posterior",
+_NAMES = {
+    "layers": ("BinaryConv2d", "BinaryLinear", "ScaleDropout", "align", "sampling"),
+    "methods": ("METHODS", "Method"),
+    "modules": ("LitClassifier", "LitSegmenter"),
+    "networks": ("NETWORKS", "build_network"),
+    "networks.convert": ("Conversion", "convert"),
+    "posterior": ("PosteriorPredictive", "Predictive", "draw_plan"),
 }
-
-__all__ = [
-    "METHODS",
-    "NETWORKS",
-    "BinaryConv2d",
-    "BinaryLinear",
-    "Conversion",
-    "LitClassifier",
-    "LitSegmenter",
-    "Method",
-    "PosteriorPredictive",
-    "Predictive",
-    "ScaleDropout",
-    "align",
-    "build_network",
-    "convert",
-    "draw_plan",
-    "sampling",
-]
+_HOME = {name: home for home, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,32 +8,30 @@ import sys
 import traceback
 
 COMMANDS = {
-    "fit": ("lit_scaledrop.cli.fit:main", "train, evaluate and record one run (LightningCLI)"),
-    "validate": ("lit_scaledrop.cli.fit:main", "validation accuracy of a checkpoint (LightningCLI)"),
-    "test": ("lit_scaledrop.cli.fit:main", "deterministic test accuracy of a checkpoint (LightningCLI)"),
-    "predict": (
-        "lit_scaledrop.cli.fit:main",
-        "--images: classes or masks of your own pictures; else of a checkpoint on a test set",
-    ),
-    "evaluate": ("lit_scaledrop.cli.evaluate:main", "posterior metrics of a checkpoint on a test set"),
-    "assess": ("lit_scaledrop.cli.assess:main", "uncertainty, shift and calibration of a run of Table III"),
-    "summary": ("lit_scaledrop.cli.summary:main", "weights, memory, operations and random bits of a network by layer"),
-    "export": ("lit_scaledrop.cli.export:main", "a trained network as a packed file, ONNX or torch.export program"),
-    "energy": ("lit_scaledrop.cli.energy:main", "energy, time and area of an image on a chip"),
-    "cost": ("lit_scaledrop.cli.cost:main", "number, area and power of a method's dropout modules"),
-    "figure8": ("lit_scaledrop.cli.figure8:main", "masks and uncertainty of Table V's networks, as pictures"),
-    "sweep": ("lit_scaledrop.cli.sweep:main", "run a W&B sweep file here, without a server"),
-    "report": ("lit_scaledrop.cli.report:main", "tables and figures from the results"),
-    "data": ("lit_scaledrop.cli.data:main", "list, fetch and check the data sets"),
-    "doctor": ("lit_scaledrop.cli.doctor:main", "versions, devices, data and tracking of this machine"),
+    "fit": "train, evaluate and record one run (LightningCLI)",
+    "validate": "validation accuracy of a checkpoint (LightningCLI)",
+    "test": "deterministic test accuracy of a checkpoint (LightningCLI)",
+    "predict": "--images: classes or masks of your own pictures; else of a checkpoint on a test set",
+    "evaluate": "posterior metrics of a checkpoint on a test set",
+    "assess": "uncertainty, shift and calibration of a run of Table III",
+    "summary": "weights, memory, operations and random bits of a network by layer",
+    "export": "a trained network as a packed file, ONNX or torch.export program",
+    "energy": "energy, time and area of an image on a chip",
+    "cost": "number, area and power of a method's dropout modules",
+    "figure8": "masks and uncertainty of Table V's networks, as pictures",
+    "sweep": "run a W&B sweep file here, without a server",
+    "report": "tables and figures from the results",
+    "data": "list, fetch and check the data sets",
+    "doctor": "versions, devices, data and tracking of this machine",
 }
+"""Each is the module of its name in ``lit_scaledrop.cli``, but for Lightning's four."""
 LIGHTNING = {"fit", "validate", "test", "predict"}
 
 
 def usage() -> str:
     """Help text."""
     lines = ["usage: scaledrop COMMAND [...]", "", "commands:"]
-    lines += [f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items()]
+    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
     lines += [
         "",
         "`scaledrop COMMAND --help` says more. Examples:",
@@ -59,17 +57,15 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     command, rest = argv[0], argv[1:]
     if command not in COMMANDS:
-        import difflib
+        from lit_scaledrop.naming import nearest
 
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        print(f"scaledrop: unknown command {command!r}{hint}\n\n{usage()}", file=sys.stderr)
+        print(f"scaledrop: unknown command {command!r}{nearest(command, COMMANDS)}\n\n{usage()}", file=sys.stderr)
         return 2
-    module, function = COMMANDS[command][0].split(":")
+    module = "fit" if command in LIGHTNING else command
     if command == "predict" and any(word.split("=")[0] == "--images" for word in rest):
-        module, command = "lit_scaledrop.cli.predict", "predict --images"
+        module, command = "predict", "predict --images"
     try:
-        run = getattr(importlib.import_module(module), function)
+        run = importlib.import_module(f"lit_scaledrop.cli.{module}").main
         return run(argv if command in LIGHTNING else rest)
     except KeyboardInterrupt:
         print("\nscaledrop: interrupted; the same command goes on where this one stopped", file=sys.stderr)

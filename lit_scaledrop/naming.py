@@ -17,9 +17,17 @@ def lookup(kind: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     if name in known:
         return name
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")
+    raise ValueError(f"unknown {kind} {name!r}{nearest(name, known, '.', 0.4)} Known: {', '.join(known)}")
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
+    """The end of a message about an unknown name, or another one where no name is like it.
+
+    >>> nearest("evalaute", ["fit", "evaluate"])
+    "; did you mean 'evaluate'?"
+    """
+    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]!r}?" if near else otherwise
 
 
 def count(number: int, noun: str) -> str:

@@ -10,22 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from stand_ins import FIT, TINY
+
 # no test may fail because the machine is slow
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
-
-TINY = """
-run: {profile: quick, study: tiny, tracking: disabled}
-data:
-  class_path: CIFAR10DataModule
-  init_args: {batch_size: 32, checksums: recorded, augment: crop, flip: true}
-model:
-  class_path: lit_scaledrop.modules.LitClassifier
-  init_args: {network: lenet5, width: 0.5, lr: 0.01}
-trainer: {max_epochs: 2, accelerator: cpu}
-evaluation: {samples: 3}
-"""
-FIT = ("fit", "--config", "tiny.yaml")
 
 
 @pytest.fixture(scope="session", autouse=True)

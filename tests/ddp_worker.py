@@ -83,11 +83,10 @@ def fit(
     """Train ``model`` on global batches of 32 images; its first weights and masks follow from the seed alone."""
     seen = Seen()
     several = {"devices": processes, "strategy": "ddp"} if processes > 1 else {}
-    made = L.Trainer(
-        accelerator="cpu", default_root_dir=folder, callbacks=[*callbacks, EstimatorSchedule(), seen],
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1,
-        **{"logger": False, "enable_checkpointing": False, **several, **trainer},
-    )  # fmt: skip
+    quiet = dict.fromkeys(("enable_progress_bar", "enable_model_summary", "logger", "enable_checkpointing"), False)
+    options = {"num_sanity_val_steps": 0, "log_every_n_steps": 1, **quiet, **several, **trainer}
+    callbacks = (*callbacks, EstimatorSchedule(), seen)
+    made = L.Trainer(accelerator="cpu", default_root_dir=folder, callbacks=[*callbacks], **options)
     made.fit(model, data(2 * SHARE // processes), ckpt_path=ckpt)
     return seen, made
 

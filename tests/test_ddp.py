@@ -3,6 +3,7 @@
 import csv
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,30 +12,20 @@ import pytest
 import torch
 from torch import nn
 
+import ddp_worker as worker
+from lit_scaledrop.__main__ import main
 from lit_scaledrop.layers.stochastic import batch_draws
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.drop_probability import seeded
 from lit_scaledrop.results.result import read_result
 
-WORKER = Path(__file__).with_name("ddp_worker.py")
+WORKER = Path(worker.__file__)
 FLAGS = ("--trainer.devices=2", "--trainer.strategy=ddp")
-
-
-@pytest.fixture(scope="module")
-def worker():
-    sys.path.insert(0, str(WORKER.parent))
-    try:
-        import ddp_worker
-    finally:
-        sys.path.remove(str(WORKER.parent))
-    return ddp_worker
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory, fake_cifar) -> list[dict[str, Any]]:
     """What the two processes of ``ddp_worker.py`` saw."""
-    import subprocess
-
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -42,13 +33,9 @@ def ranks(tmp_path_factory, fake_cifar) -> list[dict[str, Any]]:
     shared = {**os.environ, "DATA": str(fake_cifar), "OMP_NUM_THREADS": "1"}
     # a script's own folder comes first in its path, and tests/datamodules would hide ours
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(WORKER.parent.parent)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(WORKER), str(folder)],
-            env={**shared, "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
+    command = [sys.executable, "-W", "ignore", str(WORKER), str(folder)]
+    both = [{**shared, "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+    processes = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for env in both]
     try:
         ends = [(process.communicate(timeout=900)[1], process.returncode) for process in processes]
     finally:
@@ -63,7 +50,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_loss_curve_is_that_of_one_process_with_the_global_batch(ranks, worker, tmp_path, monkeypatch, fake_cifar):
+def test_the_loss_curve_is_that_of_one_process_with_the_global_batch(ranks, tmp_path, monkeypatch, fake_cifar):
     """Where BatchNorm takes no statistics of a batch; weights, too. In double precision: a sign amplifies rounding."""
 
     class Alone(LitClassifier):
@@ -120,7 +107,7 @@ def test_energy_is_logged_once(ranks):
         assert sum(bool(row.get("hw/energy_nj")) for row in csv.DictReader(file)) == 2  # epochs
 
 
-def test_what_batch_norm_sees_is_the_share_of_its_process(ranks, worker, monkeypatch, fake_cifar):
+def test_what_batch_norm_sees_is_the_share_of_its_process(ranks, monkeypatch, fake_cifar):
     r"""Without SyncBatchNorm: normalized by the share's statistics, and those of the first process are kept.
 
     The mean of the global batch is that of the shares' means, so a running mean misses it by
@@ -183,7 +170,7 @@ def test_a_network_survives_the_conversion_to_sync_batch_norm(method):
     assert same(again.state_dict(), plain.state_dict())
 
 
-def test_fit_on_two_processes(place, run_program):
+def test_fit_on_two_processes(place, run_program, capsys):
     more = ("--run.tracking=offline", "--trainer.callbacks+=CrossbarEnergy", "--trainer.callbacks+=MTJVariation")
     flags = (*FLAGS, *more, "--trainer.callbacks.sigma=0.1")
     process = run_program("-m", "lit_scaledrop", "fit", "--config=tiny.yaml", *flags)
@@ -210,8 +197,7 @@ def test_fit_on_two_processes(place, run_program):
     assert result.training["logged"]["hw/p_shift"] > 0
     assert len(list(place.rglob("offline-run-*"))) == 1
 
-    again = run_program("-m", "lit_scaledrop", "fit", "--config=tiny.yaml", *flags)
-    out, err = again.communicate(timeout=900)
-    assert again.returncode == 0
+    assert main(["fit", "--config=tiny.yaml", *flags]) == 0
+    out, err = capsys.readouterr()
     assert out == f"finished already: {path.relative_to(place)}\n"
     assert "Initializing distributed" not in err

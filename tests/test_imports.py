@@ -1,10 +1,12 @@
 """Who may import whom, read from the sources."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
+
+import rooms
+from rooms import imports, sources
 
 ROOT = Path(__file__).parents[1]
 OURS = {"lit_scaledrop", "datamodules", "hardware"}
@@ -15,11 +17,6 @@ CORE = {
 }  # fmt: skip
 LIGHT = ("__main__", "__init__", "cli/sweep", "cli/report", "sweep/points", "sweep/runner", "sweep/leases")
 WITHOUT_TORCH = ("report", "results", "sweep", "naming.py")
-
-_spec = importlib.util.spec_from_file_location("rooms", Path(__file__).with_name("rooms.py"))
-rooms = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(rooms)
-imports, sources = rooms.imports, rooms.sources
 
 
 def packages(path: Path, top_level_only: bool = False) -> set[str]:

@@ -39,13 +39,9 @@ def start(place):
     started: list[subprocess.Popen[str]] = []
 
     def run(*words: str, **environment: str) -> subprocess.Popen[str]:
-        started.append(
-            subprocess.Popen(
-                ["bash", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                env={**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment},
-                process_group=0,
-            )
-        )  # fmt: skip
+        env = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment}
+        files = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        started.append(subprocess.Popen(["bash", *words], env=env, text=True, process_group=0, **files))
         return started[-1]
 
     yield run
@@ -137,15 +133,10 @@ def test_one_gpu_in_one_command(place):
     command = ["bash", str(RECIPES / "one-gpu.sh")]
     done = subprocess.run(command, env=environment | asked | paths, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]
-    results = {r.network: r for r in map(read_result, sorted(place.glob("out/quick/table3/*.json")))}
-    assert {network: result.training["epochs"] for network, result in results.items()} == {
-        "vgg_small": 15,
-        "resnet20": 15,
-    }
-    assert sorted(path.name for path in place.glob("out/*.packed")) == [
-        "resnet20-proposed.packed",
-        "vgg_small-proposed.packed",
-    ]
+    results = map(read_result, place.glob("out/quick/table3/*.json"))
+    assert {result.network: result.training["epochs"] for result in results} == {"vgg_small": 15, "resnet20": 15}
+    packed = sorted(path.name for path in place.glob("out/*.packed"))
+    assert packed == ["resnet20-proposed.packed", "vgg_small-proposed.packed"]
     trial = (place / "out" / "trial.txt").read_text().splitlines()
     assert [line.partition(":")[0] for line in trial] == ["vgg_small proposed", "resnet20 proposed"]
 

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     """Run ``scaledrop assess`` with ``argv`` behind it."""
     planned = plan_assessment(argv)
     if is_finished(planned.path, move_broken=False):
-        _say_finished(planned.path)
+        _print_finished(planned.path)
         return 0
     data = check(planned.plan, planned.evaluation).data
     data.setup("test")
@@ -86,14 +86,14 @@ def main(argv: list[str]) -> int:
         return 0
     result = assess(planned, data, parts, networks)
     if result is None:
-        _say_finished(planned.path)
+        _print_finished(planned.path)
     else:
         measured, absent = result.evaluation["parts"], result.evaluation["absent"]
         print(f"{count(len(measured), 'part')}{_and_absent(list(absent))}: {planned.path}", flush=True)
     return 0
 
 
-def _say_finished(path: Path) -> None:
+def _print_finished(path: Path) -> None:
     absent = list(read_result(path).evaluation.get("absent", {}))
     remedy = "; with the data at hand delete the file and repeat: other parts are kept" if absent else ""
     print(f"finished already{_and_absent(absent)}: {path}{remedy}", flush=True)

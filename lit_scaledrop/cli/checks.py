@@ -10,12 +10,8 @@ INSTEAD = {
     "optimizer": "--model.optimizer=sgd|adam, --model.lr and --model.momentum",
     "lr_scheduler": "--model.schedule=cosine|constant and --model.warmup_epochs",
 }
-
-
-_ABOVE_ZERO = (
-    "max_epochs", "max_steps", "limit_train_batches", "limit_val_batches", "check_val_every_n_epoch",
-    "val_check_interval",
-)  # fmt: skip
+_LENGTHS = ("max_epochs", "max_steps", "limit_train_batches", "limit_val_batches")
+_ABOVE_ZERO = (*_LENGTHS, "check_val_every_n_epoch", "val_check_interval")
 
 
 def require_model_optimizer(config: Any) -> None:
@@ -62,20 +58,18 @@ def require_validation(config: dict[str, Any]) -> None:
         raise ValueError(f"the validation split chooses the checkpoint: {' and '.join(zero)} must be above 0")
     if trainer["fast_dev_run"]:
         return  # has its own length
-    epochs, steps, batches = trainer["max_epochs"], trainer["max_steps"], trainer["limit_train_batches"]
+    epochs, batches = trainer["max_epochs"], trainer["limit_train_batches"]
     every, interval = trainer["check_val_every_n_epoch"], trainer["val_check_interval"]
     if every and epochs and 0 < epochs < every:
         raise ValueError(no_validation(f"trainer.check_val_every_n_epoch={every} and trainer.max_epochs={epochs}"))
     if type(interval) is not int:
         return
-    known = [f"trainer.limit_train_batches={batches}"] if type(batches) is int else []
-    longest = batches if known else math.inf
+    limits = {"limit_train_batches": batches} if type(batches) is int else {}
+    longest = limits.get("limit_train_batches", math.inf)
     if every is None:
-        known += [f"trainer.max_epochs={epochs}"] if epochs and epochs > 0 else []
-        known += [f"trainer.max_steps={steps}"] if steps > 0 else []
-        longest = min(
-            longest * epochs if epochs and epochs > 0 else math.inf,
-            steps * trainer["accumulate_grad_batches"] if steps > 0 else math.inf,
-        )
+        limits |= {name: trainer[name] for name in ("max_epochs", "max_steps") if (trainer[name] or 0) > 0}
+        in_steps = limits.get("max_steps", math.inf) * trainer["accumulate_grad_batches"]
+        longest = min(longest * limits.get("max_epochs", math.inf), in_steps)
     if interval > longest:
-        raise ValueError(no_validation(f"trainer.val_check_interval={interval} and {', '.join(known)}"))
+        known = ", ".join(f"trainer.{name}={value}" for name, value in limits.items())
+        raise ValueError(no_validation(f"trainer.val_check_interval={interval} and {known}"))

@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -35,7 +36,7 @@ def call(
     """Call a function with what a command line says.
 
     Args:
-        function: the command.
+        function: the command; a ``partial`` has arguments that the command line does not give.
         argv: what follows its name.
         prog: how it is called in messages, e.g. ``scaledrop energy``.
         usage: the line of the help, where the generated one says too little.
@@ -48,10 +49,11 @@ def call(
     >>> call(double, ["3", "--times", "4", "--loud"], "double")
     '12!'
     """
-    about = docstring_parser.parse_from_object(function)
+    documented = function.func if isinstance(function, partial) else function
+    about = docstring_parser.parse_from_object(documented)
     parser = argparse.ArgumentParser(prog, usage, about.description, allow_abbrev=False)
     parameters = inspect.signature(function).parameters
-    hints, texts = get_type_hints(function, include_extras=True), _texts(function)
+    hints, texts = get_type_hints(documented, include_extras=True), _texts(documented)
     texts |= {name: f"{texts[name]}: {', '.join(values)}" for name, values in (known or {}).items()}
     groups: dict[str, list[str]] = {}
     # a dataclass makes these defaults itself

@@ -20,18 +20,20 @@ from lit_scaledrop.naming import lookup
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.result import is_finished, result_path, write_result
 
+_KNOWN = {"network": TOPOLOGIES, "scheme": dict.fromkeys((*SCHEMES, *SEGMENTATION_SCHEMES))}
+
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop cost`` with ``argv`` behind it."""
-    asked = _asked(argv)
-    constants, commit = components(asked.preset), provenance.commit()
-    for network, scheme in asked.pairs:
-        path = asked.path(network, scheme)
+    settings = _settings(argv)
+    constants, commit = components(settings.preset), provenance.commit()
+    for network, scheme in settings.pairs:
+        path = settings.path(network, scheme)
         if is_finished(path):
             print(f"finished already: {path}")
             continue
-        result = cost_result(network, scheme, constants, asked.profile, argv, commit)
-        write_result(result, asked.results)
+        result = cost_result(network, scheme, constants, settings.profile, argv, commit)
+        write_result(result, settings.results)
         reused, separate = (result.at(condition=how)["modules"] for how in ("reused", "separate"))
         print(
             f"{network}, {result.label}: modules {reused:,.0f} (re-used) or {separate:,.0f} (of each layer), "
@@ -46,19 +48,18 @@ def planned_cost(argv: list[str]) -> Path:
     Raises:
         ValueError: for several topologies or schemes, whose results are several.
     """
-    asked = _asked(argv)
-    if len(asked.pairs) != 1:
+    settings = _settings(argv)
+    if len(settings.pairs) != 1:
         raise ValueError("a point of a sweep is one result: give one --network and one --scheme")
-    return asked.path(*asked.pairs[0])
+    return settings.path(*settings.pairs[0])
 
 
-def _asked(argv: list[str]) -> "Asked":
-    names = {"network": TOPOLOGIES, "scheme": dict.fromkeys((*SCHEMES, *SEGMENTATION_SCHEMES))}
-    return call(Asked, argv, "scaledrop cost", known=names)
+def _settings(argv: list[str]) -> "CostSettings":
+    return call(CostSettings, argv, "scaledrop cost", known=_KNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class CostSettings:
     """Number, area and power of the dropout modules of topologies and methods, one result each.
 
     Args:
@@ -76,9 +77,9 @@ class Asked:
     preset: str | None = None
 
     def __post_init__(self) -> None:
-        for kind, names in (("network", TOPOLOGIES), ("scheme", (*SCHEMES, *SEGMENTATION_SCHEMES))):
+        for kind, names in _KNOWN.items():
             for name in getattr(self, kind) or ():
-                lookup(kind, name, dict.fromkeys(names))
+                lookup(kind, name, names)
 
     @property
     def pairs(self) -> list[tuple[str, Scheme]]:
@@ -88,12 +89,7 @@ class Asked:
             ValueError: no topology that is asked for has one of them.
         """
         known = {network: schemes_of(network) for network in self.network}
-        pairs = [
-            (network, scheme)
-            for network, schemes in known.items()
-            for scheme in self.scheme or schemes
-            if scheme in schemes
-        ]
+        pairs = [(name, one) for name, schemes in known.items() for one in self.scheme or schemes if one in schemes]
         if not pairs:
             theirs = "; ".join(f"{network} has {', '.join(schemes)}" for network, schemes in known.items())
             raise ValueError(f"no topology has scheme {', '.join(self.scheme or ())}: {theirs}")
@@ -101,5 +97,4 @@ class Asked:
 
     def path(self, network: str, scheme: Scheme) -> Path:
         """File of one result."""
-        id = cost_id(network, scheme, components(self.preset))
-        return result_path(self.results, self.profile, STUDY, id)
+        return result_path(self.results, self.profile, STUDY, cost_id(network, scheme, components(self.preset)))

@@ -1,6 +1,5 @@
 """The ``scaledrop data`` command: what data is there, and how to get what is not."""
 
-import difflib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from datamodules.files.fileset import Download, FileSet
 from datamodules.files.source_folders import SourceFolders
 from datamodules.files.tree import Tree
 from lit_scaledrop.cli.command import call
+from lit_scaledrop.naming import nearest
 
 DataSet = type[ImageDataModule] | type[SegmentationDataModule] | type[EvaluationSet]
 COLUMNS = ("data set", "state", "train", "val", "test", "fingerprint", "source", "where")
@@ -124,9 +124,8 @@ def get(name: str, *, root: str | None = None, from_: Path | None = None, mirror
     """
     where = folder(root)
     if name not in (known := _known()):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f" did you mean {near[0]!r}?" if near else ""
-        return _fail(f"unknown data set {name!r};{hint} known are {', '.join(known)}", status=2)
+        hint = nearest(name, known, ";", 0.4)
+        return _fail(f"unknown data set {name!r}{hint} known are {', '.join(known)}", status=2)
     files = known[name].files
     if files is None:
         print(f"{name} comes with an installed package; there is nothing to get")
@@ -168,21 +167,9 @@ def _progress(title: str) -> Iterator[Progress]:
     """A bar on a terminal; a line every tenth of the way elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-        columns = (
-            "{task.description}",
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
+        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(title, total=None)
             yield lambda have, total: bar.update(task, completed=have, total=total)

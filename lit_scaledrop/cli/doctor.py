@@ -142,7 +142,7 @@ def tracking() -> Iterator[Finding]:
         return
     mode = wandb_mode("auto")
     how = {"offline": "no key found; `wandb login`, or WANDB_API_KEY, for online runs", "online": "a key is there"}
-    yield Finding("W&B", f"{mode}{', ' * (mode in how)}{how.get(mode, '')}")
+    yield Finding("W&B", ", ".join(filter(None, (mode, how.get(mode)))))
 
 
 def data(root: Path) -> Iterator[Finding]:
@@ -150,14 +150,13 @@ def data(root: Path) -> Iterator[Finding]:
     from datamodules import DATAMODULES, EVALUATION_SETS, SEGMENTATION_DATAMODULES
 
     sets: dict[str, Any] = {**DATAMODULES, **SEGMENTATION_DATAMODULES, **EVALUATION_SETS}
-    there = [name for name, kind in sets.items() if kind.files is not None and _found(kind.files, root)]
-    absent = [name for name, kind in sets.items() if kind.files is not None and name not in there]
+    found = {name: _found(kind.files, root) for name, kind in sets.items() if kind.files is not None}
+    there, absent = ([name for name, is_there in found.items() if is_there == state] for state in (True, False))
     yield Finding("data", f"in {root}: {', '.join(there) or 'nothing'}", "ok" if there else "note")
     if absent:
         yield Finding("", f"not there: {', '.join(absent)} (scaledrop data get NAME --root {root})", "note")
-    yield Finding(
-        "", f"embedded, for the quick profile: {', '.join(n for n, kind in sets.items() if kind.files is None)}"
-    )
+    embedded = ", ".join(name for name, kind in sets.items() if kind.files is None)
+    yield Finding("", f"embedded, for the quick profile: {embedded}")
 
 
 def _found(files: object, root: Path) -> bool:

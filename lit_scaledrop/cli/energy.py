@@ -6,7 +6,6 @@ differ by orders of magnitude, so every result comes with the band over them.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from hardware.adc import ADC_MODELS, AdcModel
 from hardware.energy import Chip, EnergyReport, Entry, RealLayers
@@ -69,14 +68,8 @@ def energy(
     shape = (in_channels or shape[0], image_size or shape[1], image_size or shape[2])
     built = task.build(network, chosen, classes, shape[0], width, shape[1])
     plan = PosteriorPredictive(built, passes, seed).plans[0]
-    estimate = estimate_energy(
-        built,
-        shape,
-        plan,
-        chip=Chip(geometry, adc, adc_bits, real_layers=real_layers),
-        preset=components(preset),
-        execution=execution,
-    )
+    chip = Chip(geometry, adc, adc_bits, real_layers=real_layers)
+    estimate = estimate_energy(built, shape, plan, chip=chip, preset=components(preset), execution=execution)
     report, band, samples = estimate.report(), estimate.band(), plan.samples
     size = "x".join(map(str, shape))
     title = f"{network}, {chosen.label}, one {size} image, T = {samples}, {execution}"
@@ -84,13 +77,10 @@ def energy(
     if network in published() and width == 1 and samples == 10 and chosen.scale is not None:
         print(_against_paper(network, band, real_layers, adc))
     if figure:
-        draw_energy(report, title).savefig(figure, metadata=_undated(figure))
+        undated = {"Date": None} if figure.endswith(".svg") else None
+        draw_energy(report, title).savefig(figure, metadata=undated)
         print(f"figure: {figure}")
     return 0
-
-
-def _undated(path: str) -> dict[str, None] | None:
-    return {"Date": None} if path.endswith(".svg") else None
 
 
 def _print(title: str, report: EnergyReport, estimate: Estimate, band: Band) -> None:
@@ -110,8 +100,8 @@ def _print(title: str, report: EnergyReport, estimate: Estimate, band: Band) -> 
             drawn.add_row(name, *more, in_unit(entry.energy_pj), f"{100 * share:.1f} %", *numbers)
         return drawn
 
-    total = Entry("", "total", sum(e.operations for e in report.entries), report.energy_pj, report.latency_ns)
-    total = replace(total, area_um2=report.area_um2)
+    operations = sum(entry.operations for entry in report.entries)
+    total = Entry("", "total", operations, report.energy_pj, report.latency_ns, report.area_um2)
     parts = [(e.component, e, [f"{e.operations:,.0f}"]) for e in report.by_component()]
     console.print(table("component", [*parts, ("total", total, [""])], ["operations"]))
     tiles = {layer.name: _tiles(layer, estimate.chip) for layer in estimate.layers}

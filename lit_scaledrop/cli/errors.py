@@ -1,10 +1,10 @@
 """One line for what does not fit in a command line, and what to do."""
 
-import difflib
 import re
 from collections.abc import Iterable
 
 import datamodules
+from lit_scaledrop.naming import nearest
 
 
 def explain(error: BaseException, flags: Iterable[str]) -> str:
@@ -49,9 +49,7 @@ def _last_union(texts: list[str]) -> str:
 
 
 def _unknown_flag(flag: str, flags: Iterable[str]) -> str:
-    near = difflib.get_close_matches(flag, flags, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "; `scaledrop fit --help` lists them"
-    return f"unknown flag {flag!r}{hint}"
+    return f"unknown flag {flag!r}{nearest(flag, flags, '; `scaledrop fit --help` lists them')}"
 
 
 def _unknown_class(key: str, given: str, reason: str) -> str:
@@ -60,6 +58,6 @@ def _unknown_class(key: str, given: str, reason: str) -> str:
     known_sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
     modules = {module.__name__: name for name, module in known_sets.items()}
     name = given.rsplit(".", 1)[-1]
-    near = [known for known, short in modules.items() if short == name] or difflib.get_close_matches(name, modules, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    # the class of a set that was given by its short name, else what is spelt like it
+    hint = nearest(next((known for known, short in modules.items() if short == name), name), modules, ".")
     return f"unknown data {given!r}{hint} Known: {', '.join(sorted(modules))}, or the import path of your own"

@@ -31,7 +31,7 @@ from lit_scaledrop.deploy.model import load_packed, pack
 from lit_scaledrop.deploy.open import open_trained
 from lit_scaledrop.deploy.program import Deterministic, Passes, export_onnx, export_program, masks_of
 from lit_scaledrop.evaluation.checkpoint import load_trained
-from lit_scaledrop.layers.stochastic import MaskPlan, sampling, stochastic_layers
+from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.result import read_result
@@ -82,24 +82,35 @@ def export(
     x, what = _real(images["name"], root, module.hparams["in_channels"])
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "packed":
-        about = _origin(result) if result else {}
-        size = pack(copy.deepcopy(module), images, about).write(out)
-        worst = _worst(module.network, load_packed(out)[0].network, x)
-        if worst:
-            out.unlink()
-            raise ExportError(f"the packed network's logits differ by up to {worst:.3g}; nothing was written")
-        floats = 4 * sum(value.numel() for value in module.network.state_dict().values())
-        print(f"{out}: {size:,} bytes, {floats / size:.1f} times smaller than in float32 ({floats:,} bytes)")
-        print(f"logits of {len(x)} {what}: the same bits, without dropout and in {PASSES} random passes", flush=True)
-        return 0
-    network, passes = freeze(module.network), format.endswith("-passes")
+        _export_packed(module, images, _origin(result) if result else {}, out, x, what)
+    else:
+        _export_program(freeze(module.network), kind, format.endswith("-passes"), out, x, what)
+    return 0
+
+
+def _export_packed(
+    module: LitNetwork, images: dict[str, Any], about: dict[str, Any], out: Path, x: Tensor, what: str
+) -> None:
+    size = pack(copy.deepcopy(module), images, about).write(out)
+    network, other = module.network, load_packed(out)[0].network
+    programs = [Deterministic(other), *([Passes(other)] if stochastic_layers(network) else [])]
+    worst = max(_errors(network, run, x, isinstance(run, Passes)).max().item() for run in programs)
+    if worst:
+        out.unlink()
+        raise ExportError(f"the packed network's logits differ by up to {worst:.3g}; nothing was written")
+    floats = 4 * sum(value.numel() for value in network.state_dict().values())
+    print(f"{out}: {size:,} bytes, {floats / size:.1f} times smaller than in float32 ({floats:,} bytes)")
+    print(f"logits of {len(x)} {what}: the same bits, without dropout and in {PASSES} random passes", flush=True)
+
+
+def _export_program(network: nn.Module, kind: str, passes: bool, out: Path, x: Tensor, what: str) -> None:
     if kind == "onnx":
         export_onnx(network, x[:2], passes, out)
         run = _onnx_runtime(out)
     else:
         torch.export.save(export_program(network, x[:2], passes), out)
         run = torch.export.load(out).module()
-    errors = _program_errors(network, run, x, passes)
+    errors = _errors(network, run, x, passes)
     close = errors <= TOLERANCE
     share = close.double().mean().item()
     if share < ENOUGH:
@@ -107,14 +118,14 @@ def export(
             f"{out}: the logits of {1 - share:.1%} of the predictions differ by more than {TOLERANCE:g}, up to "
             f"{errors.max():.3g}: do not use it"
         )
+    how = f" in {PASSES} passes" if passes else ""
     flipped = f"; {int((~close).sum())} others have a sign that rounding flipped" if share < 1 else ""
-    print(f"{out}: {out.stat().st_size:,} bytes", flush=True)
     print(
-        f"logits of {len(x)} {what}{f' in {PASSES} passes' * passes}: {int(close.sum()):,} of {close.numel():,} "
+        f"{out}: {out.stat().st_size:,} bytes\n"
+        f"logits of {len(x)} {what}{how}: {int(close.sum()):,} of {close.numel():,} "
         f"predictions differ by at most {errors[close].max():.2g}{flipped}",
         flush=True,
     )
-    return 0
 
 
 def _open(model: str, data: str | None) -> tuple[LitNetwork, dict[str, Any]]:
@@ -153,29 +164,11 @@ def _origin(result: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _worst(network: nn.Module, other: nn.Module, x: Tensor) -> float:
-    """Largest difference of two networks' logits, without dropout and in a few random passes."""
-    masks = masks_of(network, PASSES, seed=1) if stochastic_layers(network) else []
-    plan = MaskPlan(dict(zip(stochastic_layers(network), masks, strict=True)), PASSES if masks else 0)
-    worst = 0.0
-    for batch in x.split(BATCH):
-        worst = max(worst, (network(batch) - other(batch)).abs().max().item())
-        for index in range(plan.samples):
-            with sampling(network, plan.single(index)), sampling(other, plan.single(index)):
-                worst = max(worst, (network(batch) - other(batch)).abs().max().item())
-    return worst
-
-
-@torch.no_grad()
-def _program_errors(network: nn.Module, run: Callable[..., Tensor], x: Tensor, passes: bool) -> Tensor:
-    """Largest difference of the logits of each prediction."""
-    masks = masks_of(network, PASSES, seed=1) if passes else []
+def _errors(network: nn.Module, run: Callable[..., Tensor], x: Tensor, passes: bool) -> Tensor:
+    """Largest difference of the logits of each prediction, without dropout or in a few random passes."""
     own = Passes(network) if passes else Deterministic(network)
-    found = []
-    for batch in x.split(BATCH):
-        inputs = (batch, masks) if passes else (batch,)
-        found.append((run(*inputs) - own(*inputs)).abs().amax(-1).flatten())
-    return torch.cat(found)
+    masks = [masks_of(network, PASSES, seed=1)] if passes else []
+    return torch.cat([(run(batch, *masks) - own(batch, *masks)).abs().amax(-1).flatten() for batch in x.split(BATCH)])
 
 
 def _onnx_runtime(path: Path) -> Callable[..., Tensor]:

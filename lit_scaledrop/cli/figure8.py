@@ -8,7 +8,8 @@ hard one. The networks are Table V's own runs (fold 0, seed 1); those without a 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,33 +78,26 @@ def main(argv: list[str]) -> int:
     """Run ``scaledrop figure8`` with ``argv`` behind it."""
     usage = "%(prog)s [--profile PROFILE] [--results RESULTS] [--rows ROW ...] [-- FLAGS OF fit]"
     cut = argv.index("--") if "--" in argv else len(argv)
-    asked = call(Asked, argv[:cut], "scaledrop figure8", usage)
-    return figure8(asked.profile, asked.results, asked.rows, argv[cut + 1 :])
+    return call(partial(figure8, argv[cut + 1 :]), argv[:cut], "scaledrop figure8", usage)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+def figure8(
+    flags: list[str], /, *, profile: str = "quick", results: str = "results", rows: list[str] | None = None
+) -> int:
     """Draw test images of Table V's data beside the truth, predictions and uncertainty; train what is missing.
 
     Args:
+        flags: further ones of every ``fit``.
         profile: quick, cpu, gpu or paper.
         results: folder of the results.
         rows: NETWORK/DATA pairs (default: those of Table V).
     """
-
-    profile: str = "quick"
-    results: str = "results"
-    rows: list[str] = field(default_factory=lambda: list(ROWS))
-
-
-def figure8(profile: str, results: str, rows: Sequence[str], flags: Sequence[str]) -> int:
-    """Draw Figure 8 and write what is in it; ``flags`` are further ones of every ``fit``."""
     common = ["--config", "segment.yaml", "--profile", profile, "--run.study=table5", *flags]
     common += [f"--run.results={results}"]
     panels: list[Panel] = []
     records: list[Result] = []
     shown: dict[str, Any] = {}
-    for row in rows:
+    for row in rows or ROWS:
         networks = [_segmenter([*common, f"--row={row}/{method}"]) for method in METHODS]
         data, first = networks[0].data, networks[0].record
         title = f"{TOPOLOGIES[first.network]}, {data_name(first)}"

@@ -1,6 +1,6 @@
 """The commands ``fit``, ``validate``, ``test`` and ``predict``.
 
-A ``fit`` has an identity, the hash of its resolved configuration. Finished runs are not run again; a killed one goes on
+A ``fit`` has an identity, the hash of its resolved configuration. Finished runs are not run again; a killed one resumes
 in its folder; one that ends is evaluated and leaves ``results/<profile>/<study>/<id>.json``.
 """
 
@@ -24,7 +24,7 @@ from lit_scaledrop.results.result import is_finished
 from lit_scaledrop.runs.budget import epochs_within
 from lit_scaledrop.runs.ensemble import fit_ensemble, train_members
 from lit_scaledrop.runs.plan import RunPlan
-from lit_scaledrop.runs.run import TrainedNetwork, begin_anew, exclusive, find_network, require_writable
+from lit_scaledrop.runs.run import TrainedNetwork, begin_retraining, exclusive, find_network, require_writable
 
 
 def plan_fit(flags: Sequence[str]) -> RunPlan:
@@ -66,11 +66,11 @@ def fit(plan: RunPlan, need_network: bool = False) -> bool:
 
     Args:
         plan: see :func:`plan_fit`.
-        need_network: whether a result is not enough: where its checkpoint is gone, the network is trained anew and the
+        need_network: whether a result is not enough: where its checkpoint is gone, the network is retrained and the
             result is kept.
 
     Returns:
-        Whether this is the first of the processes that train the network, the one that goes on when it is trained.
+        Whether this is the first of the processes that train the network, the one that continues when it is trained.
     """
     require_packages()
     with _our_errors():
@@ -128,7 +128,7 @@ def _fit(plan: RunPlan, need_network: bool) -> None:
             fit_ensemble(plan, partial(fit, need_network=True))
         else:
             if plan.result.exists():
-                begin_anew(plan.folder)
+                begin_retraining(plan.folder)
             Training(plan)
 
 

@@ -7,9 +7,8 @@ NETWORK/DATA/METHOD`` one of Table V, ``--variation WHEN/SIGMA`` a condition of 
 
 import argparse
 import inspect
-import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -22,39 +21,35 @@ from lit_scaledrop.networks import SEGMENTATION_NETWORKS, TASKS
 from lit_scaledrop.runs.budget import seconds_of
 
 
-def expand_rows(words: list[str]) -> list[str]:
-    """Replace each ``--row NETWORK/METHOD`` or ``--row NETWORK/DATA/METHOD`` (two words) by what it stands for.
+def expand_rows(words: Sequence[str]) -> list[str]:
+    """Replace each ``--row NETWORK/METHOD`` or ``--row NETWORK/DATA/METHOD`` by what it stands for.
 
     Raises:
         ValueError: for a row that is none, or an unknown network, data set or method, with the nearest match.
 
     >>> expand_rows(["fit", "--row", "resnet20/proposed"])
     ['fit', '--model.network=resnet20', '--model.method=proposed']
-    >>> expand_rows(["fit", "--row", "segnet/covid_ct.2/fp"])
+    >>> expand_rows(["fit", "--row=segnet/covid_ct.2/fp"])
     ['fit', '--dataset', 'covid_ct.2', '--model.network=segnet', '--model.method=fp']
     """
-    expanded: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        value = next(rest, None) if word == "--row" else None
-        if value is None:
-            expanded.append(word)
-            continue
-        if value.count("/") not in (1, 2):
+
+    def flags_of(row: str) -> list[str]:
+        if row.count("/") not in (1, 2):
             raise ValueError(
                 "--row takes NETWORK/METHOD, e.g. resnet20/proposed, or NETWORK/DATA/METHOD, e.g. "
-                f"unet/skin_lesion/proposed, not {value!r}"
+                f"unet/skin_lesion/proposed, not {row!r}"
             )
-        network, *data, method = value.split("/")
+        network, *data, method = row.split("/")
         task = TASKS["segmentation" if data else "classification"]
-        expanded += [word for name in data for word in ("--dataset", name)]
-        expanded.append(f"--model.network={lookup('network', network, task.networks)}")
-        expanded.append(f"--model.method={lookup('method', method, task.methods)}")
-    return expanded
+        named = lookup("network", network, task.networks), lookup("method", method, task.methods)
+        dataset = ["--dataset", *data] if data else []
+        return [*dataset, f"--model.network={named[0]}", f"--model.method={named[1]}"]
+
+    return replace_flag(words, "--row", flags_of)
 
 
-def expand_variation(words: list[str]) -> list[str]:
-    """Replace each ``--variation`` (one word or two) by the flags that it stands for.
+def expand_variation(words: Sequence[str]) -> list[str]:
+    """Replace each ``--variation`` by the flags that it stands for.
 
     ``none`` stands for nothing, ``eval/X`` for an evaluation with variation, ``train/X`` for a training with it,
     ``both/X`` for both; X is sigma, the standard deviation of p, or the name of a device.
@@ -65,30 +60,26 @@ def expand_variation(words: list[str]) -> list[str]:
     >>> expand_variation(["fit", "--variation", "eval/0.05", "--seed_everything=1"])
     ['fit', '--evaluation.sigma=0.05', '--seed_everything=1']
     """
-    expanded: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        flag, equals, value = word.partition("=")
-        if flag != "--variation":
-            expanded.append(word)
-            continue
-        value = value if equals else next(rest, "")
-        when, _, source = value.partition("/")
-        if value == "none":
-            continue
+
+    def flags_of(variation: str) -> list[str]:
+        when, _, source = variation.partition("/")
+        if variation == "none":
+            return []
         if when not in ("train", "eval", "both") or not source:
             raise ValueError(
-                f"--variation takes none, or eval/X, train/X, both/X, X a sigma or a device, not {value!r}"
+                f"--variation takes none, or eval/X, train/X, both/X, X a sigma or a device, not {variation!r}"
             )
         is_sigma = _is_number(source)
+        flags = []
         if when != "eval":
-            name = "sigma" if is_sigma else "device"
-            ours = {name: source, "when": "train"}
-            expanded.append("--trainer.callbacks+=lit_scaledrop.callbacks.MTJVariation")
-            expanded += [f"--trainer.callbacks.{key}={given}" for key, given in ours.items()]
+            flags.append("--trainer.callbacks+=lit_scaledrop.callbacks.MTJVariation")
+            flags.append(f"--trainer.callbacks.{'sigma' if is_sigma else 'device'}={source}")
+            flags.append("--trainer.callbacks.when=train")
         if when != "train":
-            expanded.append(f"--evaluation.{'sigma' if is_sigma else 'mtj'}={source}")
-    return expanded
+            flags.append(f"--evaluation.{'sigma' if is_sigma else 'mtj'}={source}")
+        return flags
+
+    return replace_flag(words, "--variation", flags_of)
 
 
 def _is_number(text: str) -> bool:
@@ -99,36 +90,39 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _pieces(words: Sequence[str], group: str) -> Iterator[tuple[str, str | None]]:
+    """Words with nothing, but a flag, or any flag of a group, with its value: ``flag=value`` or ``flag value``."""
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag != group and not flag.startswith(f"{group}."):
+            yield word, None
+        else:
+            yield word, value if equals else next(rest, "")
+
+
+def replace_flag(words: Sequence[str], flag: str, by: Callable[[str], list[str]]) -> list[str]:
+    """The words with something in place of a flag and its value."""
+    return [new for word, value in _pieces(words, flag) for new in ([word] if value is None else by(value))]
+
+
 def last_value(words: Sequence[str], flag: str) -> str | None:
     """Value of the last ``flag=value`` or ``flag value``; ``None`` if there is none.
 
     >>> last_value(["--a=1", "--b", "2", "--a", "3"], "--a")
     '3'
     """
-    found = None
-    for word, after in itertools.zip_longest(words, words[1:]):
-        if word == flag:
-            found = after
-        elif word.startswith(f"{flag}="):
-            found = word.partition("=")[2]
-    return found
+    values = [value for _, value in _pieces(words, flag) if value is not None]
+    return values[-1] if values else None
 
 
-def without(words: Sequence[str], *groups: str) -> list[str]:
-    """The words but for some flags and the flags of some groups, with their values.
+def without(words: Sequence[str], group: str) -> list[str]:
+    """The words but for a flag, or the flags of a group, with their values.
 
     >>> without(["--row", "resnet20/fp", "--evaluation.samples", "5", "--evaluation.quantile=0.2"], "--evaluation")
     ['--row', 'resnet20/fp']
     """
-    kept: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        flag, equals, _ = word.partition("=")
-        if not any(flag == group or flag.startswith(f"{group}.") for group in groups):
-            kept.append(word)
-        elif not equals:
-            next(rest, None)
-    return kept
+    return replace_flag(words, group, lambda _: [])
 
 
 def take_budget(words: Sequence[str]) -> tuple[list[str], float | None]:
@@ -140,11 +134,10 @@ def take_budget(words: Sequence[str]) -> tuple[list[str], float | None]:
     >>> take_budget(["--profile", "gpu", "--budget", "9m"])
     (['--profile', 'gpu'], 540.0)
     """
-    budget = last_value(words, "--budget")
-    if budget is None and "--budget" not in words:
+    if (budget := last_value(words, "--budget")) is None:
         return list(words), None
     require_no_length(words)
-    return without(words, "--budget"), seconds_of(budget or "")
+    return without(words, "--budget"), seconds_of(budget)
 
 
 def require_no_length(words: Sequence[str]) -> None:
@@ -163,20 +156,17 @@ def require_no_length(words: Sequence[str]) -> None:
 PACKAGED = Path(str(resources.files("lit_scaledrop.configs")))
 #: one switch for ``torch.compile`` and bf16, in every profile
 SPEEDS = {"--fast": "fast.yaml", "--no-fast": "slow.yaml"}
-_WITH_VALUE = ("--config", "--profile", "--row", "--dataset")
 
 
-def expand_configs(words: list[str]) -> list[str]:
+def expand_configs(words: Sequence[str]) -> list[str]:
     """Let ``--profile NAME`` stand for its YAML file, and find the package's own files by their short name.
 
     Without any ``--config``, a command begins with ``classify.yaml``, or with ``segment.yaml`` where flags name a
-    segmentation network; the profiles of the one are in ``profile/``, those of the other in ``segment/``.
-    ``--row NETWORK/METHOD``, a row of Table III, stands for both flags, since a sweep's grid is a product and the table
-    is not; so do ``--row NETWORK/DATA/METHOD`` and ``--variation`` (:mod:`lit_scaledrop.cli.flags`). A profile may have
-    additions for a network, for methods of full precision, and for a data set, ``profile/NAME.NETWORK.yaml``,
+    segmentation network; the profiles of the one are in ``profile/``, those of the other in ``segment/``. A profile may
+    have additions for a network, for methods of full precision, and for a data set, ``profile/NAME.NETWORK.yaml``,
     ``profile/NAME.full_precision.yaml`` and ``segment/NAME.DATA.yaml``, which come right behind it where flags
-    (``--model.network``, ``--model.method``, ``--dataset DATA`` or ``--dataset DATA.FOLD``) name them. A
-    profile without additions (quick) has one stand-in for all data sets, which has no folds.
+    (``--model.network``, ``--model.method``, ``--dataset DATA`` or ``--dataset DATA.FOLD``) name them. A profile
+    without additions (quick) has one stand-in for all data sets, which has no folds.
 
     ``--fast`` and ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the
     profile (without one, behind the last ``--config``), so that every flag has a later word.
@@ -186,28 +176,20 @@ def expand_configs(words: list[str]) -> list[str]:
             profile has nothing for, and a value of ``--fast``.
     """
     words, speed = _take_speed(words)
-    split: list[str] = []
-    for word in words:
-        split += word.split("=", 1) if word.startswith(tuple(f"{flag}=" for flag in _WITH_VALUE)) else [word]
-    split, dataset = _take_dataset(expand_variation(expand_rows(split)))
-    network = last_value(split, "--model.network")
-    method = METHODS.get(last_value(split, "--model.method") or "")
+    words, dataset = _take_dataset(expand_variation(expand_rows(words)))
+    network = last_value(words, "--model.network")
+    method = METHODS.get(last_value(words, "--model.method") or "")
     kinds = [network, "full_precision" if method and not method.binary else None]
-    segmentation = network in SEGMENTATION_NETWORKS or any(Path(word).name == "segment.yaml" for word in split)
+    segmentation = network in SEGMENTATION_NETWORKS or any(
+        Path(value or "").name == "segment.yaml" for _, value in _pieces(words, "--config")
+    )
     task = TASKS["segmentation" if segmentation else "classification"]
-    expanded: list[str] = []
-    rest = iter(split)
-    for word in rest:
-        value = next(rest, None) if word in ("--config", "--profile") else None
-        if value is None:
-            expanded.append(word)
-        else:
-            value = _profile(value, task.profiles) if word == "--profile" else value
-            expanded += _files(value, kinds, dataset)
-    has_base = any(Path(word).name in (*(task.config for task in TASKS.values()), "config.yaml") for word in expanded)
-    if expanded and not has_base and not {"-h", "--help"} & set(expanded):
-        expanded[1:1] = ["--config", str(PACKAGED / task.config)]
-    return _with_speed(expanded, speed)
+    words = replace_flag(words, "--profile", lambda name: ["--config", _profile(name, task.profiles)])
+    words = replace_flag(words, "--config", lambda value: _files(value, kinds, dataset))
+    has_base = any(Path(word).name in (*(task.config for task in TASKS.values()), "config.yaml") for word in words)
+    if words and not has_base and not {"-h", "--help"} & set(words):
+        words[1:1] = ["--config", str(PACKAGED / task.config)]
+    return _with_speed(words, speed)
 
 
 def _profile(name: str, folder: str) -> str:
@@ -236,23 +218,21 @@ def _files(value: str, kinds: list[str | None], dataset: str | None) -> list[str
 
 def _take_dataset(words: list[str]) -> tuple[list[str], str | None]:
     """The words without ``--dataset NAME``, and the last name."""
-    from datamodules import SEGMENTATION_DATAMODULES
-
     if (dataset := last_value(words, "--dataset")) is None:
         return words, None
-    lookup("data set", dataset.partition(".")[0], SEGMENTATION_DATAMODULES)
-    if not any(word in ("--profile", "--config") for word in words):
+    lookup("data set", dataset.partition(".")[0], datamodules.SEGMENTATION_DATAMODULES)
+    if last_value(words, "--profile") is None and last_value(words, "--config") is None:
         raise ValueError(f"--dataset {dataset} is what a profile has for it: add --profile quick, cpu, gpu or paper")
     return without(words, "--dataset"), dataset
 
 
-def _take_speed(words: list[str]) -> tuple[list[str], str | None]:
+def _take_speed(words: Sequence[str]) -> tuple[list[str], str | None]:
     """The words without ``--fast`` and ``--no-fast``, and the file that the last of them stands for."""
     for word in words:
         if word.startswith(("--fast=", "--no-fast=")):
             raise ValueError(f"--fast and --no-fast take no value, got {word!r}")
-    chosen = [word for word in words if word in SPEEDS]
-    return [word for word in words if word not in SPEEDS], SPEEDS[chosen[-1]] if chosen else None
+    chosen = [SPEEDS[word] for word in words if word in SPEEDS]
+    return [word for word in words if word not in SPEEDS], chosen[-1] if chosen else None
 
 
 def _with_speed(words: list[str], speed: str | None) -> list[str]:

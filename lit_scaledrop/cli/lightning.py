@@ -15,11 +15,7 @@ import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop.cli.checks import require_model_optimizer
 from lit_scaledrop.cli.errors import explain
 from lit_scaledrop.cli.flags import WORDS, expand_configs, known_flags
-from lit_scaledrop.evaluation.checkpoint import (
-    CheckpointError,
-    fit_weights,
-    read_checkpoint,
-)
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import write_predictions
 from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -98,7 +94,7 @@ class BaseCLI(LightningCLI):
         """Trainer that leaves requeueing to us."""
         plugins = self.config_init[self.subcommand]["trainer"]["plugins"]
         if not plugins and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
-            # its own requeueing would go on from the middle of an epoch; ours does from the end of one
+            # its own requeueing would resume in the middle of an epoch; ours resumes at the end of one
             kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
         return super().instantiate_trainer(**kwargs)
 
@@ -119,7 +115,7 @@ class CheckpointCLI(BaseCLI):
     """``validate``, ``test`` and ``predict``, which need a network, and the help of ``fit``."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse to go on without a network."""
+        """Refuse to run without a network."""
         config = self.config[self.subcommand]
         require_model_optimizer(config)
         if not config["ckpt_path"]:

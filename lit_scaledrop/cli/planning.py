@@ -10,10 +10,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import datamodules  # noqa: F401  so that --data finds its classes by name
-from lit_scaledrop.callbacks import (
-    MTJVariation,
-    evaluation_with,
-)
+from lit_scaledrop.callbacks import MTJVariation, evaluation_with
 from lit_scaledrop.cli.checks import require_model_optimizer, require_trainer, require_validation
 from lit_scaledrop.cli.flags import expand_configs
 from lit_scaledrop.cli.lightning import BaseCLI

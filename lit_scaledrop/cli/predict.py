@@ -1,4 +1,4 @@
-"""``scaledrop predict --images``: a trained network on one's own pictures, classified or segmented."""
+"""``scaledrop predict --images``: a trained network on your images, classified or segmented."""
 
 from pathlib import Path
 from typing import Annotated

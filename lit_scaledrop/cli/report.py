@@ -7,7 +7,6 @@ With `--html` in place of a name, all tables, figures and sweeps that have resul
 Atomically and deterministically: the same results give the same bytes.
 """
 
-import difflib
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from lit_scaledrop.cli.command import APPEND, UsageError, call
+from lit_scaledrop.naming import nearest
 from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.figures.learning import keep_curves, learning_picture, write_curves
 from lit_scaledrop.report.page import write_page
@@ -26,11 +26,16 @@ from lit_scaledrop.results.failures import load_failures, notes
 from lit_scaledrop.results.result import Result, ResultError, load_results, write_atomic
 from lit_scaledrop.results.trials import JournalError, trials_in
 
+_NO_MATPLOTLIB = "figures need matplotlib; install it with pip install matplotlib"
+
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop report`` with ``argv`` behind it."""
     names = [*TABLES, *FIGURES, *SWEEPS, "curves"]
-    return call(report, argv, "scaledrop report", known={"name": names})
+    try:
+        return call(report, argv, "scaledrop report", known={"name": names})
+    except (ValueError, OSError, ResultError, JournalError) as error:
+        return _warn(str(error))
 
 
 def report(
@@ -77,27 +82,20 @@ def _one(name: str, results: str, chosen: str, format: str) -> int:
     """Print a table, a figure or a sweep of one profile."""
     known = [*TABLES, *FIGURES, *SWEEPS, "curves"]
     if name not in known and not any((Path(results) / chosen / name).glob("*.json")):
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known)}."
-        print(f"scaledrop report: no table, figure or sweep {name!r}; {hint}", file=sys.stderr)
-        return 2
+        hint = nearest(name, known, f"; there is {', '.join(known)}.", 0.4)
+        return _warn(f"no table, figure or sweep {name!r}{hint}", status=2)
     study = FIGURES[name].study or name if name in FIGURES else name
     found, problems = load_results(results, chosen, study)
-    print(*(f"scaledrop report: left out: {problem}\n" for problem in problems), sep="", end="", file=sys.stderr)
+    for problem in problems:
+        _warn(f"left out: {problem}")
     failed = notes(load_failures(Path(results) / chosen / study, (result.id for result in found)))
     for note in failed if not found or name in FIGURES else ():
         print(note, file=sys.stderr)
     if not found:
-        print(_nothing(study, results, chosen), file=sys.stderr)
-        return 1
+        return _warn(_nothing(study, results, chosen))
     if name in FIGURES and find_spec("matplotlib") is None:
-        print("scaledrop report: figures need matplotlib; install it with pip install matplotlib", file=sys.stderr)
-        return 1
-    try:
-        written = _write(name, found, failed, Path(results) / chosen / name, format)
-    except (ValueError, OSError, JournalError) as error:
-        print(f"scaledrop report: {error}", file=sys.stderr)
-        return 1
+        return _warn(_NO_MATPLOTLIB)
+    written = _write(name, found, failed, Path(results) / chosen / name, format)
     print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
 
@@ -121,20 +119,11 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
     chosen = list(dict.fromkeys(profiles or profiles_in(results)))
     if absent := [profile for profile in chosen if profile not in profiles_in(results)]:
         there = ", ".join(profiles_in(results)) or "none"
-        print(
-            f"scaledrop report: no results of profile {', '.join(absent)} in {results}; there are: {there}",
-            file=sys.stderr,
-        )
-        return 1
+        return _warn(f"no results of profile {', '.join(absent)} in {results}; there are: {there}")
     folder = Path(results) / chosen[0] if len(chosen) == 1 else Path(results)
     path = Path(out) if out else folder / "index.html"
-    try:
-        problems = write_page(results, chosen, path)
-    except (ValueError, OSError) as error:
-        print(f"scaledrop report: {error}", file=sys.stderr)
-        return 1
-    for problem in problems:
-        print(f"scaledrop report: not shown: {problem}", file=sys.stderr)
+    for problem in write_page(results, chosen, path):
+        _warn(f"not shown: {problem}")
     print(f"Written: {path} ({path.stat().st_size / 1e6:.2f} MB)", file=sys.stderr)
     return 0
 
@@ -142,15 +131,10 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
 def _curves(results: str, profile: str, runs: str | None, keep: bool) -> int:
     """Write the learning curves, and where asked to, those that run folders hold into results that lack them."""
     if find_spec("matplotlib") is None:
-        print("scaledrop report: figures need matplotlib; install it with pip install matplotlib", file=sys.stderr)
-        return 1
-    try:
-        changed = keep_curves(results, profile, runs) if keep and runs else []
-        picture = learning_picture(results, profile, runs)
-        written = write_curves(picture, Path(results) / profile / "curves")
-    except (ValueError, OSError, ResultError) as error:
-        print(f"scaledrop report: {error}", file=sys.stderr)
-        return 1
+        return _warn(_NO_MATPLOTLIB)
+    changed = keep_curves(results, profile, runs) if keep and runs else []
+    picture = learning_picture(results, profile, runs)
+    written = write_curves(picture, Path(results) / profile / "curves")
     print(picture.words())
     print(f"Written: {', '.join(map(str, [*changed, *written]))}", file=sys.stderr)
     return 0
@@ -173,6 +157,11 @@ def _nothing(name: str, results: str, profile: str) -> str:
     others = sorted(path.parent.name for path in Path(results).glob(f"*/{name}/") if any(path.glob("*.json")))
     hint = f" (there are results of: {', '.join(others)})" if others else ""
     return (
-        f"scaledrop report: no results in {Path(results) / profile / name}{hint}; make them with\n"
+        f"no results in {Path(results) / profile / name}{hint}; make them with\n"
         f"    scaledrop sweep sweeps/{name}.yaml --profile {profile}"
     )
+
+
+def _warn(message: str, status: int = 1) -> int:
+    print(f"scaledrop report: {message}", file=sys.stderr)
+    return status

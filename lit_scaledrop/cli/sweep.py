@@ -1,19 +1,21 @@
 """``scaledrop sweep``: runs a W&B sweep file here, without a server."""
 
 import argparse
+import importlib
 import math
 import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
 
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.results.result import ResultError, is_finished
-from lit_scaledrop.sweep.file import SweepError, command_of, load_sweep
+from lit_scaledrop.sweep.file import COMMANDS, SweepError, command_of, load_sweep
 from lit_scaledrop.sweep.leases import STALE
 from lit_scaledrop.sweep.points import Plan, plan_points, point_paths
 from lit_scaledrop.sweep.runner import Point, Runner, child_environment, visible_gpus
@@ -45,7 +47,7 @@ def _seconds(text: str) -> float:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Settings:
     """Run a Weights & Biases sweep file here, without a server; finished points are skipped.
 
     Args:
@@ -88,7 +90,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
     """
     cut = argv.index("--") if "--" in argv else len(argv)
     usage = "%(prog)s FILE [options] [-- FLAGS OF fit (OR assess) FOR EVERY POINT]"
-    args, extra = call(Asked, argv[:cut], "scaledrop sweep", usage), argv[cut + 1 :]
+    args, extra = call(Settings, argv[:cut], "scaledrop sweep", usage), argv[cut + 1 :]
     if args.results:
         extra = [*extra, f"--run.results={args.results}"]
     try:
@@ -115,13 +117,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         return 130
 
 
-def _search(
-    config: dict[str, Any],
-    args: Asked,
-    env: Mapping[str, str],
-    extra: Sequence[str],
-    plan: Plan,
-) -> int:
+def _search(config: dict[str, Any], args: Settings, env: Mapping[str, str], extra: Sequence[str], plan: Plan) -> int:
     from lit_scaledrop.sweep import search
 
     runs = args.runs or config.get("run_cap")
@@ -142,7 +138,7 @@ def _within_budget(budget: float, stale: float, env: Mapping[str, str], points: 
     """Run the points one by one, first things first: each gets an equal share of the time that is left.
 
     What a point does not use is left for those behind it. A point is an ordinary run of the epochs that its share
-    allows: what is finished is skipped, and what was stopped goes on.
+    allows: what is finished is skipped, and what was stopped resumes.
     """
     from lit_scaledrop.cli.fit import plan_fit
     from lit_scaledrop.cli.flags import require_no_length
@@ -179,25 +175,15 @@ def _report(folder: Path) -> None:
         report([folder.name, "--results", str(folder.parents[1]), "--profile", folder.parent.name])
 
 
-def _plan_fit(flags: list[str]) -> Path:
-    from lit_scaledrop.cli.fit import planned_result  # imports torch
-
-    return planned_result(flags)
-
-
-def _plan_assess(flags: list[str]) -> Path:
-    from lit_scaledrop.cli.assess import planned_assessment
-
-    return planned_assessment(flags)
+def _planned(command: str, function: str, flags: list[str]) -> Path:
+    """Where a command would write its result; imports torch."""
+    return getattr(importlib.import_module(f"lit_scaledrop.cli.{command}"), function)(flags)
 
 
-def _plan_cost(flags: list[str]) -> Path:
-    from lit_scaledrop.cli.cost import planned_cost
-
-    return planned_cost(flags)
-
-
-PLANS: dict[str, Plan] = {"fit": _plan_fit, "assess": _plan_assess, "cost": _plan_cost}
+PLANS: dict[str, Plan] = {
+    command: partial(_planned, command, function)
+    for command, function in zip(COMMANDS, ("planned_result", "planned_assessment", "planned_cost"), strict=True)
+}
 """Commands that a sweep can run."""
 
 

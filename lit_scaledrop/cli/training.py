@@ -23,11 +23,7 @@ from lit_scaledrop.callbacks import (
 )
 from lit_scaledrop.cli.lightning import BaseCLI, interactive, process_rank
 from lit_scaledrop.cli.planning import require_variation
-from lit_scaledrop.evaluation.checkpoint import (
-    CheckpointError,
-    load_trained,
-    read_checkpoint,
-)
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement
@@ -53,7 +49,7 @@ class Training(BaseCLI):
         super().__init__(plan.words, {"subcommand": "fit", "fit": plan.settings.clone()})
 
     def before_instantiate_classes(self) -> None:
-        """Find where the run goes on."""
+        """Find where the run resumes."""
         config = self.config["fit"]
         self.timer = AttemptTimer(config["trainer"]["max_time"])
         own = resume_checkpoint(self.plan.folder, first=process_rank() == 0)
@@ -119,27 +115,28 @@ class Training(BaseCLI):
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             print("fast_dev_run: a trial of the code, nothing is recorded", flush=True)
             return
-        evaluation = plan.evaluation
-        path = self.checkpoint.best_model_path if evaluation.checkpoint == "best" else self.checkpoint.last_model_path
+        which = plan.evaluation.checkpoint
+        path = self.checkpoint.best_model_path if which == "best" else self.checkpoint.last_model_path
         if not path:
             raise CheckpointError("training left no checkpoint: there was no validation")
-        model = load_trained(path, compile_network=self.model.hparams["compile_network"])
-        measured = model.test_metrics(evaluation)
-        metrics, how = evaluate_network(
-            model.network, normalized_test_set(self.datamodule), evaluation, measured, device
-        )
-        epoch, compiled = read_checkpoint(path)["epoch"], self.model.hparams["compile_network"]
+        self._record(Path(path), device)
+
+    def _record(self, path: Path, device: torch.device) -> None:
+        """Evaluate a checkpoint, and write and log what was found."""
+        plan, data, compiled = self.plan, self.datamodule, self.model.hparams["compile_network"]
+        model = load_trained(path, compile_network=compiled)
+        measured = model.test_metrics(plan.evaluation)
+        metrics, how = evaluate_network(model.network, normalized_test_set(data), plan.evaluation, measured, device)
+        epoch = read_checkpoint(path)["epoch"]
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
-        record = RunRecord.of(plan, self.datamodule, self.started, self.commit, self.model.method)
+        record = RunRecord.of(plan, data, self.started, self.commit, self.model.method)
         energy = self._energy(model.network)
-        found = [Measurement(metrics | energy | model.baseline(self.datamodule))]
-        result = record.result(self.datamodule, training, how, found)
-        tested = {f"test/{name}": value for name, value in metrics.items()}
-        written = keep_or_write(result, plan.run)
+        found = [Measurement(metrics | energy | model.baseline(data))]
+        written = keep_or_write(record.result(data, training, how, found), plan.run)
         loggers, step = self.trainer.loggers, self.trainer.global_step
-        log_media(loggers, model, measured, self.datamodule, evaluation, step)
-        log_artifacts(loggers, written, Path(path))
-        finish_loggers(loggers, tested | energy, step)
+        log_media(loggers, model, measured, data, plan.evaluation, step)
+        log_artifacts(loggers, written, path)
+        finish_loggers(loggers, {f"test/{name}": value for name, value in metrics.items()} | energy, step)
 
     def _energy(self, network: torch.nn.Module) -> dict[str, float]:
         """Energy on the chip, where the callback that counts it is there."""

@@ -1,12 +1,8 @@
-"""``scaledrop predict --model resnet20-proposed --images FOLDER``: classes of one's own pictures, and how sure.
+"""``scaledrop predict --model resnet20-proposed --images FOLDER``: classes of your images, and how sure.
 
-The model is a checkpoint, a packed file, or one that comes with the package. Pictures may have any size and mode: the
-square in their middle is reduced or enlarged to what the network was trained on, within the border that it was trained
-with (MNIST's digits are 28 x 28 pixels and two zeros on every side). Written are a table on the terminal and, for every
-picture, a row of a CSV file: class, confidence (its mean probability over T passes), its 95 % interval over the passes,
-entropy and mutual information in nats, whether the rule of eq. 26 accepts the prediction, and the probabilities of all
-classes; with ``--figure`` also a sheet of the pictures. A segmentation network writes masks, uncertainty and overlays
-instead, into the folder ``--out``.
+Pictures may have any size and mode: the square in their middle is reduced or enlarged to what the network was trained
+on, within the border that it was trained with (MNIST's digits are 28 x 28 pixels and two zeros on every side). What is
+written of each is in the help of the command, :mod:`lit_scaledrop.cli.predict`.
 """
 
 import csv
@@ -19,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datamodules.pictures import picture_paths, read_pictures, standardized, with_channels
+from datamodules.pictures import read_pictures, standardized, with_channels
 from lit_scaledrop.deploy.classified import ClassifiedImage, draw_sheet
-from lit_scaledrop.evaluation.evaluate import evaluation_device
+from lit_scaledrop.deploy.open import begin
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import count
-from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.progress import with_progress
@@ -57,11 +53,7 @@ def classify_folder(
     Raises:
         FileNotFoundError: there is no picture.
     """
-    paths = [images] if images.is_file() else picture_paths(images)
-    if not paths:
-        raise FileNotFoundError(f"there is no picture (PNG, JPEG, BMP, WebP) in {images}")
-    where = evaluation_device(device)
-    posterior = build_posterior(module.network.to(where), evaluation)
+    paths, posterior, where = begin(module, images, evaluation, device)
     found: list[ClassifiedImage] = []
     file = out if out.suffix else out / "predictions.csv"
     try:
@@ -102,10 +94,10 @@ def classify(
         part = paths[start : start + BATCH]
         pixels = functional.pad(read_pictures(part, SIDE - 2 * border), [border] * 4)
         x = standardized(with_channels(pixels, len(images["mean"])), images["mean"], images["std"])
-        yield from _told(posterior(x.to(device)).cpu(), part, pixels, images["class_names"], evaluation)
+        yield from _classified(posterior(x.to(device)).cpu(), part, pixels, images["class_names"], evaluation)
 
 
-def _told(
+def _classified(
     predictive: Predictive, paths: Sequence[Path], pixels: Tensor, names: Sequence[str], evaluation: Evaluation
 ) -> Iterator[ClassifiedImage]:
     lower, upper = predictive.confidence_interval(LEVEL, "quantile")
@@ -137,18 +129,16 @@ def _show(found: Sequence[ClassifiedImage], data: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"classes of {data}; 95 % interval over the passes; H and I: entropy and mutual information, nats"
-    )
+    title = f"classes of {data}; 95 % interval over the passes; H and I: entropy and mutual information, nats"
+    table = Table(title=title)
     for column in ("file", "class", "confidence", "interval", "H", "I", "decision"):
         left = column in ("file", "class", "decision")
         table.add_column(column, justify="left" if left else "right", no_wrap=column != "file", overflow="fold")
     for image in found[:SHOWN]:
         numbers = (f"{image.confidence:.3f}", "{:.2f}-{:.2f}".format(*image.interval))
         nats = (f"{image.entropy:.2f}", f"{image.mutual_information:.3f}")
-        table.add_row(
-            image.path.name, image.name, *numbers, *nats, image.row[-1], style=None if image.accepted else "dim"
-        )
+        style = None if image.accepted else "dim"
+        table.add_row(image.path.name, image.name, *numbers, *nats, image.row[-1], style=style)
     Console().print(table)
     if len(found) > SHOWN:
         print(f"... and {len(found) - SHOWN} more in the CSV file")

@@ -8,7 +8,7 @@ from lit_scaledrop.layers.weight_sampling import DropConnectConv2d, DropConnectL
 from lit_scaledrop.shapes import Float
 
 DRAWN = (DropConnectConv2d, DropConnectLinear, SpinBayesConv2d, SpinBayesLinear)
-"""Layers whose weights are drawn anew at each pass."""
+"""Layers whose weights are drawn at each pass."""
 
 
 class Sign(nn.Module):

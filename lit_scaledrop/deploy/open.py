@@ -4,11 +4,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from datamodules.pictures import picture_paths
 from lit_scaledrop.deploy.container import MAGIC
 from lit_scaledrop.deploy.model import load_packed
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
+from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
+from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 MODELS = Path(str(resources.files("lit_scaledrop.deploy"))) / "models"
 
@@ -50,3 +56,18 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
             "--out net.packed` makes a file that does"
         )
     return load_trained(path), images
+
+
+def begin(
+    module: LitNetwork, images: Path, evaluation: Evaluation, device: str
+) -> tuple[list[Path], PosteriorPredictive, torch.device]:
+    """The pictures of a folder, or one; the posterior that they are shown to; where it runs.
+
+    Raises:
+        FileNotFoundError: there is no picture.
+    """
+    paths = [images] if images.is_file() else picture_paths(images)
+    if not paths:
+        raise FileNotFoundError(f"there is no picture in {images} (PNG, JPEG, BMP, WebP)")
+    where = evaluation_device(device)
+    return paths, build_posterior(module.network.to(where), evaluation), where

@@ -80,7 +80,7 @@ def export_program(network: nn.Module, example: Float[Tensor, "batch channels h 
         example: at least two images.
         passes: with masks as inputs.
     """
-    module, inputs, dynamic = _asked(network, example, passes)
+    module, inputs, dynamic = _export_arguments(network, example, passes)
     with torch.no_grad():
         return torch.export.export(module, inputs, dynamic_shapes=dynamic, strict=False)
 
@@ -106,7 +106,7 @@ def export_onnx(network: nn.Module, example: Float[Tensor, "batch channels h w"]
     model.save(path)
 
 
-def _asked(network: nn.Module, example: Tensor, passes: bool) -> tuple[nn.Module, tuple[Any, ...], Any]:
+def _export_arguments(network: nn.Module, example: Tensor, passes: bool) -> tuple[nn.Module, tuple[Any, ...], Any]:
     batch = torch.export.Dim("batch", min=1)
     if not passes:
         return Deterministic(network).eval(), (example,), ({0: batch},)

@@ -1,4 +1,4 @@
-"""``scaledrop predict --ckpt_path CHECKPOINT --images FOLDER``: masks and uncertainty of one's own images.
+"""``scaledrop predict --ckpt_path CHECKPOINT --images FOLDER``: masks and uncertainty of your images.
 
 Every picture gets three PNG files of its own size, ``NAME_mask.png`` (class indices), ``NAME_uncertainty.png`` (grey,
 predictive entropy from 0 to its maximum, log C) and ``NAME_overlay.png`` (the picture, the outline of the mask, the
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.pictures import picture_paths, standardized
+from datamodules.pictures import standardized
 from datamodules.segmentation.paired_files import read_picture, squeezed
-from lit_scaledrop.evaluation.evaluate import evaluation_device
+from lit_scaledrop.deploy.open import begin
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import count
-from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
@@ -53,6 +53,11 @@ class SegmentedImage:
         """Most probable class of each pixel."""
         return self.probs.argmax(0)
 
+    @property
+    def uncertainty(self) -> Float[Tensor, "height width"]:
+        """Entropy as a share of its maximum."""
+        return (self.entropy / math.log(len(self.probs))).clamp(0, 1)
+
 
 def segment_folder(
     module: LitNetwork, about: dict[str, Any], images: Path, out: Path, evaluation: Evaluation, device: str = "auto"
@@ -70,11 +75,7 @@ def segment_folder(
     Raises:
         FileNotFoundError: there is no picture.
     """
-    paths = [images] if images.is_file() else picture_paths(images)
-    if not paths:
-        raise FileNotFoundError(f"there is no picture in {images}")
-    where = evaluation_device(device)
-    posterior = build_posterior(module.network.to(where), evaluation)
+    paths, posterior, where = begin(module, images, evaluation, device)
     out.mkdir(parents=True, exist_ok=True)
     names = _output_names(paths, images)
     table = io.StringIO()
@@ -130,7 +131,7 @@ def segment(
 def overlay(image: SegmentedImage) -> UInt8[np.ndarray, "height width 3"]:
     """The picture in grey with the outline of the mask in green, and uncertainty as growing red."""
     grey = image.picture.mean(-1, keepdims=True).repeat(3, -1)
-    share = (image.entropy / math.log(len(image.probs))).clamp(0, 1).numpy()[..., None]
+    share = image.uncertainty.numpy()[..., None]
     shown = grey * (1 - share) + np.array([230.0, 30.0, 30.0]) * share
     outline = _outline(image.mask, max(1, round(min(image.mask.shape) / 200)))
     shown[outline] = (40, 220, 90)
@@ -149,28 +150,17 @@ def _outline(mask: Tensor, thickness: int) -> np.ndarray:
 def _write_pictures(stem: Path, image: SegmentedImage) -> None:
     from PIL import Image
 
-    share = (image.entropy / math.log(len(image.probs))).clamp(0, 1)
-    for what, pixels in (
-        ("mask", image.mask.byte().numpy()),
-        ("uncertainty", (255 * share).round().byte().numpy()),
-        ("overlay", overlay(image)),
-    ):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_name(f"{stem.name}_{what}.png").write_bytes(buffer.getvalue())
+    shades = (255 * image.uncertainty).round().byte().numpy()
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for what, pixels in (("mask", image.mask.byte().numpy()), ("uncertainty", shades), ("overlay", overlay(image))):
+        Image.fromarray(pixels).save(stem.with_name(f"{stem.name}_{what}.png"))
 
 
 def _row(image: SegmentedImage, name: str, classes: int) -> list[object]:
     height, width = image.mask.shape
     shares = torch.bincount(image.mask.flatten(), minlength=classes) / image.mask.numel()
-    numbers = (
-        image.entropy.mean().item(),
-        image.entropy.max().item(),
-        image.mutual_information,
-        image.probs.amax(0).mean().item(),
-        *shares.tolist(),
-    )
+    entropy, confidence = image.entropy, image.probs.amax(0).mean().item()
+    numbers = (entropy.mean().item(), entropy.max().item(), image.mutual_information, confidence, *shares.tolist())
     return [image.path.name if "/" not in name else name, width, height, *(f"{number:.6g}" for number in numbers)]
 
 

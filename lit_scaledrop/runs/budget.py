@@ -3,7 +3,7 @@
 There are never more than the profile has: a budget that is long enough changes nothing.
 
 The speed is measured on a network that is thrown away. What is decided is kept beside the runs: the same command with
-the same budget goes on with the same number of epochs, whatever the machine does meanwhile.
+the same budget continues with the same number of epochs, whatever the machine does meanwhile.
 """
 
 import json

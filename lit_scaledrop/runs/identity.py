@@ -58,7 +58,7 @@ TRAINER_SCIENCE = {
 #: trainer settings that cannot change the result of a finished training beyond rounding, or that are refused
 TRAINER_NEUTRAL = (
     "accelerator", "deterministic", "benchmark",  # where and by which kernels, as torch.compile
-    "max_time",  # what has stopped goes on
+    "max_time",  # what has stopped resumes
     "num_sanity_val_steps",  # with random streams of their own
     "limit_test_batches", "limit_predict_batches",  # a fit tests with an evaluation of its own
     "inference_mode", "detect_anomaly",

@@ -51,9 +51,8 @@ def log_media(
 
 def _log_reliability(logger: Any, measured: Any, step: int) -> None:
     bins = measured["cal/ece"].sums.cpu()
-    logger.log_table(
-        "test/reliability", ["confidence above", "images", "confidence", "accuracy"], table(bins), step=step
-    )
+    columns = ["confidence above", "images", "confidence", "accuracy"]
+    logger.log_table("test/reliability", columns, table(bins), step=step)
     if find_spec("matplotlib"):
         logger.log_image("test/reliability_diagram", [draw_reliability(bins)], step=step)
 
@@ -85,12 +84,12 @@ def draw_reliability(bins: Float[Tensor, "bins 3"]) -> "Figure":
     figure = Figure(figsize=(4, 5), layout="constrained")
     FigureCanvasAgg(figure)
     diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    rows, width = table(bins), 1 / len(bins)
-    filled = [(low + width / 2, accuracy) for low, _, _, accuracy in rows if low is not None and accuracy is not None]
-    diagram.bar([x for x, _ in filled], [y for _, y in filled], width=0.92 * width, color="#0072B2")
+    counts, right, width = bins[:, 0], bins[:, 2], 1 / len(bins)
+    middles = [(number + 0.5) * width for number in range(len(bins))]
+    diagram.bar(middles, (right / counts.clamp_min(1)).tolist(), width=0.92 * width, color="#0072B2")
     diagram.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
     diagram.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    histogram.bar([row[0] + width / 2 for row in rows], [row[1] for row in rows], width=0.92 * width, color="0.6")  # type: ignore[operator]
+    histogram.bar(middles, counts.tolist(), width=0.92 * width, color="0.6")
     histogram.set(xlabel="confidence", ylabel="images")
     return figure
 

@@ -1,4 +1,4 @@
-"""The folder of one run: who works in it, which checkpoint to go on from, and whether its network is there."""
+"""The folder of one run: who works in it, which checkpoint to resume from, and whether its network is there."""
 
 import fcntl
 import itertools
@@ -17,7 +17,7 @@ from lit_scaledrop.results.result import Result, is_finished, read_result, write
 from lit_scaledrop.runs.tracking import Tracking
 
 UNFINISHED = "unfinished"
-"""Mark in the folder of a run with a result whose network is being trained anew."""
+"""Mark in the folder of a run with a result whose network is being retrained."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Run:
         return Path(self.runs) / self.profile / self.study / run_id
 
     def retrained_path(self, run_id: str) -> Path:
-        """Record of a network that was trained anew beside a result whose checkpoints were gone."""
+        """Record of a network that was retrained beside a result whose checkpoints were gone."""
         return self.run_dir(run_id) / "retrained.json"
 
 
@@ -61,7 +61,7 @@ class TrainedNetwork:
     """A training that ended, with what it left."""
 
     record: Result
-    """of this very network: the run's result, or that of the training anew"""
+    """of this very network: the run's result, or that of the retraining"""
     checkpoint: Path
 
 
@@ -69,14 +69,15 @@ def find_network(run: Run, run_id: str, which: Literal["best", "last"]) -> Train
     """The network of a finished run, or ``None`` where it has to be trained (on).
 
     A result comes with a repository, its checkpoints do not. Those that are there count only if they belong to the
-    record: a training anew that was killed on its way has left some as well (and the mark :data:`UNFINISHED`).
+    record: a retraining that was killed on its way has left some as well (and the mark :data:`UNFINISHED`).
 
     Args:
         run: where the run belongs.
         run_id: its identity.
         which: the checkpoint with the best validation accuracy, or that of the last epoch.
     """
-    records = [path for path in (run.retrained_path(run_id), run.result_path(run_id)) if _is_sound(path)]
+    paths = (run.retrained_path(run_id), run.result_path(run_id))
+    records = [path for path in paths if is_finished(path, move_broken=False)]
     if not records:
         return None
     record, folder = read_result(records[0]), run.run_dir(run_id) / "checkpoints"
@@ -88,19 +89,15 @@ def find_network(run: Run, run_id: str, which: Literal["best", "last"]) -> Train
     return TrainedNetwork(record, checkpoint)
 
 
-def begin_anew(run_dir: Path) -> None:
-    """Mark that a network with a result is trained anew; checkpoints that do not belong to it are laid aside."""
+def begin_retraining(run_dir: Path) -> None:
+    """Mark that a network with a result is retrained; checkpoints that do not belong to it are laid aside."""
     mark, folder = run_dir / UNFINISHED, run_dir / "checkpoints"
     if mark.exists():
-        return  # a training anew that was killed goes on
+        return  # a retraining that was killed resumes
     if folder.is_dir():
         names = (folder.with_name(f"checkpoints.stale{n}") for n in itertools.count(1))
         os.replace(folder, next(name for name in names if not name.exists()))
     mark.touch()
-
-
-def _is_sound(path: Path) -> bool:
-    return is_finished(path, move_broken=False)
 
 
 def _epochs(checkpoint: Path) -> int:
@@ -141,7 +138,7 @@ def exclusive(folder: Path, doing: str = "trains") -> Iterator[None]:
 
 
 def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
-    """Checkpoint to go on from: of the sound ones whose best one is there, that with most epochs behind it.
+    """Checkpoint to resume from: of the sound ones whose best one is there, that with most epochs behind it.
 
     Damaged files are moved aside, since Lightning would write the next one under another name beside it. A best one
     that is lost comes back from the checkpoint of the same epoch. ``last.ckpt`` becomes a copy of what is chosen.

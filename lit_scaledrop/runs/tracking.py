@@ -30,20 +30,12 @@ def wandb_mode(tracking: Tracking) -> str:
     return mode
 
 
-def build_loggers(
-    run_dir: Path, tracking: Tracking, project: str, group: str, name: str, tags: list[str]
-) -> list[Logger]:
-    """CSV logger, and that of :func:`wandb_logger` if there is one.
+def build_loggers(run_dir: Path, *wandb: Any) -> list[Logger]:
+    """CSV logger, and that of :func:`wandb_logger` with the same arguments if there is one.
 
-    Args:
-        run_dir: folder of the run; ``logs/version_N`` takes the CSV of attempt N, so a resumed run loses none.
-        tracking: see :func:`wandb_mode`.
-        project: W&B project.
-        group: W&B group.
-        name: W&B display name.
-        tags: W&B tags.
+    ``logs/version_N`` of the run's folder takes the CSV of attempt N, so a resumed run loses none.
     """
-    mirror = wandb_logger(run_dir, tracking, project, group, name, tags)
+    mirror = wandb_logger(run_dir, *wandb)
     return [CSVLogger(run_dir, name="logs"), *([] if mirror is None else [mirror])]
 
 

@@ -108,10 +108,8 @@ class Claims:
         number, path = _latest(folder, result.stem)
         if path is not None and (holder := self._holder(path)):
             return holder
-        owner = Owner(
-            socket.gethostname(), os.getpid(), _place(), _born(os.getpid()), time.time(), secrets.token_hex(8),
-            float(self.stale / _BEATS),
-        )  # fmt: skip
+        pid, beat, token = os.getpid(), float(self.stale / _BEATS), secrets.token_hex(8)
+        owner = Owner(socket.gethostname(), pid, _place(), _born(pid), time.time(), token, beat)
         path = folder / f"{result.stem}.{number + 1}.json"
         if not _create(path, _text(owner)):
             return self._holder(path) or "a process that was faster"

@@ -1,7 +1,7 @@
 """Points of a sweep: their names, commands and results.
 
 Every point of the grid becomes one process, `fit`, `assess` or `cost`, with the argv that `wandb agent` would give it.
-A point whose result file exists is skipped, so the same command goes on after a failure, Ctrl-C or a power cut. Several
+A point whose result file exists is skipped, so the same command resumes after a failure, Ctrl-C or a power cut. Several
 of them, on several machines that share the results folder, split the points. Points that are searched, not listed
 (`method: random` or `bayes`), are chosen in :mod:`lit_scaledrop.sweep.search`.
 """

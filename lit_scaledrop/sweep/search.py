@@ -1,7 +1,7 @@
 """`scaledrop sweep FILE` for `method: random` and `bayes`: choose points, train them, choose the next ones.
 
 Points are chosen in rounds of `--jobs`. A round knows the rounds before it and nothing that depends on who was faster,
-so the same file, seed and number of jobs search the same points again. A study keeps them: the same command goes on.
+so the same file, seed and number of jobs search the same points again. A study keeps them: the same command resumes.
 """
 
 import csv

@@ -15,8 +15,7 @@ import yaml
 
 from lit_scaledrop.__main__ import COMMANDS, main
 from lit_scaledrop.cli.flags import expand_configs
-
-FIT = ("fit", "--config", "tiny.yaml")
+from stand_ins import FIT
 
 
 def refused(capsys, *words: str) -> str:
@@ -105,10 +104,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--data=CIFAR10DataModul"], "unknown data 'CIFAR10DataModul'; did you mean 'CIFAR10DataModule'? Known: "),
         (["--data=datamodules.CIFARDataModule"], "did you mean 'CIFAR10DataModule'?"),
         (["--data=mnist"], "did you mean 'MNISTDataModule'?"),
-        (
-            ["--profile=quik"],
-            "profile 'quik'; did you mean 'quick'? Known: cpu, gpu, long, paper, paper_sgd, quick",
-        ),
+        (["--profile=quik"], "profile 'quik'; did you mean 'quick'? Known: cpu, gpu, long, paper, paper_sgd, quick"),
         (["--model.p=1.5"], "p (drop probability) is a probability and must lie in [0, 1], got 1.5"),
         (["--model.p=-0.1"], "must lie in [0, 1], got -0.1"),
         (["--model.method=fp", "--model.p=0.5"], "method 'FP' has no Scale-Dropout"),

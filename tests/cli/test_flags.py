@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lit_scaledrop.__main__ import main
-from lit_scaledrop.cli.fit import planned_result
+from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.cli.flags import expand_configs
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import NETWORKS
@@ -52,11 +52,11 @@ def test_rows_beyond_the_paper_are_not_in_it_and_name_what_exists():
 def test_a_row_is_the_run_of_its_two_flags(row, profile):
     network, method = row.split("/")
     flags = [f"--model.network={network}", f"--model.method={method}"]
-    expected = planned_result(["--profile", profile, *flags])
-    assert planned_result(["--profile", profile, f"--row={row}"]) == expected
-    assert planned_result(["--row", row, "--profile", profile]) == expected
+    expected = plan_fit(["--profile", profile, *flags]).result
+    assert plan_fit(["--profile", profile, f"--row={row}"]).result == expected
+    assert plan_fit(["--row", row, "--profile", profile]).result == expected
     # as the sweep says it
-    assert planned_result(["--config", f"profile/{profile}.yaml", f"--row={row}"]) == expected
+    assert plan_fit(["--config", f"profile/{profile}.yaml", f"--row={row}"]).result == expected
 
 
 def test_a_profile_has_additions_for_networks():
@@ -73,7 +73,7 @@ def test_a_profile_has_additions_for_networks():
     assert files("--profile", "paper_sgd", "--model.network=resnet18") == ["classify.yaml", "paper_sgd.yaml"]
     # flags still go before
     words = ["--profile", "quick", "--row=vgg_small/fp"]
-    assert planned_result(words) != planned_result([*words, "--model.width=1"])
+    assert plan_fit(words).id != plan_fit([*words, "--model.width=1"]).id
 
 
 @pytest.mark.parametrize(

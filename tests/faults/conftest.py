@@ -16,19 +16,9 @@ from pathlib import Path
 import pytest
 
 from lit_scaledrop.results.result import read_result
+from stand_ins import FIT, TINY
 
 HERE = Path(__file__).parent
-TINY = """
-run: {profile: quick, study: table3, tracking: disabled}
-data:
-  class_path: CIFAR10DataModule
-  init_args: {batch_size: 32, checksums: recorded, augment: crop, flip: true}
-model:
-  class_path: lit_scaledrop.modules.LitClassifier
-  init_args: {network: lenet5, width: 0.5, lr: 0.01}
-trainer: {max_epochs: 2, accelerator: cpu}
-evaluation: {samples: 3}
-"""
 METHODS = ("fp", "irnet", "proposed")
 """The rows; the last one is disturbed."""
 
@@ -37,10 +27,9 @@ class Zygote:
     """Starts processes and waits for them, see `zygote.py`."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])},
-        )  # fmt: skip
+        command, pipe = [sys.executable, str(HERE / "zygote.py")], subprocess.PIPE
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
 
     def run(self, place: "Place", argv: list[str], fault: tuple = (), kill_after: float | None = None) -> int:
         """Exit code of `scaledrop ARGV`, negative for a signal."""
@@ -73,8 +62,7 @@ class Place:
         return self.log.read_text()
 
     def fit(self, method: str = METHODS[-1], fault: tuple = (), kill_after: float | None = None) -> int:
-        argv = ["fit", "--config", "tiny.yaml", f"--model.method={method}"]
-        return self.zygote.run(self, argv, fault, kill_after)
+        return self.zygote.run(self, [*FIT, f"--model.method={method}"], fault, kill_after)
 
     def report(self, fault: tuple = ()) -> int:
         return self.zygote.run(self, ["report", "table3"], fault)
@@ -84,7 +72,7 @@ class Place:
         return {read_result(path).method: path for path in paths if not path.name.endswith(".failed.json")}
 
     def run_dir(self, method: str = METHODS[-1]) -> Path:
-        return self.folder / "runs/quick/table3" / ids()[method]
+        return self.folder / "runs/quick/table3" / IDS[method]
 
     def table(self) -> list[dict[str, str]]:
         """The rows of the report that are ours, without the time that they took."""
@@ -95,11 +83,8 @@ class Place:
         return [{key: value for key, value in row.items() if key != "training_seconds"} for row in rows]
 
 
-_IDS: dict[str, str] = {}
-
-
-def ids() -> dict[str, str]:
-    return _IDS
+IDS: dict[str, str] = {}
+"""Runs of the undisturbed table, by method."""
 
 
 @pytest.fixture(scope="session")
@@ -125,25 +110,15 @@ def undisturbed(zygote, tmp_path_factory) -> Undisturbed:
 
     place = Place(tmp_path_factory.mktemp("undisturbed"), zygote)
     write_fake_cifar10(place.folder / "data", n_train=200, n_test=60)
-    (place.folder / "tiny.yaml").write_text(TINY)
+    (place.folder / "tiny.yaml").write_text(TINY.replace("study: tiny", "study: table3"))
     for method in METHODS:
         start = time.monotonic()
         assert place.fit(method) == 0, place.said
     seconds = time.monotonic() - start
-    _IDS.update({method: path.stem for method, path in place.results().items()})
+    IDS.update({method: path.stem for method, path in place.results().items()})
     table = place.table()
     assert [row["method"] for row in table] == ["FP", "IR-Net", "Proposed"]
     return Undisturbed(place, table, {m: read_result(p).metrics for m, p in place.results().items()}, seconds)
-
-
-@pytest.fixture
-def place(undisturbed, tmp_path) -> Place:
-    """The undisturbed table without its last row."""
-    shutil.copytree(undisturbed.place.folder, tmp_path, dirs_exist_ok=True)
-    place = Place(tmp_path, undisturbed.place.zygote)
-    place.results()[METHODS[-1]].unlink()
-    shutil.rmtree(place.run_dir())
-    return place
 
 
 @pytest.fixture
@@ -153,3 +128,10 @@ def trained(undisturbed, tmp_path) -> Place:
     place = Place(tmp_path, undisturbed.place.zygote)
     place.results()[METHODS[-1]].unlink()
     return place
+
+
+@pytest.fixture
+def place(trained) -> Place:
+    """The undisturbed table without its last row."""
+    shutil.rmtree(trained.run_dir())
+    return trained

@@ -25,42 +25,48 @@ def strike(how: str) -> None:
     os.kill(os.getpid(), signal.Signals[how])
 
 
-def before(owner: Any, name: str, how: str, call: int = 1) -> None:
-    """Strike before the `call`-th call of a function."""
+def at(owner: Any, name: str, how: str, call: int = 1, behind: bool = False) -> None:
+    """Strike before, or behind, the `call`-th call of a function."""
     whole, counter = getattr(owner, name), itertools.count(1)
 
     def struck(*args: Any, **kwargs: Any) -> Any:
-        if next(counter) == call:
+        is_it = next(counter) == call
+        if is_it and not behind:
             strike(how)
-        return whole(*args, **kwargs)
-
-    setattr(owner, name, struck)
-
-
-def after(owner: Any, name: str, how: str, call: int = 1) -> None:
-    """Strike after the `call`-th call of a function."""
-    whole, counter = getattr(owner, name), itertools.count(1)
-
-    def struck(*args: Any, **kwargs: Any) -> Any:
         value = whole(*args, **kwargs)
-        if next(counter) == call:
+        if is_it and behind:
             strike(how)
         return value
 
     setattr(owner, name, struck)
 
 
+def in_second_epoch(act: Callable[[Any], object]) -> None:
+    """Do something to the module, or the world, in each step of the second epoch."""
+    from lit_scaledrop.modules.classifier import LitClassifier
+
+    whole: Callable[..., Any] = LitClassifier.training_step
+
+    def stepped(self: Any, *args: Any) -> Any:
+        if self.current_epoch == 1:
+            Path("struck").touch()
+            act(self)
+        return whole(self, *args)
+
+    LitClassifier.training_step = stepped  # type: ignore[method-assign]
+
+
 def step(how: str, number: int) -> None:
     """In the training step `number`, counted from 1; an epoch has 5."""
     from lit_scaledrop.modules.classifier import LitClassifier
 
-    before(LitClassifier, "training_step", how, number)
+    at(LitClassifier, "training_step", how, number)
 
 
 def validation(how: str) -> None:
     from lit_scaledrop.modules.classifier import LitClassifier
 
-    before(LitClassifier, "validation_step", how, 2)
+    at(LitClassifier, "validation_step", how, 2)
 
 
 def checkpoint_half_written(how: str, call: int) -> None:
@@ -88,12 +94,12 @@ def module_function(how: str, module: str, name: str, call: int = 1) -> None:
         owner.os = fake
     for part in parts[:-1]:
         owner = getattr(owner, part)
-    before(owner, parts[-1], how, call)
+    at(owner, parts[-1], how, call)
 
 
 def after_function(how: str, module: str, name: str) -> None:
     __import__(module)
-    after(sys.modules[module], name, how)
+    at(sys.modules[module], name, how, behind=True)
 
 
 def last_checkpoint(how: str) -> None:
@@ -127,45 +133,20 @@ def evaluation(how: str) -> None:
 def logger(how: str) -> None:
     from lightning.pytorch.loggers import CSVLogger
 
-    before(CSVLogger, "save", how, 2)
+    at(CSVLogger, "save", how, 2)
 
 
 def weights_become_nan() -> None:
-    from lit_scaledrop.modules.classifier import LitClassifier
-
-    def poison(self: Any, *_: Any) -> None:
-        if self.current_epoch == 1:
-            Path("struck").touch()
-            next(self.parameters()).data.fill_(float("nan"))
-
-    LitClassifier.on_train_batch_start = poison  # type: ignore[method-assign]
+    in_second_epoch(lambda module: next(module.parameters()).data.fill_(float("nan")))
 
 
 def clock(jump: float) -> None:
     """The wall clock jumps in the second epoch."""
-    from lit_scaledrop.modules.classifier import LitClassifier
-
-    now, whole = time.time, LitClassifier.training_step
-
-    def stepped(self: Any, *args: Any) -> Any:
-        if self.current_epoch == 1:
-            Path("struck").touch()
-            time.time = lambda: now() + jump
-        return whole(self, *args)
-
-    LitClassifier.training_step = stepped  # type: ignore[method-assign]
+    now = time.time
+    in_second_epoch(lambda _: setattr(time, "time", lambda: now() + jump))
 
 
 def data_change(name: str) -> None:
     """Another process alters a file of the data in the second epoch."""
-    from lit_scaledrop.modules.classifier import LitClassifier
-
-    whole: Callable[..., Any] = LitClassifier.training_step
-
-    def stepped(self: Any, *args: Any) -> Any:
-        if self.current_epoch == 1:
-            Path("struck").touch()
-            Path(os.environ["DATA"], "cifar-10-batches-py", name).write_bytes(pickle.dumps({}))
-        return whole(self, *args)
-
-    LitClassifier.training_step = stepped  # type: ignore[method-assign]
+    path = Path(os.environ["DATA"], "cifar-10-batches-py", name)
+    in_second_epoch(lambda _: path.write_bytes(pickle.dumps({})))

@@ -3,7 +3,6 @@
 The points are small programs in place of trainings; claims, results and processes are real.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import yaml
 
 from lit_scaledrop.results.failures import failure_path, read_failure
 from lit_scaledrop.sweep.leases import Claims
+from stand_ins import RESULT
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -42,16 +42,6 @@ from lit_scaledrop.cli.sweep import main
 plan = lambda flags: pathlib.Path("results/quick/s", f"{int(flags[-1].split('=')[1]):012x}.json")
 sys.exit(main(sys.argv[1:], plan))
 """
-TEMPLATE = {
-    "id": "0" * 12, "study": "s", "profile": "quick", "network": "n", "method": "m", "label": "M",
-    "bits_w": 1, "bits_a": 1, "bayesian": True, "seed": 1, "schema": 1, "config": {}, "metrics": {"cls/acc": 0.5},
-    "data": dict.fromkeys(("name", "fingerprint", "source"), "d") | dict.fromkeys(("train", "val", "test"), 1)
-    | {"stand_in": True},
-    "training": dict.fromkeys(("epochs", "seconds", "best_epoch", "val_acc"), 1)
-    | {"device": "cpu", "precision": "32", "compiled": False},
-    "evaluation": {"samples": 1, "seed": 0, "execution": "loop", "checkpoint": "best", "seconds": 1},
-    "provenance": dict.fromkeys(("commit", "command", "started", "finished"), "x") | {"dirty": False, "versions": {}},
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -62,7 +52,7 @@ def here(tmp_path, monkeypatch) -> Path:
 def prepare(folder: Path, monkeypatch) -> Path:
     folder.mkdir(exist_ok=True)
     monkeypatch.chdir(folder)
-    for name, text in (("child.py", CHILD), ("driver.py", DRIVER), ("template.json", json.dumps(TEMPLATE))):
+    for name, text in (("child.py", CHILD), ("driver.py", DRIVER), ("template.json", RESULT)):
         Path(name).write_text(text)
     command = ["${interpreter}", "child.py", "fit", "${args}"]
     sweep = {"method": "grid", "parameters": {"n": {"values": [*range(POINTS)]}}, "command": command}
@@ -72,10 +62,8 @@ def prepare(folder: Path, monkeypatch) -> Path:
 
 def start(*arguments: str, nap: float = 0.1, **environment: str) -> subprocess.Popen:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NAP": str(nap), "PYTHONUNBUFFERED": "1", **environment}
-    return subprocess.Popen(
-        [sys.executable, "driver.py", "s.yaml", *arguments], env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    command = [sys.executable, "driver.py", "s.yaml", *arguments]
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def finish(*processes: subprocess.Popen) -> list[str]:

@@ -5,17 +5,14 @@ These are real processes to be killed.
 Reads a request a line, as JSON; answers with the number of the process, and then with how it ended.
 """
 
-import importlib.util
 import json
 import os
 import signal
 import sys
 import warnings
-from pathlib import Path
 
 
 def serve() -> None:
-
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()
@@ -37,7 +34,10 @@ def run(request: dict) -> None:
     code = 70
     try:
         if request["fault"]:
-            inject(*request["fault"])
+            import injections
+
+            name, *arguments = request["fault"]
+            getattr(injections, name)(*arguments)
         from lit_scaledrop.__main__ import main
 
         code = main(request["argv"])
@@ -49,15 +49,6 @@ def run(request: dict) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def inject(name: str, *arguments: object) -> None:
-    spec = importlib.util.spec_from_file_location("injections", Path(__file__).with_name("injections.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    getattr(module, name)(*arguments)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import types
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import datamodules.suites.suites
 from datamodules import DatasetNotFoundError
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.cli.assess import plan_assessment, planned_assessment
@@ -60,17 +60,11 @@ def load_suite(name, data, limit=None, seed=0):
 
 @pytest.fixture
 def suites(monkeypatch):
-    """Suites and metrics of our own, by the names that the probes import them under."""
-    renormalized = lambda images: (images.float() - 128) / 64  # noqa: E731
-    fakes = {
-        "datamodules.suites.suites": {"load_suite": load_suite, "GROUPS": GROUPS, "renormalized": renormalized},
-        "lit_scaledrop.metrics.ood": {"ood_metrics": lambda inside, outside, **rule: {"ood/auroc/variance": 0.5}},
-        "lit_scaledrop.metrics.selective": {"selective_metrics": lambda p, y, **rule: {"sel/accept": 0.25}},
-    }
-    for name, members in fakes.items():
-        module = types.ModuleType(name)
-        vars(module).update(members)
-        monkeypatch.setitem(sys.modules, name, module)
+    """Small suites of our own."""
+    for module in ("datamodules.suites.suites", "lit_scaledrop.evaluation.probes.subject"):
+        monkeypatch.setattr(f"{module}.load_suite", load_suite, raising=False)
+    for name, members in GROUPS.items():
+        monkeypatch.setitem(datamodules.suites.suites.GROUPS, name, members)
 
 
 @pytest.fixture
@@ -94,10 +88,9 @@ def parts() -> dict[str, Path]:
 
 
 def subject(**changes) -> Subject:
-    data = types.SimpleNamespace(
-        eval_batch_size=7, num_classes=10, name="x", normalized=lambda x: x / 255,
-        test_set=types.SimpleNamespace(images=torch.rand(20, 3, 32, 32) * 255, labels=torch.arange(20) % 10),
-    )  # fmt: skip
+    images = types.SimpleNamespace(images=torch.rand(20, 3, 32, 32) * 255, labels=torch.arange(20) % 10)
+    facts = {"eval_batch_size": 7, "num_classes": 10, "name": "x"}
+    data = types.SimpleNamespace(**facts, normalized=lambda x: x / 255, test_set=images)
     torch.manual_seed(0)
     network = LitClassifier("lenet5", width=0.25, p=0.5).network
     return Subject([network], data, **{"evaluation": Evaluation(samples=4), **changes})
@@ -154,15 +147,14 @@ def test_table6_of_a_finished_run(trained, capsys):
         assert result.at(suite="clean")[name] == pytest.approx(value, abs=1e-6)
     assert [one.at for one in result.measurements] == [{"suite": name} for name in ("clean", "gaussian", "mnist")]
     assert 0 <= result.at(suite="gaussian")["ood/rate"] <= 1
-    assert result.at(suite="mnist")["ood/auroc/variance"] == 0.5
+    assert 0 <= result.at(suite="mnist")["ood/auroc/variance"] <= 1
     trained = {name: value for name, value in run.training.items() if name != "curve"}  # the run's own record has it
     assert (result.study, result.label, result.seed, result.training) == ("table6", "Proposed", 1, trained)
     how = result.evaluation
     assert how["absent"] == {"svhn": "data set 'svhn' not found under the data folder"}
     assert how["parts"] == ["clean", "gaussian", "mnist"]
-    assert how["suites"]["gaussian"] == {
-        "title": "A suite", "kind": "noise", "source": "generated, seed 0", "fingerprint": "f00d", "images": 60,
-    }  # fmt: skip
+    described = {"title": "A suite", "kind": "noise", "source": "generated, seed 0", "fingerprint": "f00d"}
+    assert how["suites"]["gaussian"] == {**described, "images": 60}
     assert (how["samples"], how["limit"], how["images"], how["quantile"]) == (3, None, 60, 0.1)
     assert result.config["assess"]["run"] == run.id
     assert result.provenance["command"] == "scaledrop assess --probe table6 --config tiny.yaml"
@@ -175,7 +167,7 @@ def test_table6_of_a_finished_run(trained, capsys):
 def test_table9_and_table10(trained):
     assert main(["assess", "--probe=table9", "--limit=20", *FLAGS]) == 0
     nine = the_result("table9")
-    assert nine.at(suite="clean")["sel/accept"] == 0.25
+    assert 0 <= nine.at(suite="clean")["sel/accept"] <= 1
     assert nine.evaluation["images"] == nine.evaluation["limit"] == 20
     assert main(["assess", "--probe=table10", "--parts=clean,renormalized/*/5", *FLAGS]) == 0
     ten = the_result("table10")

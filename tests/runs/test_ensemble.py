@@ -16,8 +16,7 @@ from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.evaluation.evaluate import normalized_test_set
 from lit_scaledrop.results.result import load_results
 from lit_scaledrop.runs.ensemble import member_seeds
-
-FIT = ["fit", "--config", "tiny.yaml"]
+from stand_ins import FIT
 
 
 @pytest.fixture

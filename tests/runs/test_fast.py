@@ -3,14 +3,15 @@
 import subprocess
 import sys
 import sysconfig
+from argparse import ArgumentError
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_scaledrop.__main__ import main
+from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.cli.flags import expand_configs
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.networks import NETWORKS
@@ -39,25 +40,22 @@ def test_the_switch_stands_behind_the_profile_and_before_the_flags():
         names("--fast=true")
 
 
-def settings(capsys, *words: str) -> tuple[bool, str | None]:
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", *words, "--print_config"])
-    assert not stop.value.code
-    config = yaml.safe_load(capsys.readouterr().out)
+def settings(*words: str) -> tuple[bool, str | None]:
+    config = plan_fit(words).config
     return config["model"]["init_args"]["compile_network"], config["trainer"]["precision"]
 
 
 @pytest.mark.parametrize("profile", ["quick", "cpu", "paper"])
-def test_it_works_both_ways_in_every_profile(place, capsys, profile):
-    assert settings(capsys, "--profile", profile, "--fast") == (True, "bf16-mixed")
-    assert settings(capsys, "--profile", profile, "--no-fast") == (False, None)
+def test_it_works_both_ways_in_every_profile(place, profile):
+    assert settings("--profile", profile, "--fast") == (True, "bf16-mixed")
+    assert settings("--profile", profile, "--no-fast") == (False, None)
     over = ("--model.compile_network=false", "--trainer.precision=32-true")
-    assert settings(capsys, "--profile", profile, *over, "--fast") == (False, "32-true")
+    assert settings("--profile", profile, *over, "--fast") == (False, "32-true")
 
 
-def test_a_misspelt_switch(place, capsys):
-    assert main(["fit", "--profile=quick", "--fsat"]) == 2
-    assert "unknown flag '--fsat'; did you mean '--fast'?" in capsys.readouterr().err
+def test_a_misspelt_switch(place):
+    with pytest.raises(ArgumentError, match="unknown flag '--fsat'; did you mean '--fast'"):
+        plan_fit(["--profile=quick", "--fsat"])
 
 
 def test_help_tells_of_it(capsys):

@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import yaml
 
-from lit_scaledrop.cli.fit import plan_fit, planned_result
+from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.methods.classification import METHODS, get_method
 from lit_scaledrop.results.provenance import command, commit
 from lit_scaledrop.runs.identity import TRAINER_NEUTRAL, TRAINER_SCIENCE, run_identity, science
@@ -34,12 +34,12 @@ PINNED = {
 
 
 def plan(*flags: str) -> str:
-    return planned_result(["--config", "tiny.yaml", *flags]).stem
+    return plan_fit(["--config", "tiny.yaml", *flags]).id
 
 
 def test_pinned_ids_of_table3(place):
     sweep = load_sweep(ROOT / "sweeps" / "table3.yaml")
-    points = plan_points(sweep, {"PROFILE": "cpu"}, None, [], planned_result)
+    points = plan_points(sweep, {"PROFILE": "cpu"}, None, [], lambda flags: plan_fit(flags).result)
     ids = {point.name: point.result.stem for point in points}
     assert len(set(ids.values())) == len(ids) == 26
     assert {name: ids[name] for name in PINNED} == PINNED
@@ -158,9 +158,8 @@ def test_the_data_says_what_the_model_is_built_for(place):
 def test_the_two_recipes_of_the_papers_length(place):
     adam, sgd = (plan_fit(["--profile", name]) for name in ("paper", "paper_sgd"))
     recipes = [{**p.config["model"]["init_args"], **p.config["data"]["init_args"]} for p in (adam, sgd)]
-    assert [(r["optimizer"], r["augment"], r["crop_scale"]) for r in recipes] == [
-        ("adam", "resized_crop", [0.5, 1.0]), ("sgd", "crop", [0.08, 1.0]),
-    ]  # fmt: skip
+    found = [(r["optimizer"], r["augment"], r["crop_scale"]) for r in recipes]
+    assert found == [("adam", "resized_crop", [0.5, 1.0]), ("sgd", "crop", [0.08, 1.0])]
     assert [p.config["trainer"]["max_epochs"] for p in (adam, sgd)] == [300, 300]
     assert [p.run.profile for p in (adam, sgd)] == ["paper", "paper_sgd"]
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Timer
 
-from fakes import write_fake_cifar10, write_fake_mnist
+from fakes import write_fake_mnist
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import AttemptTimer
 from lit_scaledrop.cli import fit as cli
@@ -26,15 +27,12 @@ from lit_scaledrop.evaluation.checkpoint import load_trained, read_checkpoint
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.results.result import Result, read_result
-from lit_scaledrop.runs import record
 from lit_scaledrop.runs.run import Run, exclusive, require_writable, resume_checkpoint
+from stand_ins import FIT
 
-FIT = ("fit", "--config", "tiny.yaml")
-
-# `fit` in a process that gets a signal in the middle of its second epoch.
-INTERRUPTED = """
+# `fit` in a process that is killed in the middle of its second epoch
+KILLED = """
 import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
 from lit_scaledrop import modules
 from lit_scaledrop.__main__ import main
 
@@ -42,11 +40,11 @@ step = modules.LitClassifier.training_step
 
 def stepped(self, batch, batch_idx):
     if self.current_epoch == 1 and batch_idx == 2:
-        os.kill(os.getpid(), int(sys.argv[1]))
+        os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch, batch_idx)
 
 modules.LitClassifier.training_step = stepped
-sys.exit(main(sys.argv[2:]))
+main(sys.argv[1:])
 """
 
 
@@ -76,6 +74,20 @@ def assert_same_training(one: Path, other: Path) -> None:
         assert results[0].training[name] == results[1].training[name]
 
 
+@pytest.fixture
+def trained(place, finished) -> Path:
+    """A place in which the tiny run is finished."""
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    return place
+
+
+@pytest.fixture
+def unrecorded(trained) -> Path:
+    """Its folder of checkpoints, of a run that was killed before its record."""
+    only("results/quick/tiny/*.json").unlink()
+    return only("runs/quick/tiny/*/checkpoints")
+
+
 # --- the record ---
 
 
@@ -85,9 +97,8 @@ def test_record_of_a_run(finished, fake_cifar):
     assert path.stem == result.id
     assert (result.study, result.profile, result.network, result.method) == ("tiny", "quick", "lenet5", "proposed")
     assert (result.label, result.bits_w, result.bits_a, result.bayesian, result.seed) == ("Proposed", 1, 1, True, 1)
-    assert {name: result.data[name] for name in ("name", "stand_in", "source", "train", "val", "test")} == {
-        "name": "cifar10", "stand_in": False, "source": "batches (unofficial)", "train": 180, "val": 20, "test": 60,
-    }  # fmt: skip
+    described = {"name": "cifar10", "stand_in": False, "source": "batches (unofficial)", "train": 180, "val": 20}
+    assert {**result.data, **described, "test": 60} == result.data
     assert re.fullmatch("[0-9a-f]{16}", result.data["fingerprint"])
     assert result.training["epochs"] == 2
     assert result.training["world_size"] == 1
@@ -143,18 +154,16 @@ def test_csv_log_has_training_and_test_metrics(finished):
     assert int(tested["step"]) == 2 * (180 // 32)
 
 
-def test_a_finished_run_is_not_repeated(place, finished, capsys):
-    shutil.copytree(finished, place, dirs_exist_ok=True)
-    before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+def test_a_finished_run_is_not_repeated(trained, capsys):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
     assert main([*FIT]) == 0
     out, err = capsys.readouterr()
     assert out.strip() == f"finished already: {only('results/quick/tiny/*.json')}"
     assert "epoch" not in err
-    assert {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()} == before
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()} == before
 
 
-def test_half_written_result_is_moved_aside_and_the_run_completed(place, finished, capsys):
-    shutil.copytree(finished, place, dirs_exist_ok=True)
+def test_half_written_result_is_moved_aside_and_the_run_completed(trained, capsys):
     path = only("results/quick/tiny/*.json")
     whole = path.read_text()
     path.write_text(whole[:700])
@@ -232,16 +241,35 @@ def test_learning_rate_that_diverges(place, capsys):
     assert not list(place.glob("results/**/*.json"))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(place, finished, capsys, run_program, signum):
-    process = run_program("-c", INTERRUPTED, str(int(signum)), *FIT)
-    _, err = process.communicate(timeout=900)
-    if signum == signal.SIGINT:
-        assert process.returncode == 130
-        assert err.strip().endswith("interrupted; the same command goes on where this one stopped")
-        assert "Traceback" not in err
-    else:
-        assert process.returncode == -signal.SIGKILL
+def killed(run_program, capsys, monkeypatch):
+    process = run_program("-c", KILLED, *FIT)
+    process.communicate(timeout=900)
+    assert process.returncode == -signal.SIGKILL
+
+
+def stopped(run_program, capsys, monkeypatch):
+    """By Ctrl-C; a test runner in the background ignores it, unless it is told not to."""
+    step, handler = LitClassifier.training_step, signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def stepped(self, batch, batch_idx):
+        if self.current_epoch == 1 and batch_idx == 2:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LitClassifier, "training_step", stepped)
+        assert main([*FIT]) == 130
+    signal.signal(signal.SIGINT, handler)
+    err = capsys.readouterr().err
+    assert err.strip().endswith("interrupted; the same command goes on where this one stopped")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("interrupt", [killed, stopped])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    place, finished, capsys, monkeypatch, run_program, interrupt
+):
+    interrupt(run_program, capsys, monkeypatch)
     assert state(place)["epoch"] == 0
     assert not list(place.glob("results/**/*.json"))
     assert not [path for path in place.rglob("*") if path.name.endswith(".tmp")]
@@ -285,24 +313,8 @@ def test_max_time_is_of_an_attempt_and_the_record_of_all():
     assert timer.time_up
 
 
-def test_killed_between_training_and_record(place, finished, capsys, monkeypatch):
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(record, "write_result", full)
-        assert main([*FIT]) == 1
-    assert "No space left on device" in capsys.readouterr().err
-    assert not list(place.glob("results/**/*.json"))
-    assert main([*FIT]) == 0
-    assert "epoch 2/2" not in capsys.readouterr().err
-    assert_same_training(place, finished)
-
-
-def test_damaged_checkpoints(place, finished, capsys):
-    shutil.copytree(finished, place, dirs_exist_ok=True)
-    only("results/quick/tiny/*.json").unlink()
-    folder = only("runs/quick/tiny/*/checkpoints")
+def test_damaged_checkpoints(place, unrecorded, finished, capsys):
+    folder = unrecorded
     last, previous, best = folder / "last.ckpt", folder / "previous.ckpt", only("best*.ckpt", folder)
     assert read_checkpoint(previous)["epoch"] == 0
     os.truncate(last, 1000)
@@ -323,9 +335,8 @@ def test_damaged_checkpoints(place, finished, capsys):
     assert_same_training(place, finished)
 
 
-def test_a_lost_best_checkpoint(place, finished, capsys):
+def test_a_lost_best_checkpoint(trained, capsys):
     """It comes back from the last one, if that is of its epoch; without it nobody could evaluate at the end."""
-    shutil.copytree(finished, place, dirs_exist_ok=True)
     folder = only("runs/quick/tiny/*/checkpoints")
     last, best = folder / "last.ckpt", folder / "best-epoch=1.ckpt"
     best.unlink()
@@ -346,37 +357,8 @@ def test_a_lost_best_checkpoint(place, finished, capsys):
     assert [path.name for path in folder.iterdir()] == ["previous.ckpt.damaged"]
 
 
-def test_a_best_checkpoint_that_was_saved_before_the_kill_is_gone_on_from(place, finished, capsys):
-    """Saved anew, it would get another name beside the old one."""
-    shutil.copytree(finished, place, dirs_exist_ok=True)
-    only("results/quick/tiny/*.json").unlink()
-    folder = only("runs/quick/tiny/*/checkpoints")
-    best = only("best*.ckpt", folder)
-    (folder / "last.ckpt").unlink()
-    if read_checkpoint(best)["epoch"] == 1:
-        os.replace(folder / "previous.ckpt", folder / "last.ckpt")
-    assert main([*FIT]) == 0
-    assert only("best*.ckpt", folder) == best
-    assert_same_training(place, finished)
-
-
-def test_a_run_does_not_go_on_with_other_data(place, finished, capsys, tmp_path_factory, monkeypatch):
-    shutil.copytree(finished, place, dirs_exist_ok=True)
-    only("results/quick/tiny/*.json").unlink()
-    write_fake_cifar10(other := tmp_path_factory.mktemp("other"), n_train=200, n_test=60, seed=9)
-    with monkeypatch.context() as patch:
-        patch.setenv("DATA", str(other))
-        assert main([*FIT]) == 1
-    assert "the data has changed since this run began: its fingerprint was" in capsys.readouterr().err
-    assert not list(place.glob("results/**/*.json"))
-    assert main([*FIT]) == 0
-    assert_same_training(place, finished)
-
-
-def test_the_curve_of_a_run_whose_checkpoints_know_of_none(place, finished):
+def test_the_curve_of_a_run_whose_checkpoints_know_of_none(place, unrecorded, finished):
     """It began before there was one; its logs tell."""
-    shutil.copytree(finished, place, dirs_exist_ok=True)
-    only("results/quick/tiny/*.json").unlink()
     for path in only("runs/quick/tiny/*/checkpoints").glob("*.ckpt"):
         checkpoint = torch.load(path, weights_only=True)
         del checkpoint["callbacks"]["LearningCurve"]
@@ -401,18 +383,22 @@ def test_another_start_is_another_run(place, finished, capsys):
 # --- one at a time ---
 
 
-def test_a_second_process_waits_and_finds_the_run_finished(place, finished, run_program):
+def test_who_comes_second_waits_and_finds_the_run_finished(place, finished, capsys):
+    """A thread with a file of its own; to the lock it is as another process."""
     result = only("results/quick/tiny/*.json", finished).relative_to(finished)
     run_dir = Run(profile="quick", study="tiny").run_dir(result.stem)
+    second, err = threading.Thread(target=main, args=([*FIT],)), ""
     with exclusive(run_dir):
-        process = run_program("-m", "lit_scaledrop", *FIT)
-        assert process.stderr.readline() == f"another process trains {run_dir}: waiting for it\n"
-        time.sleep(0.2)
-        assert process.poll() is None
+        second.start()
+        while f"another process trains {run_dir}: waiting for it\n" not in err:
+            assert second.is_alive()
+            time.sleep(0.05)
+            err += capsys.readouterr().err
         result.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(finished / result, result)
-    out, err = process.communicate(timeout=900)
-    assert process.returncode == 0
+        assert second.is_alive()
+    second.join(900)
+    out, err = capsys.readouterr()
     assert out.strip() == f"finished already: {result}"
     assert "epoch" not in err
     assert not list(place.glob("**/*.ckpt"))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 import struct
 import time
 from collections.abc import Iterator
@@ -90,29 +91,22 @@ class OfflineRun:
     """What a ``.wandb`` file holds, which is what ``wandb sync`` uploads."""
 
     def __init__(self, path: Path) -> None:
-        self.folder, self.config, self.logged, self.metrics = path.parent, {}, {}, {}
-        self.run, self.exit_code, self.artifacts, self.files = None, None, [], set()
-        for record in records(path):
-            kind = record.WhichOneof("record_type")
-            if kind == "run":
-                self.run = self.run or record.run
-                self.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
-            elif kind == "config":
-                values = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.config.update}
-                self.config |= values
-            elif kind == "history":
-                row = {
-                    "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item
-                }
-                self.logged |= row
-            elif kind == "metric":
-                self.metrics[record.metric.name or record.metric.glob_name] = record.metric
-            elif kind == "artifact":
-                self.artifacts.append(record.artifact)
-            elif kind == "files":
-                self.files |= {item.path for item in record.files.files}
-            elif kind == "exit":
-                self.exit_code = record.exit.exit_code
+        found = list(records(path))
+
+        def every(kind):
+            return [getattr(record, kind) for record in found if record.WhichOneof("record_type") == kind]
+
+        def values(items):
+            return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+        self.folder, self.run = path.parent, next(iter(every("run")), None)
+        updates = [*(run.config for run in every("run")), *every("config")]
+        self.config = {name.split("/")[0]: value for one in updates for name, value in values(one.update).items()}
+        self.logged = {name: value for row in every("history") for name, value in values(row.item).items()}
+        self.metrics = {metric.name or metric.glob_name: metric for metric in every("metric")}
+        self.artifacts = every("artifact")
+        self.files = {item.path for one in every("files") for item in one.files}
+        self.exit_code = next((end.exit_code for end in every("exit")), None)
 
     def media(self, key: str) -> dict:
         """A table or pictures of the history, whose files are there to be uploaded."""
@@ -232,6 +226,7 @@ def test_artifacts_are_recorded_with_their_files(tmp_path, monkeypatch):
 
 def test_an_assessment_is_a_run_of_its_own(place, finished):
     pytest.importorskip("wandb")
+    shutil.copytree(finished, place, dirs_exist_ok=True)
     words = ["--config=tiny.yaml", "--run.study=tiny", "--run.tracking=offline"]
     assert main(["assess", "--probe=reliability", *words]) == 0
     (path,) = place.glob("runs/**/probes/*/wandb/offline-run-*/run-*.wandb")
@@ -242,7 +237,7 @@ def test_an_assessment_is_a_run_of_its_own(place, finished):
     assert run.config["id"] == result.id
     assert run.config["assess"]["probe"] == "reliability"
     assert run.logged["clean/cls/acc"] == pytest.approx(result.at(suite="clean")["cls/acc"])
-    assert len(list(place.rglob("offline-run-*"))) == 2  # the training's and this one
+    assert len(list(place.rglob("offline-run-*"))) == 1  # its own: the training was not repeated
 
 
 def test_two_runs_of_one_process_are_two_wandb_runs(place):

@@ -45,7 +45,8 @@ def result(tmp_path) -> Path:
     return tmp_path / "quick" / "s" / "0123456789ab.json"
 
 
-def elsewhere(result: Path, monkeypatch) -> Claims:
+@pytest.fixture
+def other(result, monkeypatch, clock) -> Claims:
     """Claims of a process on another machine, which has the point."""
     with monkeypatch.context() as patch:
         patch.setattr(claims, "_place", lambda: "far away")
@@ -53,7 +54,18 @@ def elsewhere(result: Path, monkeypatch) -> Claims:
         patch.setattr(os, "getpid", lambda: 77)
         other = Claims(stale=60.0)
         assert other.take(result) == ""
+    clock.touch(claim_of(result))
     return other
+
+
+@pytest.fixture
+def mine() -> Claims:
+    return Claims(stale=60.0)
+
+
+def claim_of(result: Path) -> Path:
+    (path,) = (result.parent / ".claims").iterdir()
+    return path
 
 
 def files(result: Path) -> list[str]:
@@ -100,17 +112,13 @@ def test_a_dead_process_of_this_machine_is_followed_at_once(result):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process started")
 def test_a_number_that_another_process_has_now_does_not_keep_a_claim(result):
     assert Claims().take(result) == ""
-    (path,) = (result.parent / ".claims").iterdir()
+    path = claim_of(result)
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "born": "1"}))
     assert Claims().take(result) == ""
 
 
-def test_a_silent_machine_is_followed_after_the_time_and_not_before(result, monkeypatch, clock):
-    elsewhere(result, monkeypatch)
-    (path,) = (result.parent / ".claims").iterdir()
-    clock.touch(path)
-    mine = Claims(stale=60.0)
+def test_a_silent_machine_is_followed_after_the_time_and_not_before(result, other, mine, clock):
     assert mine.take(result) == "process 77 on node7"
     for _ in range(5):
         clock.sleep(10)
@@ -119,12 +127,8 @@ def test_a_silent_machine_is_followed_after_the_time_and_not_before(result, monk
     assert mine.take(result) == ""
 
 
-def test_an_old_claim_is_watched_for_two_beats(result, monkeypatch, clock):
-    elsewhere(result, monkeypatch)
-    (path,) = (result.parent / ".claims").iterdir()
-    clock.touch(path)
+def test_an_old_claim_is_watched_for_two_beats(result, other, mine, clock):
     clock.sleep(3600)
-    mine = Claims(stale=60.0)
     assert mine.take(result)
     clock.sleep(15)
     assert mine.take(result)
@@ -133,18 +137,14 @@ def test_an_old_claim_is_watched_for_two_beats(result, monkeypatch, clock):
 
 
 @pytest.mark.parametrize("jump", [-3600, 3600])
-def test_a_clock_that_jumps_does_no_harm(result, monkeypatch, clock, jump):
+def test_a_clock_that_jumps_does_no_harm(result, other, mine, clock, jump):
     """A living owner keeps its point, a dead one loses it."""
-    elsewhere(result, monkeypatch)
-    (path,) = (result.parent / ".claims").iterdir()
-    mine = Claims(stale=60.0)
-    clock.touch(path)
     assert mine.take(result)
     clock.files += jump
     for _ in range(12):
         clock.sleep(10)
         assert mine.take(result), "its owner is alive"
-        clock.touch(path)
+        clock.touch(claim_of(result))
     assert mine.take(result)
     clock.files -= jump
     clock.sleep(19)
@@ -153,50 +153,37 @@ def test_a_clock_that_jumps_does_no_harm(result, monkeypatch, clock, jump):
     assert mine.take(result) == ""
 
 
-def test_an_owner_that_beats_slower_is_given_its_own_time(result, monkeypatch, clock):
-    elsewhere(result, monkeypatch)  # 60 s
-    (path,) = (result.parent / ".claims").iterdir()
-    clock.touch(path)
+def test_an_owner_that_beats_slower_is_given_its_own_time(result, other, clock):
     mine = Claims(stale=6.0)
     assert mine.take(result)
     clock.sleep(50)
     assert mine.take(result)
 
 
-def test_who_stood_still_finds_its_point_lost_and_leaves_it(result, monkeypatch, clock):
-    other = elsewhere(result, monkeypatch)
-    mine = Claims(stale=60.0)
+@pytest.mark.parametrize("finished", [False, True])
+def test_who_stood_still_finds_its_point_lost_and_leaves_it(result, other, mine, clock, finished):
+    """While another one has it, or has finished it."""
     assert mine.take(result)
     clock.sleep(61)
     assert mine.take(result) == ""
+    if finished:
+        result.write_text("a result")
+        mine.release(result, finished=True)
+        assert files(result) == []
     assert not other.lost(result)
     other.beat()
     assert other.lost(result)
-    other.release(result, finished=True)
-    assert files(result) == [f"{result.stem}.1.json", f"{result.stem}.2.json"]
-    mine.beat()
-    assert not mine.lost(result)
-    mine.release(result, finished=True)
+    if not finished:
+        other.release(result, finished=True)
+        assert files(result) == [f"{result.stem}.1.json", f"{result.stem}.2.json"]
+        mine.beat()
+        assert not mine.lost(result)
+        mine.release(result, finished=True)
     assert files(result) == []
 
 
-def test_who_stood_still_while_another_one_finished_the_point(result, monkeypatch, clock):
-    other = elsewhere(result, monkeypatch)
-    mine = Claims(stale=60.0)
-    assert mine.take(result)
-    clock.sleep(61)
-    assert mine.take(result) == ""
-    result.write_text("a result")
-    mine.release(result, finished=True)
-    assert files(result) == []
-    other.beat()
-    assert other.lost(result)
-    assert files(result) == []
-
-
-def test_two_that_judge_a_claim_dead_do_not_both_follow(result, monkeypatch, clock):
+def test_two_that_judge_a_claim_dead_do_not_both_follow(result, other, monkeypatch, clock):
     """The slower one has looked already, and then the faster one has come, gone, and a third one has come."""
-    elsewhere(result, monkeypatch)
     fast, third, slow = Claims(stale=60.0), Claims(stale=60.0), Claims(stale=60.0)
     fast.take(result)
     clock.sleep(61)
@@ -244,7 +231,7 @@ def test_heartbeat_of_the_thread(result):
     before = {thread.name for thread in threading.enumerate()}
     with Claims(stale=0.3) as mine:
         assert mine.take(result) == ""
-        (path,) = (result.parent / ".claims").iterdir()
+        path = claim_of(result)
         os.utime(path, (1, 1))
         end = time.monotonic() + 600
         while path.stat().st_mtime == 1 and time.monotonic() < end:
@@ -253,10 +240,9 @@ def test_heartbeat_of_the_thread(result):
     assert "claims" not in before
 
 
-def test_a_claim_that_somebody_removed_is_made_again(result):
-    mine = Claims()
+def test_a_claim_that_somebody_removed_is_made_again(result, mine):
     assert mine.take(result) == ""
-    (path,) = (result.parent / ".claims").iterdir()
+    path = claim_of(result)
     path.unlink()
     mine.beat()
     assert not mine.lost(result)
@@ -268,11 +254,10 @@ def test_a_claim_that_somebody_removed_is_made_again(result):
 
 
 @pytest.mark.parametrize("text", ["", '{"host": "no', "[]", '{"new": "fields"}'])
-def test_a_broken_claim_counts_until_it_is_stale(result, clock, text):
+def test_a_broken_claim_counts_until_it_is_stale(result, mine, clock, text):
     path = result.parent / ".claims" / f"{result.stem}.3.json"
     write_atomic(path, text)
     clock.touch(path)
-    mine = Claims(stale=60.0)
     assert mine.take(result) == "a process whose claim is not readable"
     clock.sleep(61)
     assert mine.take(result) == ""
@@ -390,10 +375,8 @@ def test_a_command_says_why_it_failed(run):
     program = "import os; open(os.environ['SCALEDROP_ERROR_FILE'], 'w').write('no\\n  memory' + '!' * 400); exit(1)"
     code, said = run(a=program, b="raise SystemExit(3)")
     assert code == 1
-    failures = [read_failure(path_of(name)) for name in "ab"]
-    assert [failure and failure.reason for failure in failures] == [
-        "exit code 1: no memory" + "!" * 291 + " ...", "exit code 3",
-    ]  # fmt: skip
+    reasons = [read_failure(path_of(name)).reason for name in "ab"]
+    assert reasons == [f"exit code 1: no memory{'!' * 291} ...", "exit code 3"]
     assert "a FAILED: exit code 1: no memory!!!" in said
     assert not list(Path().glob("*.error"))
 

@@ -18,6 +18,7 @@ from lit_scaledrop.sweep.file import SweepError
 from lit_scaledrop.sweep.pruner import scores
 from lit_scaledrop.sweep.space import search_space
 from lit_scaledrop.sweep.study import Study
+from stand_ins import plan, sweep_folder
 
 needs_optuna = pytest.mark.skipif(
     not find_spec("optuna"), reason="the extra `search` is not installed: pip install 'optuna>=5,<6'"
@@ -57,20 +58,6 @@ record["training"]["val_acc"] = best
 path.parent.mkdir(parents=True, exist_ok=True)
 path.write_text(json.dumps(record))
 """
-PLAN = """
-import hashlib, pathlib
-def plan(flags):
-    return pathlib.Path("results/quick/s", hashlib.sha256(repr(sorted(flags)).encode()).hexdigest()[:12] + ".json")
-"""
-TEMPLATE = {
-    "id": "0" * 12, "study": "s", "profile": "quick", "network": "n", "method": "m", "label": "M",
-    "bits_w": 1, "bits_a": 1, "bayesian": True, "seed": 1, "schema": 1, "config": {}, "metrics": {"cls/acc": 0.5},
-    "data": {"name": "d", "fingerprint": "f", "stand_in": True, "source": "s", "train": 1, "val": 1, "test": 1},
-    "training": {"epochs": 2, "seconds": 1, "best_epoch": 1, "val_acc": 0.5, "device": "cpu", "precision": "32",
-                 "compiled": False},
-    "evaluation": {"samples": 1, "seed": 0, "execution": "loop", "checkpoint": "best", "seconds": 1},
-    "provenance": dict.fromkeys(("commit", "command", "started", "finished"), "x") | {"dirty": False, "versions": {}},
-}  # fmt: skip
 
 
 def config(method="random", parameters=SPACE, metric=METRIC, **more):
@@ -79,19 +66,12 @@ def config(method="random", parameters=SPACE, metric=METRIC, **more):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PROFILE", raising=False)
-    (tmp_path / "here").mkdir()
-    for name, text in (("child.py", CHILD), ("here/plan.py", PLAN), ("template.json", json.dumps(TEMPLATE))):
-        (tmp_path / name).write_text(text)
-    return tmp_path
+    return sweep_folder(tmp_path, monkeypatch, child=CHILD)
 
 
 def run(*words, **changes) -> int:
     Path("s.yaml").write_text(yaml.safe_dump({"program": "x", **config(**changes)}, sort_keys=False))
-    scope: dict = {}
-    exec(PLAN, scope)
-    return sweep.main(["s.yaml", *words], scope["plan"])
+    return sweep.main(["s.yaml", *words], plan)
 
 
 def started() -> list[str]:

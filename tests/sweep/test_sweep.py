@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from lit_scaledrop.cli import sweep
+from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.cli.flags import expand_rows
-from lit_scaledrop.results.result import result_path
 from lit_scaledrop.sweep import child, runner
-from lit_scaledrop.sweep.file import SweepError, build_command, command_of, grid, load_sweep
+from lit_scaledrop.sweep.file import SweepError, build_command, grid, load_sweep
 from lit_scaledrop.sweep.points import plan_points
+from stand_ins import RESULT, plan, sweep_folder
 
 ROOT = Path(__file__).parents[2]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and PR_SET_PDEATHSIG are Linux's")
@@ -53,17 +54,6 @@ if behaviour == "work":
     path.write_text(pathlib.Path("template.json").read_text())
 """
 
-# The plan that `lit_scaledrop.cli.fit.planned_result` makes for real flags.
-PLAN = """
-import hashlib, pathlib
-def plan(flags):
-    given = dict(flag.split("=", 1) for flag in flags if "=" in flag)
-    folder = given.pop("--run.results", "results")
-    if "--bad" in given: raise SystemExit(2)
-    id = hashlib.sha256(repr(sorted(given.items())).encode()).hexdigest()[:12]
-    return pathlib.Path(folder, "quick", "s", id + ".json")
-"""
-
 DRIVER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner in the background ignores it
@@ -73,31 +63,10 @@ from lit_scaledrop.cli.sweep import main
 sys.exit(main(sys.argv[1:], plan))
 """
 
-TEMPLATE = {
-    "id": "0" * 12, "study": "s", "profile": "quick", "network": "n", "method": "m", "label": "M",
-    "bits_w": 1, "bits_a": 1, "bayesian": True, "seed": 1, "schema": 1, "config": {},
-    "metrics": {"cls/acc": 0.5},
-    "data": dict.fromkeys(("name", "fingerprint", "source"), "d") | dict.fromkeys(("train", "val", "test"), 1)
-    | {"stand_in": True},
-    "training": dict.fromkeys(("epochs", "seconds", "best_epoch", "val_acc"), 1)
-    | {"device": "cpu", "precision": "32", "compiled": False},
-    "evaluation": {"samples": 1, "seed": 0, "execution": "loop", "checkpoint": "best", "seconds": 1},
-    "provenance": dict.fromkeys(("commit", "command", "started", "finished"), "x")
-    | {"dirty": False, "versions": {}},
-}  # fmt: skip
-
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A working folder with the stand-in program, which imports nothing heavy."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("PROFILE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WANDB_RUN_GROUP"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "here").mkdir()
-    for name, text in (("child.py", CHILD), ("here/plan.py", PLAN), ("driver.py", DRIVER)):
-        (tmp_path / name).write_text(text)
-    (tmp_path / "template.json").write_text(json.dumps(TEMPLATE))
-    return tmp_path
+    return sweep_folder(tmp_path, monkeypatch, child=CHILD, driver=DRIVER)
 
 
 def write(parameters, command=COMMAND, **more):
@@ -105,10 +74,12 @@ def write(parameters, command=COMMAND, **more):
     Path("s.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def plan(flags):
-    scope: dict = {}
-    exec(PLAN, scope)
-    return scope["plan"](flags)
+def finish(*flags: str) -> Path:
+    """Leave the result of a point."""
+    path = plan([*flags])
+    path.parent.mkdir(parents=True)
+    path.write_text(RESULT)
+    return path
 
 
 def run(*arguments: str) -> int:
@@ -160,20 +131,13 @@ def test_profile_seeds_results_and_extra_flags(here, monkeypatch):
     assert sorted(path.name for path in Path("runs/quick/s/logs").iterdir()) == ["seed4.log", "seed5.log"]
     assert run("--seeds", "4", "--dry-run") == 0
     assert len(notes()) == 2
-
-
-def test_default_profile_is_the_environments(here, monkeypatch):
-    write({"a": {"value": 1}})
-    monkeypatch.setenv("PROFILE", "cpu")
     assert run() == 0
-    assert notes()[0]["PROFILE"] == "cpu"
+    assert notes()[2]["PROFILE"] == "cpu"  # the environment's, where none is asked for
 
 
 def test_finished_points_are_skipped_before_they_start(here, capfd):
     write({"a": {"values": [1, 2, 3]}})
-    done = plan(["--a=2"])
-    done.parent.mkdir(parents=True)
-    done.write_text(json.dumps(TEMPLATE))
+    finish("--a=2")
     assert run() == 0
     assert values("a") == ["1", "3"]
     assert "2 done, 1 skipped, 0 failed" in capfd.readouterr().out
@@ -183,8 +147,7 @@ def test_finished_points_are_skipped_before_they_start(here, capfd):
 
 def test_a_half_written_result_is_run_again(here):
     write({"a": {"value": 1}})
-    path = plan(["--a=1"])
-    path.parent.mkdir(parents=True)
+    path = finish("--a=1")
     path.write_text('{"schema": 1,')
     assert run("--dry-run") == 0
     assert path.exists()
@@ -215,17 +178,17 @@ def test_goes_on_after_a_failure_and_resumes(here, capfd, jobs):
 
 
 @linux
-def test_a_command_that_does_not_start_is_a_failure(here, capfd):
-    write({"a": {"value": 1}}, ["no-such-program", "fit", "${args}"])
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (["no-such-program", "fit", "${args}"], "cannot start no-such-program: No such file"),
+        (["sh", "-c", "kill -KILL $$", "fit", "${args}"], "killed by SIGKILL"),
+    ],
+)
+def test_a_command_that_does_not_start_or_is_killed_is_a_failure(here, capfd, command, reason):
+    write({"a": {"value": 1}}, command)
     assert run() == 1
-    assert "cannot start no-such-program: No such file" in capfd.readouterr().out
-
-
-def test_a_child_that_is_killed_is_a_failure(here, capfd):
-    write({"a": {"value": 1}})
-    Path("child.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    assert run() == 1
-    assert "killed by SIGKILL" in capfd.readouterr().out
+    assert reason in capfd.readouterr().out
 
 
 def test_jobs_run_at_once_and_share_cores_and_gpus(here, monkeypatch, capfd):
@@ -265,9 +228,7 @@ def test_gpus_are_found_by_nvidia_smi(tmp_path, monkeypatch):
 
 def test_dry_run_starts_nothing(here, capfd):
     write({"a": {"values": [1, 2]}})
-    done = plan(["--a=1"])
-    done.parent.mkdir(parents=True)
-    done.write_text(json.dumps(TEMPLATE))
+    finish("--a=1")
     before = sorted(here.rglob("*"))
     assert run("--dry-run", "--", "--x=a b") == 0
     out = capfd.readouterr().out
@@ -363,10 +324,9 @@ def wandb_argv(config, values, tmp_path, monkeypatch) -> list[str]:
     return started[0]
 
 
-@pytest.mark.parametrize("profile", ["quick", "paper"])
-def test_argv_is_what_wandb_agent_would_start(tmp_path, monkeypatch, profile):
+def test_argv_is_what_wandb_agent_would_start(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
-    monkeypatch.setenv("PROFILE", profile)
+    monkeypatch.setenv("PROFILE", "paper")
     odd = {
         "program": "train.py",
         "parameters": {"a": {"values": [1e-05, True, "x y", [1, 2], {"k": 1}]}, "b.c": {"value": 0.1}},
@@ -425,15 +385,11 @@ def test_every_file_of_a_probe_assesses_rows_of_table3():
             assert [flag.split("=")[0] for flag in row] == ["--model.network", "--model.method"]
 
 
-def planned(config, profile):
-    return plan_points(config, {"PROFILE": profile}, None, [], sweep.PLANS[command_of(config)])
-
-
 def test_table7_counts_every_topology_and_scheme():
     from lit_scaledrop.chip.dropout_modules import SCHEMES
     from lit_scaledrop.networks import NETWORKS
 
-    points = planned(load_sweep(ROOT / "sweeps" / "table7.yaml"), "cpu")
+    points = plan_points(load_sweep(ROOT / "sweeps" / "table7.yaml"), {"PROFILE": "cpu"}, None, [], sweep.PLANS["cost"])
     assert len({point.result for point in points}) == len(points) == len(NETWORKS) * len(SCHEMES)
     assert {point.result.parent for point in points} == {Path("results/cpu/table7")}
     assert points[0].name == "resnet18-scale_dropout"
@@ -464,11 +420,9 @@ def test_only_takes_points_by_name():
 
 
 def start(*arguments: str) -> subprocess.Popen:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "driver.py", "s.yaml", *arguments], env=env, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    command, env = [sys.executable, "driver.py", "s.yaml", *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=env, start_new_session=True, **output)
 
 
 def hanging(count: int) -> list[int]:
@@ -533,10 +487,8 @@ def test_no_orphan_trains_on_when_the_sweep_is_killed(here, signum):
 
 @linux
 def test_the_guard_refuses_to_start_when_its_parent_is_gone(tmp_path):
-    other = subprocess.run(
-        [sys.executable, "-ISc", child._GUARD, "1", sys.executable, "-c", "print('trains')"],
-        capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
+    command = [sys.executable, "-ISc", child._GUARD, "1", sys.executable, "-c", "print('trains')"]
+    other = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert other.returncode == 1
     assert other.stderr.strip() == "the sweep has ended"
     assert not other.stdout
@@ -548,14 +500,12 @@ def test_on_a_terminal_one_job_has_it_and_several_have_a_bar(here):
 
     for jobs, seen in (("1", b"a terminal: True"), ("2", b"100%")):
         write({"a": {"values": [1, 2]}, "jobs": {"value": int(jobs)}})
-        Path("child.py").write_text(
-            CHILD.replace('print("hello', 'print("a terminal:", sys.stdout.isatty());print("hello')
-        )
+        told = CHILD.replace('print("hello', 'print("a terminal:", sys.stdout.isatty());print("hello')
+        Path("child.py").write_text(told)
         main, side = pty.openpty()
-        process = subprocess.Popen(
-            [sys.executable, "driver.py", "s.yaml", "--jobs", jobs], stdout=side, stderr=side,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
-        )  # fmt: skip
+        command = [sys.executable, "driver.py", "s.yaml", "--jobs", jobs]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+        process = subprocess.Popen(command, stdout=side, stderr=side, env=env)
         os.close(side)
         text = b""
         while True:
@@ -571,10 +521,6 @@ def test_on_a_terminal_one_job_has_it_and_several_have_a_bar(here):
     assert not Path("runs/quick/s/logs/1-1.log").exists()
 
 
-def test_result_path_of_the_fake_plan_is_the_records():
-    assert plan(["--a=1"]) == result_path("results", "quick", "s", plan(["--a=1"]).stem)
-
-
 def test_help_says_where_the_flags_of_fit_go(capsys):
     with pytest.raises(SystemExit) as caught:
         sweep.main(["--help"])
@@ -585,6 +531,10 @@ def test_help_says_where_the_flags_of_fit_go(capsys):
 def test_rows_that_a_profile_makes_one_run_are_run_once():
     rows = {"row": {"values": ["unet/skin_lesion/fp", "segnet/covid_ct.0/fp", "segnet/covid_ct.1/fp"]}}
     config = load_sweep(ROOT / "sweeps" / "table5.yaml") | {"parameters": rows}
-    points = planned(config, "quick")
-    assert [point.name for point in points] == ["unet-skin_lesion-fp", "segnet-covid_ct.0-fp"]
-    assert len(planned(config, "cpu")) == 3
+
+    def names(profile):
+        points = plan_points(config, {"PROFILE": profile}, None, [], lambda flags: plan_fit(flags).result)
+        return [point.name for point in points]
+
+    assert names("quick") == ["unet-skin_lesion-fp", "segnet-covid_ct.0-fp"]
+    assert len(names("cpu")) == 3
