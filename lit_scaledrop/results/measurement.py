@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.groups import check_type
 
@@ -52,7 +51,9 @@ class Measurement:
 
     def __post_init__(self) -> None:
         for name, value in self.at.items():
-            check_type(f"coordinate {name}", value, COORDINATES[lookup("coordinate", name, COORDINATES)])
+            if name not in COORDINATES:
+                raise ValueError(f"unknown coordinate {name!r}; there are {', '.join(COORDINATES)}")
+            check_type(f"coordinate {name}", value, COORDINATES[name])
         if not self.metrics:
             raise ValueError("there are no numbers: evaluate the run before writing its result")
         for name, value in self.metrics.items():
