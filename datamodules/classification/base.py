@@ -32,11 +32,12 @@ class ImageDataModule(DataModule):
     uint8, and augmented and normalized as whole batches on the device.
 
     Args:
+        root: As in ``DataModule``, and so are ``kwargs``.
         augment: Geometry of the training images: ``none``, ``crop`` (a shift) or ``resized_crop``.
         crop_padding: Largest shift of ``crop`` in pixels.
         crop_scale: Smallest and largest area of ``resized_crop`` as fractions of the image.
         flip: Mirror training images left to right with probability 1/2.
-        **kwargs: As in ``DataModule``.
+        **kwargs: Batch sizes, split and seeds.
     """
 
     files: ClassVar[FileSet | None] = None
@@ -46,13 +47,14 @@ class ImageDataModule(DataModule):
 
     def __init__(
         self,
+        root: str | None = None,
         augment: Augment = "none",
         crop_padding: int = 4,
         crop_scale: tuple[float, float] = (0.08, 1.0),
         flip: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(root, **kwargs)
         require(augment in get_args(Augment), "augment", augment, f"one of {get_args(Augment)}")
         require(0 <= crop_padding <= 32, "crop_padding", crop_padding, "from 0 to 32")
         low, high = crop_scale

@@ -43,6 +43,7 @@ class SegmentationDataModule(DataModule):
     every seed. Validation images come out of the rest.
 
     Args:
+        root: As in ``DataModule``, and so are ``kwargs``.
         image_size: Height and width in pixels, a multiple of 32 for the networks with five poolings.
         batch_size: Training images per step and process.
         eval_batch_size: Largest evaluation batch per process.
@@ -51,7 +52,7 @@ class SegmentationDataModule(DataModule):
         fold: Test on this part, from 0, of a cross-validation over all images; None takes the publishers' test set,
             or part 0 where there is none.
         folds: Number of parts.
-        **kwargs: As in ``DataModule``.
+        **kwargs: Split and seeds.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -70,6 +71,7 @@ class SegmentationDataModule(DataModule):
 
     def __init__(
         self,
+        root: str | None = None,
         image_size: int = 128,
         batch_size: int = 16,
         eval_batch_size: int = 32,
@@ -79,7 +81,7 @@ class SegmentationDataModule(DataModule):
         folds: int = 5,
         **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, **kwargs)
+        super().__init__(root, batch_size, eval_batch_size, **kwargs)
         require(image_size >= 8, "image_size", image_size, "at least 8")
         require(augment in get_args(PairAugment), "augment", augment, f"one of {get_args(PairAugment)}")
         require(num_workers >= 0, "num_workers", num_workers, "at least 0")
