@@ -251,5 +251,5 @@ def test_a_training_with_few_validations_resumes_exactly(place, monkeypatch):
     one, other = (
         json.loads(next(Path(where, "quick/tiny").glob("*.json")).read_text()) for where in ("whole", "parts")
     )
-    assert one["metrics"] == other["metrics"]
+    assert one["measurements"] == other["measurements"]
     assert one["training"]["logged"] == other["training"]["logged"]

@@ -118,7 +118,7 @@ def undisturbed(zygote, tmp_path_factory) -> Undisturbed:
     IDS.update({method: path.stem for method, path in place.results().items()})
     table = place.table()
     assert [row["method"] for row in table] == ["FP", "IR-Net", "Proposed"]
-    return Undisturbed(place, table, {m: read_result(p).metrics for m, p in place.results().items()}, seconds)
+    return Undisturbed(place, table, {m: read_result(p).measurements for m, p in place.results().items()}, seconds)
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def assert_mended(place, undisturbed) -> None:
     """The same commands once more, and the table and every metric of it are those of the undisturbed runs."""
     assert place.fit() == 0, place.said
     assert place.table() == undisturbed.table
-    assert {m: read_result(p).metrics for m, p in place.results().items()} == undisturbed.metrics
+    assert {m: read_result(p).measurements for m, p in place.results().items()} == undisturbed.metrics
     assert place.fit() == 0
     assert "finished already" in place.said
 

@@ -67,7 +67,7 @@ def test_one_point_runs(path, tmp_path, monkeypatch, capfd):
         chosen, results = ["--runs", "1"], []
     assert run_sweep([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
     (result,) = results or Path("results/quick").glob("*/*.json")
-    assert read_result(result).metrics
+    assert read_result(result).measurements
 
 
 def test_captions_name_sweep_files_that_there_are():
