@@ -78,7 +78,10 @@ def seed_of(run: Result) -> tuple[int, int]:
 
 
 def by_row(
-    results: Sequence[Result], notes: list[str], setting: Callable[[Result], str] | None = None
+    results: Sequence[Result],
+    notes: list[str],
+    setting: Callable[[Result], str] | None = None,
+    split: Callable[[Result], tuple[str, ...]] = lambda _: (),
 ) -> dict[tuple[Any, ...], list[Result]]:
     """The runs of each row, one setting each and one run a seed and fold; `notes` gets what is left out.
 
@@ -86,11 +89,12 @@ def by_row(
         results: of one group.
         notes: to be added to.
         setting: what must be the same in all runs of a row; by default what the run recorded as its setting.
+        split: what else makes a row, behind `KEY`.
     """
     rows: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         topology = TOPOLOGIES.get(result.network, result.network)
-        key = (topology, result.label, result.bits_w, result.bits_a, result.bayesian)
+        key = (topology, result.label, result.bits_w, result.bits_a, result.bayesian, *split(result))
         rows.setdefault(key, []).append(result)
     return {key: _one_setting(key, runs, notes, setting or _setting) for key, runs in rows.items()}
 

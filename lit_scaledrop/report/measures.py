@@ -89,15 +89,18 @@ def plain(metric: str, header: str = "", **where: Any) -> Measure:
     return Measure(metric, header, where, percent=False, digits=METRICS[metric].digits)
 
 
-def lines(shown: Shown, measures: Mapping[str, Measure], **by: Iterable[Any]) -> pd.DataFrame:
+def lines(
+    shown: Shown, measures: Mapping[str, Measure], split: Sequence[str] = (), **by: Iterable[Any]
+) -> pd.DataFrame:
     """One line a row and value of the coordinate `by`: `KEY`, n, seeds and ids of the runs, epochs; means, deviations.
 
     Args:
         shown: runs of each row.
         measures: by the names of their columns; the sample standard deviation over runs is `<name>_std`.
+        split: names of what makes a row behind `KEY`.
         by: at most one coordinate, with its values in order.
     """
-    heads = pd.DataFrame([dict(zip(KEY, key, strict=True)) | head(runs) for key, runs in shown.items()])
+    heads = pd.DataFrame([dict(zip((*KEY, *split), key, strict=True)) | head(runs) for key, runs in shown.items()])
     for name, values in by.items():
         heads = heads.rename_axis("row").reset_index().merge(pd.DataFrame({name: list(values)}), how="cross")
     on = ["row", *by] if by else None

@@ -13,7 +13,7 @@ from lit_scaledrop.report.spec import TableSpec
 from lit_scaledrop.report.sweeps.responses import COLOURS
 from lit_scaledrop.report.sweeps.swept import with_validation
 from lit_scaledrop.report.table import Column, Report, mean_column, number, text
-from lit_scaledrop.report.tables.variation import ASKED, chips_of, on_all_chips, trained_and_asked
+from lit_scaledrop.report.tables.variation import ASKED, chips_of, trained_and_asked
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -75,15 +75,8 @@ def sigma_table(title: str, results: Sequence[Result]) -> Report:
 
 
 def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
-    conditions: dict[tuple[str, str], list[Result]] = {}
-    for run in results:
-        conditions.setdefault(when_of(run), []).append(run)
-    frames, measures = [], on_all_chips(MEASURES, results)
-    for (when, sigma), found in conditions.items():
-        shown = by_row(found, notes)
-        lines_of = with_validation(lines(shown, measures), list(shown.values()))
-        frames.append(lines_of.assign(when=when, sigma=sigma))
-    frame = pd.concat(frames, ignore_index=True)
+    shown = by_row(results, notes, split=when_of)
+    frame = with_validation(lines(shown, MEASURES, ("when", "sigma")), list(shown.values()))
     first = [*KEY, "when", "sigma", "epochs", "n", "seeds", "result_ids", "validation", "validation_std"]
     frame = frame[[*first, *(name for name in frame if name not in first)]]
     rank = {when: number for number, when in enumerate(WHEN)}

@@ -34,15 +34,6 @@ def chips_of(runs: Sequence[Result]) -> int:
     return int(measurements(runs).chip.fillna(0).max())
 
 
-def on_all_chips(measures: Mapping[str, Measure], runs: Sequence[Result]) -> dict[str, Measure]:
-    """Measures of all chips that some run has: a run with fewer of them has no number beside it."""
-    chips = list(range(1, chips_of(runs) + 1))
-    return {
-        name: replace(measure, where={**measure.where, "chip": chips}) if chips and "chip" in measure.where else measure
-        for name, measure in measures.items()
-    }
-
-
 def condition_of(run: Result) -> tuple[str, str]:
     """How a run was trained and asked, and the sigma or device that it was asked with."""
     trained, asked = trained_and_asked(run)
@@ -69,26 +60,24 @@ def _named(variation: Mapping[str, Any]) -> str:
 
 
 def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
-    conditions: dict[tuple[str, str], list[Result]] = {}
-    for run in results:
-        conditions.setdefault(condition_of(run), []).append(run)
-    shown = {condition: by_row(runs, notes) for condition, runs in conditions.items()}
+    shown = by_row(results, notes, split=condition_of)
     accuracy = MEASURES["accuracy"].values(measurements(results))
     nominal = {
-        key: {run.seed: accuracy.get(run.id, float("nan")) for run in runs}
-        for key, runs in shown.get((BASELINE, ""), {}).items()
+        (*key[:-2], run.seed): accuracy.get(run.id, float("nan"))
+        for key, runs in shown.items()
+        if key[-2] == BASELINE
+        for run in runs
     }
-    frames, measures = [], on_all_chips(MEASURES, results)
-    for (condition, sigma), rows in shown.items():
-        frame = lines(rows, measures).assign(condition=condition, sigma=sigma, level=SIGMAS.get(sigma, sigma))
-        # of the same seeds; without a number where one of them has no baseline
-        of_key = nominal if condition != BASELINE else {}
-        theirs = [
-            sum(of_key.get(key, {}).get(run.seed, float("nan")) for run in runs) / len(runs)
-            for key, runs in rows.items()
+    frame = lines(shown, MEASURES, ("condition", "sigma"))
+    # of the same seeds; without a number where one of them has no baseline
+    theirs = pd.Series(
+        [
+            sum(nominal.get((*key[:-2], run.seed), float("nan")) for run in runs) / len(runs)
+            for key, runs in shown.items()
         ]
-        frames.append(frame.assign(change=frame.accuracy - theirs, chips_change=frame.chips - theirs))
-    return pd.concat(frames, ignore_index=True)
+    ).where(frame.condition != BASELINE)
+    frame["level"] = [SIGMAS.get(sigma, sigma) for sigma in frame.sigma]
+    return frame.assign(change=frame.accuracy - theirs, chips_change=frame.chips - theirs)
 
 
 def _arrange(frame: pd.DataFrame) -> pd.DataFrame:
