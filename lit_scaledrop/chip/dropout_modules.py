@@ -23,9 +23,9 @@ from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS
 from lit_scaledrop.networks.tasks import TASKS, task_of
 from lit_scaledrop.results import provenance
-from lit_scaledrop.results.groups import Asked, Data, Training
 from lit_scaledrop.results.measurement import Measurement
 from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.schema import Data, EvaluationRecord, Training
 
 STUDY = "table7"
 #: raised when other numbers come to stand under the same names
@@ -107,7 +107,7 @@ def cost_result(
         seed=0,
         data=cast(Data, {}),
         training=cast(Training, {}),
-        evaluation=cast(Asked, {}),
+        evaluation=cast(EvaluationRecord, {}),
         measurements=cost_measurements(counts, preset),
         config={
             "network": network,

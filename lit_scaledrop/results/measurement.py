@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lit_scaledrop.results.glossary import METRICS
-from lit_scaledrop.results.groups import check_type
+from lit_scaledrop.results.schema import check_type
 
 Coordinate = str | int | float
 Coordinates = Mapping[str, Coordinate]
@@ -81,10 +81,10 @@ class Measurement:
         return cls(record["metrics"], {name: value for name, value in record.items() if name != "metrics"})
 
 
-def names(measurements: Iterable[Measurement]) -> dict[str, float]:
+def flat_names(measurements: Iterable[Measurement]) -> dict[str, float]:
     """All numbers by flat names, for trackers that know no coordinates.
 
-    >>> names([Measurement({"cls/acc": 0.5}), Measurement({"ood/rate": 0.9}, {"chip": 3, "suite": "uniform"})])
+    >>> flat_names([Measurement({"cls/acc": 0.5}), Measurement({"ood/rate": 0.9}, {"chip": 3, "suite": "uniform"})])
     {'cls/acc': 0.5, 'chip/3/uniform/ood/rate': 0.9}
     """
     flat: dict[str, float] = {}

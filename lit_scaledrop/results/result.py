@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn, get_origin, get_type_hints
 
 from lit_scaledrop.results import schema1
-from lit_scaledrop.results.groups import Asked, Data, Provenance, Training, check_group, check_type
 from lit_scaledrop.results.measurement import Coordinate, Measurement
+from lit_scaledrop.results.schema import Data, EvaluationRecord, Provenance, Training, check_group, check_type
 
 SCHEMA = 2
 _log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Result:
     data: Data
     """This and the next two are empty where nothing was trained (Table VII)."""
     training: Training
-    evaluation: Asked
+    evaluation: EvaluationRecord
     measurements: list[Measurement]
     config: dict[str, Any]
     """The resolved configuration of the run."""
@@ -148,7 +148,12 @@ class Result:
             raise InvalidResultError(str(error)) from error
 
 
-_GROUPS: dict[str, type] = {"data": Data, "training": Training, "evaluation": Asked, "provenance": Provenance}
+_GROUPS: dict[str, type] = {
+    "data": Data,
+    "training": Training,
+    "evaluation": EvaluationRecord,
+    "provenance": Provenance,
+}
 _TYPES: dict[str, type] = {
     name: dict if name in _GROUPS else get_origin(kind) or kind for name, kind in get_type_hints(Result).items()
 }

@@ -22,7 +22,7 @@ from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.progress import PartsProgress
 from lit_scaledrop.results import provenance
-from lit_scaledrop.results.measurement import Coordinates, names
+from lit_scaledrop.results.measurement import Coordinates, flat_names
 from lit_scaledrop.results.result import Result, is_finished, write_result
 from lit_scaledrop.runs.ensemble import members_training
 from lit_scaledrop.runs.identity import SAME_NUMBERS, run_identity
@@ -180,7 +180,7 @@ def _track(assessment: Assessment, result: Result, folder: Path) -> None:
     if logger is not None:
         logger.log_hyperparams({"id": result.id, **result.config})
         log_artifacts([logger], assessment.path)
-        finish_loggers([logger], names(result.measurements), 0)
+        finish_loggers([logger], flat_names(result.measurements), 0)
 
 
 def _asked(assessment: Assessment) -> dict[str, Any]:

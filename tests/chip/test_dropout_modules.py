@@ -11,7 +11,7 @@ from lit_scaledrop.chip.dropout_modules import SCHEMES, TOPOLOGIES, build, cost_
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.cli.cost import planned_cost
 from lit_scaledrop.layers.stochastic import stochastic_layers
-from lit_scaledrop.results.measurement import names
+from lit_scaledrop.results.measurement import flat_names
 from lit_scaledrop.results.result import read_result
 
 LENET = ["cost", "--network", "lenet5"]
@@ -28,7 +28,7 @@ def test_counts_are_the_bits_that_are_drawn(network, scheme, monkeypatch):
     drawn = [layer.draw(1)[0].numel() for layer in stochastic_layers(net).values()]
     assert sorted(count.draws for count in counts) == sorted(drawn)
     measured = cost_measurements(counts, components())
-    cost = names(measured)
+    cost = flat_names(measured)
     assert cost["draws"] == cost["separate/modules"] == sum(drawn)
     assert cost["reused/modules"] == max(drawn)
     for key in ("modules", "area_um2", "power_mw"):

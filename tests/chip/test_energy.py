@@ -25,7 +25,7 @@ from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.report.energies import CONSTANTS, UNITS_NJ
 from lit_scaledrop.report.table import published as published_table
 from lit_scaledrop.results.glossary import METRICS
-from lit_scaledrop.results.measurement import names
+from lit_scaledrop.results.measurement import flat_names
 from lit_scaledrop.results.result import read_result
 
 
@@ -137,7 +137,7 @@ def subject(width=0.5, in_channels=3, **changes):
 
 
 def energy(made, execution):
-    return names(PROBES["table8"].measure(made, {"execution": execution}))
+    return flat_names(PROBES["table8"].measure(made, {"execution": execution}))
 
 
 def test_probe_measures_the_topology_at_full_width_with_the_masks_of_the_run():

@@ -17,7 +17,7 @@ from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior.evaluation import Evaluation
-from lit_scaledrop.results.measurement import names
+from lit_scaledrop.results.measurement import flat_names
 
 IMAGES = 16
 
@@ -66,7 +66,7 @@ def at(part):
 
 
 def measured(made, part):
-    metrics = names(PROBES["hardware"].measure(made, at(part)))
+    metrics = flat_names(PROBES["hardware"].measure(made, at(part)))
     assert all(type(value) is float for value in metrics.values())
     return metrics
 

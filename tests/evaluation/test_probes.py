@@ -16,7 +16,7 @@ from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
-from lit_scaledrop.results.measurement import names
+from lit_scaledrop.results.measurement import flat_names
 
 IMAGES = 24
 
@@ -55,7 +55,7 @@ def subject(method="proposed", members=1, label=None, **changes):
 def measured(made, probe, part):
     """Numbers of a part by flat names, without the part's own coordinates."""
     chosen = PROBES[probe]
-    metrics = names(chosen.measure(made, chosen.parts(made)[part]))
+    metrics = flat_names(chosen.measure(made, chosen.parts(made)[part]))
     assert all(type(value) is float for value in metrics.values())
     return metrics
 
@@ -185,9 +185,8 @@ def test_posterior_of_few_masks_has_few_outputs():
     metrics = measured(subject(evaluation=Evaluation(execution="auto")), "posterior", "image/0")
     masks = measured(subject(), "figure7", "asymptote")["passes"]
     assert 1 < metrics["passes/1000/distinct"] <= masks
-    assert (
-        metrics["passes/1000/class/0/distance"] > 2 * metrics["passes/1000/normal_distance"]
-    )  # a mixture is not normal
+    # a mixture is not normal
+    assert metrics["passes/1000/class/0/distance"] > 2 * metrics["passes/1000/normal_distance"]
 
 
 def test_posterior_of_a_deterministic_network_is_refused():

@@ -20,7 +20,7 @@ from lit_scaledrop.evaluation.probes import PROBES, Probe, Subject
 from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.evaluation import Evaluation
-from lit_scaledrop.results.measurement import Measurement, names
+from lit_scaledrop.results.measurement import Measurement, flat_names
 from lit_scaledrop.results.result import read_result
 from lit_scaledrop.runs import assess
 from lit_scaledrop.runs.run import UNFINISHED, Run, find_network
@@ -407,6 +407,6 @@ def test_a_probe_is_two_functions(trained, monkeypatch):
     parts = {"a": {"class": 3}, "b": {"class": 4}}
     monkeypatch.setitem(probes.PROBES, "mine", Probe(lambda subject: parts, accuracy))
     assert main(["assess", "--probe=mine", *FLAGS]) == 0
-    assert names(the_result("mine").measurements).keys() == {"class/3/cls/acc", "class/4/cls/acc"}
+    assert flat_names(the_result("mine").measurements).keys() == {"class/3/cls/acc", "class/4/cls/acc"}
     assert json.loads(only("runs/quick/tiny/*/probes/mine-*/a.json").read_text())["suites"] == {}
     assert load_trained(only("runs/quick/tiny/*/checkpoints/best*.ckpt"))

@@ -6,9 +6,6 @@ taken; where there are too many, it is the mean over 1000 passes of another plan
 own. Which of the two it is stands in the result.
 """
 
-from dataclasses import replace
-from typing import Any
-
 import torch
 
 from lit_scaledrop.evaluation.probes.subject import Subject
@@ -38,7 +35,7 @@ def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     subject.require_one_network("figure7")
     if "plan" not in at:
         return [Measurement(asymptote(subject))]
-    plan = asked(subject, samples=PASSES, seed=subject.evaluation.seed + int(at["plan"]))
+    plan = subject.independent(samples=PASSES, seed=subject.evaluation.seed + int(at["plan"]))
     images, labels = subject.test_images
     rows = prefix_metrics(plan.predict(images), labels)
     return [Measurement(row, {"passes": passes}) for passes, row in enumerate(rows, start=1)]
@@ -48,9 +45,9 @@ def asymptote(subject: Subject) -> dict[str, float]:
     """Accuracy and likelihood of the exact distribution, or of many passes where it cannot be had."""
     try:
         enumerate_plan(subject.networks[0], MASS, MAX_LEAVES)
-        limit, exact = asked(subject, execution="exact"), True
+        limit, exact = subject.independent(execution="exact"), True
     except ValueError:  # too many masks, or draws that cannot be enumerated
-        limit, exact = asked(subject, samples=REFERENCE_PASSES, seed=subject.evaluation.seed + PLANS), False
+        limit, exact = subject.independent(samples=REFERENCE_PASSES, seed=subject.evaluation.seed + PLANS), False
     images, labels = subject.test_images
     prediction = limit.predict(images)
     return {
@@ -78,10 +75,3 @@ def prefix_metrics(prediction: Predictive, labels: Int[torch.Tensor, " images"])
         nll = negative_log_likelihood(log_mean, labels).mean().item()
         rows.append({"cls/acc": accuracy(log_mean, labels).mean().item(), "cls/nll": nll})
     return rows
-
-
-def asked(subject: Subject, **changes: Any) -> Subject:
-    """The same networks and data, asked in another way: independent passes, with changes of the evaluation."""
-    evaluation = replace(subject.evaluation, **{"scheme": "iid", "execution": "auto"} | changes)
-    how = (evaluation, subject.device, subject.limit, subject.on_batch, subject.model)
-    return Subject(subject.networks, subject.data, *how)

@@ -9,7 +9,6 @@ numbers have, and the number of different outputs among the passes.
 import torch
 from torch import Tensor
 
-from lit_scaledrop.evaluation.probes.passes import asked
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 from lit_scaledrop.shapes import Float
@@ -33,7 +32,7 @@ def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     """
     number = int(at["image"])
     images, labels = subject.test_images
-    posterior = asked(subject, samples=max(PASSES))
+    posterior = subject.independent(samples=max(PASSES))
     logits = posterior.predict(images[number : number + 1]).logits[:, 0].double()
     if len(logits) == 1:
         raise ValueError("the network is deterministic: its posterior is a point, of which there is no histogram")

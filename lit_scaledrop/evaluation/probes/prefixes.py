@@ -4,9 +4,7 @@ Passes are independent, so the first T of a plan are T random passes, and a larg
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 
-from lit_scaledrop.evaluation.probes.passes import asked
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.metrics.ood import ood_metrics
 from lit_scaledrop.posterior.predictive import Predictive
@@ -30,7 +28,7 @@ def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
         ValueError: the subject is an ensemble, whose networks are no passes of one.
     """
     subject.require_one_network("ablation-passes")
-    wide = _most_passes(subject)
+    wide = subject.independent(samples=COUNTS[-1])  # the same for each suite, test images predicted once
     _, labels, clean = wide.clean()
     if at["suite"] == "clean":
         return _by_count(lambda passes: subject.classification(first(clean, passes), labels))
@@ -48,12 +46,6 @@ def first(prediction: Predictive, passes: int) -> Predictive:
     5
     """
     return Predictive(prediction.logits[:passes])
-
-
-@lru_cache(maxsize=1)
-def _most_passes(subject: Subject) -> Subject:
-    """The subject with 50 passes, kept: each suite is compared with the same prediction of the test images."""
-    return asked(subject, samples=COUNTS[-1])
 
 
 def _detection(subject: Subject, clean: Predictive, foreign: Predictive) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A trained run, ready to be asked: its networks, the data it was trained for, and how its posterior is sampled."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class Subject:
         self.on_batch, self.model = on_batch, dict(model or {})
         self.suites: dict[str, dict[str, Any]] = {}
         self._posteriors: dict[int, PosteriorPredictive] = {}
+        self._independent: dict[tuple[Any, ...], Subject] = {}
 
     @property
     def num_classes(self) -> int:
@@ -83,6 +85,15 @@ class Subject:
             leaves = {"max_leaves": 1} if how.execution == "auto" else {}
             self._posteriors[passes] = build_posterior(self.networks, how, passes, **leaves)
         return self._posteriors[passes]
+
+    def independent(self, **changes: Any) -> "Subject":
+        """The same networks and data with independent passes, and with changes of the evaluation; made once."""
+        key = tuple(sorted(changes.items()))
+        if key not in self._independent:
+            evaluation = replace(self.evaluation, **{"scheme": "iid", "execution": "auto"} | changes)
+            how = (evaluation, self.device, self.limit, self.on_batch, self.model)
+            self._independent[key] = Subject(self.networks, self.data, *how)
+        return self._independent[key]
 
     def predict(
         self,

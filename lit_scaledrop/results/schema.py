@@ -1,4 +1,4 @@
-"""The groups of a result: what each says, and the check that it does. Keys that no group names are kept as they are."""
+"""Schema 2 of the record: the groups of a result, and the check that each says what it must. Other keys are kept."""
 
 import math
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Training(TypedDict):
     """columns `epoch`, counted from 1, `val_acc` or `val_iou`, `loss_task`"""
 
 
-class Asked(TypedDict):
+class EvaluationRecord(TypedDict):
     """How the posterior was evaluated."""
 
     samples: int
