@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from hardware.presets import Preset
+from hardware.constants import Preset
 
 AdcModel = Literal["neurosim", "isaac", "mnsim", "murmann"]
 ADC_MODELS: tuple[AdcModel, ...] = get_args(AdcModel)

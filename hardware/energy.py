@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from hardware.adc import Adc, AdcModel, build_adc
+from hardware.constants import Preset
 from hardware.mapping import Crossbar, MappedLayer
 from hardware.passes import LayerUse
-from hardware.presets import Preset
 from hardware.workload import LayerShape
 
 RealLayers = Literal["digital", "binary", "excluded"]

@@ -1,93 +1,17 @@
-"""Constants of the hardware model as data: every one has a value, a unit, a source and a status.
+"""Constants of a chip's components and what others report, from the YAML files of ``hardware/presets``."""
 
-They stand in the YAML files of ``hardware/presets``. A user's file overrides what it names and nothing else; a name
-that nobody reads, another unit or a missing source is an error, since a wrong constant would go unnoticed.
-"""
-
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
 
-from hardware.mtj import MTJ, DeviceVariation
-
-Status = Literal["paper", "cited", "derived", "assumed"]
-FOLDER = Path(__file__).parent / "presets"
-
-
-class PresetError(ValueError):
-    """A preset file does not say what it must."""
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A number with its unit and where it comes from."""
-
-    value: float | dict[int, float]
-    """number, or a table by bits"""
-    unit: str
-    """unit, e.g. ``pJ``"""
-    source: str
-    """publication or derivation"""
-    status: Status
-    """the paper's own, cited from elsewhere, derived from cited ones, or assumed"""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Constants by name; asking for one needs its unit, so that pJ never meet nJ.
-
-    >>> adder = {"adder_energy": Constant(0.21, "pJ", "Aladdin tables", "cited")}
-    >>> Preset("mine", adder).number("adder_energy", "nJ")
-    Traceback (most recent call last):
-    hardware.presets.PresetError: adder_energy is in pJ, not in nJ
-    """
-
-    name: str
-    """where they come from"""
-    constants: Mapping[str, Constant]
-    """by name"""
-
-    def number(self, name: str, unit: str) -> float:
-        """Value of a constant that is one number.
-
-        Raises:
-            PresetError: if it is unknown, has another unit, or is a table.
-        """
-        value = self._constant(name, unit).value
-        if isinstance(value, dict):
-            raise PresetError(f"{name} is a table by bits, not one number")
-        return value
-
-    def at_bits(self, name: str, unit: str, bits: int) -> float:
-        """Value of a constant for a converter of ``bits`` bits.
-
-        Between two entries of a table the value is interpolated geometrically; below the smallest it is the smallest's.
-
-        Raises:
-            PresetError: if the constant is unknown, has another unit, or its table ends below ``bits``.
-        """
-        value = self._constant(name, unit).value
-        if not isinstance(value, dict):
-            return value
-        known = sorted(value)
-        if bits > known[-1]:
-            raise PresetError(f"{name} has no value for {bits} bits, only up to {known[-1]}: use fewer rows or bits")
-        if bits <= known[0]:
-            return value[known[0]]
-        upper = next(entry for entry in known if entry >= bits)
-        lower = known[known.index(upper) - 1]
-        share = (bits - lower) / (upper - lower)
-        return value[lower] ** (1 - share) * value[upper] ** share
-
-    def _constant(self, name: str, unit: str) -> Constant:
-        constant = self.constants.get(name)
-        if constant is None:
-            raise PresetError(_unknown(name, self.constants))
-        if constant.unit != unit:
-            raise PresetError(f"{name} is in {constant.unit}, not in {unit}")
-        return constant
+from hardware.constants import (
+    FOLDER,
+    Constant,
+    Preset,
+    PresetError,
+    check_unit,
+    read_constants,
+    read_yaml,
+    unknown_name,
+)
 
 
 def components(override: str | Path | None = None) -> Preset:
@@ -97,117 +21,17 @@ def components(override: str | Path | None = None) -> Preset:
         PresetError: if the file names an unknown constant, another unit than ours, or lacks value, unit, source or
             status.
     """
-    ours = _constants(_read(FOLDER / "components.yaml"), "components.yaml")
+    ours = read_constants(read_yaml(FOLDER / "components.yaml"), "components.yaml")
     if override is None:
         return Preset("components.yaml", ours)
-    theirs = _constants(_read(Path(override)), str(override))
+    theirs = read_constants(read_yaml(Path(override)), str(override))
     for name, constant in theirs.items():
         if name not in ours:
-            raise PresetError(f"{override}: {_unknown(name, ours)}")
-        _same_unit(f"{override}: {name}", constant.unit, ours[name].unit)
+            raise PresetError(f"{override}: {unknown_name(name, ours)}")
+        check_unit(f"{override}: {name}", constant.unit, ours[name].unit)
     return Preset(f"components.yaml with {override}", {**ours, **theirs})
 
 
 def published() -> dict[str, Constant]:
     """Energies that the paper reports for a network, by name of the network."""
-    return _constants(_read(FOLDER / "published.yaml"), "published.yaml")
-
-
-def devices(override: str | Path | None = None) -> dict[str, Preset]:
-    """Device sets of ``devices.yaml`` by name; a user's file overrides constants of a device or adds whole devices.
-
-    Raises:
-        PresetError: as :func:`components`, or if a new device lacks a constant.
-    """
-    ours = {name: _constants(entry, name) for name, entry in _read(FOLDER / "devices.yaml").items()}
-    units = {name: constant.unit for name, constant in next(iter(ours.values())).items()}
-    theirs = {} if override is None else _read(Path(override))
-    for name, entry in theirs.items():
-        new = _constants(entry, f"{override}: {name}")
-        for key, constant in new.items():
-            if key not in units:
-                raise PresetError(f"{override}: {name}: {_unknown(key, units)}")
-            _same_unit(f"{override}: {name}: {key}", constant.unit, units[key])
-        ours[name] = {**ours.get(name, {}), **new}
-        missing = units.keys() - ours[name].keys()
-        if missing:
-            raise PresetError(f"{override}: new device {name!r} lacks {', '.join(sorted(missing))}")
-    return {name: Preset(name, constants) for name, constants in ours.items()}
-
-
-def load_device(name: str, override: str | Path | None = None) -> tuple[MTJ, DeviceVariation]:
-    """A device of :func:`devices` with its variation.
-
-    Raises:
-        PresetError: for an unknown device, with the nearest match.
-    """
-    known = devices(override)
-    if name not in known:
-        raise PresetError(_unknown(name, known, "device"))
-    read = known[name].number
-    write_kohm = read("write_resistance", "kOhm")
-    device = MTJ(
-        delta=read("delta", "1"),
-        critical_current_ua=read("critical_voltage", "V") / write_kohm * 1e3,
-        tau0_ns=read("tau0", "ns"),
-        pulse_ns=read("pulse", "ns"),
-        write_resistance_kohm=write_kohm,
-        resistance_p_kohm=read("resistance_p", "kOhm"),
-        tmr=read("tmr", "1"),
-        read_voltage_v=read("read_voltage", "V"),
-        read_ns=read("read_pulse", "ns"),
-        temperature_k=read("temperature", "K"),
-        max_drive=read("max_drive", "1"),
-    )
-    names = ("delta_cv", "critical_cv", "resistance_cv", "tmr_cv", "cycle_cv")
-    return device, DeviceVariation(**{cv: read(cv, "1") for cv in names})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        import yaml
-    except ImportError as error:
-        raise PresetError("presets are YAML files: pip install pyyaml, or build the objects yourself") from error
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise PresetError(f"{path} is no YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise PresetError(f"{path} must map names to constants")
-    return content
-
-
-def _constants(entries: Any, where: str) -> dict[str, Constant]:
-    if not isinstance(entries, dict):
-        raise PresetError(f"{where} must map names to constants")
-    return {name: _constant(f"{where}: {name}", entry) for name, entry in entries.items()}
-
-
-def _constant(where: str, entry: Any) -> Constant:
-    fields = {"value", "unit", "source", "status"}
-    if not isinstance(entry, dict) or entry.keys() != fields:
-        given = sorted(entry) if isinstance(entry, dict) else entry
-        raise PresetError(f"{where} needs exactly value, unit, source and status, got {given}")
-    if entry["status"] not in get_args(Status):
-        raise PresetError(f"{where}: status must be one of {', '.join(get_args(Status))}, got {entry['status']!r}")
-    if not str(entry["source"] or "").strip() or not str(entry["unit"] or "").strip():
-        raise PresetError(f"{where}: source and unit must not be empty")
-    table = entry["value"] if isinstance(entry["value"], dict) else {0: entry["value"]}
-    for bits, number in table.items():
-        fine = isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < float("inf")
-        if not (fine and isinstance(bits, int)):
-            raise PresetError(f"{where}: value must be a number, not negative, or such numbers by bits, got {number!r}")
-    numbers = {bits: float(number) for bits, number in table.items()}
-    value = numbers if isinstance(entry["value"], dict) else numbers[0]
-    return Constant(value, str(entry["unit"]), str(entry["source"]), entry["status"])
-
-
-def _same_unit(where: str, given: str, expected: str) -> None:
-    if given != expected:
-        raise PresetError(f"{where} must be in {expected}, not in {given}: convert the value")
-
-
-def _unknown(name: str, known: Iterable[str], kind: str = "constant") -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f". Known: {', '.join(sorted(known))}"
-    return f"unknown {kind} {name!r}{hint}"
+    return read_constants(read_yaml(FOLDER / "published.yaml"), "published.yaml")

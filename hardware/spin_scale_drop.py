@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from hardware.constants import Preset
 from hardware.mtj import MTJ, DeviceVariation, Law, current_for_probability, lognormal, switching_probability, vary
-from hardware.presets import Preset
 from hardware.shapes import Float
 from hardware.workload import LayerShape
 

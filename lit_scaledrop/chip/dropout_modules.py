@@ -14,7 +14,7 @@ from typing import cast
 
 from torch import nn
 
-from hardware.presets import Preset
+from hardware.constants import Preset
 from hardware.spin_scale_drop import DropoutCost, ModuleCount, Scheme, dropout_cost, modules_and_draws
 from hardware.workload import trace_workload
 from lit_scaledrop.chip.energy import image_shape

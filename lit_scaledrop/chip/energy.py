@@ -12,9 +12,10 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from hardware.adc import ADC_MODELS, AdcModel
+from hardware.constants import Preset
 from hardware.energy import Chip, EnergyReport, RealLayers, network_energy
 from hardware.passes import Execution, LayerUse, passes_of
-from hardware.presets import Preset, components
+from hardware.presets import components
 from hardware.workload import LayerShape, trace_workload
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.stochastic import MaskPlan, stochastic_layers

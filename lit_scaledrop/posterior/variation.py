@@ -62,7 +62,7 @@ class Variation:
 
     def probability(self) -> Probability:
         """What draws the actual probabilities from the nominal ones."""
-        from hardware.presets import load_device
+        from hardware.devices import load_device
         from hardware.spin_scale_drop import DeviceProbability, GaussianProbability
 
         if self.device is None:

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from fakes.training import quiet_trainer
+from hardware.constants import PresetError
 from hardware.energy import Chip
 from hardware.mapping import Crossbar
-from hardware.presets import PresetError
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import CrossbarEnergy
 from lit_scaledrop.chip.energy import energy_metrics, estimate_energy

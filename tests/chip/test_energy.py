@@ -10,8 +10,9 @@ import torch
 import yaml
 
 from hardware.adc import ADC_MODELS, build_adc
+from hardware.constants import FOLDER
 from hardware.energy import Chip
-from hardware.presets import FOLDER, components, published
+from hardware.presets import components, published
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.chip.energy import REAL_LAYERS, energy_metrics, estimate_energy, image_shape, keep_masks, slug
 from lit_scaledrop.chip.figure import draw_energy

@@ -10,7 +10,7 @@ from torch import nn
 from datamodules import ImageDataModule
 from datamodules.loading import ImageArrays
 from hardware.crossbar import CrossbarLayer
-from hardware.presets import load_device
+from hardware.devices import load_device
 from lit_scaledrop.evaluation.probes import PROBES, Subject, chip
 from lit_scaledrop.evaluation.probes.chip import on_chip
 from lit_scaledrop.layers.scale_dropout import ScaleDropout

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
+from hardware.devices import load_device
 from hardware.mtj import (
     MTJ,
     DeviceVariation,
@@ -20,7 +21,6 @@ from hardware.mtj import (
     switching_probability,
     vary,
 )
-from hardware.presets import load_device
 
 LAWS = get_args(Law)
 RETENTIVE = MTJ(40.0, 50.0, 1.0, 5.0, 2.0, 5.0, 1.0)

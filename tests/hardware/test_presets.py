@@ -8,7 +8,9 @@ from typing import get_args
 import pytest
 import yaml
 
-from hardware.presets import FOLDER, PresetError, Status, components, devices, load_device, published
+from hardware.constants import FOLDER, PresetError, Status
+from hardware.devices import devices, load_device
+from hardware.presets import components, published
 
 ENTRY = {"value": 0.5, "unit": "pJ", "source": "me", "status": "assumed"}
 

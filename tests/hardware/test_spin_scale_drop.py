@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hardware.devices import load_device
 from hardware.mtj import DeviceVariation, DriveError, current_for_probability, delta_sensitivity
-from hardware.presets import components, load_device
+from hardware.presets import components
 from hardware.spin_scale_drop import (
     DeviceProbability,
     GaussianProbability,

@@ -323,7 +323,8 @@ def test_ids(place):
 
 
 def test_other_constants_are_another_energy(place, monkeypatch):
-    from hardware.presets import Preset, components
+    from hardware.constants import Preset
+    from hardware.presets import components
     from lit_scaledrop.chip import energy
 
     words = ["--probe=table8", *FLAGS]
