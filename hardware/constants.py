@@ -5,13 +5,29 @@ that nobody reads, another unit or a missing source is an error, since a wrong c
 """
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-Status = Literal["paper", "cited", "derived", "assumed"]
+Status = Literal["paper", "cited", "derived", "assumed", "given"]
+"""The paper's own, cited from elsewhere, derived from cited ones, assumed, or given by a user's file."""
 FOLDER = Path(__file__).parent / "presets"
+#: quantity that a unit measures, and its size in the first unit of the quantity
+_SCALES = {
+    "1": ("share", 1.0), "%": ("share", 1e-2),
+    "V": ("voltage", 1.0), "mV": ("voltage", 1e-3), "uV": ("voltage", 1e-6),
+    "/V": ("inverse voltage", 1.0), "/mV": ("inverse voltage", 1e3),
+    "uA": ("current", 1.0), "mA": ("current", 1e3), "nA": ("current", 1e-3),
+    "ns": ("time", 1.0), "ps": ("time", 1e-3), "us": ("time", 1e3), "ms": ("time", 1e6), "s": ("time", 1e9),
+    "kOhm": ("resistance", 1.0), "Ohm": ("resistance", 1e-3), "MOhm": ("resistance", 1e3),
+    "pJ": ("energy", 1.0), "fJ": ("energy", 1e-3), "nJ": ("energy", 1e3),
+    "mW": ("power", 1.0), "uW": ("power", 1e-3),
+    "um2": ("area", 1.0), "nm2": ("area", 1e-6), "mm2": ("area", 1e6),
+    "nm": ("length", 1.0), "um": ("length", 1e3),
+    "K": ("temperature", 1.0), "W.Ohm": ("W.Ohm", 1.0),
+}  # fmt: skip
 
 
 class PresetError(ValueError):
@@ -29,7 +45,7 @@ class Constant:
     source: str
     """publication or derivation"""
     status: Status
-    """the paper's own, cited from elsewhere, derived from cited ones, or assumed"""
+    """what kind of source that is"""
 
 
 @dataclass(frozen=True)
@@ -111,10 +127,14 @@ def read_constants(entries: Any, where: str) -> dict[str, Constant]:
 
 
 def _constant(where: str, entry: Any) -> Constant:
+    if isinstance(entry, int | float | str) and not isinstance(entry, bool):
+        return parse_quantity(where, entry)
     fields = {"value", "unit", "source", "status"}
     if not isinstance(entry, dict) or entry.keys() != fields:
         given = sorted(entry) if isinstance(entry, dict) else entry
-        raise PresetError(f"{where} needs exactly value, unit, source and status, got {given}")
+        raise PresetError(
+            f"{where} needs a number with its unit, e.g. '0.894 V', or value, unit, source and status, got {given}"
+        )
     if entry["status"] not in get_args(Status):
         raise PresetError(f"{where}: status must be one of {', '.join(get_args(Status))}, got {entry['status']!r}")
     if not str(entry["source"] or "").strip() or not str(entry["unit"] or "").strip():
@@ -129,10 +149,49 @@ def _constant(where: str, entry: Any) -> Constant:
     return Constant(value, str(entry["unit"]), str(entry["source"]), entry["status"])
 
 
-def check_unit(where: str, given: str, expected: str) -> None:
-    """Refuse another unit than the one that is read."""
-    if given != expected:
-        raise PresetError(f"{where} must be in {expected}, not in {given}: convert the value")
+def parse_quantity(where: str, text: str | float) -> Constant:
+    """A number with its unit, written as one, e.g. ``0.894 V``, ``44.6 /V`` or ``5 %``; without a unit it is a ratio.
+
+    Raises:
+        PresetError: for something else, a negative number, or a unit that nothing is measured in.
+
+    >>> quantity = parse_quantity("lab.yaml: pulse", "750 ps")
+    >>> quantity.value, quantity.unit, convert("lab.yaml: pulse", quantity, "ns").value
+    (750.0, 'ps', 0.75)
+    """
+    number, _, unit = str(text).strip().partition(" ")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise PresetError(f"{where} must be a number, not negative, with its unit, e.g. '0.894 V', got {text!r}")
+    unit = unit.strip().replace("\N{GREEK SMALL LETTER MU}", "u").replace("\N{MICRO SIGN}", "u") or "1"
+    unit = unit.replace("\N{GREEK CAPITAL LETTER OMEGA}", "Ohm").replace("ohm", "Ohm")
+    if unit not in _SCALES:
+        raise PresetError(f"{where}: {unknown_name(unit, _SCALES, 'unit')}")
+    return Constant(value, unit, where.partition(": ")[0], "given")
+
+
+def convert(where: str, constant: Constant, unit: str) -> Constant:
+    """The same constant in another unit of the same quantity.
+
+    Raises:
+        PresetError: if it is a unit of another quantity.
+    """
+    if constant.unit == unit:
+        return constant
+    (given, factor), (wanted, target) = (_SCALES.get(each, (each, 1.0)) for each in (constant.unit, unit))
+    if given != wanted:
+        others = [name for name, (quantity, _) in _SCALES.items() if quantity == wanted and name != unit]
+        also = f" (or {', '.join(others)})" if others else ""
+        bare = "must be in {}{}, not in {}" if constant.unit != "1" else "needs its unit, {}{}: {} is a mere number"
+        raise PresetError(
+            f"{where} " + bare.format(unit, also, constant.unit if constant.unit != "1" else constant.value)
+        )
+    scale, value = factor / target, constant.value
+    scaled = {bits: number * scale for bits, number in value.items()} if isinstance(value, dict) else value * scale
+    return replace(constant, value=scaled, unit=unit)
 
 
 def unknown_name(name: str, known: Iterable[str], kind: str = "constant") -> str:

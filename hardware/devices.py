@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hardware.constants import FOLDER, Preset, PresetError, check_unit, read_constants, read_yaml, unknown_name
+from hardware.constants import FOLDER, Preset, PresetError, convert, read_constants, read_yaml, unknown_name
 from hardware.mtj import MTJ, DeviceVariation
 
 
@@ -20,7 +20,7 @@ def devices(override: str | Path | None = None) -> dict[str, Preset]:
         for key, constant in new.items():
             if key not in units:
                 raise PresetError(f"{override}: {name}: {unknown_name(key, units)}")
-            check_unit(f"{override}: {name}: {key}", constant.unit, units[key])
+            new[key] = convert(f"{override}: {name}: {key}", constant, units[key])
         ours[name] = {**ours.get(name, {}), **new}
         missing = units.keys() - ours[name].keys()
         if missing:

@@ -7,7 +7,7 @@ from hardware.constants import (
     Constant,
     Preset,
     PresetError,
-    check_unit,
+    convert,
     read_constants,
     read_yaml,
     unknown_name,
@@ -28,7 +28,7 @@ def components(override: str | Path | None = None) -> Preset:
     for name, constant in theirs.items():
         if name not in ours:
             raise PresetError(f"{override}: {unknown_name(name, ours)}")
-        check_unit(f"{override}: {name}", constant.unit, ours[name].unit)
+        theirs[name] = convert(f"{override}: {name}", constant, ours[name].unit)
     return Preset(f"components.yaml with {override}", {**ours, **theirs})
 
 

@@ -49,16 +49,19 @@ def test_override_replaces_one_constant(tmp_path):
     ("content", "message"),
     [
         ({"adder_enrgy": ENTRY}, "did you mean 'adder_energy'"),
-        ({"adder_energy": {**ENTRY, "unit": "nJ"}}, "must be in pJ, not in nJ"),
+        ({"adder_energy": {**ENTRY, "unit": "ns"}}, r"must be in pJ \(or fJ, nJ\), not in ns"),
+        ({"adder_energy": "0.2 joule"}, "unknown unit 'joule'"),
         ({"adder_energy": {k: v for k, v in ENTRY.items() if k != "source"}}, "source"),
         ({"adder_energy": {k: v for k, v in ENTRY.items() if k != "unit"}}, "unit"),
         ({"adder_energy": {**ENTRY, "source": " "}}, "must not be empty"),
-        ({"adder_energy": {**ENTRY, "status": "guessed"}}, "paper, cited, derived, assumed"),
+        ({"adder_energy": {**ENTRY, "status": "guessed"}}, "paper, cited, derived, assumed, given"),
         ({"adder_energy": {**ENTRY, "value": "much"}}, "a number"),
         ({"adder_energy": {**ENTRY, "value": -1}}, "not negative"),
         ({"adder_energy": {**ENTRY, "value": {"four": 1.0}}}, "by bits"),
-        ({"adder_energy": 0.5}, "exactly value, unit, source and status"),
-        ({"adder_energy": {**ENTRY, "per": 3}}, "exactly"),
+        ({"adder_energy": 0.5}, r"needs its unit, pJ \(or fJ, nJ\): 0.5 is a mere number"),
+        ({"adder_energy": True}, "value, unit, source and status"),
+        ({"adder_energy": [0.5]}, "value, unit, source and status"),
+        ({"adder_energy": {**ENTRY, "per": 3}}, "value, unit, source and status"),
         ([1, 2], "map names"),
     ],
 )
@@ -90,7 +93,7 @@ def test_devices(tmp_path):
     assert load_device("sot_80nm", changed)[0].delta == 60.0
     with pytest.raises(PresetError, match=r"new device 'b' lacks critical_cv"):
         devices(write(tmp_path, {"b": {"delta": one}}))
-    with pytest.raises(PresetError, match="must be in 1, not in V"):
+    with pytest.raises(PresetError, match=r"must be in 1 \(or %\), not in V"):
         devices(write(tmp_path, {"sot_80nm": {"delta": {**one, "unit": "V"}}}))
     with pytest.raises(PresetError, match="did you mean 'delta'"):
         devices(write(tmp_path, {"sot_80nm": {"delt": one}}))
