@@ -23,7 +23,7 @@ class Constant:
     """A number with its unit and where it comes from."""
 
     value: float | dict[int, float]
-    """number, or a table by bits"""
+    """number, or a table, e.g. by bits"""
     unit: str
     """unit, e.g. ``pJ``"""
     source: str
@@ -55,29 +55,17 @@ class Preset:
         """
         value = self._constant(name, unit).value
         if isinstance(value, dict):
-            raise PresetError(f"{name} is a table by bits, not one number")
+            raise PresetError(f"{name} is a table, not one number")
         return value
 
-    def at_bits(self, name: str, unit: str, bits: int) -> float:
-        """Value of a constant for a converter of ``bits`` bits.
-
-        Between two entries of a table the value is interpolated geometrically; below the smallest it is the smallest's.
+    def table(self, name: str, unit: str) -> dict[int, float]:
+        """Values of a constant by what its table is over; one number is a table of one entry, at 1.
 
         Raises:
-            PresetError: if the constant is unknown, has another unit, or its table ends below ``bits``.
+            PresetError: if it is unknown or has another unit.
         """
         value = self._constant(name, unit).value
-        if not isinstance(value, dict):
-            return value
-        known = sorted(value)
-        if bits > known[-1]:
-            raise PresetError(f"{name} has no value for {bits} bits, only up to {known[-1]}: use fewer rows or bits")
-        if bits <= known[0]:
-            return value[known[0]]
-        upper = next(entry for entry in known if entry >= bits)
-        lower = known[known.index(upper) - 1]
-        share = (bits - lower) / (upper - lower)
-        return value[lower] ** (1 - share) * value[upper] ** share
+        return value if isinstance(value, dict) else {1: value}
 
     def _constant(self, name: str, unit: str) -> Constant:
         constant = self.constants.get(name)
