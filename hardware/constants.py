@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "presets"
 _SCALES = {
     "1": ("share", 1.0), "%": ("share", 1e-2),
     "V": ("voltage", 1.0), "mV": ("voltage", 1e-3), "uV": ("voltage", 1e-6),
-    "/V": ("inverse voltage", 1.0), "/mV": ("inverse voltage", 1e3),
+    "1/V": ("inverse voltage", 1.0), "1/mV": ("inverse voltage", 1e3),
     "uA": ("current", 1.0), "mA": ("current", 1e3), "nA": ("current", 1e-3),
     "ns": ("time", 1.0), "ps": ("time", 1e-3), "us": ("time", 1e3), "ms": ("time", 1e6), "s": ("time", 1e9),
     "kOhm": ("resistance", 1.0), "Ohm": ("resistance", 1e-3), "MOhm": ("resistance", 1e3),
@@ -39,7 +39,7 @@ class Constant:
     """A number with its unit and where it comes from."""
 
     value: float | dict[int, float]
-    """number, or a table by bits"""
+    """number, or a table, e.g. by bits"""
     unit: str
     """unit, e.g. ``pJ``"""
     source: str
@@ -71,29 +71,17 @@ class Preset:
         """
         value = self._constant(name, unit).value
         if isinstance(value, dict):
-            raise PresetError(f"{name} is a table by bits, not one number")
+            raise PresetError(f"{name} is a table, not one number")
         return value
 
-    def at_bits(self, name: str, unit: str, bits: int) -> float:
-        """Value of a constant for a converter of ``bits`` bits.
-
-        Between two entries of a table the value is interpolated geometrically; below the smallest it is the smallest's.
+    def table(self, name: str, unit: str) -> dict[int, float]:
+        """Values of a constant by what its table is over; one number is a table of one entry, at 1.
 
         Raises:
-            PresetError: if the constant is unknown, has another unit, or its table ends below ``bits``.
+            PresetError: if it is unknown or has another unit.
         """
         value = self._constant(name, unit).value
-        if not isinstance(value, dict):
-            return value
-        known = sorted(value)
-        if bits > known[-1]:
-            raise PresetError(f"{name} has no value for {bits} bits, only up to {known[-1]}: use fewer rows or bits")
-        if bits <= known[0]:
-            return value[known[0]]
-        upper = next(entry for entry in known if entry >= bits)
-        lower = known[known.index(upper) - 1]
-        share = (bits - lower) / (upper - lower)
-        return value[lower] ** (1 - share) * value[upper] ** share
+        return value if isinstance(value, dict) else {1: value}
 
     def _constant(self, name: str, unit: str) -> Constant:
         constant = self.constants.get(name)
@@ -168,6 +156,7 @@ def parse_quantity(where: str, text: str | float) -> Constant:
         raise PresetError(f"{where} must be a number, not negative, with its unit, e.g. '0.894 V', got {text!r}")
     unit = unit.strip().replace("\N{GREEK SMALL LETTER MU}", "u").replace("\N{MICRO SIGN}", "u") or "1"
     unit = unit.replace("\N{GREEK CAPITAL LETTER OMEGA}", "Ohm").replace("ohm", "Ohm")
+    unit = f"1{unit}" if unit.startswith("/") else unit
     if unit not in _SCALES:
         raise PresetError(f"{where}: {unknown_name(unit, _SCALES, 'unit')}")
     return Constant(value, unit, where.partition(": ")[0], "given")

@@ -1,8 +1,16 @@
-"""How often T passes use each layer, from the masks that were drawn: in a loop, or with common prefixes computed once.
+r"""How often T passes use each layer: one by one, what nothing random precedes once, or every common prefix once.
 
-With sharing, a layer runs once for every group of passes that have drawn alike in front of it. Groups that separate
-behind a layer need its activations once each, so all but one of them wait in a buffer until the chip comes back to
-them (depth first: while one branch is computed, its sibling's activations are kept).
+``"loop"``    every pass by itself.
+``"prefix"``  layers in front of the first one that draws run once; the outputs of the last of them are kept, written
+              once and read in each pass. A layer that draws within itself, by its scale or on its inputs, is repeated;
+              dropout of what comes out of a layer is a draw of what follows.
+``"shared"``  a layer runs once for every group of passes that have drawn alike in front of it. Groups that separate
+              behind a layer need its activations once each, so all but one of them wait in a buffer until the chip
+              comes back to them (depth first: while one branch is computed, its sibling's activations are kept).
+
+In the first two the number of evaluations does not depend on the masks, and what a dropped scale saves is linear in the
+number of drops: expectation and variance over mask plans have a closed form (:func:`expected_passes`). Sharing depends
+on the masks that were drawn (:func:`passes_of`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,25 +23,58 @@ from torch import Tensor
 from hardware.shapes import Shaped
 from hardware.workload import LayerShape
 
-Execution = Literal["loop", "shared"]
+Execution = Literal["loop", "prefix", "shared"]
 
 
 @dataclass(frozen=True)
 class LayerUse:
-    """What T passes over one image ask of a layer."""
+    """What T passes over one image ask of a layer; counts of drawn masks, or expectations."""
 
     evaluations: int
     """times that its products are computed"""
-    scaled: float
-    """times that its outputs are multiplied by the scale; a vector that is kept in part counts as its share"""
     results: int
-    """sets of outputs, one for each group of passes behind the layer"""
-    draws: int
+    """sets of outputs that its threshold makes"""
+    scaled: float = 0.0
+    """sets of outputs whose scale is kept; a vector that is kept in part counts as its share"""
+    draws: int = 0
     """random bits drawn"""
-    waiting_inputs: int
-    """sets of inputs that wait in a buffer, where passes separate in front of the layer"""
-    waiting_outputs: int
-    """sets of outputs that wait in a buffer, where passes separate behind it"""
+    drops: float = 0.0
+    """how many of them dropped something"""
+    drops_variance: float = 0.0
+    """variance of that number over mask plans; 0 for counts of drawn masks"""
+    probability: float = 0.0
+    """drop probability of its bits, for the drive of a junction"""
+    waiting_inputs: int = 0
+    """sets of inputs that wait in a buffer, where passes separate in front of the layer; each is read once"""
+    waiting_outputs: int = 0
+    """sets of outputs that wait in a buffer for passes behind the layer"""
+    output_reads: int = 0
+    """times that such a set is read"""
+
+
+def expected_passes(
+    layers: Sequence[LayerShape],
+    passes: int,
+    probabilities: Mapping[str, float] | None = None,
+    execution: Execution = "loop",
+) -> list[LayerUse]:
+    """Expected use of every layer in T passes, in closed form.
+
+    Args:
+        layers: of :func:`hardware.workload.trace_workload`, in order of execution.
+        passes: T.
+        probabilities: drop probability of every module that draws, by its name.
+        execution: every pass by itself, or once what nothing random precedes.
+
+    Raises:
+        ValueError: for ``"shared"``, or probabilities that are missing or belong to no module of the network.
+    """
+    given = dict(probabilities or {})
+    _check(layers, passes, given, execution, "drop probabilities")
+    if execution == "shared":
+        raise ValueError("what passes share depends on the masks: give those that were drawn to passes_of")
+    counts = _loop(layers, passes, execution)
+    return [_use(layer, passes, count, given) for layer, count in zip(layers, counts, strict=True)]
 
 
 def passes_of(
@@ -41,48 +82,127 @@ def passes_of(
     passes: int,
     masks: Mapping[str, Shaped[Tensor, "passes ..."]] | None = None,
     execution: Execution = "loop",
+    probabilities: Mapping[str, float] | None = None,
 ) -> list[LayerUse]:
-    """Use of every layer in T passes.
+    """Use of every layer in T passes with masks that were drawn.
 
     Args:
         layers: of :func:`hardware.workload.trace_workload`, in order of execution.
         passes: T.
         masks: keep bits of every module that draws, by its name, one row a pass. For a module with a scale: whether
             the scale is kept, one number or one for each channel.
-        execution: every pass by itself, or common prefixes once.
+        execution: every pass by itself, once what nothing random precedes, or common prefixes once.
+        probabilities: drop probabilities by module, for the drive of a junction; by default the share of drops.
 
     Raises:
         ValueError: if masks are missing, have another number of passes, or belong to no module of the network.
     """
+    given = dict(masks or {})
+    _check(layers, passes, given, execution, "masks")
+    for name, mask in given.items():
+        if len(mask) != passes:
+            raise ValueError(f"masks of {name} are for {len(mask)} passes, not for {passes}")
+    counts = _shared(layers, passes, given) if execution == "shared" else _loop(layers, passes, execution)
+    dropped = {name: float((mask == 0).double().mean()) for name, mask in given.items()}
+    nominal = {**dropped, **(probabilities or {})}
+    return [_use(layer, passes, count, nominal, dropped) for layer, count in zip(layers, counts, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Count:
+    """Evaluations, results and waiting sets of a layer, and the share of its results whose scale is kept where it is known."""
+
+    evaluations: int
+    results: int
+    waiting_inputs: int = 0
+    waiting_outputs: int = 0
+    output_reads: int = 0
+    scaled: float | None = None
+
+
+def _loop(layers: Sequence[LayerShape], passes: int, execution: Execution) -> list[_Count]:
+    """Counts that do not depend on masks."""
+    repeats, counts = passes if execution == "loop" else 1, list[_Count]()
+    for layer in layers:
+        if repeats < passes and _draws_within(layer):
+            if counts:
+                counts[-1] = _Count(1, 1, waiting_outputs=1, output_reads=passes)
+            repeats = passes
+        if repeats < passes and layer.behind:
+            counts.append(_Count(1, 1, waiting_outputs=1, output_reads=passes))
+            repeats = passes
+        else:
+            counts.append(_Count(repeats, repeats))
+    return counts
+
+
+def _draws_within(layer: LayerShape) -> bool:
+    return bool(layer.front or (layer.behind and layer.scaled))
+
+
+def _shared(layers: Sequence[LayerShape], passes: int, masks: Mapping[str, Tensor]) -> list[_Count]:
+    """Counts of groups of passes that have drawn alike."""
+    group_of, counts = torch.zeros(passes, dtype=torch.long), []
+    for layer in layers:
+        before = _groups(group_of)
+        if layer.front:
+            group_of = _split(group_of, masks[layer.front])
+        evaluations, scaled = _groups(group_of), None
+        if layer.behind:
+            group_of = _split(group_of, masks[layer.behind])
+        groups = _groups(group_of)
+        if layer.scaled and layer.behind:
+            first = torch.tensor([int((group_of == group).nonzero()[0]) for group in range(groups)])
+            scaled = float(masks[layer.behind].cpu()[first].flatten(1).double().mean(1).sum())
+        # dropout behind a threshold makes no more thresholds
+        results = groups if layer.scaled else evaluations
+        separate = groups - evaluations
+        counts.append(_Count(evaluations, results, evaluations - before, separate, separate, scaled))
+    return counts
+
+
+def _use(
+    layer: LayerShape,
+    passes: int,
+    count: _Count,
+    nominal: Mapping[str, float],
+    counted: Mapping[str, float] | None = None,
+) -> LayerUse:
+    """Counts with the draws of the modules in front and behind; ``counted`` are shares of drops of drawn masks."""
+    share = nominal if counted is None else counted
+    bits = {layer.front: layer.front_bits * passes, layer.behind: layer.behind_bits * passes}
+    bits = {name: number for name, number in bits.items() if name}
+    drawn = sum(bits.values())
+    scaled = count.scaled
+    if scaled is None and layer.scaled:
+        scaled = count.results * (1 - share[layer.behind] if layer.behind else 1)
+    return LayerUse(
+        count.evaluations,
+        count.results,
+        scaled or 0.0,
+        drawn,
+        sum(number * share[name] for name, number in bits.items()),
+        0.0 if counted is not None else sum(n * nominal[name] * (1 - nominal[name]) for name, n in bits.items()),
+        sum(number * nominal[name] for name, number in bits.items()) / drawn if drawn else 0.0,
+        count.waiting_inputs,
+        count.waiting_outputs,
+        count.output_reads,
+    )
+
+
+def _check(
+    layers: Sequence[LayerShape], passes: int, given: Mapping[str, object], execution: Execution, what: str
+) -> None:
     if passes < 1:
         raise ValueError(f"passes (T) must be at least 1, got {passes}")
     if execution not in get_args(Execution):
         raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
-    given = dict(masks or {})
     drawing = {name for layer in layers for name in (layer.front, layer.behind) if name}
     if drawing != given.keys():
         odd = sorted(drawing ^ given.keys())
-        raise ValueError(f"masks must be those of this network's random modules; they disagree on {', '.join(odd[:3])}")
-    for name, mask in given.items():
-        if len(mask) != passes:
-            raise ValueError(f"masks of {name} are for {len(mask)} passes, not for {passes}")
-    group_of = torch.zeros(passes, dtype=torch.long) if execution == "shared" else torch.arange(passes)
-    uses = []
-    for layer in layers:
-        before = _groups(group_of)
-        if layer.front:
-            group_of = _split(group_of, given[layer.front])
-        evaluations = _groups(group_of)
-        if layer.behind:
-            group_of = _split(group_of, given[layer.behind])
-        results = _groups(group_of)
-        scaled = float(results) if layer.scaled else 0.0
-        if layer.scaled and layer.behind:
-            first = torch.tensor([int((group_of == group).nonzero()[0]) for group in range(results)])
-            scaled = float(given[layer.behind].cpu()[first].flatten(1).double().mean(1).sum())
-        waiting = (evaluations - before, results - evaluations)
-        uses.append(LayerUse(evaluations, scaled, results, layer.random_bits * passes, *waiting))
-    return uses
+        raise ValueError(
+            f"{what} must be those of this network's random modules; they disagree on {', '.join(odd[:3])}"
+        )
 
 
 def _groups(group_of: Tensor) -> int:

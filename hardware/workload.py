@@ -5,6 +5,9 @@ A layer is a convolution or a linear layer; its multiply-accumulates (MAC) are `
 no MAC here. What is random is known by a property ``random_bits`` of its class, what scales by an attribute ``scale``,
 what is binary by a method ``binary_weight``, and how wide its inputs are by an attribute ``input_bits`` (1 without it):
 the hardware model knows no class of any library but torch's.
+
+Who sees the outputs of a layer decides what stands behind it: a layer whose outputs only become inputs of binary layers
+needs thresholds; in front of a skip or of a layer with real inputs its scale and BatchNorm are a product and a sum.
 """
 
 from collections.abc import Callable
@@ -15,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from hardware.flow import Flow
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,12 @@ class LayerShape:
     """module behind it that draws at random"""
     scaled: bool = False
     """outputs are multiplied by a scale vector"""
+    biased: bool = False
+    """a bias is added with the scale"""
+    to_skip: int = 0
+    """numbers of it that are added to a skip"""
+    to_real: int = 0
+    """numbers of it that a layer with real inputs gets, or that leave the network"""
     front_bits: int = 0
     """random bits of ``front`` a pass"""
     behind_bits: int = 0
@@ -93,30 +104,50 @@ class _Trace(TorchDispatchMode):
         self.layers: list[LayerShape] = []
         self.front: tuple[str, int] = ("", 0)
         self.inside = 0
+        self.flow = Flow()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         # inside a layer an estimator may add
-        if not self.inside and self.layers:
-            self._between(func, args, result)
+        if not self.inside:
+            if self.layers:
+                self._between(func, args, result)
+            if self._is_skip(func, args, result):
+                self._seen("to_skip", args[:2])
+                # the sum is nobody's output: signs and further skips see it
+                self.flow.begin(result)
+            else:
+                self.flow.pass_on((args, kwargs), result)
         return result
+
+    def _is_skip(self, func: Any, args: Any, result: Any) -> bool:
+        """Whether an operation adds two activations of one shape."""
+        if func not in (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor):
+            return False
+        one, other = args[:2]
+        activations = self.flow.is_activation(one) and self.flow.is_activation(other)
+        return activations and one.shape == other.shape == result.shape and one.dim() > 1
+
+    def _seen(self, by: str, values: Any) -> None:
+        """Note on the layers that ``values`` come from how many of their numbers are seen."""
+        for place, numbers in self.flow.sources(values).items():
+            most = max(numbers, getattr(self.layers[place], by))
+            self.layers[place] = replace(self.layers[place], **{by: most})
 
     def _between(self, func: Any, args: Any, result: Any) -> None:
         """What an operation outside of all layers asks the chip to keep."""
         aten, last = torch.ops.aten, self.layers[-1]
-        if func in (aten.add.Tensor, aten.add_.Tensor):
-            # a skip adds two activations of one shape
-            one, other = args[:2]
-            tensors = isinstance(one, Tensor) and isinstance(other, Tensor)
-            if tensors and one.shape == other.shape == result.shape and one.dim() > 1:
-                self._amend(additions=last.additions + result[0].numel())
+        if self._is_skip(func, args, result):
+            self._amend(additions=last.additions + result[0].numel())
         elif func is aten.cat.default and result.dim() == 4 and (args[1] if len(args) > 1 else 0) in (1, -3):
             self._amend(joined=last.joined + max(0, result[0].numel() - last.outputs))
         elif func is aten.max_unpool2d.default:
             self._amend(places=last.places + args[1][0].numel())
 
-    def enter(self, module: nn.Module, _inputs: Any) -> None:
+    def enter(self, module: nn.Module, inputs: Any) -> None:
         self.inside += 1
+        if not self.is_binary(module):
+            self._seen("to_real", inputs)
         self.front = (self.names[module], _bits(module)) if _draws(module) else ("", 0)
 
     def leave(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -137,6 +168,10 @@ class _Trace(TorchDispatchMode):
             front_bits=self.front[1],
         )
         self.layers.append(shape)
+        self.flow.begin(output, len(self.layers) - 1)
+
+    def leave_network(self, output: Any) -> None:
+        self._seen("to_real", output)
 
     def around(self, module: nn.Module, _inputs: Any) -> None:
         """A module that is no layer but draws or scales: in a layer it acts on its input, elsewhere on its output."""
@@ -147,6 +182,7 @@ class _Trace(TorchDispatchMode):
                 behind=self.names[module] if _draws(module) else "",
                 behind_bits=_bits(module) if _draws(module) else 0,
                 scaled=isinstance(getattr(module, "scale", None), Tensor),
+                biased=isinstance(getattr(module, "bias", None), Tensor),
             )
 
     def _amend(self, **changes: Any) -> None:
@@ -195,7 +231,9 @@ def trace_workload(
     try:
         model.eval()
         with _as_written(model), torch.no_grad(), state:
-            model(torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
+            image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
+            state.flow.begin(image)
+            state.leave_network(model(image))
     finally:
         for hook in hooks:
             hook.remove()

@@ -6,43 +6,45 @@ from typing import Any, get_args
 import lightning as L
 from torch import Tensor, nn
 
-from hardware.adc import AdcModel, build_adc
-from hardware.energy import Chip, RealLayers
+from hardware.chip import Chip, RealLayers, Scale
+from hardware.devices import load_device
 from hardware.mapping import Crossbar, Mapping
 from hardware.passes import Execution
 from hardware.presets import components
 from lit_scaledrop.chip.energy import Estimate, energy_metrics, estimate_energy
 from lit_scaledrop.chip.figure import draw_energy
-from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 _TABLE = ("layer", "component", "operations", "energy_pj", "latency_ns", "area_um2")
 
 
 class CrossbarEnergy(L.Callback):
-    """Log energy, latency and area of an image on the chip, with the masks that T passes of a plan really draw.
+    """Log energy, latency and area of an image on the chip: T passes, in expectation over their masks.
 
     ``hw/energy_nj``, ``hw/latency_us``, ``hw/area_mm2`` and, for every component, ``hw/energy_nj/NAME`` go to every
     logger when a test ends, from the first process alone. ``scaledrop fit`` evaluates without ``trainer.test``: it logs
     the same numbers at its end and puts them into the result. A logger that takes images (W&B's) gets a picture, by
-    layer and component. The energy depends on the network's layers and drop probabilities, not on its weights, and the
-    masks have the same seed each time: where it changes from epoch to epoch, the network does. Training is left as it
-    is.
+    layer and component. The energy depends on the network's layers and drop probabilities, not on its weights: where it
+    changes from epoch to epoch, the network does. Shared execution draws its masks, of the same seed each time.
+    Training is left as it is.
 
     An ensemble on the chip takes what its members take together; its members log, it does not.
 
     Args:
         passes: T; a network that draws nothing makes one pass.
-        adc: model of the converters.
+        adc: converters by name, of ``hardware/presets/components.yaml`` or of the preset.
         adc_bits: bits of the converters; ``None``: as many as exact partial sums need.
+        scale: scale and BatchNorm in front of a sign folded into thresholds, or multiplied where kept.
+        skip_bits: bits of a number on a skip.
         mapping: how a convolution lies on crossbars.
         rows: inputs of a crossbar.
         columns: outputs of a crossbar.
         columns_per_adc: columns that share a converter.
         real_layers: first and last layer: digital, counted as if binary, or excluded.
-        execution: every pass by itself, or common prefixes once.
+        execution: every pass by itself, once what nothing random precedes, or common prefixes once.
+        mtj: name of the junction that makes the random bits; ``None``: the paper's module.
         every_epoch: log after each epoch of training as well.
-        preset: YAML file whose constants replace those of ``hardware/presets/components.yaml``.
-        seed: of the masks; 0 gives the first passes of a default evaluation.
+        preset: YAML file whose constants replace those of ``hardware/presets/components.yaml``, with its converters.
+        seed: of the masks of shared execution; 0 gives the first passes of a default evaluation.
 
     Raises:
         ValueError: for a chip or a preset that cannot be.
@@ -51,14 +53,17 @@ class CrossbarEnergy(L.Callback):
     def __init__(
         self,
         passes: int = 10,
-        adc: AdcModel = "isaac",
+        adc: str = "isaac",
         adc_bits: int | None = None,
+        scale: Scale = "folded",
+        skip_bits: int = 32,
         mapping: Mapping = "unrolled",
         rows: int = 128,
         columns: int = 128,
         columns_per_adc: int = 8,
         real_layers: RealLayers = "digital",
         execution: Execution = "loop",
+        mtj: str | None = None,
         every_epoch: bool = False,
         preset: str | None = None,
         seed: int = 0,
@@ -68,10 +73,16 @@ class CrossbarEnergy(L.Callback):
         if execution not in get_args(Execution):
             raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
         self.passes, self.execution, self.every_epoch, self.seed = passes, execution, every_epoch, seed
-        geometry = Crossbar(rows, columns, columns_per_adc, mapping)
-        self.chip = Chip(geometry, adc, adc_bits, real_layers=real_layers)
-        self.preset = components(preset)
-        build_adc(adc, adc_bits if adc_bits is not None else 1, 1.0, self.preset)
+        self.chip = Chip(
+            Crossbar(rows, columns, columns_per_adc, mapping),
+            adc,
+            adc_bits,
+            scale,
+            skip_bits=skip_bits,
+            real_layers=real_layers,
+            junction=load_device(mtj)[0] if mtj else None,
+            components=components(preset),
+        )
         self._shape: tuple[int, ...] | None = None
 
     def estimate(self, network: nn.Module, input_shape: tuple[int, ...]) -> Estimate:
@@ -81,8 +92,7 @@ class CrossbarEnergy(L.Callback):
             network: any network.
             input_shape: shape of one image.
         """
-        plan = PosteriorPredictive(network, self.passes, self.seed).plans[0]
-        return estimate_energy(network, input_shape, plan, self.chip, self.preset, self.execution)
+        return estimate_energy(network, input_shape, self.passes, self.chip, self.execution, seed=self.seed)
 
     def finish(self, trainer: L.Trainer, network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, float]:
         """Numbers of a trained network, for a record; loggers that take them get the breakdown and its picture.

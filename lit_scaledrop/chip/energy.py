@@ -1,4 +1,4 @@
-"""What a network takes on a chip: from its layers and the masks that it draws to the energy of an image.
+"""What a network takes on a chip: from its layers and drop probabilities to the energy of an image.
 
 The command ``scaledrop energy``, the callback ``CrossbarEnergy`` and Table VIII all ask here, and here networks meet
 ``hardware``, which knows none of our classes.
@@ -11,19 +11,36 @@ from typing import Any, get_args
 
 from torch import Tensor, nn
 
-from hardware.adc import ADC_MODELS, AdcModel
-from hardware.constants import Preset
-from hardware.energy import Chip, EnergyReport, RealLayers, network_energy
-from hardware.passes import Execution, LayerUse, passes_of
-from hardware.presets import components
+from hardware.breakdown import EnergyReport
+from hardware.chip import Chip, RealLayers
+from hardware.energy import network_energy
+from hardware.passes import Execution, LayerUse, expected_passes, passes_of
 from hardware.workload import LayerShape, trace_workload
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.stochastic import MaskPlan, stochastic_layers
 from lit_scaledrop.networks import task_of
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 REAL_LAYERS: tuple[RealLayers, ...] = get_args(RealLayers)
-#: reports by treatment of the real layers and by model of the converters
-Band = Mapping[tuple[RealLayers, AdcModel], EnergyReport]
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
+NARROW_SKIP_BITS = 8
+"""bits of a number on a skip, as an alternative to words"""
+#: reports by treatment of the real layers and by name of the converters
+Band = Mapping[tuple[RealLayers, str], EnergyReport]
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """The energy of an image with what another source says of one thing."""
+
+    question: str
+    """what is in question"""
+    source: str
+    """name of the other source"""
+    says: str
+    """what it says, and where"""
+    energy_pj: float
+    """energy with it, pJ"""
 
 
 @dataclass(frozen=True)
@@ -36,53 +53,124 @@ class Estimate:
     """how often the passes use each of them"""
     chip: Chip
     """how they are put on a chip"""
-    preset: Preset
-    """component constants"""
+    passes: int
+    """T"""
 
     def report(self, **changes: Any) -> EnergyReport:
         """Energy, latency and area; ``changes`` replace fields of the chip, e.g. ``adc="mnsim"``."""
-        return network_energy(self.layers, self.uses, replace(self.chip, **changes), self.preset)
+        return network_energy(self.layers, self.uses, replace(self.chip, **changes))
 
     def band(self) -> Band:
-        """Reports for every model of the converters and every treatment of the first and last layer.
-
-        Raises:
-            PresetError: if a model has no converter of the chip's bits.
-        """
-        pairs = itertools.product(REAL_LAYERS, ADC_MODELS)
+        """Reports for every kind of converter that has the bits, and every treatment of the first and last layer."""
+        names = [name for name in self.chip.components.converters if self._has_bits(name)]
+        pairs = itertools.product(REAL_LAYERS, names)
         return {(real, adc): self.report(real_layers=real, adc=adc) for real, adc in pairs}
+
+    def _has_bits(self, adc: str) -> bool:
+        try:
+            self.report(adc=adc, real_layers="binary")
+        except ValueError:
+            return False
+        return True
+
+    def tornado(self) -> list[Alternative]:
+        """Energies with what other sources say, one thing at a time, the largest change first.
+
+        Converters are alternatives of each other, bounds and outliers not; skips of 8 bits are an alternative of those
+        of 32.
+        """
+        parts, found = self.chip.components, []
+        for name, converter in parts.converters.items():
+            if name != self.chip.adc and converter.role == "converter" and self._has_bits(name):
+                found.append(Alternative("converter", name, f"{converter.node}: {converter.source}", self.report(adc=name).energy_pj))
+        for question, known in parts.alternatives.items():
+            for source, constants in known.items():
+                says = "; ".join(f"{name} {c.value} {c.unit}: {c.source}" for name, c in constants.items())
+                changed = parts.with_alternative(question, source)
+                found.append(Alternative(question, source, says, self.report(components=changed).energy_pj))
+        if self.chip.skip_bits > NARROW_SKIP_BITS and any(layer.additions for layer in self.layers):
+            says = "the width of a skip is ours to choose: the paper gives none"
+            narrow = self.report(skip_bits=NARROW_SKIP_BITS)
+            found.append(Alternative("skip", f"{NARROW_SKIP_BITS} bits", says, narrow.energy_pj))
+        own = self.report().energy_pj
+        return sorted(found, key=lambda one: -abs(one.energy_pj - own))
+
+    def extremes(self) -> tuple[float, float]:
+        """Energies, pJ, with the source of each thing that gives the least, and the most, all at once."""
+        own, ends = self.report().energy_pj, []
+        alternatives = self.tornado()
+        for best in (min, max):
+            parts, changes = self.chip.components, dict[str, Any]()
+            for question in {one.question for one in alternatives}:
+                mine = [one for one in alternatives if one.question == question]
+                chosen = best(mine, key=lambda one: one.energy_pj)
+                if best(chosen.energy_pj, own) == own:
+                    continue
+                if question == "converter":
+                    changes["adc"] = chosen.source
+                elif question == "skip":
+                    changes["skip_bits"] = NARROW_SKIP_BITS
+                else:
+                    parts = parts.with_alternative(question, chosen.source)
+            ends.append(self.report(components=parts, **changes).energy_pj)
+        return ends[0], ends[1]
+
+    def tera_operations_a_watt(self, report: EnergyReport) -> float:
+        """Two operations a multiply-accumulate, of all T passes that were asked for, over their energy."""
+        return 2 * self.passes * sum(layer.mac for layer in self.layers) / report.energy_pj
+
+    def conversion_for(self, energy_pj: float, report: EnergyReport) -> float | None:
+        """Energy of a conversion, pJ, with which an image would take ``energy_pj``; ``None`` if all else takes more."""
+        adc = next((entry for entry in report.by_component() if entry.component == "ADC"), None)
+        left_pj = energy_pj - report.energy_pj + (adc.energy_pj if adc else 0.0)
+        return left_pj / adc.operations if adc and left_pj > 0 else None
 
 
 def estimate_energy(
     network: nn.Module,
     input_shape: tuple[int, ...],
-    plan: MaskPlan,
+    passes: int = 10,
     chip: Chip | None = None,
-    preset: Preset | None = None,
     execution: Execution = "loop",
+    plan: MaskPlan | None = None,
+    seed: int = 0,
 ) -> Estimate:
-    """Count what the passes of a plan ask of a chip, for one image.
+    """Count what the passes over one image ask of a chip.
+
+    Passes one by one, and those with what nothing random precedes computed once, are counted in expectation over all
+    masks, in closed form, with the standard deviation over mask plans. What passes share depends on their masks: those
+    are drawn.
 
     Args:
         network: any network; it stays as it is, and so does the global random stream.
         input_shape: shape of one image, e.g. ``(3, 32, 32)``.
-        plan: the masks, e.g. those of a prediction: ``PosteriorPredictive(network, 10).plans[0]``.
+        passes: T; a network that draws nothing makes one.
         chip: how the network is put on a chip, by default 128 x 128 crossbars with ISAAC's converters.
-        preset: component constants, by default those of ``hardware/presets/components.yaml``.
-        execution: every pass by itself, or common prefixes once.
+        execution: every pass by itself, once what nothing random precedes, or common prefixes once.
+        plan: masks to count instead of the expectation, e.g. those of a prediction.
+        seed: of the masks that sharing needs, where no plan is given; 0 gives the first passes of a default evaluation.
 
     Raises:
         ValueError: for a plan of another network, or one that was enumerated: its masks are no passes.
 
-    >>> from lit_scaledrop import METHODS, PosteriorPredictive, build_network
+    >>> from lit_scaledrop import METHODS, build_network
     >>> lenet5 = build_network("lenet5", METHODS["proposed"], in_channels=1)
-    >>> estimate = estimate_energy(lenet5, (1, 32, 32), PosteriorPredictive(lenet5, 10).plans[0])
-    >>> sum(layer.mac for layer in estimate.layers), estimate.uses[1].draws
-    (416520, 10)
+    >>> estimate = estimate_energy(lenet5, (1, 32, 32))
+    >>> sum(layer.mac for layer in estimate.layers), estimate.uses[1].draws, estimate.uses[1].scaled
+    (416520, 10, 9.0)
     """
-    layers = trace_workload(network, input_shape)
-    uses = passes_of(layers, plan.samples, keep_masks(network, plan), execution)
-    return Estimate(tuple(layers), tuple(uses), chip or Chip(), preset or components())
+    layers, random = trace_workload(network, input_shape), stochastic_layers(network)
+    # bits of an index are fair, and have no p
+    probabilities = {name: round(float(getattr(layer, "p", 0.5)), 9) for name, layer in random.items()}
+    if plan is None and execution == "shared":
+        plan = PosteriorPredictive(network, passes, seed).plans[0]
+    if plan is None:
+        passes = passes if random else 1
+        uses = expected_passes(layers, passes, probabilities, execution)
+    else:
+        passes = plan.samples
+        uses = passes_of(layers, passes, keep_masks(network, plan), execution, probabilities)
+    return Estimate(tuple(layers), tuple(uses), chip or Chip(), passes)
 
 
 def keep_masks(network: nn.Module, plan: MaskPlan) -> dict[str, Tensor]:
@@ -106,11 +194,6 @@ def image_shape(network: str) -> tuple[int, int, int]:
     Networks for segmentation get 256 x 256 pixels in colour.
     """
     return task_of(network).image_shape(network)
-
-
-def component_values() -> dict[str, Any]:
-    """Values of the component constants: a chip of others is another one."""
-    return {name: constant.value for name, constant in components().constants.items()}
 
 
 def energy_metrics(report: EnergyReport) -> dict[str, float]:

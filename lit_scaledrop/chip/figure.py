@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from hardware.energy import EnergyReport
+from hardware.breakdown import EnergyReport
 from lit_scaledrop.results.units import UNITS, in_unit, unit_of
 
 if TYPE_CHECKING:

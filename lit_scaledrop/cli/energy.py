@@ -1,14 +1,17 @@
 """``scaledrop energy NETWORK``: energy, time and area of an image on a chip, by component and by layer.
 
 Operation counts of the network are multiplied by component constants (``hardware/presets/components.yaml``; the paper's
-own are lost in our copy), for T passes with masks that were really drawn. Converters decide the sum and their models
-differ by orders of magnitude, so every result comes with the band over them.
+own are lost in our copy). Converters decide the sum and their sources differ, so every result comes with the band over
+them; ``--tornado`` shows what other sources of every constant would change.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from hardware.adc import ADC_MODELS, AdcModel
-from hardware.energy import Chip, EnergyReport, Entry, RealLayers
+from hardware.breakdown import EnergyReport, Entry
+from hardware.chip import Chip, RealLayers, Scale
+from hardware.devices import load_device
+from hardware.draws import module_bit
 from hardware.mapping import Crossbar, MappedLayer
 from hardware.passes import Execution
 from hardware.presets import components, published
@@ -17,13 +20,12 @@ from lit_scaledrop.chip.energy import REAL_LAYERS, Band, Estimate, estimate_ener
 from lit_scaledrop.chip.figure import draw_energy
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.networks.tasks import task_of
-from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.results.units import UNITS, in_unit
 
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop energy`` with ``argv`` behind it."""
-    return call(energy, argv, "scaledrop energy")
+    return call(energy, argv, "scaledrop energy", known={"adc": components().converters})
 
 
 def energy(
@@ -34,14 +36,18 @@ def energy(
     passes: int = 10,
     seed: int = 0,
     execution: Execution = "loop",
-    adc: AdcModel = "isaac",
+    adc: str = "isaac",
     adc_bits: int | None = None,
+    scale: Scale = "folded",
+    skip_bits: int = 32,
     real_layers: RealLayers = "digital",
+    mtj: str | None = None,
     preset: str | None = None,
     width: float = 1.0,
     in_channels: int | None = None,
     image_size: int | None = None,
     classes: int | None = None,
+    tornado: bool = False,
     figure: str | None = None,
 ) -> int:
     """Energy, time and area of an image on a chip, by component and by layer, with the band over converters.
@@ -51,31 +57,46 @@ def energy(
         geometry: of the crossbars.
         method: key of its methods.
         passes: stochastic passes T.
-        seed: of the masks.
-        execution: passes alone, or prefixes once.
-        adc: model of the converters.
+        seed: of the masks that shared execution draws; the others are expectations over all masks.
+        execution: passes alone, once what nothing random precedes, or all common prefixes once.
+        adc: converters, by name; a preset file may add its own.
         adc_bits: bits of the converters (default: what exact sums need).
+        scale: scale and BatchNorm in front of a sign folded into two thresholds, or multiplied where kept.
+        skip_bits: bits of a number on a skip.
         real_layers: first and last layer: digital, counted as if binary, or excluded.
-        preset: YAML file whose constants replace ours.
+        mtj: junction that makes the random bits (default: the paper's module).
+        preset: YAML file whose constants replace ours, and whose converters are added.
         width: multiplier of the channels.
         in_channels: channels of the images (default: 1 for lenet5, else 3).
         image_size: side of the image (default: 32; 256 for segmentation).
         classes: outputs (default: 10; 2 for segmentation).
+        tornado: what other sources of the constants would change, one by one.
         figure: file of a stacked bar, e.g. energy.svg (needs matplotlib).
     """
     task = task_of(network)
     shape, chosen = task.image_shape(network), task.method(method)
     shape = (in_channels or shape[0], image_size or shape[1], image_size or shape[2])
+    chip = Chip(
+        geometry,
+        adc,
+        adc_bits,
+        scale,
+        skip_bits=skip_bits,
+        real_layers=real_layers,
+        junction=load_device(mtj)[0] if mtj else None,
+        components=components(preset),
+    )
     built = task.build(network, chosen, classes, shape[0], width, shape[1])
-    plan = PosteriorPredictive(built, passes, seed).plans[0]
-    chip = Chip(geometry, adc, adc_bits, real_layers=real_layers)
-    estimate = estimate_energy(built, shape, plan, chip=chip, preset=components(preset), execution=execution)
-    report, band, samples = estimate.report(), estimate.band(), plan.samples
+    estimate = estimate_energy(built, shape, passes, chip, execution, seed=seed)
+    report, band, samples = estimate.report(), estimate.band(), estimate.passes
     size = "x".join(map(str, shape))
-    title = f"{network}, {chosen.label}, one {size} image, T = {samples}, {execution}"
+    title = f"{network}, {chosen.label}, one {size} image, T = {samples}, {execution}, {scale}"
     _print(title, report, estimate, band)
+    print("\n".join(_sentences(estimate, report, execution)))
+    if tornado:
+        _print_tornado(estimate, report)
     if network in published() and width == 1 and samples == 10 and chosen.scale is not None:
-        print(_against_paper(network, band, real_layers, adc))
+        print("\n".join(_against_paper(network, estimate, band)))
     if figure:
         undated = {"Date": None} if figure.endswith(".svg") else None
         draw_energy(report, title).savefig(figure, metadata=undated)
@@ -107,13 +128,18 @@ def _print(title: str, report: EnergyReport, estimate: Estimate, band: Band) -> 
     tiles = {layer.name: _tiles(layer, estimate.chip) for layer in estimate.layers}
     places = [(e.layer, e, tiles.get(e.layer, ["", ""])) for e in report.by_layer()]
     console.print(table("layer", [*places, ("total", total, ["", ""])], ["tiles", "used"]))
-    models = Table(title="band over ADC models", title_justify="left")
+    known = estimate.chip.components.converters
+    names = list(dict.fromkeys(adc for _, adc in band))
+    models = Table(title="by converter", title_justify="left")
     models.add_column("first and last layer")
-    for adc in ADC_MODELS:
-        models.add_column(adc, justify="right")
+    for adc in names:
+        role = known[adc].role
+        models.add_column(known[adc].title + ("" if role == "converter" else f", {role}"), justify="right")
     for real in REAL_LAYERS:
-        models.add_row(real, *[in_unit(band[real, adc].energy_pj) for adc in ADC_MODELS])
+        models.add_row(real, *[in_unit(band[real, adc].energy_pj) for adc in names])
     console.print(models)
+    if lacking := [name for name in known if name not in names]:
+        print(f"without the bits that this chip asks for: {', '.join(lacking)}")
 
 
 def _tiles(layer: LayerShape, chip: Chip) -> list[str]:
@@ -123,24 +149,63 @@ def _tiles(layer: LayerShape, chip: Chip) -> list[str]:
     return [f"{mapped.tiles}", f"{100 * mapped.utilization:.0f} %"]
 
 
-def _against_paper(network: str, band: Band, real: RealLayers, adc: AdcModel) -> str:
-    """Whether the band holds the paper's number, and what the converters would have to take to meet it."""
-    constant = published()[network]
+def _sentences(estimate: Estimate, report: EnergyReport, execution: Execution) -> list[str]:
+    """Energy with its spread over masks, operations a watt, and what a random bit takes."""
+    if execution == "shared":
+        spread = "with the masks that were drawn"
+    else:
+        spread = f"expectation over masks, standard deviation over plans {in_unit(report.deviation_pj)}"
+    rate = estimate.tera_operations_a_watt(report)
+    lines = [f"{in_unit(report.energy_pj)} an image ({spread}); {rate:.3g} TOPS/W of the passes asked for"]
+    asked = sorted({use.probability for use in estimate.uses if use.draws})
+    if asked:
+        ours = module_bit(estimate.chip.components)
+        lines.append(f"a random bit: the paper's module {ours.kept_pj:.3g} pJ in {ours.cycle_ns:g} ns")
+    if asked and estimate.chip.junction is not None:
+        bits = [(p, estimate.chip.random_bit(p)) for p in asked]
+        each = ", ".join(f"{bit.mean_pj(p):.3g} pJ at p = {p:g}" for p, bit in bits)
+        lines[-1] += f"; this junction, which is counted, {each} in {bits[0][1].cycle_ns:g} ns"
+    return lines
+
+
+def _print_tornado(estimate: Estimate, report: EnergyReport) -> None:
+    print("other sources, one at a time:")
+    for one in estimate.tornado():
+        change = 100 * (one.energy_pj / report.energy_pj - 1)
+        print(f"  {one.question}, {one.source}: {in_unit(one.energy_pj)} ({change:+.1f} %); {one.says}")
+    low, high = estimate.extremes()
+    print(f"with the lowest, or the highest, source of each at once: {in_unit(low)} to {in_unit(high)}")
+
+
+def _against_paper(network: str, estimate: Estimate, band: Band) -> list[str]:
+    """How the paper's number stands to those of cited converters, and what a conversion would take to meet it."""
+    constant, known = published()[network], estimate.chip.components.converters
     assert not isinstance(constant.value, dict)
     theirs_pj = constant.value * UNITS[constant.unit]
     lines = [f"the paper has {constant.value:g} {constant.unit} ({constant.source})"]
-    for treatment in REAL_LAYERS:
-        energies = [band[treatment, model].energy_pj for model in ADC_MODELS]
-        holds = "in" if min(energies) <= theirs_pj <= max(energies) else "outside of"
-        ends = f"{in_unit(min(energies))} to {in_unit(max(energies))}"
-        lines.append(f"  {holds} the band {ends} with first and last layer {treatment}")
-    report = band[real, adc]
-    shares = sorted(report.by_component(), key=lambda entry: -entry.energy_pj)[:3]
-    largest = ", ".join(f"{entry.component} {100 * entry.energy_pj / report.energy_pj:.0f} %" for entry in shares)
-    lines.append(f"with {adc} and {real} ours is {report.energy_pj / theirs_pj:.2f} of it; largest: {largest}")
-    converter = next(entry for entry in report.by_component() if entry.component == "ADC")
-    others_pj = report.energy_pj - converter.energy_pj
-    mean_pj, needed = (pj / converter.operations for pj in (converter.energy_pj, theirs_pj - others_pj))
-    meets = f"{needed:.2f} pJ would meet the paper" if needed > 0 else "which already is more than the paper has"
-    lines.append(f"a conversion takes {mean_pj:.2f} pJ, all else together {in_unit(others_pj)}; {meets}")
-    return "\n".join(lines)
+    for real in REAL_LAYERS:
+        inside = [band[real, adc].energy_pj for adc in known if (real, adc) in band and known[adc].role == "converter"]
+        marks = [
+            f"{adc} ({known[adc].role}) {in_unit(report.energy_pj)}"
+            for adc in known
+            if known[adc].role != "converter" and (report := band.get((real, adc)))
+        ]
+        needed = estimate.conversion_for(theirs_pj, own := band_of(band, real, estimate))
+        lines.append(
+            f"  first and last layer {real}: cited converters give {in_unit(min(inside))} to {in_unit(max(inside))}, the "
+            f"paper's is {theirs_pj / max(inside):.2g} to {theirs_pj / min(inside):.2g} times that"
+            f"{'; beside them ' + ', '.join(marks) if marks else ''}"
+        )
+        meets = "no conversion would: all else takes more" if needed is None else f"at {needed:.2f} pJ it would meet it"
+        lines.append(f"    a conversion takes {_mean_conversion(own):.2f} pJ; {meets}")
+    return lines
+
+
+def band_of(band: Band, real: RealLayers, estimate: Estimate) -> EnergyReport:
+    """The report with the chip's own converters."""
+    return band.get((real, estimate.chip.adc)) or estimate.report(real_layers=real)
+
+
+def _mean_conversion(report: EnergyReport) -> float:
+    adc: Any = next(entry for entry in report.by_component() if entry.component == "ADC")
+    return adc.energy_pj / adc.operations

@@ -1,0 +1,43 @@
+"""Which layers the tensors of a traced pass come from."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+
+class Flow:
+    """Sources of activations: the layers whose outputs they are made of, through whatever stands between layers.
+
+    An activation depends on the network's input; parameters and what is made of them alone are none.
+    """
+
+    def __init__(self) -> None:
+        self._sources: dict[int, frozenset[int]] = {}
+        #: alive, so that no id comes twice
+        self._alive: list[Tensor] = []
+
+    def begin(self, values: Any, *places: int) -> None:
+        """Activations that are the outputs of the layers numbered ``places``, or of none."""
+        for tensor in tree_leaves(values):
+            if isinstance(tensor, Tensor):
+                self._alive.append(tensor)
+                self._sources[id(tensor)] = frozenset(places)
+
+    def pass_on(self, inputs: Any, results: Any) -> None:
+        """Results of an operation come from where its inputs come from."""
+        if any(self.is_activation(tensor) for tensor in tree_leaves(inputs)):
+            self.begin(results, *self.sources(inputs))
+
+    def is_activation(self, value: Any) -> bool:
+        """Whether a value depends on the network's input."""
+        return isinstance(value, Tensor) and id(value) in self._sources
+
+    def sources(self, values: Any) -> dict[int, int]:
+        """Layers that ``values`` come from, each with the most numbers of one input that a tensor of its has."""
+        found: dict[int, int] = {}
+        for tensor in tree_leaves(values):
+            if isinstance(tensor, Tensor):
+                for place in self._sources.get(id(tensor), ()):
+                    found[place] = max(found.get(place, 0), tensor[0].numel() if tensor.dim() else 1)
+        return found
