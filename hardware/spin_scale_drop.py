@@ -1,22 +1,12 @@
-r"""The dropout module of a chip: what its probability really is, what a draw costs, and how many a method needs.
-
-Paper eq. 24: $\hat p \sim \mathcal N(p, \sigma^2)$ within [0, 1], redrawn at each use of a layer. Or the spread follows
-from the device: the drive is set for the nominal device, and another one answers.
-"""
+"""The dropout module of a chip: what a draw costs, and how many modules a method needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
-from torch import Tensor
-
 from hardware.constants import Preset
-from hardware.mtj import MTJ, DeviceVariation, Law, current_for_probability, lognormal, switching_probability, vary
-from hardware.shapes import Float
 from hardware.workload import LayerShape
 
-Within = Literal["clipped", "truncated"]
 Scheme = Literal[
     "scale_dropout",
     "scale_dropout_element",
@@ -28,93 +18,6 @@ Scheme = Literal[
     "dropconnect",
     "none",
 ]
-
-
-@dataclass(frozen=True)
-class GaussianProbability:
-    """Eq. 24: a Gaussian around the wanted probability, kept within [0, 1].
-
-    ``"clipped"`` moves what falls outside to the bound, which keeps p = 0 and p = 1 possible; ``"truncated"`` is the
-    Gaussian on the condition that it falls inside, which has no lumps at the bounds.
-    """
-
-    sigma: float
-    """standard deviation"""
-    within: Within = "clipped"
-    """how the probability stays in [0, 1]"""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.sigma < float("inf"):
-            raise ValueError(f"sigma must be 0 or above, got {self.sigma}")
-        if self.within not in get_args(Within):
-            raise ValueError(f"within must be one of {', '.join(get_args(Within))}, got {self.within!r}")
-
-    def probability(self, p: Float[Tensor, "..."], generator: torch.Generator) -> Float[Tensor, "..."]:
-        r"""One $\hat p$ for each entry of ``p``; shape in, shape out, float64.
-
-        Raises:
-            ValueError: if an entry of ``p`` is no probability.
-        """
-        wanted = _probabilities(p)
-        if self.sigma == 0:
-            return wanted
-        if self.within == "clipped":
-            noise = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
-            return (wanted + self.sigma * noise).clamp(0, 1)
-        low, high = (torch.special.ndtr((bound - wanted) / self.sigma) for bound in (0.0, 1.0))
-        uniform = torch.rand(wanted.shape, generator=generator, dtype=torch.float64)
-        quantile = torch.special.ndtri((low + uniform * (high - low)).clamp(1e-300, 1 - 1e-16))
-        return (wanted + self.sigma * quantile).clamp(0, 1)
-
-
-@dataclass(frozen=True)
-class DeviceProbability:
-    """The probability that a junction has when the drive was chosen for another one.
-
-    A layer with p of 0 or 1 needs no junction and keeps its p.
-    """
-
-    device: MTJ
-    """nominal device, for which the drive is chosen"""
-    variation: DeviceVariation
-    """spread of the devices and of their cycles"""
-    law: Law = "neel_brown"
-    """switching law"""
-    temperature_k: float | None = None
-    """temperature at run time, K; the drive was chosen at the device's"""
-    chip: MTJ | None = field(default=None, repr=False)
-    """the one device of a finished chip; ``None``: another device at each use, the population of chips"""
-
-    def manufacture(self, generator: torch.Generator) -> "DeviceProbability":
-        """A chip with one device out of the population, the same at every use."""
-        chip = vary(self.device, self.variation, (), generator)
-        return DeviceProbability(self.device, self.variation, self.law, self.temperature_k, chip)
-
-    def probability(self, p: Float[Tensor, "..."], generator: torch.Generator) -> Float[Tensor, "..."]:
-        r"""One $\hat p$ for each entry of ``p``; shape in, shape out, float64.
-
-        Raises:
-            ValueError: if an entry of ``p`` is no probability; as ``DriveError`` if the device cannot reach it.
-        """
-        wanted = _probabilities(p)
-        drawn = (wanted > 0) & (wanted < 1)
-        if not bool(drawn.any()):
-            return wanted
-        inner = wanted[drawn]
-        current = current_for_probability(self.device, inner, law=self.law)
-        actual = self.chip or vary(self.device, self.variation, tuple(inner.shape), generator)
-        if self.variation.cycle_cv:
-            current = current / lognormal(self.variation.cycle_cv, tuple(inner.shape), generator)
-        result = wanted.clone()
-        result[drawn] = switching_probability(actual, current, temperature_k=self.temperature_k, law=self.law)
-        return result
-
-
-def _probabilities(p: Tensor) -> Tensor:
-    wanted = p.detach().to("cpu", torch.float64)
-    if not bool(((wanted >= 0) & (wanted <= 1)).all()):
-        raise ValueError(f"probabilities must lie in [0, 1], got {p}")
-    return wanted
 
 
 @dataclass(frozen=True)
