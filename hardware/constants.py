@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "presets"
 _SCALES = {
     "1": ("share", 1.0), "%": ("share", 1e-2),
     "V": ("voltage", 1.0), "mV": ("voltage", 1e-3), "uV": ("voltage", 1e-6),
-    "1/V": ("inverse voltage", 1.0), "1/mV": ("inverse voltage", 1e3),
+    "/V": ("inverse voltage", 1.0), "/mV": ("inverse voltage", 1e3),
     "uA": ("current", 1.0), "mA": ("current", 1e3), "nA": ("current", 1e-3),
     "ns": ("time", 1.0), "ps": ("time", 1e-3), "us": ("time", 1e3), "ms": ("time", 1e6), "s": ("time", 1e9),
     "kOhm": ("resistance", 1.0), "Ohm": ("resistance", 1e-3), "MOhm": ("resistance", 1e3),
@@ -156,7 +156,6 @@ def parse_quantity(where: str, text: str | float) -> Constant:
         raise PresetError(f"{where} must be a number, not negative, with its unit, e.g. '0.894 V', got {text!r}")
     unit = unit.strip().replace("\N{GREEK SMALL LETTER MU}", "u").replace("\N{MICRO SIGN}", "u") or "1"
     unit = unit.replace("\N{GREEK CAPITAL LETTER OMEGA}", "Ohm").replace("ohm", "Ohm")
-    unit = f"1{unit}" if unit.startswith("/") else unit
     if unit not in _SCALES:
         raise PresetError(f"{where}: {unknown_name(unit, _SCALES, 'unit')}")
     return Constant(value, unit, where.partition(": ")[0], "given")

@@ -1,42 +1,56 @@
-r"""A stochastic spin-orbit-torque magnetic tunnel junction (SOT-MTJ): switching law, inverse, sensitivity, variation.
+r"""A stochastic magnetic tunnel junction: a switching law with the pulse, the resistances and the spread of the device.
 
-A write pulse of current $I$ and length $t$ switches the free layer with probability (paper eq. 25)
-
-$$ P = 1 - e^{-u}, \qquad u = \frac{t}{\tau_0} e^{-\Delta(T) f(h)}, \qquad h = I / I_{c0}, \quad
-   \Delta(T) = \Delta\, T_{ref} / T $$
-
-with the barrier $f(h) = 1 - h$ (``"neel_brown"``) or $f(h) = 1 - 2h(\pi/2 - h)$ (``"quadratic"``, in use for
-spin-orbit torque on a perpendicular layer; its minimum $1 - \pi^2/8$ at $h = \pi/4$ bounds what a pulse can reach).
-Fields of a device may be tensors: thousands of devices compute as one. All results are float64.
+The law (:mod:`hardware.switching`) says how likely a write pulse switches; temperature acts on it through the
+free layer (:mod:`hardware.thermal`). One draw of a bit is a write pulse, a read, and, where it has switched, a RESET
+pulse at the driver's full voltage; the time of the RESET is always taken. Fields of a device may be tensors of one
+shape: thousands of devices compute as one. All results are float64.
 """
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from hardware.shapes import Float
+from hardware.switching import (
+    DriveError,
+    NeelBrown,
+    Number,
+    Sigmoid,
+    SwitchingLaw,
+    Table,
+    as_double,
+    require_positive,
+    require_reachable,
+)
+from hardware.thermal import FreeLayer
 
-Law = Literal["neel_brown", "quadratic"]
-Number = float | Tensor
-
-
-class DriveError(ValueError):
-    """No drive within the device's range gives the wanted probability."""
+__all__ = [
+    "MTJ",
+    "DeviceVariation",
+    "DriveError",
+    "NeelBrown",
+    "Number",
+    "Sigmoid",
+    "SwitchingLaw",
+    "Table",
+    "lognormal",
+    "vary",
+]
 
 
 @dataclass(frozen=True)
 class MTJ:
-    """One device, or many where fields are tensors of one shape."""
+    """One device, or many where fields are tensors of one shape.
 
-    delta: Number
-    """thermal stability E_b / (k_B T) at ``temperature_k``"""
-    critical_current_ua: Number
-    """critical current I_c0 of the write path, uA"""
-    tau0_ns: float
-    """attempt time, ns"""
+    >>> device = MTJ(Sigmoid(0.9, 40.0), pulse_ns=1.0, write_resistance_kohm=1.0, resistance_p_kohm=5.0, tmr=1.0)
+    >>> round(float(device.probability(device.voltage(0.2))), 12), device.draw_time_ns
+    (0.2, 3.0)
+    """
+
+    law: SwitchingLaw
+    """how likely a pulse switches"""
     pulse_ns: float
     """write pulse, ns"""
     write_resistance_kohm: Number
@@ -50,17 +64,18 @@ class MTJ:
     read_ns: float = 1.0
     """read pulse, ns"""
     temperature_k: float = 300.0
-    """temperature at which ``delta`` holds, K"""
-    max_drive: float = 2.5
-    """largest current of the write driver, in critical currents"""
+    """temperature at which ``law`` holds, K"""
+    max_voltage_v: float = math.inf
+    """largest voltage of the write driver, V, which a RESET takes"""
+    free_layer: FreeLayer | None = None
+    """how it depends on temperature; ``None``: nothing but the thermal energy k_B T changes"""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = torch.as_tensor(getattr(self, field.name))
-            if not bool((torch.isfinite(value) & (value > 0)).all()):
-                raise ValueError(
-                    f"{field.name} of a device must be finite and above 0, got {getattr(self, field.name)}"
-                )
+        names = [field.name for field in fields(self) if field.name not in ("law", "free_layer", "max_voltage_v")]
+        require_positive(self, *names)
+        if not self.max_voltage_v > 0:
+            raise ValueError(f"max_voltage_v of a device must be above 0, got {self.max_voltage_v}")
+        self.law.probability(0.0, self.pulse_ns)  # a pulse that the law says nothing of is refused now
 
     @property
     def resistance_ap_kohm(self) -> Number:
@@ -68,158 +83,88 @@ class MTJ:
         return self.resistance_p_kohm * (1 + self.tmr)
 
     @property
-    def critical_voltage_v(self) -> Number:
-        """Critical voltage of the write path, V."""
-        return self.critical_current_ua * self.write_resistance_kohm * 1e-3
+    def draw_time_ns(self) -> float:
+        """Time of one draw: write, read, RESET; ns."""
+        return 2 * self.pulse_ns + self.read_ns
 
+    def at(self, temperature_k: Number | None) -> "MTJ":
+        """The device at another temperature, which its law then holds at; ``None``: as it is.
 
-def as_double(value: Number) -> Float[Tensor, "..."]:
-    """A number or tensor in float64."""
-    return torch.as_tensor(value, dtype=torch.float64)
+        Raises:
+            ValueError: for a temperature that the free layer does not stand.
+        """
+        if temperature_k is None:
+            return self
+        kelvin = as_double(temperature_k)
+        if not bool((torch.isfinite(kelvin) & (kelvin > 0)).all()):
+            raise ValueError(f"temperature_k must be above 0, got {temperature_k}")
+        energy = as_double(1.0)
+        if self.free_layer is not None:
+            energy = self.free_layer.anisotropy_energy(kelvin, self.temperature_k)
+        return replace(self, law=self.law.heated(energy, kelvin / self.temperature_k))
 
+    def probability(self, voltage_v: Number, temperature_k: Number | None = None) -> Float[Tensor, "..."]:
+        """Probability that one write pulse of this voltage (V) switches.
 
-def barrier(drive: Number, law: Law = "neel_brown") -> Float[Tensor, "..."]:
-    """Energy barrier over its height at rest, at a drive in critical currents; see the module.
+        Args:
+            voltage_v: write voltage, V.
+            temperature_k: temperature, K; by default the device's.
 
-    Raises:
-        ValueError: for an unknown law.
-    """
-    h = as_double(drive)
-    if law == "neel_brown":
-        return 1 - h
-    if law == "quadratic":
-        h = h.clamp(max=math.pi / 4)  # a stronger torque does not raise the barrier again
-        return 1 - 2 * h * (math.pi / 2 - h)
-    raise ValueError(f"law must be one of {', '.join(get_args(Law))}, got {law!r}")
+        Shape: that of the arguments and the device's fields, broadcast.
+        """
+        return self.at(temperature_k).law.probability(voltage_v, self.pulse_ns)
 
+    def voltage(self, p: Number) -> Float[Tensor, "..."]:
+        """Write voltage (V) for a wanted switching probability, the inverse of :meth:`probability`.
 
-def switching_probability(
-    device: MTJ,
-    current_ua: Number,
-    pulse_ns: Number | None = None,
-    temperature_k: Number | None = None,
-    law: Law = "neel_brown",
-) -> Float[Tensor, "..."]:
-    """Probability that one pulse switches, eq. 25.
+        Raises:
+            DriveError: if a probability is out of reach of the driver; the message has the range.
+        """
+        within = "" if math.isinf(self.max_voltage_v) else f" up to {self.max_voltage_v:g} V"
+        high = self.law.probability(self.max_voltage_v, self.pulse_ns)
+        require_reachable(as_double(p), self.law.probability(0.0, self.pulse_ns), high, within)
+        return self.law.voltage(p, self.pulse_ns)
 
-    Args:
-        device: one device or many.
-        current_ua: write current, uA (a voltage over ``write_resistance_kohm``, in mV).
-        pulse_ns: pulse, ns; by default the device's.
-        temperature_k: temperature, K; by default the device's.
-        law: barrier.
+    def draw_energies_pj(self, p: Number) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """Energy (pJ) of a draw at the drive for ``p``: write and read where it did not switch, RESET too where it did.
 
-    Shape: that of the arguments and the device's fields, broadcast.
-
-    >>> device = MTJ(40.0, 100.0, 1.0, math.log(2), 1.0, 5.0, 1.0)
-    >>> round(float(switching_probability(device, 100.0)), 6)
-    0.5
-    """
-    return -torch.expm1(-_attempts(device, current_ua, pulse_ns, temperature_k, law)[0])
-
-
-def _attempts(
-    device: MTJ, current_ua: Number, pulse_ns: Number | None, temperature_k: Number | None, law: Law
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Expected number of switchings u in a pulse, the barrier f, and the thermal stability at the temperature."""
-    pulse = as_double(device.pulse_ns if pulse_ns is None else pulse_ns)
-    delta = _stability(device, temperature_k)
-    f = barrier(as_double(current_ua) / as_double(device.critical_current_ua), law)
-    return pulse / device.tau0_ns * torch.exp(-delta * f), f, delta
-
-
-def _stability(device: MTJ, temperature_k: Number | None) -> Tensor:
-    kelvin = as_double(device.temperature_k if temperature_k is None else temperature_k)
-    if not bool((kelvin > 0).all()):
-        raise ValueError(f"temperature_k must be above 0, got {temperature_k}")
-    return as_double(device.delta) * device.temperature_k / kelvin
-
-
-def reachable_probabilities(
-    device: MTJ, pulse_ns: Number | None = None, temperature_k: Number | None = None, law: Law = "neel_brown"
-) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
-    """Smallest (without current) and largest (at ``max_drive``) switching probability of a pulse."""
-    low, high = (
-        switching_probability(device, as_double(device.critical_current_ua) * h, pulse_ns, temperature_k, law)
-        for h in (0.0, device.max_drive)
-    )
-    return low, high
-
-
-def current_for_probability(
-    device: MTJ,
-    p: Number,
-    pulse_ns: Number | None = None,
-    temperature_k: Number | None = None,
-    law: Law = "neel_brown",
-) -> Float[Tensor, "..."]:
-    r"""Write current (uA) for a wanted switching probability, the inverse of :func:`switching_probability`.
-
-    $f = \ln\bigl(t / (\tau_0 (-\ln(1-p)))\bigr) / \Delta$, solved for h: $h = 1 - f$, or
-    $h = \bigl(\pi - \sqrt{\pi^2 - 8(1 - f)}\bigr) / 4$.
-
-    Raises:
-        DriveError: if a probability is out of reach; the message has the range.
-    """
-    wanted = as_double(p)
-    low, high = reachable_probabilities(device, pulse_ns, temperature_k, law)
-    # an end of the range may come back from rounding a little outside of it
-    slack = 1e-12
-    if not bool(((wanted >= low - slack) & (wanted <= high + slack) & (wanted < 1)).all()):
-        given = f"{float(wanted):g}" if wanted.numel() == 1 else f"{float(wanted.min()):g} to {float(wanted.max()):g}"
-        raise DriveError(
-            f"no current gives switching probability {given}: within 0 and {device.max_drive:g} critical currents this "
-            f"device reaches {float(low.max()):.4g} to {float(high.min()):.4g} ({law}). Change pulse or temperature, "
-            "or take a device with another delta"
+        Raises:
+            DriveError: as :meth:`voltage`.
+            ValueError: the device has no ``max_voltage_v``, which a RESET takes.
+        """
+        if math.isinf(self.max_voltage_v):
+            raise ValueError("a draw ends with a RESET at max_voltage_v of the device: say what it is")
+        # V^2 ns / kOhm = 1 pJ
+        write_pj, reset_pj = (
+            as_double(volt) ** 2 / as_double(self.write_resistance_kohm) * self.pulse_ns
+            for volt in (self.voltage(p), self.max_voltage_v)
         )
-    pulse = as_double(device.pulse_ns if pulse_ns is None else pulse_ns)
-    f = torch.log(pulse / (device.tau0_ns * -torch.log1p(-wanted))) / _stability(device, temperature_k)
-    root = torch.sqrt((math.pi**2 - 8 * (1 - f)).clamp(min=0))
-    h = 1 - f if law == "neel_brown" else (math.pi - root) / 4
-    return h * as_double(device.critical_current_ua)
+        read_p_pj, read_ap_pj = (
+            self.read_voltage_v**2 * self.read_ns / as_double(kohm)
+            for kohm in (self.resistance_p_kohm, self.resistance_ap_kohm)
+        )
+        return write_pj + read_p_pj, write_pj + read_ap_pj + reset_pj
 
-
-def delta_sensitivity(
-    device: MTJ,
-    current_ua: Number,
-    pulse_ns: Number | None = None,
-    temperature_k: Number | None = None,
-    law: Law = "neel_brown",
-) -> Float[Tensor, "..."]:
-    r"""Slope of the switching probability with the thermal stability, $dp/d\Delta = -(1 - p)\, u f\, T_{ref}/T$."""
-    u, f, delta = _attempts(device, current_ua, pulse_ns, temperature_k, law)
-    return -torch.exp(-u) * u * f * delta / as_double(device.delta)
-
-
-def current_sensitivity(
-    device: MTJ,
-    current_ua: Number,
-    pulse_ns: Number | None = None,
-    temperature_k: Number | None = None,
-    law: Law = "neel_brown",
-) -> Float[Tensor, "..."]:
-    r"""Slope with the current, per uA: $dp/dI = -(1 - p)\, u \Delta f'(h) / I_{c0}$."""
-    u, _, delta = _attempts(device, current_ua, pulse_ns, temperature_k, law)
-    critical = as_double(device.critical_current_ua)
-    h = as_double(current_ua) / critical
-    slope = -torch.ones_like(h) if law == "neel_brown" else (4 * h - math.pi).clamp(max=0)
-    return -torch.exp(-u) * u * delta * slope / critical
+    def draw_energy_pj(self, p: Number) -> Float[Tensor, "..."]:
+        """Mean energy of drawing one bit that is 1 with probability ``p``, pJ; see :meth:`draw_energies_pj`."""
+        kept_pj, switched_pj = self.draw_energies_pj(p)
+        return (1 - as_double(p)) * kept_pj + as_double(p) * switched_pj
 
 
 @dataclass(frozen=True)
 class DeviceVariation:
     """Coefficients of variation (standard deviation over mean) of the parameters."""
 
-    delta_cv: float = 0.0
-    """thermal stability, device to device"""
-    critical_cv: float = 0.0
-    """critical current, device to device"""
+    threshold_cv: float = 0.0
+    """critical or threshold voltage, device to device"""
+    slope_cv: float = 0.0
+    """steepness on the scale of the threshold, device to device: thermal stability, or slope times threshold"""
     resistance_cv: float = 0.0
     """resistance of the junction, device to device"""
     tmr_cv: float = 0.0
     """tunnel magnetoresistance, device to device"""
     cycle_cv: float = 0.0
-    """critical current, cycle to cycle of one device"""
+    """critical or threshold voltage, cycle to cycle of one device"""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -236,16 +181,15 @@ def vary(device: MTJ, variation: DeviceVariation, shape: tuple[int, ...], genera
         shape: shape of the fields of the result.
         generator: where the randomness comes from.
     """
-
-    def around(mean: Number, cv: float) -> Tensor:
-        return as_double(mean) * lognormal(cv, shape, generator)
-
+    threshold, slope, resistance, tmr = (
+        lognormal(cv, shape, generator)
+        for cv in (variation.threshold_cv, variation.slope_cv, variation.resistance_cv, variation.tmr_cv)
+    )
     return replace(
         device,
-        delta=around(device.delta, variation.delta_cv),
-        critical_current_ua=around(device.critical_current_ua, variation.critical_cv),
-        resistance_p_kohm=around(device.resistance_p_kohm, variation.resistance_cv),
-        tmr=around(device.tmr, variation.tmr_cv),
+        law=device.law.scaled(threshold, slope),
+        resistance_p_kohm=device.resistance_p_kohm * resistance,
+        tmr=device.tmr * tmr,
     )
 
 

@@ -42,12 +42,13 @@ class MTJVariation(L.Callback):
 
     Args:
         sigma: standard deviation of p (eq. 24); or
-        device: a junction of ``hardware/presets/devices.yaml``, e.g. ``"sot_80nm"``.
+        device: a junction of ``hardware/presets/devices.yaml``, e.g. ``"sot_80nm"``, or of a file, ``"lab.yaml:name"``.
         when: in training, in evaluations, or in both.
         redraw: ``"use"`` draws for every batch; ``"chip"`` keeps those of one finished chip, the one that
             ``--evaluation.redraw=chip --evaluation.chip=SEED`` evaluates.
         within: how eq. 24 stays in [0, 1]: ``"clipped"`` or ``"truncated"``.
         seed: seed of all draws, and number of the chip.
+        temperature_k: temperature of the device, K; its drive was chosen at its own.
 
     Raises:
         ValueError: not exactly one of ``sigma`` and ``device``, an unknown device or ``when``; before training, for a
@@ -62,10 +63,11 @@ class MTJVariation(L.Callback):
         redraw: Redraw = "use",
         within: Within = "clipped",
         seed: int = 0,
+        temperature_k: float | None = None,
     ) -> None:
         if when not in get_args(When):
             raise ValueError(f"when must be one of {', '.join(get_args(When))}, got {when!r}")
-        self.variation = Variation(sigma, device, redraw, seed, within)
+        self.variation = Variation(sigma, device, redraw, seed, within, temperature_k)
         self.when, self.seed = when, seed
         self._probability = self.variation.probability()
         self._layers: list[ScaleDropout] = []
@@ -156,7 +158,7 @@ def evaluation_with(callbacks: Iterable[L.Callback], evaluation: Evaluation) -> 
             continue
         chip = theirs.chip if theirs.redraw == "chip" else 0
         source: dict[str, Any] = {"sigma": theirs.sigma or 0.0, "mtj": theirs.device, "within": theirs.within}
-        wanted = replace(evaluation, **source, redraw=theirs.redraw, chip=chip)
+        wanted = replace(evaluation, **source, redraw=theirs.redraw, chip=chip, temperature_k=theirs.temperature_k)
         if evaluation.variation not in (None, wanted.variation):
             raise ValueError(
                 f"MTJVariation(when={callback.when!r}) evaluates with {theirs.record()}, and evaluation.* asks for "

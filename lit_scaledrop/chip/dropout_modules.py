@@ -1,7 +1,7 @@
 """``scaledrop cost``: the dropout modules of every method on every topology (Table VII), at full width, recorded.
 
 How many modules a network needs and how many bits a pass draws follow from the shapes of its layers
-(``hardware.spin_scale_drop``); they are checked against the bits that the method's layers really draw. Nothing is
+(``hardware.dropout_modules``); they are checked against the bits that the method's layers really draw. Nothing is
 trained, so the numbers are the same in every profile. One JSON file a pair: ``RESULTS/PROFILE/table7/ID.json``.
 """
 
@@ -15,7 +15,7 @@ from typing import cast
 from torch import nn
 
 from hardware.constants import Preset
-from hardware.spin_scale_drop import DropoutCost, ModuleCount, Scheme, dropout_cost, modules_and_draws
+from hardware.dropout_modules import DropoutCost, ModuleCount, Scheme, dropout_cost, modules_and_draws
 from hardware.workload import trace_workload
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.layers.stochastic import stochastic_layers

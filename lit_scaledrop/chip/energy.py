@@ -82,7 +82,11 @@ class Estimate:
         parts, found = self.chip.components, []
         for name, converter in parts.converters.items():
             if name != self.chip.adc and converter.role == "converter" and self._has_bits(name):
-                found.append(Alternative("converter", name, f"{converter.node}: {converter.source}", self.report(adc=name).energy_pj))
+                found.append(
+                    Alternative(
+                        "converter", name, f"{converter.node}: {converter.source}", self.report(adc=name).energy_pj
+                    )
+                )
         for question, known in parts.alternatives.items():
             for source, constants in known.items():
                 says = "; ".join(f"{name} {c.value} {c.unit}: {c.source}" for name, c in constants.items())

@@ -35,13 +35,15 @@ class Evaluation:
     sigma: float = 0.0
     """standard deviation of the drop probabilities around the nominal ones (paper eq. 24)"""
     mtj: str | None = None
-    """in place of sigma: the junction whose spread moves them, e.g. sot_80nm"""
+    """in place of sigma: the junction whose spread moves them, e.g. sot_80nm, or one of your own, FILE.yaml[:NAME]"""
     redraw: Redraw = "use"
     """where they vary: others for each pass and layer, or those of one finished chip"""
     chip: int = 0
     """seed of the finished chip"""
     within: Within = "clipped"
     """how sigma leaves them in [0, 1]: clipped or truncated"""
+    temperature_k: float | None = None
+    """temperature of the junction in K, whose drive was chosen at its own"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -50,9 +52,10 @@ class Evaluation:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"evaluation.{name} must lie in [0, 1], got {getattr(self, name)}")
         varied = self.variation is not None
-        if not varied and (self.redraw, self.chip, self.within) != ("use", 0, "clipped"):
+        if not varied and (self.redraw, self.chip, self.within, self.temperature_k) != ("use", 0, "clipped", None):
             raise ValueError(
-                "evaluation.redraw, chip and within say how drop probabilities vary: add evaluation.sigma or .mtj"
+                "evaluation.redraw, chip, within and temperature_k say how drop probabilities vary: "
+                "add evaluation.sigma or .mtj"
             )
         if self.redraw == "use" and self.chip:
             raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
@@ -67,7 +70,7 @@ class Evaluation:
         """Where the drop probabilities come from, if they are not the nominal ones."""
         if not self.sigma and self.mtj is None:
             return None
-        return Variation(self.sigma or None, self.mtj, self.redraw, self.chip, self.within)
+        return Variation(self.sigma or None, self.mtj, self.redraw, self.chip, self.within, self.temperature_k)
 
 
 def build_posterior(

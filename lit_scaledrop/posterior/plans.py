@@ -41,7 +41,7 @@ def draw_plan(
         seed: seed, or a CPU generator to continue.
         scheme: independent passes, or a scheme with less variance; see the module.
         probability: draws the drop probabilities that the Scale-Dropout layers of a pass really have, others for each
-            pass, e.g. ``hardware.spin_scale_drop.GaussianProbability(0.05).probability`` (paper eq. 24). It gets a
+            pass, e.g. ``hardware.drop_probability.GaussianProbability(0.05).probability`` (paper eq. 24). It gets a
             generator of its own: the uniform numbers behind the masks are those of the plan without it.
 
     Raises:

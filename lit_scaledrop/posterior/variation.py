@@ -1,7 +1,7 @@
 r"""Variation of the drop probability by the junction that draws it: from settings to the model of the dropout module.
 
-Two sources: a Gaussian around the wanted p (paper eq. 24), or a device whose switching law turns its spread of thermal
-stability and critical current into one of p (eq. 25). Two ways to draw:
+Two sources: a Gaussian around the wanted p (paper eq. 24), or a device whose switching law turns the spread of its
+threshold and slope into one of p, at the temperature of the day. Two ways to draw:
 
 ``use``   Another $\hat p$ at each use of a layer, as eq. 24 says. A bit that is drawn once from it is Bernoulli of the
           *mean* of $\hat p$, whatever its spread; for eq. 24 that is p itself but for what is cut off at 0 and 1. So
@@ -16,12 +16,15 @@ redrawn at each use and counts by its mean only.
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.posterior.drop_probability import Probability, read_probabilities, scale_dropouts
+
+if TYPE_CHECKING:
+    from hardware.drop_probability import DeviceProbability
 
 Redraw = Literal["use", "chip"]
 Within = Literal["clipped", "truncated"]
@@ -32,19 +35,22 @@ class Variation:
     """Where the drop probabilities of a chip come from.
 
     Raises:
-        ValueError: not exactly one of ``sigma`` and ``device``, a bad sigma, or an unknown device.
+        ValueError: not exactly one of ``sigma`` and ``device``, a bad sigma, an unknown device, or a temperature
+            without a device or out of its range.
     """
 
     sigma: float | None = None
     """standard deviation of p (eq. 24)"""
     device: str | None = None
-    """a junction of ``hardware/presets/devices.yaml``, with its spread"""
+    """a junction of ``hardware/presets/devices.yaml``, or of a file of one's own (``lab.yaml``, ``lab.yaml:name``)"""
     redraw: Redraw = "use"
     """another probability at each use of a layer, or those of one finished chip"""
     chip: int = 0
     """which chip: the seed of its probabilities"""
     within: Within = "clipped"
     """how eq. 24 stays in [0, 1]: clipped at the bounds, or truncated"""
+    temperature_k: float | None = None
+    """temperature of the device at run time, K; its drive was chosen at its own"""
 
     def __post_init__(self) -> None:
         if (self.sigma is None) == (self.device is None):
@@ -57,25 +63,35 @@ class Variation:
             raise ValueError(f"sigma, the standard deviation of the drop probability, must be 0 or above: {self.sigma}")
         if self.device is not None and self.within != "clipped":
             raise ValueError("within='truncated' is for sigma: a device's switching law stays in [0, 1] by itself")
+        if self.device is None and self.temperature_k is not None:
+            raise ValueError("temperature_k acts through a device's switching law: add the device")
         if self.device is not None:
-            self.probability()  # an unknown device is refused now
+            self._junction()  # what is wrong with it is refused now
 
     def probability(self) -> Probability:
         """What draws the actual probabilities from the nominal ones."""
-        from hardware.devices import load_device
-        from hardware.spin_scale_drop import DeviceProbability, GaussianProbability
+        from hardware.drop_probability import GaussianProbability
 
         if self.device is None:
             return GaussianProbability(self.sigma or 0.0, self.within).probability
-        device, spread = load_device(self.device)
+        junction = self._junction()
         if self.redraw == "use":
-            return DeviceProbability(device, spread).probability
-        population = DeviceProbability(device, replace(spread, cycle_cv=0.0))
+            return junction.probability
+        population = replace(junction, variation=replace(junction.variation, cycle_cv=0.0))
 
         def finished(p: Tensor, generator: torch.Generator) -> Tensor:
             return population.manufacture(generator).probability(p, generator)
 
         return finished
+
+    def _junction(self) -> "DeviceProbability":
+        from hardware.devices import load_device
+        from hardware.drop_probability import DeviceProbability
+
+        assert self.device is not None
+        device, spread = load_device(self.device)
+        device.at(self.temperature_k)
+        return DeviceProbability(device, spread, self.temperature_k)
 
     def require(self, model: nn.Module) -> None:
         """Refuse a network that has nothing to vary, or probabilities that the device cannot give.

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from datamodules import DatasetNotFoundError, ImageDataModule
+from hardware.devices import find_device
 from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.evaluation.probes import PROBES, Subject
@@ -72,6 +73,8 @@ class Assessment:
             if (value := getattr(self.evaluation, field.name)) != field.default
             and not (field.name == "execution" and value in (*SAME_NUMBERS, "auto"))
         }
+        if self.evaluation.mtj is not None:
+            how["mtj"] = find_device(self.evaluation.mtj).fingerprint
         what = [ASSESSMENT_VERSION, run_id, self.probe, self.limit, self.only, how]
         if (constants := PROBES[self.probe].constants) is not None:
             what.append(constants())

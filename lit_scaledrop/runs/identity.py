@@ -3,7 +3,8 @@
 Left out: where files lie, how fast and where it runs, how it is shown. Left out as well: values that equal their
 default, so that an argument added later does not make every finished run look unfinished. Who changes a default, or
 the meaning of a setting, raises :data:`IDENTITY_VERSION`. Who changes what a network or an estimator computes adds it
-to :data:`NETWORK_REVISIONS` or :data:`ESTIMATOR_REVISIONS`, and all other results stay finished.
+to :data:`NETWORK_REVISIONS` or :data:`ESTIMATOR_REVISIONS`, and all other results stay finished. A device is its law
+and its constants, whatever it is called and wherever its file lies.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import json
 from dataclasses import asdict, fields
 from typing import Any
 
+from hardware.devices import find_device
 from lit_scaledrop.layers.scale_dropout import ScaleOptions
 from lit_scaledrop.methods.method import Method
 
@@ -48,6 +50,8 @@ BASE_ARGUMENTS = {"batch_size", "val_fraction", "split_seed", "crop_padding", "c
 SAME_NUMBERS = ("loop", "folded", "shared")
 #: arguments of the model that the data says, each by its own name there: the data is hashed
 FROM_DATA = ("num_classes", "in_channels", "image_size")
+#: arguments of callbacks that came later: the default is left out
+LATER_CALLBACK_ARGUMENTS = {"temperature_k": None}
 #: trainer settings that can
 TRAINER_SCIENCE = {
     "max_epochs", "max_steps", "min_epochs", "min_steps", "limit_train_batches", "limit_val_batches", "overfit_batches",
@@ -92,6 +96,8 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
     evaluation = dict(config.get("evaluation") or {})
     if evaluation.get("execution") in SAME_NUMBERS:
         del evaluation["execution"]
+    if evaluation.get("mtj"):
+        evaluation["mtj"] = find_device(evaluation["mtj"]).fingerprint
     trainer = {
         name: value
         for name, value in (config.get("trainer") or {}).items()
@@ -100,6 +106,8 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
         if value is not False or name in _ON
         if value not in _TRAINER_DEFAULTS.get(name, ())
     }
+    if isinstance(trainer.get("callbacks"), list):
+        trainer["callbacks"] = [_callback(callback) for callback in trainer["callbacks"]]
     start = {"start": config["start"]} if config.get("start") else {}
     return {
         **start,
@@ -112,6 +120,16 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
         "trainer": trainer,
         "evaluation": _plain(evaluation, "lit_scaledrop.posterior.Evaluation"),
     }
+
+
+def _callback(callback: dict[str, Any]) -> dict[str, Any]:
+    if not callback.get("init_args"):
+        return callback
+    given = callback["init_args"].items()
+    arguments = {name: value for name, value in given if LATER_CALLBACK_ARGUMENTS.get(name, ...) != value}
+    if callback["class_path"].endswith(".MTJVariation") and arguments.get("device"):
+        arguments["device"] = find_device(arguments["device"]).fingerprint
+    return {**callback, "init_args": arguments}
 
 
 def _revisions(model: dict[str, Any], method: Method | None) -> dict[str, Any]:

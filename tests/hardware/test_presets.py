@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hardware.constants import FOLDER, PresetError, Status
-from hardware.devices import devices, load_device
+from hardware.devices import devices
 from hardware.presets import components, published
 
 ENTRY = {"value": 0.5, "unit": "pJ", "source": "me", "status": "assumed"}
@@ -80,25 +80,6 @@ def test_no_yaml_and_asking_in_another_unit(tmp_path):
         components().at_bits("adc_isaac_energy", "uJ", 4)
 
 
-def test_devices(tmp_path):
-    for name in devices():
-        device, variation = load_device(name)
-        assert device.delta > 0
-        assert variation.delta_cv > 0
-    assert load_device("stt_nvsim")[0].critical_current_ua == pytest.approx(40.82, rel=0.002)
-    with pytest.raises(PresetError, match="did you mean 'sot_80nm'"):
-        load_device("sot80nm")
-    one = {"value": 60.0, "unit": "1", "source": "mine", "status": "assumed"}
-    changed = write(tmp_path, {"sot_80nm": {"delta": one}})
-    assert load_device("sot_80nm", changed)[0].delta == 60.0
-    with pytest.raises(PresetError, match=r"new device 'b' lacks critical_cv"):
-        devices(write(tmp_path, {"b": {"delta": one}}))
-    with pytest.raises(PresetError, match=r"must be in 1 \(or %\), not in V"):
-        devices(write(tmp_path, {"sot_80nm": {"delta": {**one, "unit": "V"}}}))
-    with pytest.raises(PresetError, match="did you mean 'delta'"):
-        devices(write(tmp_path, {"sot_80nm": {"delt": one}}))
-
-
 ALONE = """
 import sys
 
@@ -123,7 +104,7 @@ for name in names:
 foreign = {name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names) - {"hardware"}
 foreign = {name for name in foreign if not name.startswith("_")}
 assert not foreign, foreign
-assert {"mtj", "spin_scale_drop", "crossbar", "workload", "energy", "presets"} <= set(names), names
+assert {"mtj", "switching", "devices", "crossbar", "workload", "energy", "presets"} <= set(names), names
 from hardware.crossbar import CrossbarLayer
 print(CrossbarLayer(torch.ones(1, 3))(torch.ones(1, 3)).item())
 from hardware.presets import components

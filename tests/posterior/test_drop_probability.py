@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hardware.spin_scale_drop import GaussianProbability
+from hardware.drop_probability import GaussianProbability
 from lit_scaledrop.layers import ScaleDropout
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.classifier import LitClassifier

@@ -85,6 +85,29 @@ def test_what_can_change_a_number_changes_the_id(place, flag):
     assert plan(flag) != plan()
 
 
+TRAINED_WITH_VARIATION = "2f8367005318"  # of --variation=train/0.1 before MTJVariation took a temperature
+
+
+def test_a_device_is_its_numbers(place):
+    """Other numbers under a name or in a file are another run; another name for the same numbers is not."""
+
+    def file(name, threshold):
+        constant = {"value": threshold, "unit": "V", "source": "mine", "status": "assumed"}
+        Path(name).write_text(yaml.safe_dump({name[0]: {"like": "sot_80nm", "threshold": constant}}))
+
+    file("a.yaml", 0.9)
+    file("b.yaml", 0.9)
+    for word in ("eval", "train", "both"):
+        first = plan(f"--variation={word}/a.yaml")
+        assert first == plan(f"--variation={word}/b.yaml:b") != plan(f"--variation={word}/sot_80nm")
+        file("a.yaml", 0.91)
+        assert plan(f"--variation={word}/a.yaml") != first
+        file("a.yaml", 0.9)
+    # an argument that came later changes no earlier id
+    assert plan("--variation=train/0.1") == TRAINED_WITH_VARIATION
+    assert plan("--variation=train/0.1", "--trainer.callbacks.temperature_k=null") == TRAINED_WITH_VARIATION
+
+
 @pytest.mark.parametrize(
     "flag",
     [

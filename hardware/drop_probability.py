@@ -1,16 +1,16 @@
-r"""The dropout module of a chip: what its probability really is.
+r"""What a dropout module's probability really is: eq. 24's Gaussian, or that of another junction than the nominal one.
 
 Paper eq. 24: $\hat p \sim \mathcal N(p, \sigma^2)$ within [0, 1], redrawn at each use of a layer. Or the spread follows
 from the device: the drive is set for the nominal device, and another one answers.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from hardware.mtj import MTJ, DeviceVariation, Law, current_for_probability, lognormal, switching_probability, vary
+from hardware.mtj import MTJ, DeviceVariation, lognormal, vary
 from hardware.shapes import Float
 
 Within = Literal["clipped", "truncated"]
@@ -64,8 +64,6 @@ class DeviceProbability:
     """nominal device, for which the drive is chosen"""
     variation: DeviceVariation
     """spread of the devices and of their cycles"""
-    law: Law = "neel_brown"
-    """switching law"""
     temperature_k: float | None = None
     """temperature at run time, K; the drive was chosen at the device's"""
     chip: MTJ | None = field(default=None, repr=False)
@@ -73,8 +71,7 @@ class DeviceProbability:
 
     def manufacture(self, generator: torch.Generator) -> "DeviceProbability":
         """A chip with one device out of the population, the same at every use."""
-        chip = vary(self.device, self.variation, (), generator)
-        return DeviceProbability(self.device, self.variation, self.law, self.temperature_k, chip)
+        return replace(self, chip=vary(self.device, self.variation, (), generator))
 
     def probability(self, p: Float[Tensor, "..."], generator: torch.Generator) -> Float[Tensor, "..."]:
         r"""One $\hat p$ for each entry of ``p``; shape in, shape out, float64.
@@ -87,12 +84,12 @@ class DeviceProbability:
         if not bool(drawn.any()):
             return wanted
         inner = wanted[drawn]
-        current = current_for_probability(self.device, inner, law=self.law)
+        voltage = self.device.voltage(inner)
         actual = self.chip or vary(self.device, self.variation, tuple(inner.shape), generator)
         if self.variation.cycle_cv:
-            current = current / lognormal(self.variation.cycle_cv, tuple(inner.shape), generator)
+            voltage = voltage / lognormal(self.variation.cycle_cv, tuple(inner.shape), generator)
         result = wanted.clone()
-        result[drawn] = switching_probability(actual, current, temperature_k=self.temperature_k, law=self.law)
+        result[drawn] = actual.probability(voltage, self.temperature_k)
         return result
 
 

@@ -1,0 +1,312 @@
+"""One chip in one file: its junction, cells, wires, converters, geometry and constants.
+
+    like: sot_80nm                # a junction of ours, or another chip file; what is not said is as there
+    device: {threshold: 0.92 V, slope: 38 /V}
+    cell: {resistance_p: 50 kOhm, conductance_cv: 5 %, stuck_p: 0.05 %}
+    wires: {resistance: 1 Ohm}
+    converter: {name: lab, bits: 6, energy: 0.9 pJ, time: 1.2 ns, area: 500 um2, node: 28 nm}
+    geometry: {rows: 128, columns: 64, mapping: unrolled}
+    arithmetic: {scale: folded, skip_bits: 8}
+    constants: {adder_energy: 0.1 pJ}
+
+``device`` is what stands in a device file (:mod:`hardware.devices`), or the name of one; ``constants`` are those of
+``components.yaml``, with a unit, or with value, unit, source and status where the source is to be kept.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from hardware.cells import Imperfections
+from hardware.chip import Chip, RealLayers, Scale
+from hardware.constants import Constant, PresetError, convert, parse_quantity, read_yaml, unknown_name
+from hardware.devices import DEVICE_ABOUT, Device, device_of
+from hardware.mapping import Crossbar
+from hardware.mapping import Mapping as Layout
+from hardware.mtj import DeviceVariation
+from hardware.presets import components_of
+
+Part = Literal["constant", "cells", "crossbar", "chip"]
+#: a cell's area where its node is given: NVSim's cell file has 57.5 F^2
+AREA_F2 = 57.5
+YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One thing that a chip file can say."""
+
+    part: Part
+    """which object it is of"""
+    key: str
+    """its name there"""
+    unit: str | type | tuple[str, ...]
+    """unit of a quantity; ``int`` for a number of something; or the choices"""
+    about: str
+    """what it is"""
+
+
+FIELDS: dict[str, dict[str, Field]] = {
+    "cell": {
+        "resistance_p": Field("constant", "cell_resistance_p", "kOhm", "resistance of a device in LRS"),
+        "tmr": Field("constant", "cell_tmr", "1", "tunnel magnetoresistance of a device"),
+        "read_voltage": Field("constant", "cell_read_voltage", "V", "voltage of a word line in a read"),
+        "read_time": Field("constant", "cell_read_time", "ns", "time of a read"),
+        "area": Field("constant", "cell_area", "um2", "area of a device"),
+        "conductance_cv": Field("cells", "conductance_cv", "1", "spread of every device's conductance, log-normal"),
+        "stuck_p": Field("cells", "stuck_p", "1", "share of devices that stay in LRS"),
+        "stuck_ap": Field("cells", "stuck_ap", "1", "share of devices that stay in HRS"),
+    },
+    "wires": {
+        "resistance": Field("cells", "wire_resistance_ohm", "Ohm", "resistance of a line from one cell to the next"),
+    },
+    "converter": {
+        "bits": Field("chip", "adc_bits", int, "resolution; by default what exact partial sums need"),
+    },
+    "geometry": {
+        "rows": Field("crossbar", "rows", int, "inputs of a crossbar"),
+        "columns": Field("crossbar", "columns", int, "columns of a crossbar"),
+        "columns_per_adc": Field("crossbar", "columns_per_adc", int, "columns that share a converter"),
+        "mapping": Field("crossbar", "mapping", get_args(Layout), "how a convolution lies on crossbars"),
+    },
+    "arithmetic": {
+        "scale": Field("chip", "scale", get_args(Scale), "scale in front of a sign: two thresholds, or a product"),
+        "scale_bits": Field("chip", "scale_bits", int, "bits of a scale"),
+        "skip_bits": Field("chip", "skip_bits", int, "bits of a number on a skip connection"),
+        "real_layers": Field("chip", "real_layers", get_args(RealLayers), "first and last layer"),
+        "real_weight_bits": Field("chip", "real_weight_bits", int, "bits of a weight of a digital layer"),
+        "real_mac_units": Field("chip", "real_mac_units", int, "multiply-accumulate units of a digital layer"),
+    },
+}
+_CONVERTER = ("name", "energy", "time", "area", "node")
+SECTIONS = ("like", "device", *FIELDS, "constants")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One value of a chip, as it is explained."""
+
+    name: str
+    """section and field"""
+    value: str
+    """with its unit"""
+    source: str
+    """where it is from"""
+    about: str = ""
+    """what it is"""
+    given: bool = False
+    """whether the file, or one that it is like, says it"""
+
+
+@dataclass(frozen=True)
+class ChipFile:
+    """What a chip file describes."""
+
+    name: str
+    """of the file, or of the junction alone"""
+    device: Device
+    """junction that draws the random bits"""
+    chip: Chip
+    """how a network is put on it, for counts and energies"""
+    cells: Imperfections
+    """what is not ideal in its crossbars and converters"""
+    lines: tuple[Line, ...]
+    """every value with its source"""
+
+    @property
+    def spread(self) -> DeviceVariation:
+        """How junctions differ."""
+        return self.device.build()[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits for all values, whatever names and sources they have."""
+        chip = {key: value for key, value in vars(self.chip).items() if key not in ("components", "junction", "adc")}
+        converter = {name: constant.value for name, constant in self.chip.converter.constants.items()}
+        constants = {name: constant.value for name, constant in self.chip.components.constants.items()}
+        everything = [self.device.fingerprint, chip, converter, constants, vars(self.cells)]
+        text = json.dumps(everything, sort_keys=True, default=vars)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def load_chip(source: str | Path) -> ChipFile:
+    """A chip from a file, or our default one with a junction of ours.
+
+    Args:
+        source: path of a YAML file, or a name of ``devices.yaml``.
+
+    Raises:
+        PresetError: naming the file, the field and the remedy.
+    """
+    if Path(source).suffix in YAML:
+        return _build(_merged(Path(source), ()), str(source))
+    return _build({"device": {"like": str(source)}}, str(source))
+
+
+def _merged(path: Path, asking: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
+    """Sections of a file with those of the chip that it is like; a device is a mapping with ``like``."""
+    if path.resolve() in asking:
+        raise PresetError(f"{path} is like itself, by way of others: one of them must stand alone")
+    sections = _sections(path)
+    like = str(sections.pop("like", ""))
+    base: dict[str, dict[str, Any]] = {"device": {"like": like}} if like else {}
+    if Path(like).suffix in YAML:
+        base = _merged(path.parent / like, (*asking, path.resolve()))
+    merged = {name: {**base.get(name, {}), **sections.get(name, {})} for name in (*base, *sections)}
+    if "like" in sections.get("device", {}):
+        merged["device"] = sections["device"]  # another junction, nothing of the former
+    return merged
+
+
+def _sections(path: Path) -> dict[str, Any]:
+    """What one file says, each section but ``like`` a mapping."""
+    if not path.is_file():
+        raise PresetError(f"there is no chip file {path}: `scaledrop chip new {path}` writes one to start from")
+    sections = read_yaml(path)
+    for name in sections:
+        if name not in SECTIONS:
+            raise PresetError(f"{path}: {unknown_name(name, SECTIONS, 'section')}")
+    if isinstance(sections.get("device"), str):
+        sections["device"] = {"like": sections["device"]}
+    for name, content in sections.items():
+        if name != "like" and not isinstance(content, dict):
+            raise PresetError(f"{path}: {name} must map names to values, got {content!r}")
+    return sections
+
+
+def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:
+    device = device_of({"like": "sot_80nm", **sections.get("device", {})}, f"{where}: device")
+    values: dict[Part, dict[str, Any]] = {part: {} for part in get_args(Part)}
+    given: dict[str, str] = {}
+    for section, fields in FIELDS.items():
+        for name, entry in sections.get(section, {}).items():
+            if (section == "converter" and name in _CONVERTER) or (section, name) == ("cell", "node"):
+                continue
+            if name not in fields:
+                raise PresetError(f"{where}: {section}: {unknown_name(name, fields, 'field')}")
+            field, place = fields[name], f"{where}: {section}: {name}"
+            value = _value(field, entry, place)
+            given[f"{section}.{name}"] = where
+            of_cells = field.part == "cells" and isinstance(value, Constant)
+            values[field.part][field.key] = value.value if of_cells else value
+    constants = {**sections.get("constants", {}), **values["constant"], **_area(sections.get("cell", {}), where)}
+    own = _converter(sections, where)
+    components = components_of({**constants, **({"converters": own} if own else {})}, where)
+    converter = str(sections.get("converter", {}).get("name", Chip.adc))
+    junction, _ = device.build()
+    said = {"converter.name": "name" in sections.get("converter", {}), "cell.area": "node" in sections.get("cell", {})}
+    given |= {name: where for name, there in said.items() if there}
+    try:
+        chip = Chip(
+            Crossbar(**values["crossbar"]), converter, components=components, junction=junction, **values["chip"]
+        )
+        electrical = ("resistance_p_kohm", "cell_resistance_p", "kOhm"), ("tmr", "cell_tmr", "1")
+        values["cells"] |= {key: components.number(name, unit) for key, name, unit in electrical}
+        values["cells"]["adc_bits"] = chip.adc_bits or exact_adc_bits(chip.crossbar.rows)
+        cells = Imperfections(**values["cells"])
+    except PresetError:
+        raise
+    except ValueError as error:
+        raise PresetError(f"{where}: {error}") from error
+    lines = (*_device_lines(device, sections.get("device", {})), *_lines(chip, cells, given))
+    return ChipFile(where, device, chip, cells, lines)
+
+
+def _value(field: Field, entry: Any, where: str) -> Any:
+    if isinstance(field.unit, tuple):
+        if entry not in field.unit:
+            raise PresetError(f"{where} must be one of {', '.join(field.unit)}, got {entry!r}")
+        return entry
+    if field.unit is int:
+        if isinstance(entry, bool) or not isinstance(entry, int) or entry < 1:
+            raise PresetError(f"{where} must be a whole number, at least 1, got {entry!r}")
+        return entry
+    if field.part == "constant":
+        return entry  # read with the other constants of components.yaml
+    return convert(where, parse_quantity(where, entry), str(field.unit))
+
+
+def _area(cell: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Area of a device where the file gives its node in place of it."""
+    if "node" not in cell:
+        return {}
+    if "area" in cell:
+        raise PresetError(f"{where}: cell: give area or node, from which it follows, not both")
+    node = convert(f"{where}: cell: node", parse_quantity(f"{where}: cell: node", cell["node"]), "nm")
+    assert not isinstance(node.value, dict)
+    source = f"{AREA_F2:g} F^2 (NVSim sample_STTRAM.cell) at F = {node.value:g} nm, of {where}"
+    area = {"value": AREA_F2 * node.value**2 * 1e-6, "unit": "um2", "source": source, "status": "derived"}
+    return {"cell_area": area}
+
+
+def _converter(sections: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:
+    """The file's own converter by its name, if it describes one; a name alone is one of ours."""
+    said = sections.get("converter", {})
+    for name in said.keys() - {*_CONVERTER, *FIELDS["converter"]}:
+        raise PresetError(f"{where}: converter: {unknown_name(name, (*_CONVERTER, *FIELDS['converter']), 'field')}")
+    own = {name: said[name] for name in _CONVERTER[1:] if name in said}
+    if not own:
+        return {}
+    if "name" not in said or own.keys() != {*_CONVERTER[1:]}:
+        lacking = ", ".join(name for name in _CONVERTER if name not in said)
+        raise PresetError(
+            f"{where}: a converter of one's own has a name, energy, time, area and node; it lacks {lacking}"
+        )
+    return {str(said["name"]): own}
+
+
+def _device_lines(device: Device, said: Mapping[str, Any]) -> Iterator[Line]:
+    yield Line("device.law", device.law, "hardware/switching.py", "how likely a write pulse switches", "law" in said)
+    for name, constant in device.constants.items():
+        yield Line(f"device.{name}", _shown(constant), constant.source, DEVICE_ABOUT.get(name, ""), name in said)
+
+
+def _lines(chip: Chip, cells: Imperfections, given: Mapping[str, str]) -> Iterator[Line]:
+    converter = chip.converter
+    for section, fields in FIELDS.items():
+        if section == "converter":
+            yield Line(
+                "converter.name", converter.name, converter.source, f"converters at {converter.node}", converter.yours
+            )
+            for name, constant in converter.constants.items():
+                yield Line(f"converter.{name}", _shown(constant), constant.source, "", converter.yours)
+        for name, field in fields.items():
+            said = f"{section}.{name}"
+            if field.part == "constant":
+                constant = chip.components.constants[field.key]
+                yield Line(said, _shown(constant), constant.source, field.about, said in given)
+                continue
+            value = getattr({"cells": cells, "crossbar": chip.crossbar, "chip": chip}[field.part], field.key)
+            unit = "" if not isinstance(field.unit, str) or field.unit == "1" else f" {field.unit}"
+            shown = "what exact sums need" if value is None else f"{value}{unit}"
+            yield Line(said, shown, given.get(said, "default"), field.about, said in given)
+    of_cells = {field.key for field in FIELDS["cell"].values()}
+    for name, constant in chip.components.constants.items():
+        if constant.status == "given" and name not in of_cells:
+            yield Line(f"constants.{name}", _shown(constant), constant.source, "", True)
+
+
+def _shown(constant: Constant) -> str:
+    def text(value: float) -> str:
+        return f"{value:g}" if constant.unit == "1" else f"{value:g} {constant.unit}"
+
+    if isinstance(constant.value, dict):
+        return ", ".join(f"{key}: {text(value)}" for key, value in constant.value.items())
+    return text(constant.value)
+
+
+def template(chip: ChipFile, like: str) -> str:
+    """A chip file that says nothing new yet: every field of a chip with its value, commented out."""
+    text = [f"# A chip like {like}: uncomment what differs. `scaledrop chip check` explains it.", f"like: {like}"]
+    section = ""
+    for line in chip.lines:
+        head, _, name = line.name.partition(".")
+        if head != section:
+            section = head
+            text += ["", f"# {section}:"]
+        about = f"  # {line.about}" if line.about else ""
+        text.append(f"#   {name}: {line.value}{about}")
+    return "\n".join(text) + "\n"

@@ -1,0 +1,104 @@
+"""``scaledrop chip``: ``check`` explains a chip file value by value and says what follows; ``new`` writes one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from hardware.chip_file import ChipFile, load_chip, template
+from hardware.constants import PresetError
+from hardware.drop_probability import DeviceProbability
+from hardware.mapping import exact_adc_bits
+from hardware.mtj import DriveError
+from lit_scaledrop.cli.command import call
+from lit_scaledrop.naming import lookup
+from lit_scaledrop.results.units import in_unit
+
+#: drop probabilities and simulated junctions that the answer of a chip is shown for
+PROBABILITIES, JUNCTIONS = (0.1, 0.2, 0.5), 10_000
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop chip``: ``check FILE`` or ``new FILE``."""
+    actions: dict[str, Callable[..., int]] = {"check": check, "new": new}
+    usage = "%(prog)s check FILE [--all]\n       %(prog)s new FILE [--like NAME]"
+    if not argv or argv[0].startswith("-"):
+        return int(call(check, argv or ["--help"], "scaledrop chip", usage))
+    lookup("action", argv[0], actions)
+    return int(call(actions[argv[0]], argv[1:], f"scaledrop chip {argv[0]}"))
+
+
+def check(chip: str, *, all_: bool = False) -> int:
+    """Explain what a chip file says, with unit and source, and what follows from it.
+
+    Args:
+        chip: a chip file, or a junction of ours on our default chip, e.g. sot_80nm.
+        all_: the values that the file leaves as they are, too.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    described = load_chip(chip)
+    console = Console()
+    shown = [line for line in described.lines if line.given or all_]
+    drawn = Table(title=f"{described.name}, identity {described.fingerprint}", title_justify="left")
+    for column in ("value of", "is", "which is", "source"):
+        drawn.add_column(column)
+    for line in shown:
+        drawn.add_row(line.name, line.value, line.about, line.source)
+    console.print(drawn)
+    if len(shown) < len(described.lines):
+        print(f"{len(described.lines) - len(shown)} more values are the default chip's: --all shows them")
+    for fact in facts(described):
+        print(fact)
+    return 0
+
+
+def new(file: Path, *, like: str = "sot_80nm") -> int:
+    """Write a chip file to start from: every field with its default, commented out.
+
+    Args:
+        file: to write; one that exists is left alone.
+        like: a junction of ours, e.g. sot_80nm, or another chip file.
+
+    Raises:
+        PresetError: the file exists, or there is no such chip.
+    """
+    text = template(load_chip(like), like)
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise PresetError(f"{file} exists already: name another file, or remove it") from None
+    print(f"{file}: uncomment what differs on your chip, then `scaledrop chip check {file}`")
+    return 0
+
+
+def facts(described: ChipFile) -> list[str]:
+    """What follows from a chip's values: drive, spread of p, cost of a bit, converters."""
+    device, chip = described.device.build()[0], described.chip
+    found = ["", "a junction whose drive is set for the nominal one, over 10,000 of them:"]
+    for p in PROBABILITIES:
+        try:
+            volt = float(device.voltage(p))
+            drawn = DeviceProbability(device, described.spread).probability(
+                torch.full((JUNCTIONS,), p, dtype=torch.float64), torch.Generator().manual_seed(0)
+            )
+            cost = chip.random_bit(p)
+        except DriveError as error:
+            found.append(f"  p = {p}: {error}")
+            continue
+        found.append(
+            f"  p = {p}: {volt:.4f} V gives {drawn.mean():.3f} +- {drawn.std():.3f}; a bit takes "
+            f"{in_unit(cost.mean_pj(p))} and {cost.cycle_ns:g} ns"
+        )
+    rows, converter = chip.crossbar.rows, chip.converter
+    exact = exact_adc_bits(rows)
+    bits = chip.adc_bits or converter.at_least(exact)
+    volt = chip.components.number("cell_read_voltage", "V")
+    one = converter.at(bits, chip.column_resistance_kohm(rows), volt)
+    found.append(
+        f"converters: {converter.title} of {bits} bits, {in_unit(one.energy_pj)} and {one.time_ns:g} ns a conversion; "
+        f"sums of {rows} rows need {exact} bits to be exact"
+    )
+    return found
