@@ -23,8 +23,8 @@ from typing import Any, Literal, get_args
 from hardware.cells import Imperfections
 from hardware.chip import Chip, RealLayers, Scale
 from hardware.constants import Constant, PresetError, convert, parse_quantity, read_yaml, unknown_name
-from hardware.devices import DEVICE_ABOUT, Device, device_of
-from hardware.mapping import Crossbar
+from hardware.devices import DEVICE_ABOUT, Device, device_of, find_device
+from hardware.mapping import Crossbar, exact_adc_bits
 from hardware.mapping import Mapping as Layout
 from hardware.mtj import DeviceVariation
 from hardware.presets import components_of
@@ -144,6 +144,18 @@ def load_chip(source: str | Path) -> ChipFile:
     if Path(source).suffix in YAML:
         return _build(_merged(Path(source), ()), str(source))
     return _build({"device": {"like": str(source)}}, str(source))
+
+
+def find_junction(source: str) -> Device:
+    """The junction of a chip file, or one by its name or its device file: :func:`hardware.devices.find_device`.
+
+    Raises:
+        PresetError: as they do.
+    """
+    path = Path(source)
+    if path.suffix in YAML and path.is_file() and read_yaml(path).keys() <= set(SECTIONS):
+        return load_chip(path).device
+    return find_device(source)
 
 
 def _merged(path: Path, asking: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
@@ -299,14 +311,18 @@ def _shown(constant: Constant) -> str:
 
 
 def template(chip: ChipFile, like: str) -> str:
-    """A chip file that says nothing new yet: every field of a chip with its value, commented out."""
+    """A chip file that says nothing new yet: every field with its value, commented out."""
     text = [f"# A chip like {like}: uncomment what differs. `scaledrop chip check` explains it.", f"like: {like}"]
     section = ""
     for line in chip.lines:
         head, _, name = line.name.partition(".")
+        if head == "converter" and name not in ("name", "bits"):
+            continue  # of one of ours; one's own is described below
         if head != section:
             section = head
             text += ["", f"# {section}:"]
-        about = f"  # {line.about}" if line.about else ""
-        text.append(f"#   {name}: {line.value}{about}")
-    return "\n".join(text) + "\n"
+        value = chip.cells.adc_bits if line.name == "converter.bits" else line.value
+        text.append(f"#   {name}: {value}" + (f"  # {line.about}" if line.about else ""))
+        if line.name == "converter.bits":
+            text.append("#   # one of your own: name: lab, energy: 0.9 pJ, time: 1.2 ns, area: 500 um2, node: 28 nm")
+    return "\n".join([*text, "", "# constants:  # of hardware/presets/components.yaml, e.g. adder_energy: 0.1 pJ", ""])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.fit import plan_fit, trained_networks
-from lit_scaledrop.cli.flags import expand_variation, last_value, without
+from lit_scaledrop.cli.flags import expand_chip, expand_variation, last_value, without
 from lit_scaledrop.cli.planning import check
 from lit_scaledrop.evaluation.probes import PROBES
 from lit_scaledrop.naming import count, lookup
@@ -43,7 +43,7 @@ def assessment(*flags: str, probe: str, limit: int | None = None, parts: str | N
         limit: most images of each part (default: all).
         parts: only these, patterns with commas between: clean,corrupted/*/5 (default: all).
     """
-    run_flags = expand_variation(list(flags))
+    run_flags = expand_chip(expand_variation(list(flags)), energy=False)
     lookup("probe", probe, PROBES)
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is the most images of a part, at least 1, not {limit}")

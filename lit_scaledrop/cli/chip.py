@@ -41,12 +41,14 @@ def check(chip: str, *, all_: bool = False) -> int:
     described = load_chip(chip)
     console = Console()
     shown = [line for line in described.lines if line.given or all_]
-    drawn = Table(title=f"{described.name}, identity {described.fingerprint}", title_justify="left")
+    print(f"{described.name}, identity {described.fingerprint}")
+    drawn = Table()
     for column in ("value of", "is", "which is", "source"):
         drawn.add_column(column)
     for line in shown:
         drawn.add_row(line.name, line.value, line.about, line.source)
-    console.print(drawn)
+    if shown:
+        console.print(drawn)
     if len(shown) < len(described.lines):
         print(f"{len(described.lines) - len(shown)} more values are the default chip's: --all shows them")
     for fact in facts(described):

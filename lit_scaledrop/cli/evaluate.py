@@ -8,8 +8,10 @@ import torch
 
 import datamodules
 from lit_scaledrop.cli.command import call
+from lit_scaledrop.cli.flags import replace_flag
 from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
+from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -18,7 +20,8 @@ from lit_scaledrop.results.result import write_atomic
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop evaluate`` with ``argv`` behind it."""
-    return call(evaluate, argv, "scaledrop evaluate", without=("checkpoint",), known={"data": sorted(_data_sets())})
+    words = replace_flag(argv, "--chip", lambda value: ["--chip" if value.isdigit() else "--chip-file", value])
+    return call(evaluate, words, "scaledrop evaluate", without=("checkpoint",), known={"data": sorted(_data_sets())})
 
 
 def evaluate(
@@ -55,13 +58,11 @@ def evaluate(
             )
         if p is not None:
             set_drop_probability(model.network, p)
-    metrics, how = evaluate_network(
-        [model.network for model in models],
-        normalized_test_set(module),
-        evaluation,
-        models[0].test_metrics(evaluation),
-        device,
-    )
+    if evaluation.chip_file is not None:
+        module.setup("fit")  # training images set the ranges of the chip's converters
+    networks = on_chip([model.network.to(device) for model in models], evaluation, module, device)
+    measured = models[0].test_metrics(evaluation)
+    metrics, how = evaluate_network(networks, normalized_test_set(module), evaluation, measured, device)
     how.pop("checkpoint")
     record = {
         "checkpoints": [path.name for path in checkpoints],

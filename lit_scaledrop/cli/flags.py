@@ -82,6 +82,21 @@ def expand_variation(words: Sequence[str]) -> list[str]:
     return replace_flag(words, "--variation", flags_of)
 
 
+def expand_chip(words: Sequence[str], energy: bool = True) -> list[str]:
+    """Replace ``--chip FILE`` by the flags that it stands for: an evaluation on that chip, and its energy logged.
+
+    >>> expand_chip(["--chip", "lab.yaml"], energy=False)
+    ['--evaluation.chip_file=lab.yaml']
+    """
+
+    def flags_of(file: str) -> list[str]:
+        callback = "--trainer.callbacks"
+        logged = [f"{callback}+=lit_scaledrop.callbacks.CrossbarEnergy", f"{callback}.chip={file}"]
+        return [f"--evaluation.chip_file={file}", *(logged if energy else [])]
+
+    return replace_flag(words, "--chip", flags_of)
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -176,7 +191,7 @@ def expand_configs(words: Sequence[str]) -> list[str]:
             profile has nothing for, and a value of ``--fast``.
     """
     words, speed = _take_speed(words)
-    words, dataset = _take_dataset(expand_variation(expand_rows(words)))
+    words, dataset = _take_dataset(expand_chip(expand_variation(expand_rows(words))))
     network = last_value(words, "--model.network")
     method = METHODS.get(last_value(words, "--model.method") or "")
     kinds = [network, "full_precision" if method and not method.binary else None]

@@ -104,5 +104,5 @@ def require_variation(plan: RunPlan, evaluation: Evaluation, model: L.LightningM
         ValueError: saying why.
     """
     varied = [callback.variation for callback in _variations(plan.settings)]
-    for variation in filter(None, (*varied, evaluation.variation)):
+    for variation in filter(None, (*varied, evaluation.variation_of(model))):
         variation.require(model)

@@ -25,6 +25,7 @@ from lit_scaledrop.cli.lightning import BaseCLI, interactive, process_rank
 from lit_scaledrop.cli.planning import require_variation
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
+from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement
 from lit_scaledrop.runs import forecast
@@ -126,7 +127,8 @@ class Training(BaseCLI):
         plan, data, compiled = self.plan, self.datamodule, self.model.hparams["compile_network"]
         model = load_trained(path, compile_network=compiled)
         measured = model.test_metrics(plan.evaluation)
-        metrics, how = evaluate_network(model.network, normalized_test_set(data), plan.evaluation, measured, device)
+        network = on_chip([model.network.to(device)], plan.evaluation, data, device)
+        metrics, how = evaluate_network(network, normalized_test_set(data), plan.evaluation, measured, device)
         epoch = read_checkpoint(path)["epoch"]
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
         record = RunRecord.of(plan, data, self.started, self.commit, self.model.method)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.evaluation.on_chip import chip_record
 from lit_scaledrop.modules.base import PredictionMetrics
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.progress import with_progress
@@ -56,6 +57,7 @@ def evaluate_network(
         "scheme": evaluation.scheme,
         "uncovered": posterior.uncovered,
         "variation": None if evaluation.variation is None else evaluation.variation.record(),
+        **chip_record(evaluation),
         "checkpoint": evaluation.checkpoint,
         "images": images,
         "seconds": round(time.perf_counter() - start, 2),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import nn
 
 from lit_scaledrop.functional.uncertainty import Interpolation
+from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.posterior.plans import Scheme
 from lit_scaledrop.posterior.posterior import Execution, PosteriorPredictive
 from lit_scaledrop.posterior.variation import Redraw, Variation, Within
@@ -44,6 +45,8 @@ class Evaluation:
     """how sigma leaves them in [0, 1]: clipped or truncated"""
     temperature_k: float | None = None
     """temperature of the junction in K, whose drive was chosen at its own"""
+    chip_file: str | None = None
+    """in place of sigma and mtj: the whole chip, crossbars and junction, see `scaledrop chip`; its ``chip``-th"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -51,26 +54,47 @@ class Evaluation:
         for name in ("quantile", "threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"evaluation.{name} must lie in [0, 1], got {getattr(self, name)}")
+        if self.chip_file is not None and (self.sigma, self.mtj, self.redraw, self.within) != (
+            0,
+            None,
+            "use",
+            "clipped",
+        ):
+            raise ValueError(
+                "a chip file says how drop probabilities vary: leave evaluation.sigma, mtj, redraw and within"
+            )
         varied = self.variation is not None
         if not varied and (self.redraw, self.chip, self.within, self.temperature_k) != ("use", 0, "clipped", None):
             raise ValueError(
                 "evaluation.redraw, chip, within and temperature_k say how drop probabilities vary: "
-                "add evaluation.sigma or .mtj"
+                "add evaluation.sigma, .mtj or .chip_file"
             )
-        if self.redraw == "use" and self.chip:
+        if not self.finished and self.chip:
             raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
-        if varied and self.redraw == "use" and (self.execution == "exact" or self.scheme != "iid"):
+        if varied and not self.finished and (self.execution == "exact" or self.scheme != "iid"):
             raise ValueError(
                 "drop probabilities that are redrawn for each pass go with independent passes: leave "
                 "evaluation.execution=exact and evaluation.scheme out, or add evaluation.redraw=chip"
             )
 
     @property
+    def finished(self) -> bool:
+        """Whether the drop probabilities are those of one finished chip."""
+        return self.redraw == "chip" or self.chip_file is not None
+
+    @property
     def variation(self) -> Variation | None:
         """Where the drop probabilities come from, if they are not the nominal ones."""
-        if not self.sigma and self.mtj is None:
+        device = self.mtj or self.chip_file
+        if not self.sigma and device is None:
             return None
-        return Variation(self.sigma or None, self.mtj, self.redraw, self.chip, self.within, self.temperature_k)
+        redraw: Redraw = "chip" if self.finished else "use"
+        return Variation(self.sigma or None, device, redraw, self.chip, self.within, self.temperature_k)
+
+    def variation_of(self, network: nn.Module) -> Variation | None:
+        """The same for a network, which may go on a chip without a junction if nothing in it has a drop probability."""
+        scales = any(isinstance(layer, ScaleDropout) for layer in network.modules())
+        return self.variation if scales or self.chip_file is None else None
 
 
 def build_posterior(
@@ -84,9 +108,10 @@ def build_posterior(
         samples: passes T in place of the evaluation's.
         options: further arguments of :class:`PosteriorPredictive`.
     """
-    if evaluation.variation is not None:
-        options["probability"] = evaluation.variation.probability()
-        options["chip"] = evaluation.chip if evaluation.redraw == "chip" else None
+    first = networks if isinstance(networks, nn.Module) else networks[0]
+    if (variation := evaluation.variation_of(first)) is not None:
+        options["probability"] = variation.probability()
+        options["chip"] = evaluation.chip if evaluation.finished else None
     passes = samples or evaluation.samples
     return PosteriorPredictive(
         networks, passes, evaluation.seed, evaluation.execution, scheme=evaluation.scheme, **options

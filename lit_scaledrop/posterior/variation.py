@@ -16,6 +16,7 @@ redrawn at each use and counts by its mean only.
 
 import math
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -42,7 +43,7 @@ class Variation:
     sigma: float | None = None
     """standard deviation of p (eq. 24)"""
     device: str | None = None
-    """a junction of ``hardware/presets/devices.yaml``, or of a file of one's own (``lab.yaml``, ``lab.yaml:name``)"""
+    """a junction of ``hardware/presets/devices.yaml``, of a device file (``lab.yaml:name``), or of a chip file"""
     redraw: Redraw = "use"
     """another probability at each use of a layer, or those of one finished chip"""
     chip: int = 0
@@ -85,11 +86,11 @@ class Variation:
         return finished
 
     def _junction(self) -> "DeviceProbability":
-        from hardware.devices import load_device
+        from hardware.chip_file import find_junction
         from hardware.drop_probability import DeviceProbability
 
         assert self.device is not None
-        device, spread = load_device(self.device)
+        device, spread = find_junction(self.device).build()
         device.at(self.temperature_k)
         return DeviceProbability(device, spread, self.temperature_k)
 
@@ -105,4 +106,6 @@ class Variation:
     def record(self) -> dict[str, Any]:
         """What a result says of it."""
         chip = self.chip if self.redraw == "chip" else None
-        return {**asdict(self), "chip": chip}
+        # where a file lies is of this machine
+        device = self.device and Path(self.device).name
+        return {**asdict(self), "device": device, "chip": chip}

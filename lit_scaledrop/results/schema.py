@@ -55,6 +55,8 @@ class EvaluationRecord(TypedDict):
     uncovered: NotRequired[float]
     """probability of the masks that exact execution left out"""
     variation: NotRequired[dict[str, Any] | None]
+    on_chip: NotRequired[dict[str, Any]]
+    """chip file with its fingerprint, and number of the finished chip; absent: the digital network"""
     quantile: NotRequired[float]
     """of the OOD rule, as the next two"""
     threshold: NotRequired[float]

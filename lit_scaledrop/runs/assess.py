@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from datamodules import DatasetNotFoundError, ImageDataModule
-from hardware.devices import find_device
+from hardware.chip_file import find_junction, load_chip
 from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.evaluation.evaluate import evaluation_device
+from lit_scaledrop.evaluation.on_chip import chip_record, on_chip
 from lit_scaledrop.evaluation.probes import PROBES, Subject
 from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -74,7 +75,9 @@ class Assessment:
             and not (field.name == "execution" and value in (*SAME_NUMBERS, "auto"))
         }
         if self.evaluation.mtj is not None:
-            how["mtj"] = find_device(self.evaluation.mtj).fingerprint
+            how["mtj"] = find_junction(self.evaluation.mtj).fingerprint
+        if self.evaluation.chip_file is not None:
+            how["chip_file"] = load_chip(self.evaluation.chip_file).fingerprint
         what = [ASSESSMENT_VERSION, run_id, self.probe, self.limit, self.only, how]
         if (constants := PROBES[self.probe].constants) is not None:
             what.append(constants())
@@ -108,6 +111,7 @@ def assess(
         started, commit = datetime.now(UTC), provenance.commit()
         resolved = plan.recorded(data)
         model = resolved["model"]["init_args"]
+        modules = on_chip([module.to(device) for module in modules], assessment.evaluation, data, device)
         subject = Subject(modules, data, assessment.evaluation, device, assessment.limit, model=model)
         measured, absent = _measure(assessment, subject, folder, parts)
         if not measured:
@@ -207,6 +211,7 @@ def _how(assessment: Assessment, subject: Subject, measured: dict[str, MeasuredP
         "scheme": evaluation.scheme,
         "uncovered": posterior.uncovered,
         "variation": None if evaluation.variation is None else evaluation.variation.record(),
+        **chip_record(evaluation),
         "checkpoint": evaluation.checkpoint,
         **subject.rule,
         "limit": assessment.limit,

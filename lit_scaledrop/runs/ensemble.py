@@ -13,6 +13,7 @@ from typing import Any
 
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained
 from lit_scaledrop.evaluation.evaluate import evaluate_network, evaluation_device, normalized_test_set
+from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement
@@ -50,13 +51,10 @@ def fit_ensemble(plan: RunPlan, fit: Callable[[RunPlan], object]) -> Path:
     members = train_members(plan, fit)
     models = [load_trained(member.checkpoint) for member in members]
     data = plan.build().data
-    metrics, how = evaluate_network(
-        [model.network for model in models],
-        normalized_test_set(data),
-        plan.evaluation,
-        models[0].test_metrics(plan.evaluation),
-        evaluation_device(plan.config["trainer"].get("accelerator")),
-    )
+    device = evaluation_device(plan.config["trainer"].get("accelerator"))
+    networks = on_chip([model.network.to(device) for model in models], plan.evaluation, data, device)
+    measured = models[0].test_metrics(plan.evaluation)
+    metrics, how = evaluate_network(networks, normalized_test_set(data), plan.evaluation, measured, device)
     training = members_training([member.record for member in members])
     record = RunRecord.of(plan, data, started, commit, ensemble_method(plan))
     found = [Measurement(metrics | models[0].baseline(data))]

@@ -14,7 +14,7 @@ import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from hardware.devices import find_device
+from hardware.chip_file import find_junction, load_chip
 from lit_scaledrop.layers.scale_dropout import ScaleOptions
 from lit_scaledrop.methods.method import Method
 
@@ -97,7 +97,9 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
     if evaluation.get("execution") in SAME_NUMBERS:
         del evaluation["execution"]
     if evaluation.get("mtj"):
-        evaluation["mtj"] = find_device(evaluation["mtj"]).fingerprint
+        evaluation["mtj"] = find_junction(evaluation["mtj"]).fingerprint
+    if evaluation.get("chip_file"):
+        evaluation["chip_file"] = load_chip(evaluation["chip_file"]).fingerprint
     trainer = {
         name: value
         for name, value in (config.get("trainer") or {}).items()
@@ -128,7 +130,7 @@ def _callback(callback: dict[str, Any]) -> dict[str, Any]:
     given = callback["init_args"].items()
     arguments = {name: value for name, value in given if LATER_CALLBACK_ARGUMENTS.get(name, ...) != value}
     if callback["class_path"].endswith(".MTJVariation") and arguments.get("device"):
-        arguments["device"] = find_device(arguments["device"]).fingerprint
+        arguments["device"] = find_junction(arguments["device"]).fingerprint
     return {**callback, "init_args": arguments}
 
 

@@ -1,0 +1,73 @@
+"""Trained networks on the crossbars of a finished chip, with converters that are trimmed as one would trim it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hardware.cells import Imperfections
+from hardware.chip_file import load_chip
+from hardware.mapping import Crossbar
+from hardware.network import calibrate, on_crossbar
+from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+
+CALIBRATION = 100
+"""Training images that the converters' ranges are set on."""
+
+
+def on_chip(
+    networks: Sequence[nn.Module], evaluation: Evaluation, data: Any, device: torch.device | str = "cpu"
+) -> list[nn.Module]:
+    """The networks as an evaluation wants them: themselves, or on the chip of its chip file.
+
+    Args:
+        networks: one, or the members of an ensemble.
+        evaluation: with a chip file or without.
+        data: data module, set up, whose training images set the ranges of the converters.
+        device: where they run.
+
+    Raises:
+        ValueError: a chip file for networks that have no binary layer, or activations of several bits.
+    """
+    if evaluation.chip_file is None:
+        return list(networks)
+    described = load_chip(evaluation.chip_file)
+    crossbar = described.chip.crossbar
+    return manufacture(networks, crossbar, described.cells, evaluation, data, device)
+
+
+def chip_record(evaluation: Evaluation) -> dict[str, Any]:
+    """What a result says of the chip that its networks were on, if any; no folder of this machine."""
+    if evaluation.chip_file is None:
+        return {}
+    described = load_chip(evaluation.chip_file)
+    name = Path(evaluation.chip_file).name
+    return {"on_chip": {"file": name, "fingerprint": described.fingerprint, "number": evaluation.chip}}
+
+
+def manufacture(
+    networks: Sequence[nn.Module],
+    crossbar: Crossbar,
+    cells: Imperfections,
+    evaluation: Evaluation,
+    data: Any,
+    device: torch.device | str = "cpu",
+) -> list[nn.Module]:
+    """Networks on crossbars, the ranges of their converters set over the random passes on training images.
+
+    Args:
+        networks: one, or the members of an ensemble.
+        crossbar: geometry.
+        cells: what is not ideal; its random devices follow from ``evaluation.chip``.
+        evaluation: how the passes are drawn.
+        data: data module, set up.
+        device: where they run.
+    """
+    generator = torch.Generator().manual_seed(evaluation.chip)
+    chips = [on_crossbar(network, crossbar, cells, generator).to(device) for network in networks]
+    images = data.train_set.__getitems__(range(min(CALIBRATION, len(data.train_set))))[0]
+    batches = [data.normalized(batch).to(device) for batch in images.split(data.eval_batch_size)]
+    calibrate(nn.ModuleList(chips), batches, build_posterior(chips, evaluation))
+    return chips
