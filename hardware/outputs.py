@@ -109,14 +109,14 @@ def _units(layer: LayerShape, chip: Chip) -> int:
     return max(1, layer.columns // chip.crossbar.columns_per_adc)
 
 
-def _products(layer: LayerShape, component: str, operations: float, sum_bits: int, chip: Chip) -> Entry:
+def _products(layer: LayerShape, component: str, operations: int | float, sum_bits: int, chip: Chip) -> Entry:
     share = chip.scale_bits * sum_bits / WORD**2
     entry = entry_of(layer, component, operations, chip.components.number("multiplier_energy", "pJ") * share)
     area_um2 = _units(layer, chip) * chip.components.number("multiplier_area", "um2") * share
     return replace(entry, area_um2=area_um2)
 
 
-def _sums(layer: LayerShape, component: str, operations: float, width: int, chip: Chip) -> Entry:
+def _sums(layer: LayerShape, component: str, operations: int | float, width: int, chip: Chip) -> Entry:
     entry = entry_of(layer, component, operations, chip.components.number("adder_energy", "pJ") * width / WORD)
     area_um2 = _units(layer, chip) * chip.components.number("adder_area", "um2") * width / WORD
     return replace(entry, area_um2=area_um2)
@@ -126,7 +126,7 @@ def _choice(layer: LayerShape, use: LayerUse, width: int, chip: Chip) -> Entry:
     return entry_of(layer, "multiplexer", use.results * width, chip.components.number("multiplexer_energy", "pJ"))
 
 
-def _memory(layer: LayerShape, component: str, read_bits: float, capacity: float, chip: Chip) -> Entry:
+def _memory(layer: LayerShape, component: str, read_bits: int | float, capacity: int, chip: Chip) -> Entry:
     entry = entry_of(layer, component, read_bits, read_pj(capacity, chip.components))
     return replace(entry, area_um2=capacity * chip.components.number("sram_area", "um2"))
 

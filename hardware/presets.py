@@ -44,7 +44,9 @@ class Components(Preset):
 
     def values(self) -> dict[str, Any]:
         """Values of all constants, those of the converters with dots: what numbers follow from, without words."""
-        flat = {f"{c.name}.{name}": constant for c in self.converters.values() for name, constant in c.constants.items()}
+        flat = {
+            f"{c.name}.{name}": constant for c in self.converters.values() for name, constant in c.constants.items()
+        }
         return {name: constant.value for name, constant in {**self.constants, **flat}.items()}
 
 
@@ -85,7 +87,10 @@ def _ours() -> Components:
     questions = entries.pop("alternatives")
     constants = read_constants(entries, "components.yaml")
     alternatives = {
-        question: {source: _alternative(new, f"components.yaml: {question}: {source}", constants) for source, new in known.items()}
+        question: {
+            source: _alternative(new, f"components.yaml: {question}: {source}", constants)
+            for source, new in known.items()
+        }
         for question, known in questions.items()
     }
     return Components("components.yaml", constants, converters, alternatives)

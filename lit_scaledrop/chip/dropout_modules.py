@@ -1,7 +1,7 @@
 """``scaledrop cost``: the dropout modules of every method on every topology (Table VII), at full width, recorded.
 
 How many modules a network needs and how many bits a pass draws follow from the shapes of its layers
-(``hardware.spin_scale_drop``); they are checked against the bits that the method's layers really draw. Nothing is
+(``hardware.dropout_modules``); they are checked against the bits that the method's layers really draw. Nothing is
 trained, so the numbers are the same in every profile. One JSON file a pair: ``RESULTS/PROFILE/table7/ID.json``.
 """
 
@@ -15,7 +15,7 @@ from typing import cast
 from torch import nn
 
 from hardware.constants import Preset
-from hardware.spin_scale_drop import DropoutCost, ModuleCount, Scheme, dropout_cost, modules_and_draws
+from hardware.dropout_modules import DropoutCost, ModuleCount, Scheme, dropout_cost, modules_and_draws
 from hardware.workload import trace_workload
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.layers.stochastic import stochastic_layers
@@ -43,22 +43,23 @@ class Dropout:
     """a random bit for each element of a scale, instead of one for the vector"""
     segments: bool = False
     """a method of segmentation"""
+    convention: str = ""
+    """whose way to count it is, where it is not the bits that our layers draw"""
 
     @property
     def resolved(self) -> Method:
         """The method with its options, named as in the table."""
         method = TASKS["segmentation" if self.segments else "classification"].method(self.method)
-        return (
-            replace(method.with_scale(mask="element"), label=f"{method.label}, element-wise")
-            if self.element
-            else method
-        )
+        if self.element:
+            return replace(method.with_scale(mask="element"), label=f"{method.label}, element-wise")
+        return replace(method, label=f"{method.label}, {self.convention}") if self.convention else method
 
 
 SCHEMES: dict[Scheme, Dropout] = {
     "scale_dropout": Dropout("proposed"),
     "scale_dropout_element": Dropout("proposed", element=True),
     "spindrop": Dropout("spindrop"),
+    "spindrop_kernel": Dropout("spindrop", convention="its authors' count"),
     "spatial_spindrop": Dropout("spatial_spindrop"),
     "spinbayes": Dropout("spinbayes"),
     "mc_dropout": Dropout("mc_dropout_htanh"),
@@ -68,6 +69,7 @@ SEGMENTATION_SCHEMES: dict[Scheme, Dropout] = {
     "scale_dropout": Dropout("proposed", segments=True),
     "scale_dropout_element": Dropout("proposed", element=True, segments=True),
     "spindrop": Dropout("spindrop", segments=True),
+    "spindrop_kernel": Dropout("spindrop", segments=True, convention="its authors' count"),
     "spatial_spindrop": Dropout("spatial_spindrop", segments=True),
     "block_dropout": Dropout("mc_dropout", segments=True),
 }
@@ -139,7 +141,7 @@ def count_modules(network: str, scheme: Scheme, image_size: int | None = None) -
     net = build(network, scheme, shape)
     counts = modules_and_draws(trace_workload(net, shape), scheme)
     drawn = [layer.random_bits for layer in stochastic_layers(net).values()]
-    if sorted(drawn) != sorted(count.draws for count in counts):
+    if not schemes_of(network)[scheme].convention and sorted(drawn) != sorted(count.draws for count in counts):
         raise ValueError(f"{scheme} counts {counts} on {network}, but its layers draw {drawn} bits")
     return counts
 

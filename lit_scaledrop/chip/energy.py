@@ -82,7 +82,11 @@ class Estimate:
         parts, found = self.chip.components, []
         for name, converter in parts.converters.items():
             if name != self.chip.adc and converter.role == "converter" and self._has_bits(name):
-                found.append(Alternative("converter", name, f"{converter.node}: {converter.source}", self.report(adc=name).energy_pj))
+                found.append(
+                    Alternative(
+                        "converter", name, f"{converter.node}: {converter.source}", self.report(adc=name).energy_pj
+                    )
+                )
         for question, known in parts.alternatives.items():
             for source, constants in known.items():
                 says = "; ".join(f"{name} {c.value} {c.unit}: {c.source}" for name, c in constants.items())
@@ -160,8 +164,8 @@ def estimate_energy(
     (416520, 10, 9.0)
     """
     layers, random = trace_workload(network, input_shape), stochastic_layers(network)
-    # bits of an index are fair, and have no p
-    probabilities = {name: round(float(getattr(layer, "p", 0.5)), 9) for name, layer in random.items()}
+    # bits of an index are fair, and have no p; seven digits are what a float32 has
+    probabilities = {name: round(float(getattr(layer, "p", 0.5)), 7) for name, layer in random.items()}
     if plan is None and execution == "shared":
         plan = PosteriorPredictive(network, passes, seed).plans[0]
     if plan is None:

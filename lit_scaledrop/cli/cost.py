@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from hardware.dropout_modules import Scheme
 from hardware.presets import components
-from hardware.spin_scale_drop import Scheme
 from lit_scaledrop.chip.dropout_modules import (
     SCHEMES,
     SEGMENTATION_SCHEMES,
