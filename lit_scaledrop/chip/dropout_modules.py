@@ -5,27 +5,22 @@ How many modules a network needs and how many bits a pass draws follow from the 
 trained, so the numbers are the same in every profile. One JSON file a pair: ``RESULTS/PROFILE/table7/ID.json``.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import cast
 
 from torch import nn
 
 from hardware.constants import Preset
 from hardware.dropout_modules import DropoutCost, ModuleCount, Scheme, dropout_cost, modules_and_draws
 from hardware.workload import trace_workload
+from lit_scaledrop.chip.counted import Count, identity
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS
 from lit_scaledrop.networks.tasks import TASKS, task_of
-from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement
-from lit_scaledrop.results.result import Result
-from lit_scaledrop.results.schema import Data, EvaluationRecord, Training
 
 STUDY = "table7"
 #: raised when other numbers come to stand under the same names
@@ -81,53 +76,24 @@ def schemes_of(network: str) -> dict[Scheme, Dropout]:
     return SEGMENTATION_SCHEMES if network in SEGMENTATION_NETWORKS else SCHEMES
 
 
-def cost_result(
-    network: str, scheme: Scheme, preset: Preset, profile: str, words: list[str], commit: tuple[str, bool]
-) -> Result:
+def module_count(network: str, scheme: Scheme, preset: Preset) -> Count:
     """Count one topology and scheme.
 
     Args:
         network: one of :data:`TOPOLOGIES`.
         scheme: key of what :func:`schemes_of` gives.
         preset: component constants.
-        profile: folder of the result.
-        words: command line behind ``scaledrop cost``.
-        commit: commit, and whether the tree has changes.
     """
     started, dropout, counts = datetime.now(UTC), schemes_of(network)[scheme], count_modules(network, scheme)
-    method, id = dropout.resolved, cost_id(network, scheme, preset)
-    return Result(
-        id=id,
-        study=STUDY,
-        profile=profile,
-        network=network,
-        method=dropout.method,
-        label=method.label,
-        bits_w=method.bits_w,
-        bits_a=method.bits_a,
-        bayesian=method.bayesian,
-        seed=0,
-        data=cast(Data, {}),
-        training=cast(Training, {}),
-        evaluation=cast(EvaluationRecord, {}),
-        measurements=cost_measurements(counts, preset),
-        config={
-            "network": network,
-            "scheme": scheme,
-            "image_shape": list(image_shape(network)),
-            "layers": [count.layer for count in counts],
-            "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
-        },
-        provenance={
-            "commit": commit[0],
-            "dirty": commit[1],
-            "setting": id,
-            "command": provenance.command(["cost", *words]),
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": provenance.versions(),
-        },
-    )
+    config = {
+        "network": network,
+        "scheme": scheme,
+        "image_shape": list(image_shape(network)),
+        "layers": [count.layer for count in counts],
+        "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
+    }
+    id, numbers = cost_id(network, scheme, preset), cost_measurements(counts, preset)
+    return Count(STUDY, id, network, dropout.method, dropout.resolved, numbers, config, started)
 
 
 def count_modules(network: str, scheme: Scheme, image_size: int | None = None) -> list[ModuleCount]:
@@ -171,5 +137,4 @@ def cost_measurements(counts: Sequence[ModuleCount], preset: Preset) -> list[Mea
 def cost_id(network: str, scheme: Scheme, preset: Preset) -> str:
     """Twelve hexadecimal digits for what is counted and with which constants."""
     values = {name: preset.number(name, unit) for name, unit in CONSTANTS.items()}
-    what = json.dumps([COST_VERSION, network, scheme, values], sort_keys=True)
-    return hashlib.sha256(what.encode()).hexdigest()[:12]
+    return identity(COST_VERSION, network, scheme, values)
