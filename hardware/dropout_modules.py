@@ -40,8 +40,9 @@ def modules_and_draws(layers: Sequence[LayerShape], scheme: Scheme) -> list[Modu
     ``scale_dropout``          one for each binary layer (the whole scale vector)
     ``scale_dropout_element``  one for each output channel of a binary layer
     ``spindrop``               one for each neuron that a binary layer gets: ours, every neuron has a bit of its own
-    ``spindrop_kernel``        one for each input of a kernel, ``K K C_in``: the authors' own count, where the modules
-                               of a crossbar's rows serve one output pixel after another
+    ``spindrop_kernel``        one for each input of a kernel, ``K K C_in``, that serves one output pixel after another:
+                               what its authors count, by the ninth that Spatial-SpinDrop needs of it
+                               (arXiv:2306.10185); drawn once a pass here, as the least
     ``spatial_spindrop``       one for each feature map that a binary layer gets
     ``spinbayes``              two for each binary layer: the index of one of four stored weight arrays
     ``mc_dropout``             one for each feature in front of the classifier
@@ -113,12 +114,12 @@ def dropout_cost(counts: Sequence[ModuleCount], preset: Preset, reuse: bool = Tr
     """
     modules = (max if reuse else sum)([count.modules for count in counts] or [0])
     draws = sum(count.draws for count in counts)
-    power_mw, cycle_ns = preset.number("module_power", "mW"), preset.number("module_cycle", "ns")
+    power_mw, bit = preset.number("module_power", "mW"), module_bit(preset)
     return DropoutCost(
         modules,
         draws,
         area_um2=modules * preset.number("module_area", "um2"),
         power_mw=modules * power_mw,
-        energy_pj=draws * power_mw * cycle_ns,
-        latency_ns=len(counts) * cycle_ns,
+        energy_pj=draws * bit.kept_pj,
+        latency_ns=len(counts) * bit.cycle_ns,
     )

@@ -8,7 +8,7 @@ WORD_BITS = 64
 """bits of the word that the constants are for"""
 
 
-def read_pj(capacity_bits: float, preset: Preset) -> float:
+def read_pj(capacity_bits: int | float, preset: Preset) -> float:
     """Energy of reading one bit of a memory of a capacity, pJ.
 
     ``sram_word_energy`` is for a word of 64 bits, by bytes of the memory. Between its entries energy and capacity are
@@ -25,6 +25,6 @@ def read_pj(capacity_bits: float, preset: Preset) -> float:
     return table[lower] * (capacity / lower) ** slope / WORD_BITS
 
 
-def write_pj(capacity_bits: float, preset: Preset) -> float:
+def write_pj(capacity_bits: int | float, preset: Preset) -> float:
     """Energy of writing one bit, pJ."""
     return read_pj(capacity_bits, preset) * preset.number("sram_write_factor", "1")

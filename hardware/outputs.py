@@ -1,12 +1,12 @@
 r"""What stands behind a layer: scale and BatchNorm, skip, threshold, random bits, and the buffers of its outputs.
 
-In front of a sign, scale and BatchNorm are a threshold, $\operatorname{sign}(A x + B)$ of a whole number x: with
-``scale="folded"`` a channel has two threshold words, one for a scale that is kept and one for a dropped one, of which
-each pass reads one. With ``"multiplied"`` it has a scale, which is read and multiplied where it is kept, in front of
-a constant threshold. Where a skip or a layer with real inputs sees the outputs, $A x + B$ is a product and a sum,
-whether the scale is kept or dropped. What never changes, as the threshold of a layer without a scale, stands at its
-block and is not read from a memory. A skip is added behind that; what is concatenated behind a layer, and the places that an unpooling needs, wait in a
-buffer. Each memory is priced by its own capacity.
+In front of a sign, scale and BatchNorm are a threshold, $\operatorname{sign}(A x + B)$ of a whole number x. With
+``scale="folded"`` a channel has two threshold words, one for a scale that is kept and one for a dropped one. With
+``"multiplied"`` it has one, and a scale that is read and multiplied where it is kept. Where a skip or a layer with real
+inputs sees the outputs, $A x + B$ is a product and a sum, whether a scale is kept or dropped, and of methods without one.
+The words that a pass needs are read from a memory, of all methods alike. A skip is added behind that; what is
+concatenated behind a layer, and the places that an unpooling needs, wait in a buffer. Each memory is priced by its own
+capacity.
 """
 
 from collections.abc import Iterable
@@ -66,19 +66,22 @@ def drop_pj(layer: LayerShape, use: LayerUse, chip: Chip) -> float:
 
 def _scale_entries(layer: LayerShape, use: LayerUse, chip: Chip) -> Iterable[Entry]:
     """Product and sum, thresholds, or scales, with their memory and the choice between kept and dropped."""
-    sum_bits = MappedLayer(layer, chip.crossbar).sum_bits
-    if layer.binary and chip.needs_values(layer):
-        values = use.results * max(layer.to_skip, layer.to_real)
+    if not (layer.binary or chip.real_layers == "binary"):
+        return  # BatchNorm is in the weights of a digital layer
+    sum_bits, versions = MappedLayer(layer, chip.crossbar).sum_bits, 2 if layer.scaled else 1
+    if chip.needs_values(layer):
+        words, values = 2 * layer.columns * chip.scale_bits, use.results * max(layer.to_skip, layer.to_real)
+        yield _memory(layer, "affine memory", use.results * words, versions * words, chip)
         if layer.scaled:
-            words = 2 * layer.columns * chip.scale_bits
-            yield _memory(layer, "affine memory", use.results * words, 2 * words, chip)
             yield _choice(layer, use, 2 * chip.scale_bits, chip)
         yield _products(layer, "affine multiplier", values, sum_bits, chip)
         yield _sums(layer, "affine adder", values, chip.skip_bits, chip)
-    elif layer.scaled and chip.scale == "folded":
-        # a code of k bits has 2^k - 1 thresholds; a bit says on which side of one its +1 is
-        word = (2**layer.output_bits - 1) * (sum_bits + 1)
-        yield _memory(layer, "threshold memory", use.results * layer.columns * word, 2 * layer.columns * word, chip)
+        return
+    # a code of k bits has 2^k - 1 thresholds; a bit says on which side of one its +1 is
+    word = (2**layer.output_bits - 1) * (sum_bits + 1)
+    stored = (versions if chip.scale == "folded" else 1) * layer.columns * word
+    yield _memory(layer, "threshold memory", use.results * layer.columns * word, stored, chip)
+    if layer.scaled and chip.scale == "folded":
         yield _choice(layer, use, word, chip)
     elif layer.scaled:
         words = (1 + layer.biased) * layer.columns * chip.scale_bits
@@ -109,14 +112,14 @@ def _units(layer: LayerShape, chip: Chip) -> int:
     return max(1, layer.columns // chip.crossbar.columns_per_adc)
 
 
-def _products(layer: LayerShape, component: str, operations: float, sum_bits: int, chip: Chip) -> Entry:
+def _products(layer: LayerShape, component: str, operations: int | float, sum_bits: int, chip: Chip) -> Entry:
     share = chip.scale_bits * sum_bits / WORD**2
     entry = entry_of(layer, component, operations, chip.components.number("multiplier_energy", "pJ") * share)
     area_um2 = _units(layer, chip) * chip.components.number("multiplier_area", "um2") * share
     return replace(entry, area_um2=area_um2)
 
 
-def _sums(layer: LayerShape, component: str, operations: float, width: int, chip: Chip) -> Entry:
+def _sums(layer: LayerShape, component: str, operations: int | float, width: int, chip: Chip) -> Entry:
     entry = entry_of(layer, component, operations, chip.components.number("adder_energy", "pJ") * width / WORD)
     area_um2 = _units(layer, chip) * chip.components.number("adder_area", "um2") * width / WORD
     return replace(entry, area_um2=area_um2)
@@ -126,7 +129,7 @@ def _choice(layer: LayerShape, use: LayerUse, width: int, chip: Chip) -> Entry:
     return entry_of(layer, "multiplexer", use.results * width, chip.components.number("multiplexer_energy", "pJ"))
 
 
-def _memory(layer: LayerShape, component: str, read_bits: float, capacity: float, chip: Chip) -> Entry:
+def _memory(layer: LayerShape, component: str, read_bits: int | float, capacity: int, chip: Chip) -> Entry:
     entry = entry_of(layer, component, read_bits, read_pj(capacity, chip.components))
     return replace(entry, area_um2=capacity * chip.components.number("sram_area", "um2"))
 

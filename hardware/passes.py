@@ -13,6 +13,7 @@ number of drops: expectation and variance over mask plans have a closed form (:f
 on the masks that were drawn (:func:`passes_of`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -181,9 +182,9 @@ def _use(
         count.results,
         scaled or 0.0,
         drawn,
-        sum(number * share[name] for name, number in bits.items()),
-        0.0 if counted is not None else sum(n * nominal[name] * (1 - nominal[name]) for name, n in bits.items()),
-        sum(number * nominal[name] for name, number in bits.items()) / drawn if drawn else 0.0,
+        math.fsum(number * share[name] for name, number in bits.items()),
+        0.0 if counted is not None else math.fsum(n * nominal[name] * (1 - nominal[name]) for name, n in bits.items()),
+        math.fsum(number * nominal[name] for name, number in bits.items()) / drawn if drawn else 0.0,
         count.waiting_inputs,
         count.waiting_outputs,
         count.output_reads,

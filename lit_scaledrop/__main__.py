@@ -17,7 +17,7 @@ COMMANDS = {
     "summary": "weights, memory, operations and random bits of a network by layer",
     "export": "a trained network as a packed file, ONNX or torch.export program",
     "energy": "energy, time and area of an image on a chip",
-    "cost": "number, area and power of a method's dropout modules",
+    "cost": "dropout modules and energy of methods on topologies, recorded",
     "chip": "explain a chip file, or write one to start from",
     "figure8": "masks and uncertainty of Table V's networks, as pictures",
     "sweep": "run a W&B sweep file here, without a server",

@@ -5,27 +5,22 @@ How many modules a network needs and how many bits a pass draws follow from the 
 trained, so the numbers are the same in every profile. One JSON file a pair: ``RESULTS/PROFILE/table7/ID.json``.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import cast
 
 from torch import nn
 
 from hardware.constants import Preset
 from hardware.dropout_modules import DropoutCost, ModuleCount, Scheme, dropout_cost, modules_and_draws
 from hardware.workload import trace_workload
+from lit_scaledrop.chip.counted import Count, identity
 from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS
 from lit_scaledrop.networks.tasks import TASKS, task_of
-from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement
-from lit_scaledrop.results.result import Result
-from lit_scaledrop.results.schema import Data, EvaluationRecord, Training
 
 STUDY = "table7"
 #: raised when other numbers come to stand under the same names
@@ -43,22 +38,23 @@ class Dropout:
     """a random bit for each element of a scale, instead of one for the vector"""
     segments: bool = False
     """a method of segmentation"""
+    convention: str = ""
+    """whose way to count it is, where it is not the bits that our layers draw"""
 
     @property
     def resolved(self) -> Method:
         """The method with its options, named as in the table."""
         method = TASKS["segmentation" if self.segments else "classification"].method(self.method)
-        return (
-            replace(method.with_scale(mask="element"), label=f"{method.label}, element-wise")
-            if self.element
-            else method
-        )
+        if self.element:
+            return replace(method.with_scale(mask="element"), label=f"{method.label}, element-wise")
+        return replace(method, label=f"{method.label}, {self.convention}") if self.convention else method
 
 
 SCHEMES: dict[Scheme, Dropout] = {
     "scale_dropout": Dropout("proposed"),
     "scale_dropout_element": Dropout("proposed", element=True),
     "spindrop": Dropout("spindrop"),
+    "spindrop_kernel": Dropout("spindrop", convention="its authors' count"),
     "spatial_spindrop": Dropout("spatial_spindrop"),
     "spinbayes": Dropout("spinbayes"),
     "mc_dropout": Dropout("mc_dropout_htanh"),
@@ -68,6 +64,7 @@ SEGMENTATION_SCHEMES: dict[Scheme, Dropout] = {
     "scale_dropout": Dropout("proposed", segments=True),
     "scale_dropout_element": Dropout("proposed", element=True, segments=True),
     "spindrop": Dropout("spindrop", segments=True),
+    "spindrop_kernel": Dropout("spindrop", segments=True, convention="its authors' count"),
     "spatial_spindrop": Dropout("spatial_spindrop", segments=True),
     "block_dropout": Dropout("mc_dropout", segments=True),
 }
@@ -79,53 +76,24 @@ def schemes_of(network: str) -> dict[Scheme, Dropout]:
     return SEGMENTATION_SCHEMES if network in SEGMENTATION_NETWORKS else SCHEMES
 
 
-def cost_result(
-    network: str, scheme: Scheme, preset: Preset, profile: str, words: list[str], commit: tuple[str, bool]
-) -> Result:
+def module_count(network: str, scheme: Scheme, preset: Preset) -> Count:
     """Count one topology and scheme.
 
     Args:
         network: one of :data:`TOPOLOGIES`.
         scheme: key of what :func:`schemes_of` gives.
         preset: component constants.
-        profile: folder of the result.
-        words: command line behind ``scaledrop cost``.
-        commit: commit, and whether the tree has changes.
     """
     started, dropout, counts = datetime.now(UTC), schemes_of(network)[scheme], count_modules(network, scheme)
-    method, id = dropout.resolved, cost_id(network, scheme, preset)
-    return Result(
-        id=id,
-        study=STUDY,
-        profile=profile,
-        network=network,
-        method=dropout.method,
-        label=method.label,
-        bits_w=method.bits_w,
-        bits_a=method.bits_a,
-        bayesian=method.bayesian,
-        seed=0,
-        data=cast(Data, {}),
-        training=cast(Training, {}),
-        evaluation=cast(EvaluationRecord, {}),
-        measurements=cost_measurements(counts, preset),
-        config={
-            "network": network,
-            "scheme": scheme,
-            "image_shape": list(image_shape(network)),
-            "layers": [count.layer for count in counts],
-            "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
-        },
-        provenance={
-            "commit": commit[0],
-            "dirty": commit[1],
-            "setting": id,
-            "command": provenance.command(["cost", *words]),
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": provenance.versions(),
-        },
-    )
+    config = {
+        "network": network,
+        "scheme": scheme,
+        "image_shape": list(image_shape(network)),
+        "layers": [count.layer for count in counts],
+        "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
+    }
+    id, numbers = cost_id(network, scheme, preset), cost_measurements(counts, preset)
+    return Count(STUDY, id, network, dropout.method, dropout.resolved, numbers, config, started)
 
 
 def count_modules(network: str, scheme: Scheme, image_size: int | None = None) -> list[ModuleCount]:
@@ -139,7 +107,7 @@ def count_modules(network: str, scheme: Scheme, image_size: int | None = None) -
     net = build(network, scheme, shape)
     counts = modules_and_draws(trace_workload(net, shape), scheme)
     drawn = [layer.random_bits for layer in stochastic_layers(net).values()]
-    if sorted(drawn) != sorted(count.draws for count in counts):
+    if not schemes_of(network)[scheme].convention and sorted(drawn) != sorted(count.draws for count in counts):
         raise ValueError(f"{scheme} counts {counts} on {network}, but its layers draw {drawn} bits")
     return counts
 
@@ -169,5 +137,4 @@ def cost_measurements(counts: Sequence[ModuleCount], preset: Preset) -> list[Mea
 def cost_id(network: str, scheme: Scheme, preset: Preset) -> str:
     """Twelve hexadecimal digits for what is counted and with which constants."""
     values = {name: preset.number(name, unit) for name, unit in CONSTANTS.items()}
-    what = json.dumps([COST_VERSION, network, scheme, values], sort_keys=True)
-    return hashlib.sha256(what.encode()).hexdigest()[:12]
+    return identity(COST_VERSION, network, scheme, values)

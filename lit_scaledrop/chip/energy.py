@@ -164,8 +164,8 @@ def estimate_energy(
     (416520, 10, 9.0)
     """
     layers, random = trace_workload(network, input_shape), stochastic_layers(network)
-    # bits of an index are fair, and have no p
-    probabilities = {name: round(float(getattr(layer, "p", 0.5)), 9) for name, layer in random.items()}
+    # bits of an index are fair, and have no p; seven digits are what a float32 has
+    probabilities = {name: round(float(getattr(layer, "p", 0.5)), 7) for name, layer in random.items()}
     if plan is None and execution == "shared":
         plan = PosteriorPredictive(network, passes, seed).plans[0]
     if plan is None:

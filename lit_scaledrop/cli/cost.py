@@ -1,45 +1,66 @@
-"""``scaledrop cost``: number, area and power of the dropout modules of topologies and methods, one result each."""
+"""``scaledrop cost``: what topologies and methods cost on a chip, counted and recorded, one result each.
 
+``table7``: number, area and power of the dropout modules. ``table8``: energy of an image. Nothing is trained.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from hardware.dropout_modules import Scheme
 from hardware.presets import components
-from lit_scaledrop.chip.dropout_modules import (
-    SCHEMES,
-    SEGMENTATION_SCHEMES,
-    STUDY,
-    TOPOLOGIES,
-    cost_id,
-    cost_result,
-    schemes_of,
-)
+from lit_scaledrop.chip import dropout_modules, energies
+from lit_scaledrop.chip.counted import Count
+from lit_scaledrop.chip.dropout_modules import SCHEMES, SEGMENTATION_SCHEMES, TOPOLOGIES, schemes_of
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results import provenance
-from lit_scaledrop.results.result import is_finished, result_path, write_result
+from lit_scaledrop.results.result import Result, is_finished, result_path, write_result
+from lit_scaledrop.results.units import in_unit
 
-_KNOWN = {"network": TOPOLOGIES, "scheme": dict.fromkeys((*SCHEMES, *SEGMENTATION_SCHEMES))}
+_KNOWN = {
+    "network": TOPOLOGIES,
+    "scheme": dict.fromkeys((*SCHEMES, *SEGMENTATION_SCHEMES)),
+    "method": energies.COMPARED,
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One result that is counted."""
+
+    path: Path
+    """its file"""
+    count: Callable[[], Count]
+    """counts it"""
 
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop cost`` with ``argv`` behind it."""
-    settings = _settings(argv)
-    constants, commit = components(settings.preset), provenance.commit()
-    for network, scheme in settings.pairs:
-        path = settings.path(network, scheme)
-        if is_finished(path):
-            print(f"finished already: {path}")
+    settings, commit = _settings(argv), provenance.commit()
+    for point in settings.points:
+        if is_finished(point.path):
+            print(f"finished already: {point.path}")
             continue
-        result = cost_result(network, scheme, constants, settings.profile, argv, commit)
+        result = point.count().result(settings.profile, argv, commit)
         write_result(result, settings.results)
-        reused, separate = (result.at(condition=how)["modules"] for how in ("reused", "separate"))
-        print(
-            f"{network}, {result.label}: modules {reused:,.0f} (re-used) or {separate:,.0f} (of each layer), "
-            f"bits a pass {result.metrics['draws']:,.0f}: {path}"
-        )
+        print(f"{result.network}, {result.label}: {_summary(result)}: {point.path}")
     return 0
+
+
+def _summary(result: Result) -> str:
+    if result.study == dropout_modules.STUDY:
+        reused, separate = (result.at(condition=how)["modules"] for how in ("reused", "separate"))
+        bits = result.metrics["draws"]
+        return f"modules {reused:,.0f} (re-used) or {separate:,.0f} (of each layer), bits a pass {bits:,.0f}"
+    found = [
+        result.at(execution=execution, scale="folded", real_layers="digital", adc="isaac")["hw/energy_nj"]
+        for execution in energies.EXECUTIONS
+    ]
+    each = ", ".join(
+        f"{how} {in_unit(1e3 * energy_nj)}" for how, energy_nj in zip(energies.EXECUTIONS, found, strict=True)
+    )
+    return f"an image takes {each}"
 
 
 def planned_cost(argv: list[str]) -> Path:
@@ -48,10 +69,10 @@ def planned_cost(argv: list[str]) -> Path:
     Raises:
         ValueError: for several topologies or schemes, whose results are several.
     """
-    settings = _settings(argv)
-    if len(settings.pairs) != 1:
-        raise ValueError("a point of a sweep is one result: give one --network and one --scheme")
-    return settings.path(*settings.pairs[0])
+    points = _settings(argv).points
+    if len(points) != 1:
+        raise ValueError("a point of a sweep is one result: give one --network and one --scheme (table8: --method)")
+    return points[0].path
 
 
 def _settings(argv: list[str]) -> "CostSettings":
@@ -60,18 +81,22 @@ def _settings(argv: list[str]) -> "CostSettings":
 
 @dataclass(frozen=True, kw_only=True)
 class CostSettings:
-    """Number, area and power of the dropout modules of topologies and methods, one result each.
+    """What topologies and methods cost on a chip, one result each; nothing is trained.
 
     Args:
-        network: topologies (default: all).
-        scheme: ways to drop (default: those that a topology has).
+        table: table7, the dropout modules, or table8, the energy of an image.
+        network: topologies (default: all of the table).
+        scheme: of table7, ways to drop (default: those that a topology has).
+        method: of table8 (default: all).
         profile: folder of the results.
         results: root of the results.
-        preset: YAML file whose constants replace those of the module.
+        preset: YAML file whose constants replace ours.
     """
 
-    network: list[str] = field(default_factory=lambda: list(TOPOLOGIES))
+    table: Literal["table7", "table8"] = "table7"
+    network: list[str] | None = None
     scheme: list[str] | None = None
+    method: list[str] = field(default_factory=lambda: list(energies.COMPARED))
     profile: str = "quick"
     results: Annotated[str, "--run.results"] = "results"
     preset: str | None = None
@@ -79,22 +104,39 @@ class CostSettings:
     def __post_init__(self) -> None:
         for kind, names in _KNOWN.items():
             for name in getattr(self, kind) or ():
-                lookup(kind, name, names)
+                lookup(kind, name, energies.NETWORKS if kind == "network" and self.table == "table8" else names)
 
     @property
-    def pairs(self) -> list[tuple[str, Scheme]]:
-        """Topologies with the ways to drop that are asked for.
+    def points(self) -> list[Point]:
+        """What is asked for.
 
         Raises:
-            ValueError: no topology that is asked for has one of them.
+            ValueError: no topology that is asked for has one of the schemes.
         """
-        known = {network: schemes_of(network) for network in self.network}
+        return self._modules() if self.table == "table7" else self._energies()
+
+    def _energies(self) -> list[Point]:
+        parts, points = components(self.preset), []
+        for network in self.network or energies.NETWORKS:
+            for method in self.method:
+                path = self._path(energies.STUDY, energies.energy_id(network, method, parts))
+                points.append(Point(path, lambda network=network, method=method: energies.energy_count(network, method, parts)))  # type: ignore[misc]
+        return points
+
+    def _modules(self) -> list[Point]:
+        networks, parts = self.network or list(TOPOLOGIES), components(self.preset)
+        known = {network: schemes_of(network) for network in networks}
         pairs = [(name, one) for name, schemes in known.items() for one in self.scheme or schemes if one in schemes]
         if not pairs:
             theirs = "; ".join(f"{network} has {', '.join(schemes)}" for network, schemes in known.items())
             raise ValueError(f"no topology has scheme {', '.join(self.scheme or ())}: {theirs}")
-        return pairs
+        return [
+            Point(
+                self._path(dropout_modules.STUDY, dropout_modules.cost_id(network, scheme, parts)),  # type: ignore[arg-type]
+                lambda network=network, scheme=scheme: dropout_modules.module_count(network, scheme, parts),  # type: ignore[misc]
+            )
+            for network, scheme in pairs
+        ]
 
-    def path(self, network: str, scheme: Scheme) -> Path:
-        """File of one result."""
-        return result_path(self.results, self.profile, STUDY, cost_id(network, scheme, components(self.preset)))
+    def _path(self, study: str, id: str) -> Path:
+        return result_path(self.results, self.profile, study, id)

@@ -1,59 +1,46 @@
-"""Energies in the results of the probe `table8`: what the table and the figure make of them."""
+"""Energies in the results of Table VIII (`scaledrop cost`): what the table and the figure make of them."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.units import UNITS, in_unit
 
-ADCS = {"neurosim": "NeuroSim", "isaac": "ISAAC", "mnsim": "MNSIM", "murmann": "Murmann's bound"}
 ADC = "isaac"
 """Converter of the chip that `scaledrop energy` assumes, where one number is shown."""
 TREATMENTS = {"digital": "digital", "binary": "as if binary", "excluded": "left out"}
 """What the first and the last layer, which are not binary, are taken for."""
-EXECUTIONS = {"loop": "one by one", "shared": "common prefixes once"}
+EXECUTIONS = {"loop": "one by one", "prefix": "prefix once", "shared": "shared"}
+"""How the passes are computed."""
+SCALES = {"folded": "folded", "multiplied": "multiplied"}
+"""What becomes of scales in front of a sign."""
 UNITS_NJ = {unit: size / UNITS["nJ"] for unit, size in UNITS.items()}
 PAPER_PASSES = 10
 OWN = "Scale-Dropout"
 """How the names of the paper's own rows begin."""
-CONSTANTS = {
-    "input_fetch": "input_bit_energy",
-    "word_lines": "word_line_energy",
-    "crossbar": "cell_resistance_p",
-    "adc": "adc_isaac_energy",
-    "adder": "adder_energy",
-    "digital_mac": "real_mac_energy",
-    "weight_memory": "sram_energy",
-    "scale_memory": "sram_energy",
-    "multiplexer": "multiplexer_energy",
-    "scale_multiplier": "multiplier_energy",
-    "skip_adder": "adder_energy",
-    "skip_buffer": "sram_energy",
-    "feature_buffer": "sram_energy",
-    "comparator": "comparator_energy",
-    "dropout_module": "module_power",
-    "prefix_buffer": "sram_energy",
-    "averaging": "adder_energy",
-}
-"""Constant in `hardware/presets/components.yaml` that a component's energy is proportional to."""
+ENERGY = "hw/energy_nj"
+_WHERE = ["execution", "scale", "real_layers", "adc", "component", "condition"]
 
 
 def energies(run: Result) -> pd.DataFrame:
-    """Energy of every component and in all: columns execution, real_layers, adc, component, energy_nj, operations."""
-    found = measurements([run])
-    by = ["execution", "real_layers", "component"]
-    operations = found[found.metric == "operations"].rename(columns={"value": "operations"})
-    found = found[(found.metric == "hw/energy_nj") & found.execution.notna()].rename(columns={"value": "energy_nj"})
-    if found.empty:
-        raise ValueError(f"the result {run.id} has no energies; delete it and measure again")
-    frame = found[[*by[:2], "adc", "component", "energy_nj"]].merge(operations[[*by, "operations"]], on=by, how="left")
-    return frame.fillna({"component": "total"})
+    """One line a number: execution, scale, real_layers, adc, component or condition; energy, operations, TOPS/W.
+
+    Raises:
+        ValueError: the result has none.
+    """
+    rows = [{**one.at, **one.metrics} for one in run.measurements if ENERGY in one.metrics and "execution" in one.at]
+    if not rows or "scale" not in rows[0]:
+        raise ValueError(f"the result {run.id} has no energies; delete it and count again")
+    names = [*_WHERE, ENERGY, "energy_std_nj", "operations", "tops_per_watt"]
+    return pd.DataFrame(rows).reindex(columns=names)
 
 
 def paper_nj(paper: pd.DataFrame, topology: str, run: Result) -> float:
     """The paper's own energy for a topology, nJ; NaN where it has none, or for another number of passes."""
     own = paper[paper.work.str.startswith(OWN) & (paper.topology == topology)]
-    if own.empty or run.evaluation["samples"] != PAPER_PASSES:
+    if own.empty or run.config["passes"] != PAPER_PASSES:
         return float("nan")
     return float(own.energy.iloc[0] * UNITS_NJ[own.unit.iloc[0]])
 
@@ -72,30 +59,49 @@ def component_name(component: str) -> str:
     return component.replace("_", " ").replace("mac", "MAC").replace("adc", "ADC")
 
 
-def totals(frame: pd.DataFrame, execution: str, real: str) -> pd.Series:
-    """Energy of an image by model of the converters, nJ."""
-    chosen = frame[(frame.execution == execution) & (frame.real_layers == real) & (frame.component == "total")]
-    return chosen.set_index("adc").energy_nj.reindex(list(ADCS))
+def chosen(frame: pd.DataFrame, **where: str) -> pd.DataFrame:
+    """Lines at a place."""
+    for name, value in where.items():
+        frame = frame[frame[name] == value]
+    return frame
 
 
-def parts(frame: pd.DataFrame, real: str, adc: str) -> pd.DataFrame:
-    """Energy and operations of the components of passes one by one, largest first; index component."""
-    chosen = frame[(frame.execution == "loop") & (frame.real_layers == real) & (frame.adc == adc)]
-    chosen = chosen[(chosen.component != "total") & (chosen.energy_nj > 0)]
-    return chosen.set_index("component")[["energy_nj", "operations"]].sort_values("energy_nj", ascending=False)
+def totals(frame: pd.DataFrame, execution: str, scale: str, real: str) -> pd.Series:
+    """Energy of an image by converter, nJ."""
+    found = chosen(frame, execution=execution, scale=scale, real_layers=real)
+    return found[found.adc.notna()].set_index("adc")[ENERGY]
 
 
-def carrier(frame: pd.DataFrame, real: str, theirs: float) -> str:
-    """Whether the band holds the paper's energy, and on which constant a difference hangs: the largest part's."""
-    band, components = totals(frame, "loop", real), parts(frame, real, ADC)
-    holds = "in" if band.min() <= theirs <= band.max() else "outside of"
-    largest, (part, operations) = components.index[0], components.iloc[0]
-    ratio, others = band[ADC] / theirs, components.energy_nj.sum() - part
-    each, needed = 1e3 * part / operations, 1e3 * (theirs - others) / operations
-    meets = f"at {needed:.3g} pJ it would be the paper's" if needed > 0 else "which is already more than the paper has"
-    return (
-        f"First and last layer {TREATMENTS[real]}: the paper's {readable(theirs)} is {holds} the band "
-        f"{readable(band.min())} to {readable(band.max())}. With {ADCS[ADC]}'s converters ours is {ratio:.2f} of it; "
-        f"its largest part is {component_name(largest)}, {operations:,.0f} operations of {each:.3g} pJ "
-        f"({CONSTANTS[largest]}). All else takes {readable(others)}; {meets}."
-    )
+def parts(frame: pd.DataFrame, execution: str, scale: str, real: str) -> pd.DataFrame:
+    """Energy and operations of the components, with ISAAC's converters; index component."""
+    found = chosen(frame, execution=execution, scale=scale, real_layers=real)
+    return found[found.component.notna() & (found[ENERGY] > 0)].set_index("component")[[ENERGY, "operations"]]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Energies of an image with the converters of several sources, beside the paper's."""
+
+    low: float
+    """least of the cited converters, nJ"""
+    high: float
+    """most of them"""
+    marks: dict[str, float]
+    """bounds and outliers, beside the band"""
+    needed_pj: float
+    """conversion that would meet the paper, pJ; NaN where all else takes more, or the paper has none"""
+
+    def times(self, theirs: float) -> str:
+        """How many times that the paper's energy is."""
+        return f"{theirs / self.high:.2g} to {theirs / self.low:.2g}"
+
+
+def band(run: Result, frame: pd.DataFrame, theirs: float, execution: str, scale: str, real: str) -> Band:
+    """The band of one chip."""
+    known: dict[str, Any] = run.config["converters"]
+    found, components = totals(frame, execution, scale, real), parts(frame, execution, scale, real)
+    inside = found[[adc for adc in found.index if known[adc]["role"] == "converter"]]
+    marks = {f"{adc}, {known[adc]['role']}": found[adc] for adc in found.index if adc not in inside}
+    left = theirs - components[ENERGY].sum() + components[ENERGY].get("adc", 0.0)
+    needed = 1e3 * left / components.operations["adc"] if left > 0 else float("nan")
+    return Band(float(inside.min()), float(inside.max()), marks, needed)

@@ -29,6 +29,7 @@ COORDINATES: dict[str, type] = {
     "bin": int,
     "layer": str,
     "execution": str,
+    "scale": str,
     "real_layers": str,
     "adc": str,
     "component": str,

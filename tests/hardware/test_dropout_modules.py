@@ -1,13 +1,9 @@
-"""The dropout module: counts that equal the bits which the methods really draw, and what they cost."""
+"""Counts of dropout modules equal the bits which the methods really draw; random bits of a junction."""
 
 import pytest
 
+from hardware.dropout_modules import ModuleCount, dropout_cost, modules_and_draws
 from hardware.presets import components
-from hardware.dropout_modules import (
-    ModuleCount,
-    dropout_cost,
-    modules_and_draws,
-)
 from hardware.workload import trace_workload
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.methods.classification import METHODS
@@ -69,3 +65,16 @@ def test_schemes_for_binary_layers():
     layers = trace_workload(build_network("lenet5", METHODS["fp"]), (3, 32, 32))
     with pytest.raises(ValueError, match="has none"):
         modules_and_draws(layers, "spindrop")
+
+
+def test_the_authors_count_of_spindrop():
+    """K K C_in: nine times the feature maps of VGG-small, 1,152 to 4,608; LeNet-5's first kernel has 25 elements."""
+    layers = trace_workload(build_network("vgg_small", METHODS["spindrop"]), (3, 32, 32))
+    kernel, maps = (
+        [count.modules for count in modules_and_draws(layers, scheme)]
+        for scheme in ("spindrop_kernel", "spatial_spindrop")
+    )
+    assert kernel == [1152, 1152, 2304, 2304, 4608]
+    assert kernel == [9 * count for count in maps]
+    lenet5 = trace_workload(build_network("lenet5", METHODS["spindrop"], in_channels=1), (1, 32, 32))
+    assert [count.modules for count in modules_and_draws(lenet5, "spindrop_kernel")] == [150, 400, 120]

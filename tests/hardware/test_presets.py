@@ -22,7 +22,10 @@ def write(tmp_path: Path, content: object) -> Path:
 
 
 def test_every_constant_has_a_source():
-    groups = [components().constants, published(), *(preset.constants for preset in devices().values())]
+    others = components()
+    entries = [converter.constants for converter in others.converters.values()]
+    entries += [new for known in others.alternatives.values() for new in known.values()]
+    groups = [*entries, others.constants, published(), *(preset.constants for preset in devices().values())]
     assert len(list(FOLDER.glob("*.yaml"))) == 3
     for group in groups:
         for name, constant in group.items():
@@ -37,12 +40,10 @@ def test_override_replaces_one_constant(tmp_path):
     assert mine.number("adder_energy", "pJ") == 0.5
     assert mine.constants["adder_energy"].source == "me"
     assert mine.number("comparator_energy", "pJ") == components().number("comparator_energy", "pJ")
-    table = {**ENTRY, "value": {4: 1.0, 6: 4.0}}
-    mine = components(write(tmp_path, {"adc_isaac_energy": table}))
-    assert mine.at_bits("adc_isaac_energy", "pJ", 5) == pytest.approx(2.0)
-    assert mine.at_bits("adc_isaac_energy", "pJ", 2) == 1.0
+    mine = components(write(tmp_path, {"sram_word_energy": {**ENTRY, "value": {1024: 1.0, 4096: 4.0}}}))
+    assert mine.table("sram_word_energy", "pJ") == {1024: 1.0, 4096: 4.0}
     with pytest.raises(PresetError, match="table"):
-        mine.number("adc_isaac_energy", "pJ")
+        mine.number("sram_word_energy", "pJ")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,7 @@ def test_override_replaces_one_constant(tmp_path):
         ({"adder_enrgy": ENTRY}, "did you mean 'adder_energy'"),
         ({"adder_energy": {**ENTRY, "unit": "ns"}}, r"must be in pJ \(or fJ, nJ\), not in ns"),
         ({"adder_energy": "0.2 joule"}, "unknown unit 'joule'"),
+        ({"sram_energy": ENTRY}, "did you mean 'sram_"),
         ({"adder_energy": {k: v for k, v in ENTRY.items() if k != "source"}}, "source"),
         ({"adder_energy": {k: v for k, v in ENTRY.items() if k != "unit"}}, "unit"),
         ({"adder_energy": {**ENTRY, "source": " "}}, "must not be empty"),
@@ -77,7 +79,7 @@ def test_no_yaml_and_asking_in_another_unit(tmp_path):
     with pytest.raises(PresetError, match="in pJ, not in nJ"):
         components().number("adder_energy", "nJ")
     with pytest.raises(PresetError, match="in pJ, not in uJ"):
-        components().at_bits("adc_isaac_energy", "uJ", 4)
+        components().table("sram_word_energy", "uJ")
 
 
 ALONE = """
@@ -104,7 +106,7 @@ for name in names:
 foreign = {name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names) - {"hardware"}
 foreign = {name for name in foreign if not name.startswith("_")}
 assert not foreign, foreign
-assert {"mtj", "switching", "devices", "crossbar", "workload", "energy", "presets"} <= set(names), names
+assert {"mtj", "switching", "devices", "chip_file", "dropout_modules", "crossbar", "energy", "presets"} <= set(names), names
 from hardware.crossbar import CrossbarLayer
 print(CrossbarLayer(torch.ones(1, 3))(torch.ones(1, 3)).item())
 from hardware.presets import components

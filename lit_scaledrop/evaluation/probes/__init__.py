@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lit_scaledrop.chip.energy import component_values
 from lit_scaledrop.evaluation.probes import (
     chip,
     corruptions,
-    energy,
     noise,
     ood,
     passes,
@@ -42,7 +40,6 @@ class Probe:
 PROBES: dict[str, Probe] = {
     "table4": Probe(variation.parts, variation.measure),
     "table6": Probe(ood.parts, ood.measure),
-    "table8": Probe(energy.parts, energy.measure, component_values),
     "table9": Probe(selective.parts, selective.measure),
     "table10": Probe(corruptions.parts, corruptions.measure, corruptions.constants),
     "figure5": Probe(noise.parts, noise.measure),

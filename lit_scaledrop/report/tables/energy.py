@@ -1,5 +1,6 @@
-"""Table VIII: energy of an image beside published systems, as a band over models of the converters, with its shares."""
+"""Table VIII: energy of an image, of methods and executions on a chip, beside published systems and the paper's own."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,13 +8,13 @@ import pandas as pd
 
 from lit_scaledrop.report.energies import (
     ADC,
-    ADCS,
-    CONSTANTS,
+    ENERGY,
     EXECUTIONS,
     OWN,
+    SCALES,
     TREATMENTS,
     UNITS_NJ,
-    carrier,
+    band,
     component_name,
     energies,
     paper_nj,
@@ -21,35 +22,33 @@ from lit_scaledrop.report.energies import (
     readable,
     totals,
 )
-from lit_scaledrop.report.groups import (
-    KEY,
-    TOPOLOGIES,
-    by_row,
-    caption,
-    data_name,
-    ids_of,
-    one_profile,
-    seeds_of,
-)
-from lit_scaledrop.report.measures import Shown, over_runs, percent
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, mean_column, text
+from lit_scaledrop.report.groups import KEY, ORDER, TOPOLOGIES, by_row, commits_of, ids_of, one_profile
+from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, text
+from lit_scaledrop.report.tables.energy_words import against_paper, one_converter_for_both, ratios
 from lit_scaledrop.results.result import Result
 
+Frames = dict[tuple[Any, ...], tuple[Result, pd.DataFrame]]
+PROPOSED = "Proposed"
+_METHODS = (PROPOSED, "Proposed, affine", "SpinDrop", "Spatial-SpinDrop", "MC-Dropout (IR-Net)")
 _NOTES = [
     "Ours is a model: operation counts of the topology at full width, for an image of MNIST's (LeNet-5, padded to "
     "32 x 32) or CIFAR-10's size, times cited component energies (`hardware/presets/components.yaml`; the paper's own "
-    "are lost in our copy), with the masks of the passes that give the accuracy. It does not depend on weights, nor on "
-    "the width and data of the network whose accuracy stands beside it.",
-    "The paper does not say what it took the full-precision first and last layer for; so three bands stand here. "
-    "Published systems are as the paper lists them; their accuracies are not in our copy.",
+    "are lost in our copy), with ISAAC's converters where none is named. Passes one by one and with the prefix once are "
+    "expectations over all masks; shared prefixes are those of the masks of seed 0.",
+    "One by one: every pass by itself. Prefix once: layers in front of the first one that draws run once. Shared: every "
+    "common prefix of passes once.",
+    "Folded: scale and BatchNorm in front of a sign are thresholds, one for a kept and one for a dropped scale. "
+    "Multiplied: a 32-bit product for each output whose scale is kept. Methods without a scale have thresholds alone.",
+    "The paper does not say what it took the full-precision first and last layer for. Published systems are as the paper "
+    "lists them. Bounds and outliers among the converters stand beside the band, not in it.",
 ]
 
 
 def table8(results: Sequence[Result], paper: pd.DataFrame) -> Report:
-    """Table VIII: published systems and ours; bands; components; what carries the difference to the paper.
+    """Table VIII: published systems and ours; methods and their ratios; the paper's energy; components; other sources.
 
     Args:
-        results: of the probe `table8`, one profile.
+        results: of the command `cost --table table8`, one profile.
         paper: columns work, technology, topology, bits, energy, unit, source.
 
     Raises:
@@ -57,159 +56,175 @@ def table8(results: Sequence[Result], paper: pd.DataFrame) -> Report:
     """
     one_profile(results)
     notes: list[str] = []
-    order = list(paper[paper.work.str.startswith(OWN)].topology)
-    shown = by_row(sorted(results, key=lambda run: _place(run, order)), notes)
-    frames = {key: energies(runs[0]) for key, runs in shown.items()}
-    sections = [_systems(shown, frames, paper)]
-    for key, runs in shown.items():
-        theirs = paper_nj(paper, key[0], runs[0])
-        name = f"{key[0]}, {key[1]}, T = {runs[0].evaluation['samples']}"
-        sections += [
-            _of(runs, f"{name}: energy of an image by ADC model", *_bands(frames[key], theirs), []),
-            _of(runs, f"{name}: by component", *_components(frames[key]), _below(runs, frames[key], theirs)),
-        ]
-    return Report("Table VIII: energy of an image", sections, [*notes, *_NOTES], _export(shown, frames, paper))
+    shown = {key: runs[0] for key, runs in by_row(sorted(results, key=_place), notes).items()}
+    frames: Frames = {key: (run, energies(run)) for key, run in shown.items()}
+    sections = [_systems(frames, paper), _ratios(frames, paper)]
+    for topology in dict.fromkeys(key[0] for key in frames):
+        of_topology = {key: found for key, found in frames.items() if key[0] == topology}
+        sections.append(_methods(topology, of_topology))
+        for key, (run, frame) in of_topology.items():
+            if key[1] == PROPOSED:
+                theirs = paper_nj(paper, topology, run)
+                if not pd.isna(theirs):
+                    sections.append(_bands(topology, run, frame, theirs))
+                sections += [_components(topology, run, frame), _sources(topology, run, frame)]
+    sections[-1].caption.extend(_caption([run for run, _ in frames.values()]))
+    both = one_converter_for_both(frames, paper)
+    return Report("Table VIII: energy of an image", sections, [*notes, *both, *_NOTES], _export(frames, paper))
 
 
-def _of(runs: list[Result], heading: str, frame: pd.DataFrame, columns: dict[str, Column], below: list[str]) -> Section:
-    """A section with the energies of one network."""
-    topology = TOPOLOGIES.get(runs[0].network, runs[0].network)
-    marks = {"topology": topology, "method": runs[0].label, RESULT_IDS: ids_of(runs)}
-    return Section(heading, frame.assign(**marks), columns, below)
-
-
-def _place(run: Result, order: list[str]) -> tuple[int, str, str]:
+def _place(run: Result) -> tuple[int, int]:
+    order = list(_METHODS)
     topology = TOPOLOGIES.get(run.network, run.network)
-    return order.index(topology) if topology in order else len(order), topology, run.label
+    # LeNet-5 first, as in the paper
+    return -ORDER.get(topology, 9), order.index(run.label) if run.label in order else len(order)
 
 
-def _accuracies(shown: Shown) -> list[dict[Any, Any]]:
-    return over_runs(shown.values(), {"accuracy": percent("cls/acc", suite="clean")}).to_dict("records")
+def _scales(frame: pd.DataFrame) -> list[str]:
+    """Folded and multiplied where they differ."""
+    differ = any(
+        totals(frame, execution, "folded", "digital")[ADC] != totals(frame, execution, "multiplied", "digital")[ADC]
+        for execution in EXECUTIONS
+    )
+    return list(SCALES) if differ else ["folded"]
 
 
-def _systems(
-    shown: dict[tuple[Any, ...], list[Result]], frames: dict[tuple[Any, ...], pd.DataFrame], paper: pd.DataFrame
-) -> Section:
+def _energy(name: str, header: str) -> Column:
+    return Column(header, lambda row: readable(row[name]))
+
+
+def _systems(frames: Frames, paper: pd.DataFrame) -> Section:
     rows = [
         {**row, "shown": f"{row['energy']:.{3 if row['energy'] < 0.1 else 2}f} {row['unit']}"}
         for row in paper.to_dict("records")
     ]
-    for (key, runs), accuracy in zip(shown.items(), _accuracies(shown), strict=True):
-        for real, name in TREATMENTS.items():
-            band = totals(frames[key], "loop", real)
-            rows.append(
-                {
-                    "work": f"ours, first and last layer {name}",
-                    "technology": "SOT-MRAM, modelled",
-                    "topology": key[0],
-                    "bits": key[2],
-                    "shown": readable(band[ADC]),
-                    "band": f"{readable(band.min())} to {readable(band.max())}",
-                    **accuracy,
-                    "data": data_name(runs[0]) + " (stand-in)" * runs[0].data["stand_in"],
-                    RESULT_IDS: ids_of(runs),
-                }
-            )
-    frame = pd.DataFrame(rows).reindex(
-        columns=[
-            "work",
-            "technology",
-            "topology",
-            "bits",
-            "shown",
-            "band",
-            "accuracy",
-            "accuracy_std",
-            "data",
-            "source",
-            RESULT_IDS,
-        ]
-    )
-    columns = {
-        "work": text("work"),
-        "technology": text("technology"),
-        "topology": text("topology"),
-        "bits": Column("bits", lambda row: f"{row['bits']:.0f}"),
-        "shown": Column("energy an image", lambda row: row["shown"], source="source"),
-        "band": Column("band over ADC models", lambda row: "" if pd.isna(row["band"]) else row["band"]),
-        "accuracy": mean_column("accuracy", "accuracy (ours, %)"),
-        "data": text("data", "on"),
-    }
-    passes = sorted({runs[0].evaluation["samples"] for runs in shown.values()})
-    below = (
-        f"Ours with {ADCS[ADC]}'s converters; T = {', '.join(map(str, passes))} passes an image, the paper's T = 10."
-    )
-    return Section("Beside published systems", frame, columns, [below])
+    for key, (run, frame) in frames.items():
+        cited = band(run, frame, float("nan"), "loop", "folded", "digital")
+        row: dict[str, Any] = {"work": f"ours: {key[1]}", "technology": "SOT-MRAM, modelled", "topology": key[0]}
+        row |= {"bits": key[2], "band": f"{readable(cited.low)} to {readable(cited.high)}", RESULT_IDS: run.id}
+        row |= {how: totals(frame, how, "folded", "digital")[ADC] for how in EXECUTIONS}
+        rows.append(row | {"shown": readable(row["loop"])})
+    frame = pd.DataFrame(rows)
+    columns = {name: text(name) for name in ("work", "technology", "topology")}
+    columns["bits"] = Column("bits", lambda row: f"{row['bits']:.0f}")
+    columns["shown"] = Column("energy an image", lambda row: row["shown"], source="source")
+    columns["band"] = Column("over cited converters", lambda row: "" if pd.isna(row["band"]) else row["band"])
+    columns |= {how: _energy(how, EXECUTIONS[how]) for how in ("prefix", "shared")}
+    return Section("Beside published systems", frame, columns, ["Ours: first and last layer digital, scales folded."])
 
 
-def _bands(frame: pd.DataFrame, theirs: float) -> tuple[pd.DataFrame, dict[str, Column]]:
+def _methods(topology: str, frames: Frames) -> Section:
+    rows, columns = [], {"method": text("method"), "scale": text("scale", "scales")}
+    for key, (run, frame) in frames.items():
+        scales = _scales(frame)
+        for scale in scales:
+            row: dict[str, Any] = {"method": key[1], "scale": SCALES[scale] if len(scales) > 1 else "-"}
+            for how, real in itertools.product(EXECUTIONS, TREATMENTS):
+                row[f"{how}_{real}"] = totals(frame, how, scale, real)[ADC]
+            here = frame[(frame.execution == "loop") & (frame.scale == scale) & (frame.real_layers == "digital")]
+            here = here[here.adc == ADC].iloc[0]
+            rows.append(row | {"tops": here.tops_per_watt, "std": here.energy_std_nj, RESULT_IDS: run.id})
+    for how, real in itertools.product(EXECUTIONS, TREATMENTS):
+        columns[f"{how}_{real}"] = _energy(f"{how}_{real}", f"{EXECUTIONS[how]}, {TREATMENTS[real]}")
+    columns["std"] = Column("deviation over masks", lambda row: readable(row["std"]) if row["std"] else "0")
+    columns["tops"] = Column("TOPS/W", lambda row: f"{row['tops']:.3g}")
+    below = "First and last layer digital, as if binary, or left out; deviation and TOPS/W: one by one, digital."
+    frame = pd.DataFrame(rows).assign(topology=topology)
+    return Section(f"{topology}: energy of an image by method and execution", frame, columns, [below])
+
+
+def _ratios(frames: Frames, paper: pd.DataFrame) -> Section:
+    frame, sentences = ratios(frames, paper, PROPOSED)
+    columns = {"topology": text("topology"), "method": text("method"), "scale": text("scale", "Proposed's scales")}
+    for how, real in itertools.product(EXECUTIONS, ("digital", "excluded")):
+        name = f"{how}_{real}"
+        columns[name] = Column(f"{EXECUTIONS[how]}, {TREATMENTS[real]}", lambda row, name=name: f"{row[name]:.2f}")  # type: ignore[misc]
+    columns["paper"] = Column("paper", lambda row: "" if pd.isna(row["paper"]) else f"{row['paper']:.1f}")
+    return Section("How many times Proposed's energy", frame, columns, sentences)
+
+
+def _bands(topology: str, run: Result, frame: pd.DataFrame, theirs: float) -> Section:
     rows = []
-    for execution, how in EXECUTIONS.items():
-        for real, name in TREATMENTS.items():
-            band = totals(frame, execution, real)
-            row: dict[str, Any] = {"real": name, "passes": how}
-            row |= {adc: band[adc] for adc in ADCS}
-            # the paper runs its passes one by one
-            if execution == "loop" and not pd.isna(theirs):
-                row["paper"] = theirs
-                row["holds"] = "yes" if band.min() <= theirs <= band.max() else "no"
-                row["ratio"] = band[ADC] / theirs
-            rows.append(row)
-    table = pd.DataFrame(rows).reindex(columns=["real", "passes", *ADCS, "paper", "holds", "ratio"])
-    columns = {"real": text("real", "first and last layer"), "passes": text("passes")}
-    for adc, name in ADCS.items():
-        columns[adc] = Column(name, lambda row, adc=adc: readable(row[adc]))  # type: ignore[misc]
-    columns["paper"] = Column("paper", lambda row: readable(row["paper"]))
-    columns["holds"] = Column("paper in the band", lambda row: "" if pd.isna(row["holds"]) else row["holds"])
-    columns["ratio"] = Column(
-        f"{ADCS[ADC]} / paper", lambda row: "" if pd.isna(row["ratio"]) else f"{row['ratio']:.2f}"
+    for how, scale, real in itertools.product(EXECUTIONS, SCALES, TREATMENTS):
+        found = band(run, frame, theirs, how, scale, real)
+        row: dict[str, Any] = {"passes": EXECUTIONS[how], "scale": SCALES[scale], "real": TREATMENTS[real]}
+        row |= {"low": found.low, "high": found.high, "times": found.times(theirs), "needed": found.needed_pj}
+        rows.append(row | found.marks)
+    table = pd.DataFrame(rows).assign(topology=topology, method=PROPOSED, **{RESULT_IDS: run.id})
+    columns = {"passes": text("passes"), "scale": text("scale", "scales"), "real": text("real", "first and last layer")}
+    columns |= {"low": _energy("low", "cited converters, least"), "high": _energy("high", "most")}
+    columns["times"] = Column("the paper's is ... times that", lambda row: row["times"])
+    columns |= {name: _energy(name, name) for name in found.marks}
+    columns["needed"] = Column(
+        "conversion that meets it", lambda row: "none" if pd.isna(row["needed"]) else f"{row['needed']:.2f} pJ"
     )
-    return table, columns
+    heading = f"{topology}, Proposed: the paper's {readable(theirs)}"
+    return Section(heading, table, columns, [against_paper(run, frame, theirs)])
 
 
-def _components(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Column]]:
-    """Rows: components; columns: each treatment with our converter, then the other converters."""
+def _components(topology: str, run: Result, frame: pd.DataFrame) -> Section:
+    """Rows: components; columns: executions and scales, first and last layer digital."""
+    table = pd.DataFrame(index=pd.Index([], name="component"))
     columns: dict[str, Column] = {"component": text("component")}
-    table = pd.DataFrame({"component": list(CONSTANTS)})
-    chosen = [(real, ADC) for real in TREATMENTS] + [("digital", adc) for adc in ADCS if adc != ADC]
-    for real, adc in chosen:
-        name, found = f"{real}_{adc}", parts(frame, real, adc).energy_nj
-        table[name] = table.component.map(found)
-        table[f"{name}_share"] = 100 * table[name] / found.sum()
-        columns[name] = Column(f"{TREATMENTS[real]}, {ADCS[adc]}", lambda row, name=name: _with_share(row, name))  # type: ignore[misc]
-    kept = table[table.filter(regex="_share$").notna().any(axis=1)]
-    kept = kept.sort_values(f"digital_{ADC}", ascending=False, kind="stable")
-    return kept.assign(component=kept.component.map(component_name)), columns
+    for how, scale in itertools.product(EXECUTIONS, _scales(frame)):
+        name = f"{how}_{scale}"
+        found = parts(frame, how, scale, "digital")[ENERGY]
+        table = table.join(found.rename(name), how="outer")
+        header = f"{EXECUTIONS[how]}, {SCALES[scale]}"
+        columns[name] = Column(header, lambda row, name=name, sum=found.sum(): _with_share(row[name], sum))  # type: ignore[misc]
+    table = table.sort_values("loop_folded", ascending=False, kind="stable").reset_index()
+    table = table.assign(component=table.component.map(component_name), topology=topology, **{RESULT_IDS: run.id})
+    return Section(f"{topology}, Proposed: by component, first and last layer digital", table, columns, [])
 
 
-def _with_share(row: dict[Any, Any], name: str) -> str:
-    return "" if pd.isna(row[name]) else f"{readable(row[name])} ({row[f'{name}_share']:.1f} %)"
+def _with_share(energy_nj: float, total_nj: float) -> str:
+    return "" if pd.isna(energy_nj) else f"{readable(energy_nj)} ({100 * energy_nj / total_nj:.1f} %)"
 
 
-def _below(runs: list[Result], frame: pd.DataFrame, theirs: float) -> list[str]:
-    lines = [carrier(frame, real, theirs) for real in TREATMENTS] if not pd.isna(theirs) else []
-    numbers = (
-        "Accuracy: mean ± sample standard deviation over n seeds; energies are those of the masks of the first seed."
+def _sources(topology: str, run: Result, frame: pd.DataFrame) -> Section:
+    """What other sources change, one at a time."""
+    here = frame[(frame.scale == "folded") & frame.condition.notna()].set_index("condition")[ENERGY]
+    own = totals(frame, "loop", "folded", "digital")[ADC]
+    ends = [readable(here[name]) for name in ("lowest", "highest")]
+    found = here.drop(["lowest", "highest"])
+    change = 100 * (found / own - 1)
+    table = pd.DataFrame({"source": found.index, "energy": found.values, "change": change.values})
+    table = table.sort_values("change", key=abs, ascending=False, kind="stable").assign(topology=topology)
+    columns = {
+        "source": text("source", "in question: other source"),
+        "energy": _energy("energy", "energy an image"),
+        "change": Column("change", lambda row: f"{row['change']:+.1f} %"),
+    }
+    below = (
+        f"One by one, folded, digital, ISAAC's converters: {readable(own)}. With the lowest, or the highest, source of each "
+        f"at once {ends[0]} to {ends[1]}. What the sources say: `scaledrop energy {run.network} --tornado`."
     )
-    return [*lines, *caption(runs, numbers)]
+    heading = f"{topology}, Proposed: other sources, one at a time"
+    return Section(heading, table.assign(**{RESULT_IDS: run.id}), columns, [below])
 
 
-def _export(
-    shown: dict[tuple[Any, ...], list[Result]], frames: dict[tuple[Any, ...], pd.DataFrame], paper: pd.DataFrame
-) -> pd.DataFrame:
-    """One line a published system, and one a treatment, model and component of ours."""
+def _caption(runs: list[Result]) -> list[str]:
+    first = runs[0]
+    return [
+        "Counted on the layers at full width; nothing is trained, so profile and data do not matter.",
+        f"T = {first.config['passes']} passes an image, the paper's. Commit: {commits_of(runs)}. Make it again: "
+        f"`scaledrop cost --table table8 --profile {first.profile}`, then `scaledrop report {first.study} --profile "
+        f"{first.profile}`.",
+    ]
+
+
+def _export(frames: Frames, paper: pd.DataFrame) -> pd.DataFrame:
+    """One line a published system, and one a number of ours."""
     theirs = paper.assign(energy_nj=paper.energy * paper.unit.map(UNITS_NJ)).drop(columns=["energy", "unit"])
     exports = [theirs.assign(component="total")]
-    for (key, frame), accuracy in zip(frames.items(), _accuracies(shown), strict=True):
-        runs = shown[key]
-        first = runs[0]
-        about = dict(zip(KEY, key, strict=True)) | {"work": "ours", "technology": "SOT-MRAM, modelled", "n": len(runs)}
-        about |= {"seeds": seeds_of(runs), "profile": first.profile, "data": first.data["name"]}
-        about |= {"fingerprint": first.data["fingerprint"], "epochs": first.training["epochs"]}
-        about |= {"accuracy_percent": accuracy["accuracy"], "accuracy_std": accuracy["accuracy_std"]}
-        about |= {"passes": first.evaluation["samples"]}
-        exports.append(frame.assign(**about))
-    names = ["work", "technology", *KEY, "bits", "n", "seeds", "profile", "data", "fingerprint", "epochs", "passes"]
-    names += ["accuracy_percent", "accuracy_std", "execution", "real_layers", "adc", "component", "operations"]
-    data = pd.concat(exports, ignore_index=True).reindex(columns=[*names, "energy_nj", "source"])
-    return data.astype({"n": "Int64", "bits": "Int64", "epochs": "Int64", "passes": "Int64"})
+    for key, (run, frame) in frames.items():
+        about = dict(zip(KEY, key, strict=True)) | {"work": "ours", "technology": "SOT-MRAM, modelled"}
+        about |= {"profile": run.profile, "passes": run.config["passes"], RESULT_IDS: ids_of([run])}
+        exports.append(frame.rename(columns={ENERGY: "energy_nj"}).assign(**about))
+    names = ["work", "technology", *KEY, "bits", "profile", "passes", "execution", "scale", "real_layers", "adc"]
+    names += ["component", "condition", "operations", "energy_nj", "energy_std_nj", "tops_per_watt", "source"]
+    data = pd.concat(exports, ignore_index=True).reindex(columns=names)
+    return data.astype({"bits": "Int64", "passes": "Int64"})
+
+
+__all__ = ["OWN", "table8"]

@@ -1,0 +1,76 @@
+"""Records of what is counted and not trained: Tables VII and VIII."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from lit_scaledrop.methods.method import Method
+from lit_scaledrop.results import provenance
+from lit_scaledrop.results.measurement import Measurement
+from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.schema import Data, EvaluationRecord, Training
+
+
+def identity(*what: Any) -> str:
+    """Twelve hexadecimal digits for what is counted and with which constants."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Count:
+    """What was counted of a network with a method."""
+
+    study: str
+    """table, a folder name"""
+    id: str
+    """of :func:`identity`"""
+    network: str
+    """key of the networks"""
+    method: str
+    """key of the methods"""
+    resolved: Method
+    """the method with its options, named as in the table"""
+    measurements: list[Measurement]
+    """numbers"""
+    config: dict[str, Any]
+    """what they follow from"""
+    started: datetime
+    """when the count began, UTC"""
+
+    def result(self, profile: str, words: list[str], commit: tuple[str, bool]) -> Result:
+        """The record.
+
+        Args:
+            profile: folder of the result.
+            words: command line behind ``scaledrop cost``.
+            commit: commit, and whether the tree has changes.
+        """
+        method = self.resolved
+        return Result(
+            id=self.id,
+            study=self.study,
+            profile=profile,
+            network=self.network,
+            method=self.method,
+            label=method.label,
+            bits_w=method.bits_w,
+            bits_a=method.bits_a,
+            bayesian=method.bayesian,
+            seed=0,
+            data=cast(Data, {}),
+            training=cast(Training, {}),
+            evaluation=cast(EvaluationRecord, {}),
+            measurements=self.measurements,
+            config=self.config,
+            provenance={
+                "commit": commit[0],
+                "dirty": commit[1],
+                "setting": self.id,
+                "command": provenance.command(["cost", *words]),
+                "started": self.started.isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "versions": provenance.versions(),
+            },
+        )

@@ -1,0 +1,98 @@
+"""What Table VIII says in words: the paper's ratios, its energies beside ours, and one converter for both of them."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from lit_scaledrop.report.energies import ADC, EXECUTIONS, SCALES, TREATMENTS, band, paper_nj, readable, totals
+from lit_scaledrop.results.result import Result
+
+Found = Mapping[tuple[Any, ...], tuple[Result, pd.DataFrame]]
+PAPERS = {"SpinDrop": "(SpinDrop)", "Spatial-SpinDrop": "(Spatial-SpinDrop)"}
+"""Rows of the paper that its ratios are taken from, by method."""
+TOLERANCE = 0.25
+"""Share by which a ratio of ours may differ and still reproduce the paper's, and two conversions be one."""
+
+
+def ratios(frames: Found, paper: pd.DataFrame, proposed: str) -> tuple[pd.DataFrame, list[str]]:
+    """Energies of the other methods over Proposed's, by execution and treatment, and whether they are the paper's."""
+    rows = []
+    for (topology, method, *_), (run, frame) in frames.items():
+        base = [found for key, (_, found) in frames.items() if key[:2] == (topology, proposed)]
+        if method == proposed or not base:
+            continue
+        for scale in SCALES:
+            row: dict[str, Any] = {"topology": topology, "method": method, "scale": SCALES[scale]}
+            for how, real in itertools.product(EXECUTIONS, TREATMENTS):
+                row[f"{how}_{real}"] = totals(frame, how, scale, real)[ADC] / totals(base[0], how, scale, real)[ADC]
+            rows.append(row | {"paper": _papers(paper, topology, method), "result_ids": run.id})
+    table = pd.DataFrame(rows)
+    sentences = [_reproduced(table[table.method == method], method) for method in PAPERS] if rows else []
+    return table, [sentence for sentence in sentences if sentence]
+
+
+def _papers(paper: pd.DataFrame, topology: str, method: str) -> float:
+    """The paper's energy of a method over its own, NaN where it has none."""
+    here = paper[paper.topology == topology]
+    theirs = here[here.work.str.endswith(PAPERS.get(method, "(none)"))]
+    own = here[here.work.str.startswith("Scale-Dropout")]
+    return float(theirs.energy.iloc[0] / own.energy.iloc[0]) if len(theirs) and len(own) else float("nan")
+
+
+def _reproduced(rows: pd.DataFrame, method: str) -> str:
+    theirs = rows.paper.dropna()
+    if theirs.empty:
+        return ""
+    ours = rows.loc[theirs.index, [f"{how}_{real}" for how, real in itertools.product(EXECUTIONS, TREATMENTS)]]
+    low, high, factor = float(ours.min().min()), float(ours.max().max()), float(theirs.iloc[0])
+    near = (ours / factor - 1).abs() <= TOLERANCE
+    where = [f"{EXECUTIONS[name.split('_')[0]]}, {TREATMENTS[name.split('_')[1]]}" for name in near.columns[near.any()]]
+    verdict = f"reproduced only where passes are {'; '.join(where)}" if where else "not reproduced"
+    loop = ours[[name for name in ours if name.startswith("loop")]]
+    return (
+        f"{method}: the paper's {factor:.1f} times Proposed is {verdict}. Ours is {low:.2f} to {high:.2f} over executions, "
+        f"scales and treatments of the first and last layer, {loop.min().min():.2f} to {loop.max().max():.2f} with passes "
+        "one by one."
+    )
+
+
+def against_paper(run: Result, frame: pd.DataFrame, theirs: float) -> str:
+    """How the paper's energy stands to those of cited converters, by treatment of the first and last layer."""
+    lines = []
+    for real, name in TREATMENTS.items():
+        found = band(run, frame, theirs, "loop", "folded", real)
+        marks = ", ".join(f"{mark}: {readable(energy)}" for mark, energy in found.marks.items())
+        lines.append(
+            f"First and last layer {name}: cited converters give {readable(found.low)} to {readable(found.high)}, the "
+            f"paper's {readable(theirs)} is {found.times(theirs)} times that (beside them {marks})."
+        )
+    return "Passes one by one, scales folded. " + " ".join(lines)
+
+
+def one_converter_for_both(frames: Found, paper: pd.DataFrame) -> list[str]:
+    """The conversion that would meet the paper's energies of both topologies, if there is one."""
+    both = {
+        key[0]: (run, frame, theirs)
+        for key, (run, frame) in frames.items()
+        if key[1] == "Proposed" and not pd.isna(theirs := paper_nj(paper, key[0], run))
+    }
+    if len(both) != 2:
+        return []
+    rows = []
+    for how, scale, real in itertools.product(EXECUTIONS, SCALES, TREATMENTS):
+        pj = [band(run, frame, theirs, how, scale, real).needed_pj for run, frame, theirs in both.values()]
+        rows.append((how, scale, real, *pj))
+    table = pd.DataFrame(rows, columns=["how", "scale", "real", "one", "two"])
+    loop = table[table.how == "loop"]
+    ends = [f"{name} {loop[key].min():.2f} to {loop[key].max():.2f} pJ" for name, key in zip(both, ("one", "two"), strict=True)]
+    known = table.dropna()
+    off = (known[["one", "two"]].max(axis=1) / known[["one", "two"]].min(axis=1)).sort_values()
+    best = known.loc[off.index[0]]
+    place = f"passes {EXECUTIONS[best.how]}, scales {SCALES[best.scale]}, first and last layer {TREATMENTS[best.real]}"
+    verdict = "One converter meets both" if off.iloc[0] <= 1 + TOLERANCE else "No one converter meets both"
+    return [
+        f"The conversion that would meet the paper's energy, with passes one by one: {', '.join(ends)} (none where all else "
+        f"takes more). {verdict}: nearest are {best.one:.2f} and {best.two:.2f} pJ ({place})."
+    ]
