@@ -1,19 +1,19 @@
-"""Devices of a crossbar's cells: what is not ideal about them, and the conductances that follow."""
+"""Devices of a crossbar's cells: what is not ideal about a chip, and the conductances that its devices have."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hardware.mapping import Crossbar
+from hardware.constants import Preset
 from hardware.mtj import lognormal
 from hardware.shapes import Float
 
 
 @dataclass(frozen=True)
 class Imperfections:
-    """What is not ideal on a chip; the default is."""
+    """What is not ideal on a chip; the default is. A *match* is one LRS cell more: the unit of a column's current."""
 
     adc_bits: int | None = None
     """bits of a converter; ``None``: the column's value is taken as it is"""
@@ -25,71 +25,143 @@ class Imperfections:
     """share of devices that stay in the parallel state (LRS)"""
     stuck_ap: float = 0.0
     """share of devices that stay in the antiparallel state (HRS)"""
-    wire_resistance_ohm: float = 0.0
-    """resistance of a line between two cells"""
+    wire_ohm_per_cell: float = 0.0
+    """resistance, ohm, of a line between two complementary cells: of the bit line from one row to the next, of a word
+    line from one column to the next"""
+    wire_ohm_per_device: float = 0.0
+    """the same as other tools give it, ohm a device: a cell has two of them on its bit line, one on a word line"""
     resistance_p_kohm: float = 1000.0
-    """resistance of LRS; the voltage drop depends on it"""
+    """resistance of LRS, kOhm; what the wires take depends on it"""
+    real_reference: bool = False
+    """whether the devices of the reference column vary and are stuck like the others"""
+    read_noise_cv: float = 0.0
+    """coefficient of variation of a device's conductance from read to read"""
+    adc_offset_matches: float = 0.0
+    """standard deviation of the converters' offsets, matches"""
+    adc_gain_cv: float = 0.0
+    """standard deviation of the converters' relative gain errors"""
+    adc_inl_steps: float = 0.0
+    """standard deviation of the bow of the converters' integral nonlinearity at mid-scale, steps (LSB)"""
+    adc_noise_matches: float = 0.0
+    """standard deviation of the noise at a converter's input from read to read, matches"""
+    wire_resistance_ohm: InitVar[float | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, wire_resistance_ohm: float | None) -> None:
+        if wire_resistance_ohm is not None:
+            raise ValueError(
+                "wire_resistance_ohm did not say of what: write wire_ohm_per_cell for the same model (a complementary "
+                "cell, two devices), or wire_ohm_per_device for ohm per device pitch as other tools give it"
+            )
+        if self.wire_ohm_per_cell and self.wire_ohm_per_device:
+            raise ValueError("give the wires' resistance as wire_ohm_per_cell or as wire_ohm_per_device, not as both")
         if self.adc_bits is not None and not 1 <= self.adc_bits <= 24:
             raise ValueError(f"adc_bits must lie in 1 to 24, got {self.adc_bits}")
-        if min(self.tmr, self.resistance_p_kohm) <= 0 or min(self.conductance_cv, self.wire_resistance_ohm) < 0:
-            raise ValueError(f"tmr and resistance must be above 0, variation and wire resistance not negative: {self}")
+        if self.adc_inl_steps and self.adc_bits is None:
+            raise ValueError("adc_inl_steps counts steps of a converter: give adc_bits")
+        for name in ("tmr", "resistance_p_kohm"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be finite and above 0, got {getattr(self, name)}")
+        for name in _SPREADS:
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
         if min(self.stuck_p, self.stuck_ap) < 0 or self.stuck_p + self.stuck_ap > 1:
             raise ValueError(f"stuck_p and stuck_ap are shares of the devices, got {self.stuck_p} and {self.stuck_ap}")
 
     @property
+    def wire_ohm(self) -> tuple[float, float]:
+        """Resistance between two cells of a word line and of a bit line, ohm."""
+        cell, device = self.wire_ohm_per_cell, self.wire_ohm_per_device
+        return (device, 2 * device) if device else (cell, cell)
+
+    @property
+    def window_siemens(self) -> float:
+        """Difference of the conductances of LRS and HRS: a match in units of the read voltage."""
+        return self.tmr / (1 + self.tmr) / (self.resistance_p_kohm * 1e3)
+
+    @property
+    def drawn_cells(self) -> bool:
+        """Whether devices of the cells are drawn at random."""
+        return bool(self.conductance_cv or self.stuck_p or self.stuck_ap)
+
+    @property
     def ideal_devices(self) -> bool:
-        """Whether every device has its nominal conductance."""
-        return not (self.conductance_cv or self.stuck_p or self.stuck_ap or self.wire_resistance_ohm)
+        """Whether every device has its nominal conductance and sees the whole read voltage."""
+        return not (self.drawn_cells or any(self.wire_ohm))
+
+    @property
+    def drawn_converters(self) -> bool:
+        """Whether converters differ."""
+        return bool(self.adc_offset_matches or self.adc_gain_cv or self.adc_inl_steps)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether two reads of the same column differ."""
+        return bool(self.read_noise_cv or self.adc_noise_matches)
 
 
-def conductances(
-    weight: Float[Tensor, "out rows"], crossbar: Crossbar, imperfect: Imperfections, generator: torch.Generator
-) -> tuple[Float[Tensor, "out rows"], Float[Tensor, "out rows"]]:
-    """Conductances of both devices of every cell of one tile, from HRS in units of the window.
+_SPREADS = (
+    "conductance_cv", "wire_ohm_per_cell", "wire_ohm_per_device", "read_noise_cv", "adc_offset_matches", "adc_gain_cv",
+    "adc_inl_steps", "adc_noise_matches",
+)  # fmt: skip
+
+
+def cells_of(preset: Preset, **others: Any) -> Imperfections:
+    """A chip whose cells have the resistance and the TMR of a preset's constants.
+
+    Args:
+        preset: with ``cell_resistance_p`` and ``cell_tmr``, as of :func:`hardware.presets.components`.
+        others: further fields of :class:`Imperfections`.
+    """
+    cells = {"tmr": preset.number("cell_tmr", "1"), "resistance_p_kohm": preset.number("cell_resistance_p", "kOhm")}
+    return Imperfections(**{**cells, **others})
+
+
+@dataclass(frozen=True)
+class TileCells:
+    """Conductances of the devices of one tile, from nominal HRS in units of the window."""
+
+    weight: Float[Tensor, "out rows"]
+    """+1 and -1"""
+    match: Float[Tensor, "out rows"]
+    """devices on the word lines that input +1 drives"""
+    miss: Float[Tensor, "out rows"]
+    """devices on the word lines that input -1 drives"""
+    reference: Float[Tensor, "2 blocks rows"]
+    """the same of the reference column of each block of columns: match lines, miss lines"""
+
+
+def manufacture(
+    weight: Float[Tensor, "out rows"], blocks: int, imperfect: Imperfections, generator: torch.Generator
+) -> TileCells:
+    """Devices of one tile of rows.
 
     Args:
         weight: +1 and -1.
-        crossbar: geometry.
-        imperfect: variation, stuck devices and wires.
+        blocks: tiles along the outputs, each with a reference column.
+        imperfect: variation and stuck devices.
         generator: where the randomness comes from.
     """
-    both = torch.stack([weight, -weight]).double()
-    low = (both > 0).double()
+    match, miss = conductances(torch.stack([weight, -weight]) > 0, imperfect, generator)
+    reference = torch.zeros(2, blocks, weight.shape[1], dtype=torch.float64)
+    if imperfect.real_reference:
+        reference = conductances(reference > 0, imperfect, generator)
+    return TileCells(weight, match, miss, reference)
+
+
+def conductances(low: Tensor, imperfect: Imperfections, generator: torch.Generator) -> Float[Tensor, "..."]:
+    """Conductances from nominal HRS in units of the window, float64, of devices that are asked to be in LRS or HRS.
+
+    Args:
+        low: whether a device is asked to be in LRS, any shape.
+        imperfect: variation and stuck devices.
+        generator: where the randomness comes from.
+    """
+    low = low.double()
     if imperfect.stuck_p or imperfect.stuck_ap:
         fate = torch.rand(low.shape, generator=generator, dtype=torch.float64)
-        low[fate < imperfect.stuck_p + imperfect.stuck_ap] = 0
-        low[fate < imperfect.stuck_p] = 1
+        low = torch.where(fate < imperfect.stuck_p + imperfect.stuck_ap, (fate < imperfect.stuck_p).double(), low)
+    if not imperfect.conductance_cv:
+        return low
     # in units of the window the conductance of HRS is 1 / tmr, that of LRS 1 / tmr + 1
     level = low + 1 / imperfect.tmr
-    if imperfect.conductance_cv:
-        level = level * lognormal(imperfect.conductance_cv, tuple(level.shape), generator)
-    if imperfect.conductance_cv or imperfect.stuck_p or imperfect.stuck_ap:
-        low = level - 1 / imperfect.tmr
-    low = low * (1 - _voltage_drop(weight.shape, crossbar, imperfect))
-    return low[0].to(weight.dtype), low[1].to(weight.dtype)
-
-
-def _voltage_drop(shape: Sequence[int], crossbar: Crossbar, imperfect: Imperfections) -> Tensor:
-    r"""Share of the read voltage that the wires take from each cell, to first order, shape ``(out, rows)``.
-
-    Cell (i, j) sees $1 - r \bar G (\sum_k \min(i, k) + \sum_l \min(j, l))$, as if every cell drew the mean current.
-    """
-    if not imperfect.wire_resistance_ohm:
-        return torch.zeros(1, dtype=torch.float64)
-    mean_siemens = (1 + 1 / (1 + imperfect.tmr)) / 2 / (imperfect.resistance_p_kohm * 1e3)
-
-    def along(cells: int) -> Tensor:
-        place = torch.arange(1, cells + 1, dtype=torch.float64)
-        return torch.minimum(place[:, None], place).sum(1) * imperfect.wire_resistance_ohm * mean_siemens
-
-    columns, rows = shape
-    by_column = torch.cat([along(min(crossbar.columns, columns - i)) for i in range(0, columns, crossbar.columns)])
-    drop = by_column[:, None] + along(rows)[None]
-    if float(drop.max()) > 0.5:
-        raise ValueError(
-            f"the wires would take {100 * float(drop.max()):.0f} % of the read voltage, where the first-order model no "
-            "longer holds: use smaller tiles, cells of a higher resistance, or less wire resistance"
-        )
-    return drop
+    return level * lognormal(imperfect.conductance_cv, tuple(level.shape), generator) - 1 / imperfect.tmr

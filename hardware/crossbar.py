@@ -7,22 +7,34 @@ $G_{AP}$ off. A column then reads the number of matches $m$ of a tile, its conve
 the number $n$ of word lines that are on, which the periphery knows, the partial sum is $2m - n$. Partial sums are
 added digitally. With ideal devices and enough bits this is the digital layer, bit for bit.
 
-A tile is computed as a convolution of the channels that drive it with the part of the kernels that it holds.
+A tile is computed as a convolution of the channels that drive it with the part of the kernels that it holds. What wires
+take is in :mod:`hardware.wires`, what converters make of it in :mod:`hardware.converter`.
 """
 
-import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardware.cells import Imperfections, conductances
-from hardware.mapping import Crossbar, tile_rows
+from hardware.cells import Imperfections, TileCells, manufacture
+from hardware.converter import Converters
+from hardware.kernels import Box, box_of, pads, pair, row_places, signs_and_factor, three_states
+from hardware.mapping import Crossbar
 from hardware.shapes import Float
+from hardware.wires import columns_of
 
-#: channels, rows and columns of a kernel
-Box = tuple[slice, slice, slice]
+
+@dataclass(frozen=True)
+class _Lines:
+    """What the word lines that are on give, for each tile and in all."""
+
+    common: list[Tensor]
+    """what both devices of a cell have in common, and what wires add to it"""
+    lit: list[Tensor]
+    """lines that are on"""
+    active: Tensor
+    """their number in all tiles"""
 
 
 class CrossbarLayer(nn.Module):
@@ -33,7 +45,8 @@ class CrossbarLayer(nn.Module):
             ``(out, in / groups, kh, kw)``.
         crossbar: geometry and mapping.
         imperfect: what is not ideal.
-        generator: for variation and stuck devices; needed with them.
+        generator: for all that is drawn once a chip: devices and converters; needed with them.
+        noise: for what is drawn at each read; needed with it.
         input_estimator: makes an input one of -c, 0 and c; ``None``: it is that already.
         stride: as those of :class:`torch.nn.Conv2d`, likewise the following.
         padding: zeros around the input.
@@ -41,6 +54,10 @@ class CrossbarLayer(nn.Module):
         groups: blocks of channels.
 
     Shape: as the digital layer.
+
+    Attributes:
+        converters: the :class:`hardware.converter.Converters`, with their ranges.
+        cells: devices of each tile and group, where they are not nominal.
 
     >>> layer = CrossbarLayer(torch.tensor([[1.0, -1.0, 1.0]]))
     >>> layer(torch.tensor([[1.0, 1.0, 0.0]]))
@@ -55,6 +72,7 @@ class CrossbarLayer(nn.Module):
         crossbar: Crossbar | None = None,
         imperfect: Imperfections | None = None,
         generator: torch.Generator | None = None,
+        noise: torch.Generator | None = None,
         *,
         input_estimator: nn.Module | None = None,
         stride: int | tuple[int, int] = 1,
@@ -65,87 +83,97 @@ class CrossbarLayer(nn.Module):
         super().__init__()
         self.crossbar, self.imperfect = crossbar or Crossbar(), imperfect or Imperfections()
         if generator is None:
-            if not self.imperfect.ideal_devices:
-                raise ValueError("variation and stuck devices need a generator")
+            if self.imperfect.drawn_cells or self.imperfect.drawn_converters:
+                raise ValueError("variation, stuck devices and errors of converters need a generator")
             generator = torch.Generator()
+        if noise is None and self.imperfect.noisy:
+            raise ValueError("noise of reads and converters needs a generator of its own: noise=torch.Generator()")
+        self.noise = noise
         self.input_estimator = input_estimator or nn.Identity()
-        self.stride, self.dilation, self.groups = _pair(stride), _pair(dilation), groups
-        self.kernel = tuple(weight.shape[2:]) or (1, 1)
+        self.stride, self.dilation, self.groups = pair(stride), pair(dilation), groups
+        self.kernel = pair(tuple(weight.shape[2:]) or 1)
         self.linear = weight.dim() == 2
-        self.pads = _pads(padding, self.kernel, self.dilation, self.stride)
+        self.pads = pads(padding, self.kernel, self.dilation, self.stride)
         # on the CPU: a generator makes the same chip for every device
-        signs, factor = _signs(weight.detach().cpu())
+        signs, factor = signs_and_factor(weight.detach().cpu())
         self.register_buffer("factor", factor, persistent=False)
-        self._store(signs.reshape(*signs.shape[:2], *self.kernel), generator)
+        self._shape = (weight.shape[1], *self.kernel)
+        self.places = row_places(self._shape, self.crossbar)
+        self.boxes: list[Box] = [box_of(places, self._shape) for places in self.places]
+        self.cells: list[list[TileCells]] = []
+        blocks = -(-len(signs) // groups // self.crossbar.columns)
+        for tile, places in enumerate(self.places):
+            parts = signs.flatten(1)[:, places].unflatten(0, (groups, -1))
+            cells = [manufacture(part, blocks, self.imperfect, generator) for part in parts]
+            self.program(tile, cells)
+            if self.imperfect.drawn_cells:
+                self.cells.append(cells)
+        sizes = [len(places) for places in self.places]
+        self.converters = Converters(sizes, len(signs), groups, self.crossbar, self.imperfect, generator)
+        self._kept: tuple[object, _Lines] | None = None
         self.to(weight.device)
-
-    def _store(self, weight: Float[Tensor, "out channels kh kw"], generator: torch.Generator) -> None:
-        """Conductances of each tile as kernels of a convolution, zero where the tile has no cell."""
-        channels, height, width = weight.shape[1:]
-        area = height * width
-        # the crossbars' rows, each as the number of its weight in a flattened kernel
-        order = torch.arange(channels * area)
-        if self.crossbar.mapping == "kernel_split":
-            order = order.reshape(channels, area).t().flatten()
-        rows = weight.flatten(1)[:, order].unflatten(0, (self.groups, -1))
-        sizes = tile_rows(len(order), area, self.crossbar.rows, self.crossbar.mapping)
-        self.boxes: list[Box] = []
-        for tile, places in enumerate(order.split(sizes)):
-            start = sum(sizes[:tile])
-            pairs = [
-                conductances(block[:, start : start + len(places)], self.crossbar, self.imperfect, generator)
-                for block in rows
-            ]
-            match, miss = (torch.cat([pair[side] for pair in pairs]) for side in (0, 1))
-            box = _box(places, (channels, height, width))
-            self.boxes.append(box)
-            # the digital layer's number of matches is (x w + n) / 2
-            held = {"difference": (match - miss) / 2, "lines": torch.ones(self.groups, len(places))}
-            if not self.imperfect.ideal_devices:
-                held["common"] = (match + miss) / 2
-            for name, cells in held.items():
-                kernel = cells.new_zeros(len(cells), len(order)).index_copy_(1, places, cells)
-                kernel = kernel.unflatten(1, (channels, height, width))[:, *box].contiguous()
-                self.register_buffer(f"{name}_{tile}", kernel, persistent=False)
-        self.observed: list[tuple[float, float]] | None = None
-        self._kept: tuple[object, tuple[list[Tensor], Tensor]] | None = None
-        self.set_range([(0.0, float(size)) for size in sizes])
 
     @property
     def tiles(self) -> int:
         """Tiles along the inputs."""
-        return len(self.boxes)
+        return len(self.places)
 
-    def set_range(self, ranges: Sequence[tuple[float, float]]) -> None:
-        """Range of each tile's converters: lowest and highest, in matches; by default 0 to the tile's rows.
-
-        A step is a match or more: a finer one would tell nothing.
-        """
-        codes = 2 ** (self.imperfect.adc_bits or 24) - 1
-        #: lowest value and step of each tile's converters
-        self.scale = [(low, max(1.0, (high - low) / codes)) for low, high in ranges]
+    def program(self, tile: int, cells: list[TileCells]) -> None:
+        """Make kernels of a convolution of the devices of a tile, one entry a group; zero where it has no cell."""
+        columns = [columns_of(part, self.crossbar, self.imperfect) for part in cells]
+        places, dtype, device = self.places[tile], self.factor.dtype, self.factor.device
+        lines = torch.ones(self.groups, len(places), dtype=dtype)
+        held = {"difference": torch.cat([part.difference for part in columns]), "lines": lines}
+        if not self.imperfect.ideal_devices:
+            held["common"] = torch.cat([part.common for part in columns])
+        for name, values in held.items():
+            kernel = values.new_zeros(len(values), self._shape[0] * self.kernel[0] * self.kernel[1])
+            kernel = kernel.index_copy_(1, places, values).unflatten(1, self._shape)[:, *self.boxes[tile]]
+            self.register_buffer(f"{name}_{tile}", kernel.to(device, dtype).contiguous(), persistent=False)
+        for name in ("constant", "bend"):
+            if any(self.imperfect.wire_ohm):
+                values = torch.cat([getattr(part, name) for part in columns])[:, None, None]
+                self.register_buffer(f"{name}_{tile}", values.to(device, dtype), persistent=False)
+        self._kept = None
 
     def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "rows ..."]:
         """The layer's sums."""
-        x, on, level = _three_states(self.input_estimator(input))
+        x, on, level = three_states(self.input_estimator(input))
         leading = x.shape[:-1]
         if self.linear:
             x = x.reshape(-1, x.shape[-1], 1, 1)
-        common, active = self._all_on(x) if on is None else self._lines(on.reshape(x.shape))
+        lines = self._all_on(x) if on is None else self._lines(on.reshape(x.shape))
         x = F.pad(x, self.pads) if any(self.pads) else x
-        matches = self._read(0, x, common)
+        matches = self._read(0, x, lines)
         for tile in range(1, self.tiles):
-            matches += self._read(tile, x, common)
-        sums = matches.mul_(2).sub_(active).mul_((self.factor * level)[:, None, None])
+            matches += self._read(tile, x, lines)
+        sums = matches.mul_(2).sub_(lines.active).mul_((self.factor * level)[:, None, None])
         return sums.reshape(*leading, len(self.factor)) if self.linear else sums
 
-    def _read(self, tile: int, x: Tensor, common: Sequence[Tensor]) -> Tensor:
+    def _read(self, tile: int, x: Tensor, lines: _Lines) -> Tensor:
         """What the converters of a tile make of its columns."""
         read = self._multiply(self._part(tile, x), getattr(self, f"difference_{tile}"))
-        return self._convert(tile, read.add_(common[tile]))
+        read.add_(lines.common[tile])
+        if any(self.imperfect.wire_ohm):
+            high = 1 / self.imperfect.tmr
+            # a column's current less the mean's, whose every row is on
+            departs = read + (high * lines.lit[tile] - len(self.places[tile]) * (high + 0.5))
+            read.addcmul_(departs.square_(), getattr(self, f"bend_{tile}"), value=-1)
+        if self.imperfect.noisy:
+            self._add_noise(read, lines.lit[tile])
+        return self.converters(tile, read)
 
-    def _lines(self, on: Tensor) -> tuple[list[Tensor], Tensor]:
-        """From where the word lines are on: what both devices of a cell have in common, by tile, and how many are."""
+    def _add_noise(self, read: Tensor, lit: Tensor) -> None:
+        """Noise of the cells that conduct, of as many of the reference column, and of the converter's input."""
+        assert self.noise is not None
+        noise = torch.randn(read.shape, generator=self.noise, dtype=read.dtype, device=self.noise.device)
+        high, cv = 1 / self.imperfect.tmr, self.imperfect.read_noise_cv
+        # m cells at 1 + high and the rest at high, of which the reference column has all
+        variance = cv**2 * ((1 + 2 * high) * read.clamp(min=0) + 2 * high**2 * lit)
+        read.add_(noise.to(read.device) * (variance + self.imperfect.adc_noise_matches**2).sqrt_())
+
+    def _lines(self, on: Tensor) -> _Lines:
+        """From where the word lines are on: what a tile reads of them, and how many are."""
         on = F.pad(on, self.pads)
         common, active = [], []
         for tile in range(self.tiles):
@@ -154,11 +182,15 @@ class CrossbarLayer(nn.Module):
             if self.groups > 1:
                 lit = lit.repeat_interleave(len(self.factor) // self.groups, 1)
             active.append(lit)
-            ideal = self.imperfect.ideal_devices
-            common.append(lit / 2 if ideal else self._multiply(part, getattr(self, f"common_{tile}")))
-        return common, torch.stack(active).sum(0)
+            read = lit / 2 if self.imperfect.ideal_devices else self._multiply(part, getattr(self, f"common_{tile}"))
+            if any(self.imperfect.wire_ohm):
+                # the reference column bends as well
+                off = (lit - len(self.places[tile])).square() / self.imperfect.tmr**2
+                read = read + getattr(self, f"constant_{tile}") + off * getattr(self, f"bend_{tile}")
+            common.append(read)
+        return _Lines(common, active, torch.stack(active).sum(0))
 
-    def _all_on(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _all_on(self, x: Tensor) -> _Lines:
         """The same where no input is 0: it depends on the padding alone, and is kept for the next batch."""
         key = (x.shape[1:], x.dtype, x.device)
         if self._kept is None or self._kept[0] != key:
@@ -175,69 +207,3 @@ class CrossbarLayer(nn.Module):
 
     def _multiply(self, x: Tensor, kernel: Tensor) -> Tensor:
         return F.conv2d(x, kernel, None, self.stride, 0, self.dilation, self.groups)
-
-    def _convert(self, tile: int, matches: Tensor) -> Tensor:
-        """What the converters make of the columns of a tile, in place."""
-        if self.observed is not None and matches.numel():
-            low, high = self.observed[tile]
-            self.observed[tile] = min(low, float(matches.min())), max(high, float(matches.max()))
-        bits = self.imperfect.adc_bits
-        if bits is None:
-            return matches
-        low, step = self.scale[tile]
-        if (low, step) == (0, 1):  # codes are matches
-            return matches.round_().clamp_(0, 2**bits - 1)
-        return matches.sub_(low).div_(step).round_().clamp_(0, 2**bits - 1).mul_(step).add_(low)
-
-
-def _box(places: Tensor, shape: tuple[int, int, int]) -> Box:
-    """The smallest box of channels, rows and columns of a kernel around some of its weights."""
-    held = torch.zeros(math.prod(shape), dtype=torch.bool)
-    held[places] = True
-    ends = held.reshape(shape).nonzero().aminmax(dim=0)
-    channels, height, width = (slice(a, b + 1) for a, b in zip(ends.min.tolist(), ends.max.tolist(), strict=True))
-    return channels, height, width
-
-
-def _signs(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Signs of the weights and the positive factor of each output."""
-    factor = weight.flatten(1).abs().amax(1)
-    signs = weight / factor.reshape(-1, *[1] * (weight.dim() - 1))
-    if not bool((signs.abs() == 1).all()):
-        raise ValueError("binary weights must be +1 and -1, times one positive factor for each output")
-    return signs, factor
-
-
-def _three_states(x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Inputs as -1, 0 and 1, which are not 0 (``None``: all), and the factor that they had in common."""
-    magnitude = x.abs()
-    if not x.numel():
-        return x, magnitude, x.new_ones(())
-    low, level = magnitude.aminmax()
-    level = torch.where(level > 0, level, 1.0)
-    states = x if bool(level == 1) else x / level
-    if bool(low == level):
-        return states, None, level
-    if not bool(((magnitude == level) | (magnitude == 0)).all()):
-        raise ValueError("inputs of a crossbar must be -c, 0 or c: has the layer an input_estimator that binarizes?")
-    return states, states.abs(), level
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    one, other = (value, value) if isinstance(value, int) else value
-    return one, other
-
-
-def _pads(
-    padding: int | tuple[int, int] | str, kernel: Sequence[int], dilation: Sequence[int], stride: Sequence[int]
-) -> list[int]:
-    """Zeros to the left, right, top and bottom."""
-    if padding == "same":
-        if tuple(stride) != (1, 1):
-            raise ValueError("padding='same' is for stride 1")
-        totals = [step * (k - 1) for k, step in zip(kernel, dilation, strict=True)]
-        sides = [(total // 2, total - total // 2) for total in totals]
-    else:
-        one = (0, 0) if isinstance(padding, str) else _pair(padding)
-        sides = [(side, side) for side in one]
-    return [*sides[1], *sides[0]]

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ def on_crossbar(
     imperfect: Imperfections | None = None,
     generator: torch.Generator | None = None,
     is_binary: Callable[[nn.Module], bool] | None = None,
+    noise: torch.Generator | None = None,
 ) -> nn.Module:
     """Copy of a network whose binary layers run on crossbars; the names of all other modules stay.
 
@@ -28,8 +30,9 @@ def on_crossbar(
         model: network.
         crossbar: geometry and mapping.
         imperfect: what is not ideal.
-        generator: for variation and stuck devices; one chip for each state of it.
+        generator: for devices and converters; one chip for each state of it.
         is_binary: which layers are binary; by default those with ``binary_weight``.
+        noise: for what is drawn at each read.
 
     Raises:
         ValueError: if no layer is binary, or one has weights that are drawn at random.
@@ -41,7 +44,7 @@ def on_crossbar(
     if not names:
         raise ValueError("the network has no binary layer that a crossbar could hold")
     for name in names:
-        layer = _converted(name, chip.get_submodule(name), crossbar, imperfect, generator)
+        layer = _converted(name, chip.get_submodule(name), crossbar, imperfect, generator, noise)
         parent, _, child = name.rpartition(".")
         setattr(chip.get_submodule(parent), child, layer)
     return chip
@@ -53,6 +56,7 @@ def _converted(
     crossbar: Crossbar | None,
     imperfect: Imperfections | None,
     generator: torch.Generator | None,
+    noise: torch.Generator | None,
 ) -> CrossbarLayer:
     if hasattr(type(module), "random_bits"):
         raise ValueError(f"{name} draws its weights at random; a crossbar holds one set of them")
@@ -61,11 +65,11 @@ def _converted(
     estimator: nn.Module = module.input_estimator
     with torch.no_grad():
         weight: Tensor = module.binary_weight()
-    shape = {}
+    shape: dict[str, Any] = {"input_estimator": estimator}
     if isinstance(module, nn.Conv2d):
-        shape = {key: getattr(module, key) for key in ("stride", "padding", "dilation", "groups")}
+        shape |= {key: getattr(module, key) for key in ("stride", "padding", "dilation", "groups")}
     try:
-        return CrossbarLayer(weight, crossbar, imperfect, generator, input_estimator=estimator, **shape).eval()
+        return CrossbarLayer(weight, crossbar, imperfect, generator, noise, **shape).eval()
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
@@ -78,18 +82,24 @@ def calibrate(chip: nn.Module, inputs: Sequence[Tensor], run: Callable[[Tensor],
         inputs: batches.
         run: makes the chip's passes over a batch, e.g. the random ones of a posterior; by default one pass of ``chip``.
     """
-    layers = [module for module in chip.modules() if isinstance(module, CrossbarLayer)]
+    layers = crossbar_layers(chip)
     if not layers or not inputs:
         raise ValueError("calibrate needs a network with crossbar layers, and at least one batch")
-    for layer in layers:
-        layer.observed = [(math.inf, -math.inf)] * layer.tiles
+    converters = [layer.converters for layer in layers]
+    for bank in converters:
+        bank.observed = [(math.inf, -math.inf)] * len(bank.sizes)
     try:
         with torch.no_grad():
             for batch in inputs:
                 (run or chip)(batch)
-        for layer in layers:
-            assert layer.observed is not None
-            layer.set_range([(float(math.floor(low)), float(math.ceil(high))) for low, high in layer.observed])
+        for bank in converters:
+            assert bank.observed is not None
+            bank.set_range([(float(math.floor(low)), float(math.ceil(high))) for low, high in bank.observed])
     finally:
-        for layer in layers:
-            layer.observed = None
+        for bank in converters:
+            bank.observed = None
+
+
+def crossbar_layers(chip: nn.Module) -> list[CrossbarLayer]:
+    """Layers on crossbars, in the order of the network's modules."""
+    return [module for module in chip.modules() if isinstance(module, CrossbarLayer)]

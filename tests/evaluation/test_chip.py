@@ -118,7 +118,7 @@ def test_what_is_measured():
 def test_fewer_bits_than_the_columns_need_show():
     made = subject()
     coarsest = {
-        bits: max(step for layer in layers(on_chip(made, at(f"adc/{bits}"))) for _, step in layer.scale)
+        bits: max(step for layer in layers(on_chip(made, at(f"adc/{bits}"))) for _, step in layer.converters.scale)
         for bits in (7, 6, 5, 4, 3)
     }
     need = min(bits for bits, step in coarsest.items() if step == 1)  # a code for each match in every range
@@ -129,7 +129,7 @@ def test_fewer_bits_than_the_columns_need_show():
 
 def test_ranges_are_those_of_training_images():
     ranges = [
-        [layer.scale for layer in layers(on_chip(subject(**seeds), at("adc/3")))]
+        [layer.converters.scale for layer in layers(on_chip(subject(**seeds), at("adc/3")))]
         for seeds in ({}, {"test_seed": 7}, {"train_seed": 7})
     ]
     assert ranges[0] == ranges[1] != ranges[2]
@@ -141,16 +141,16 @@ def test_ranges_are_those_of_all_passes():
     seen = [math.inf, -math.inf]
     ideal = on_chip(made, at("ideal"))
     inside = layers(ideal)[9]
-    convert = inside._convert
+    convert = inside.converters.forward
 
     def note(tile, matches):
         seen[:] = min(seen[0], matches.min().item()), max(seen[1], matches.max().item())
         return convert(tile, matches)
 
-    inside._convert = note
+    inside.converters.forward = note
     ideal.predict(made.data.train_set.images)
     assert layer.tiles == 1
-    assert layer.scale == [(seen[0], 1.0)]
+    assert layer.converters.scale == [(seen[0], 1.0)]
 
 
 def test_a_number_is_a_chip():

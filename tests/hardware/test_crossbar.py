@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from hardware.cells import Imperfections, conductances
+from hardware.cells import Imperfections, manufacture
 from hardware.crossbar import CrossbarLayer
 from hardware.mapping import Crossbar, exact_adc_bits, tile_rows
 from hardware.network import calibrate, on_crossbar
@@ -74,13 +74,18 @@ def by_matrix_products(x, weight, crossbar, imperfect, generator, ranges=None, *
     sizes = tile_rows(len(order), area, crossbar.rows, crossbar.mapping)
     total = 0
     for tile, places in enumerate(order.split(sizes)):
-        match, miss = conductances(weight.flatten(1)[:, places], crossbar, imperfect, generator)
+        cells = manufacture(weight.flatten(1)[:, places], 1, imperfect, generator)
         driven = columns[:, places].double()
-        read = match.double() @ (driven > 0).double() + miss.double() @ (driven < 0).double()
+        read = cells.match @ (driven > 0).double() + cells.miss @ (driven < 0).double()
         if imperfect.adc_bits is not None:
             low, high = (0, len(places)) if ranges is None else ranges[tile]
             step = max(1, (high - low) / (2**imperfect.adc_bits - 1))
-            read = ((read - low) / step).round().clamp(0, 2**imperfect.adc_bits - 1) * step + low
+            codes = low + step * torch.arange(2**imperfect.adc_bits).double()
+            if step > 1:
+                # half of the rows is on a code
+                nearest = (codes - len(places) / 2)[(codes - len(places) / 2 - 1e-9).abs().argmin()]
+                codes = codes - nearest
+            read = codes[(read[..., None] - codes).abs().argmin(-1)]
         total = total + 2 * read - driven.abs().sum(1, keepdim=True)
     return total
 
@@ -110,7 +115,7 @@ def test_tiles_are_matrix_products(seed, channels, kernel, stride, padding, drop
     layer = CrossbarLayer(weight, crossbar, imperfect, seeded(seed), **shape)
     ranges = [(-1.0, 0.7 * rows + tile) for tile in range(layer.tiles)] if calibrated else None
     if ranges:
-        layer.set_range(ranges)
+        layer.converters.set_range(ranges)
     expected = by_matrix_products(x, weight, crossbar, imperfect, seeded(seed), ranges, **shape)
     got = layer(x)
     wrong = (got.flatten(2) - expected).abs() > 1e-3
@@ -198,12 +203,12 @@ def test_prefixes_are_shared_through_crossbars(method):
     assert work < 8
 
 
-@pytest.mark.parametrize("cause", ["conductance_cv", "stuck_p", "stuck_ap", "wire_resistance_ohm"])
+@pytest.mark.parametrize("cause", ["conductance_cv", "stuck_p", "stuck_ap", "wire_ohm_per_cell"])
 def test_what_is_not_ideal_grows_with_its_cause(cause):
     generator = seeded()
     x, weight = signs(20, 300, generator=generator), signs(600, 300, generator=generator)
     expected = F.linear(x, weight)
-    scale = 20 if cause == "wire_resistance_ohm" else 1
+    scale = 20 if cause == "wire_ohm_per_cell" else 1
     layers = [CrossbarLayer(weight, None, Imperfections(**{cause: v * scale}), seeded()) for v in (0.002, 0.02, 0.2)]
     errors = [float((layer(x) - expected).norm() / expected.norm()) for layer in layers]
     assert 0 < errors[0] < errors[1] < errors[2], errors
@@ -217,32 +222,21 @@ def test_what_is_not_ideal_grows_with_its_cause(cause):
 def test_devices_of_a_cell():
     generator = seeded()
     weight = signs(200, 100, generator=generator)
-    ideal = conductances(weight, Crossbar(), Imperfections(), generator)
-    assert torch.equal(ideal[0], (weight > 0).float())
-    assert torch.equal(ideal[0] + ideal[1], torch.ones_like(weight))
-    pair = conductances(weight, Crossbar(), Imperfections(stuck_p=0.1, stuck_ap=0.2, tmr=1.0), generator)
+    ideal = manufacture(weight, 1, Imperfections(), generator)
+    assert torch.equal(ideal.match, (weight > 0).double())
+    assert torch.equal(ideal.match + ideal.miss, torch.ones_like(ideal.match))
+    cells = manufacture(weight, 1, Imperfections(stuck_p=0.1, stuck_ap=0.2, tmr=1.0), generator)
+    pair = cells.match, cells.miss
     for device, low in zip(pair, (weight > 0, weight < 0), strict=True):
         n = low.sum()
         assert abs(device[low].mean() - 0.8) < 5 * (0.16 / n) ** 0.5
         assert abs(device[~low].mean() - 0.1) < 5 * (0.09 / n) ** 0.5
-    noisy = conductances(weight, Crossbar(), Imperfections(conductance_cv=0.05, tmr=1.0), generator)[0]
+    noisy = manufacture(weight, 1, Imperfections(conductance_cv=0.05, tmr=1.0), generator).match
     # in units of the window LRS is at 2, HRS at 1: deviations of 5 % of those
     for low, level in ((True, 2.0), (False, 1.0)):
         values = noisy[(weight > 0) == low]
         assert values.mean().item() == pytest.approx(float(low), abs=5 * 0.05 * level / 100)
         assert values.std().item() == pytest.approx(0.05 * level, rel=0.05)
-
-
-def test_wires_take_voltage_to_first_order():
-    weight = torch.ones(2, 3)
-    imperfect = Imperfections(wire_resistance_ohm=10.0, resistance_p_kohm=1.0, tmr=1.0)
-    got = conductances(weight, Crossbar(), imperfect, seeded())[0]
-    # mean conductance 0.75 mS: 0.75 % for each mean current through one piece of wire
-    along_rows, along_columns = [3, 5, 6], [2, 3]
-    expected = [[1 - 0.0075 * (r + c) for r in along_rows] for c in along_columns]
-    torch.testing.assert_close(got, torch.tensor(expected))
-    with pytest.raises(ValueError, match="no longer holds"):
-        conductances(torch.ones(128, 128), Crossbar(), imperfect, seeded())
 
 
 def test_calibrated_range_needs_fewer_bits():

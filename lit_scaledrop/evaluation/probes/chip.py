@@ -38,7 +38,7 @@ CONDUCTANCE_CV = (0.05, 0.1, 0.2, 0.3)
 STUCK = (0.001, 0.01, 0.03)
 WIRE_OHM = (1.0, 3.0, 10.0)
 CHIPS = 3
-COMBINED = {"adc_bits": 6, "conductance_cv": 0.05, "stuck_p": 0.0005, "stuck_ap": 0.0005, "wire_resistance_ohm": 1.0}
+COMBINED = {"adc_bits": 6, "conductance_cv": 0.05, "stuck_p": 0.0005, "stuck_ap": 0.0005, "wire_ohm_per_cell": 1.0}
 """The variation is that of the device preset ``sot_80nm``; bits, stuck devices and wires are assumed."""
 SUITE = "uniform"
 """Inputs that should be detected: noise, which needs no data set."""
@@ -109,7 +109,7 @@ def imperfections(at: Coordinates) -> "Imperfections":
         "adc": {"adc_bits": int(level)},
         "conductance": {"conductance_cv": level},
         "stuck": {"stuck_p": level / 2, "stuck_ap": level / 2},
-        "wire": {"wire_resistance_ohm": level},
+        "wire": {"wire_ohm_per_cell": level},
         "combined": COMBINED,
     }
     exact = Imperfections(adc_bits=exact_adc_bits(Crossbar().rows))
