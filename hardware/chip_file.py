@@ -3,7 +3,7 @@
     like: sot_80nm                # a junction of ours, or another chip file; what is not said is as there
     device: {threshold: 0.92 V, slope: 38 /V}
     cell: {resistance_p: 50 kOhm, conductance_cv: 5 %, stuck_p: 0.05 %}
-    wires: {resistance: 1 Ohm}
+    wires: {per_cell: 1 Ohm}
     converter: {name: lab, bits: 6, energy: 0.9 pJ, time: 1.2 ns, area: 500 um2, node: 28 nm}
     geometry: {rows: 128, columns: 64, mapping: unrolled}
     arithmetic: {scale: folded, skip_bits: 8}
@@ -44,7 +44,7 @@ class Field:
     key: str
     """its name there"""
     unit: str | type | tuple[str, ...]
-    """unit of a quantity; ``int`` for a number of something; or the choices"""
+    """unit of a quantity; ``int`` for a number of something, ``bool`` for yes or no; or the choices"""
     about: str
     """what it is"""
 
@@ -59,12 +59,19 @@ FIELDS: dict[str, dict[str, Field]] = {
         "conductance_cv": Field("cells", "conductance_cv", "1", "spread of every device's conductance, log-normal"),
         "stuck_p": Field("cells", "stuck_p", "1", "share of devices that stay in LRS"),
         "stuck_ap": Field("cells", "stuck_ap", "1", "share of devices that stay in HRS"),
+        "read_noise_cv": Field("cells", "read_noise_cv", "1", "spread of a device's conductance from read to read"),
+        "real_reference": Field("cells", "real_reference", bool, "whether the reference column's devices vary as well"),
     },
     "wires": {
-        "resistance": Field("cells", "wire_resistance_ohm", "Ohm", "resistance of a line from one cell to the next"),
+        "per_cell": Field("cells", "wire_ohm_per_cell", "Ohm", "resistance of a line from one cell to the next"),
+        "per_device": Field("cells", "wire_ohm_per_device", "Ohm", "the same for a device, two of which are a cell"),
     },
     "converter": {
         "bits": Field("chip", "adc_bits", int, "resolution; by default what exact partial sums need"),
+        "offset": Field("cells", "adc_offset_matches", "1", "spread of the offsets, matches"),
+        "gain_cv": Field("cells", "adc_gain_cv", "1", "spread of the relative gain errors"),
+        "inl": Field("cells", "adc_inl_steps", "1", "spread of the integral nonlinearity at mid-scale, steps"),
+        "noise": Field("cells", "adc_noise_matches", "1", "noise of a conversion, matches"),
     },
     "geometry": {
         "rows": Field("crossbar", "rows", int, "inputs of a crossbar"),
@@ -232,6 +239,10 @@ def _value(field: Field, entry: Any, where: str) -> Any:
         if entry not in field.unit:
             raise PresetError(f"{where} must be one of {', '.join(field.unit)}, got {entry!r}")
         return entry
+    if field.unit is bool:
+        if not isinstance(entry, bool):
+            raise PresetError(f"{where} must be true or false, got {entry!r}")
+        return entry
     if field.unit is int:
         if isinstance(entry, bool) or not isinstance(entry, int) or entry < 1:
             raise PresetError(f"{where} must be a whole number, at least 1, got {entry!r}")
@@ -293,7 +304,7 @@ def _lines(chip: Chip, cells: Imperfections, given: Mapping[str, str]) -> Iterat
                 continue
             value = getattr({"cells": cells, "crossbar": chip.crossbar, "chip": chip}[field.part], field.key)
             unit = "" if not isinstance(field.unit, str) or field.unit == "1" else f" {field.unit}"
-            shown = "what exact sums need" if value is None else f"{value}{unit}"
+            shown = "what exact sums need" if value is None else f"{str(value).lower()}{unit}"
             yield Line(said, shown, given.get(said, "default"), field.about, said in given)
     of_cells = {field.key for field in FIELDS["cell"].values()}
     for name, constant in chip.components.constants.items():
