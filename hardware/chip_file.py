@@ -202,10 +202,11 @@ def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:
     given: dict[str, str] = {}
     for section, fields in FIELDS.items():
         for name, entry in sections.get(section, {}).items():
-            if (section == "converter" and name in _CONVERTER) or (section, name) == ("cell", "node"):
+            elsewhere = {"converter": _CONVERTER, "cell": ("node",)}.get(section, ())
+            if name in elsewhere:
                 continue
             if name not in fields:
-                raise PresetError(f"{where}: {section}: {unknown_name(name, fields, 'field')}")
+                raise PresetError(f"{where}: {section}: {unknown_name(name, (*elsewhere, *fields), 'field')}")
             field, place = fields[name], f"{where}: {section}: {name}"
             value = _value(field, entry, place)
             given[f"{section}.{name}"] = where
@@ -268,8 +269,6 @@ def _area(cell: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _converter(sections: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:
     """The file's own converter by its name, if it describes one; a name alone is one of ours."""
     said = sections.get("converter", {})
-    for name in said.keys() - {*_CONVERTER, *FIELDS["converter"]}:
-        raise PresetError(f"{where}: converter: {unknown_name(name, (*_CONVERTER, *FIELDS['converter']), 'field')}")
     own = {name: said[name] for name in _CONVERTER[1:] if name in said}
     if not own:
         return {}
@@ -327,7 +326,7 @@ def template(chip: ChipFile, like: str) -> str:
     section = ""
     for line in chip.lines:
         head, _, name = line.name.partition(".")
-        if head == "converter" and name not in ("name", "bits"):
+        if head == "converter" and name not in ("name", *FIELDS["converter"]):
             continue  # of one of ours; one's own is described below
         if head != section:
             section = head

@@ -137,7 +137,7 @@ def _constant(where: str, entry: Any) -> Constant:
     return Constant(value, str(entry["unit"]), str(entry["source"]), entry["status"])
 
 
-def parse_quantity(where: str, text: str | float) -> Constant:
+def parse_quantity(where: str, text: Any) -> Constant:
     """A number with its unit, written as one, e.g. ``0.894 V``, ``44.6 /V`` or ``5 %``; without a unit it is a ratio.
 
     Raises:
