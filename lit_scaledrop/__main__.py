@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "a trained network as a packed file, ONNX or torch.export program",
     "energy": "energy, time and area of an image on a chip",
     "cost": "number, area and power of a method's dropout modules",
+    "device": "fit: a junction's switching law from counted pulses",
     "figure8": "masks and uncertainty of Table V's networks, as pictures",
     "sweep": "run a W&B sweep file here, without a server",
     "report": "tables and figures from the results",
