@@ -19,6 +19,7 @@ COMMANDS = {
     "energy": "energy, time and area of an image on a chip",
     "cost": "dropout modules and energy of methods on topologies, recorded",
     "chip": "explain a chip file, or write one to start from",
+    "device": "fit: a junction's switching law from counted pulses",
     "figure8": "masks and uncertainty of Table V's networks, as pictures",
     "sweep": "run a W&B sweep file here, without a server",
     "report": "tables and figures from the results",

@@ -51,7 +51,8 @@ def test_scaledrop_command(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.delenv("DATA", raising=False)
-    (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
+    for folder in ("sweeps", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (40, 50), "olive").save(tmp_path / "pictures" / "olive.png")
     words = shlex.split(command)[1:]

@@ -55,6 +55,8 @@ def trained_and_asked(run: Result) -> tuple[str, str]:
 
 def _named(variation: Mapping[str, Any]) -> str:
     name = str(variation["device"] or f"{variation['sigma']:g}")
+    if kelvin := variation.get("temperature_k"):
+        name += f" at {kelvin:g} K"
     truncated = ", truncated" if variation["within"] == "truncated" else ""
     return name + truncated + (f", chip {variation['chip']}" if variation["chip"] is not None else "")
 

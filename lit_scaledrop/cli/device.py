@@ -1,0 +1,138 @@
+"""``scaledrop device fit``: from counted pulses of junctions to their switching law, a picture and a device file."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hardware.devices import DEVICE_UNITS, devices, find_device, load_device
+from hardware.mtj import Table
+from lit_scaledrop.chip.device_data import CurveError, read_curves
+from lit_scaledrop.chip.device_figure import draw_fits
+from lit_scaledrop.chip.device_fit import NAMES, Bench, Fit, Law, fit_law, population
+from lit_scaledrop.cli.command import call
+from lit_scaledrop.results.result import write_atomic
+
+_UNITS = {"threshold": "V", "slope": "/V", "critical_voltage": "V", "delta": "1"}
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop device`` with ``argv`` behind it."""
+    if argv and argv[0] not in ("fit", "-h", "--help"):
+        raise ValueError(f"scaledrop device fit CURVE.csv is what there is, not {argv[0]!r}")
+    return int(call(fit, argv[1:] if argv[:1] == ["fit"] else argv, "scaledrop device fit"))
+
+
+def fit(
+    curve: Path,
+    *,
+    law: Law = "sigmoid",
+    like: str = "sot_80nm",
+    name: str | None = None,
+    write_resistance_kohm: float | None = None,
+    tau0_ns: float = 1.0,
+    output: Path | None = None,
+    picture: Path | None = None,
+) -> int:
+    """Fit the switching law of junctions to counted pulses by maximum likelihood.
+
+    The file has a header and a line for each setting: voltage_v (or voltage_mv, current_ua, ...), shots, switched or
+    probability, and, where they are known, pulse_ns, temperature_k and device. Limits are those of 95 %, from the
+    Fisher information, and wider where the points scatter by more than their counts.
+
+    Args:
+        curve: CSV file.
+        law: sigmoid or table (a curve at one pulse length), neel_brown or quadratic (thermal activation).
+        like: device that everything comes from which counts do not tell, by name or file.
+        name: of the device in the output (default: the file's).
+        write_resistance_kohm: of the write path, which makes a voltage of a current (default: that of like).
+        tau0_ns: attempt time of thermal activation.
+        output: write a device file, which --mtj takes.
+        picture: draw points, laws and residuals into this file (.png, .svg, .pdf).
+    """
+    base, _ = load_device(like)
+    kohm = write_resistance_kohm or float(base.write_resistance_kohm)
+    curves = read_curves(curve, kohm)
+    every = [point for points in curves.values() for point in points]
+    measured = {key: {getattr(point, key) for point in every} - {None} for key in ("pulse_ns", "temperature_k")}
+    # of several settings the parameters are those at the base's
+    pulse, kelvin = (only.copy().pop() if len(only) == 1 else None for only in measured.values())
+    bench = Bench(pulse or base.pulse_ns, kelvin or base.temperature_k, base.free_layer)
+    fits = [fit_law(device, points, law, bench, tau0_ns) for device, points in curves.items()]
+    for one in fits:
+        print(_summary(one, law))
+    source = f"{law} fit of {curve.name}: {len(every)} points, {sum(point.shots for point in every)} pulses"
+    told = _law_constants(fits, law, tau0_ns)
+    told["max_voltage"] = (max(point.voltage_v for point in every), "V")
+    if measured["pulse_ns"]:
+        told["pulse"] = (bench.pulse_ns, "ns")
+    if measured["temperature_k"]:
+        told["temperature"] = (bench.temperature_k, "K")
+    if write_resistance_kohm:
+        told["write_resistance"] = (kohm, "kOhm")
+    if output is not None:
+        write_atomic(output, _device_file(name or output.stem, like, law, told, source))
+        print(f"{output}: a device for --mtj {output}")
+    if picture is not None:
+        draw_fits(fits, bench, f"{curve.name}: {law.replace('_', '-')}").savefig(picture, dpi=150)
+        print(f"{picture}: points with 95 % intervals, laws, residuals")
+    return 0
+
+
+def _summary(one: Fit, law: Law) -> str:
+    """What was found of one device, in lines."""
+    who = one.device or "device"
+    if not one.values:
+        return f"{who}: {len(one.points)} points, deviance {one.deviances.sum():.1f} to a curve that never falls"
+    lines = [f"{who}: {len(one.points)} points of {sum(point.shots for point in one.points)} pulses"]
+    for key, value, (low, high) in zip(NAMES[law], one.values, one.limits, strict=True):
+        unit = "" if _UNITS[key] == "1" else f" {_UNITS[key]}"
+        lines.append(f"  {key} {value:.4g}{unit}, 95 % limits {low:.4g} to {high:.4g}")
+    per = one.deviances.sum() / one.degrees
+    lines.append(f"  deviance {one.deviances.sum():.1f} on {one.degrees} degrees of freedom, {per:.2f} each")
+    if one.widened > 1:
+        lines.append(f"  the points scatter by more than their counts: limits are {one.widened:.2f} times as wide")
+    worst = max(zip(one.deviances, one.points, strict=True), key=lambda pair: pair[0])
+    lines.append(f"  farthest point: {worst[1].voltage_v:.4g} V, {worst[1].switched} of {worst[1].shots}")
+    return "\n".join(lines)
+
+
+def _law_constants(fits: Sequence[Fit], law: Law, tau0_ns: float) -> dict[str, tuple[Any, str]]:
+    """Constants of the law, with their units, and the spread of several devices."""
+    if law == "table":
+        if len(fits) > 1:
+            raise CurveError("a table is one device's: leave the other devices out, or take another law")
+        table = fits[0].law
+        assert isinstance(table, Table)
+        points = {round(volts * 1000): p for volts, p in zip(table.voltage_v, table.probability_at, strict=True)}
+        return {"probability_at_mv": (points, "1")}
+    together = population(fits, law)
+    told: dict[str, tuple[Any, str]] = {
+        key: (value, _UNITS[key]) for key, value in zip(NAMES[law], together.values, strict=True)
+    }
+    if law != "sigmoid":
+        told["tau0"] = (tau0_ns, "ns")
+    if together.spreads is not None:
+        threshold, slope = together.spreads
+        print(f"{len(fits)} devices: their thresholds spread by {threshold:.2%}, their steepness by {slope:.1%}")
+        told |= {"threshold_cv": (threshold, "1"), "slope_cv": (slope, "1")}
+    return told
+
+
+def _device_file(name: str, like: str, law: Law, told: dict[str, tuple[Any, str]], source: str) -> str:
+    import yaml
+
+    rest: dict[str, Any] = {"like": like}
+    if like not in devices():  # another file, which need not lie where this one is read
+        rest = {key: asdict(constant) for key, constant in find_device(like).constants.items() if key not in told}
+        rest = {key: constant for key, constant in rest.items() if key in DEVICE_UNITS[law]}
+    own = {
+        key: {"value": _rounded(value), "unit": unit, "source": source, "status": "derived"}
+        for key, (value, unit) in told.items()
+    }
+    return str(yaml.safe_dump({name: {**rest, "law": law, **own}}, sort_keys=False, width=120))
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits, which no counts tell more of."""
+    return {key: _rounded(each) for key, each in value.items()} if isinstance(value, dict) else float(f"{value:.6g}")
