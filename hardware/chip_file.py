@@ -1,6 +1,6 @@
 """One chip in one file: its junction, cells, wires, converters, geometry and constants.
 
-    like: sot_80nm                # a junction of ours, or another chip file; what is not said is as there
+    like: sot_80nm                # a junction, by name or device file, or another chip; what is not said is as there
     device: {threshold: 0.92 V, slope: 38 /V}
     cell: {resistance_p: 50 kOhm, conductance_cv: 5 %, stuck_p: 0.05 %}
     wires: {per_cell: 1 Ohm}
@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 from hardware.cells import Imperfections
 from hardware.chip import Chip, RealLayers, Scale
 from hardware.constants import Constant, PresetError, convert, parse_quantity, read_yaml, unknown_name
-from hardware.devices import DEVICE_ABOUT, Device, device_of, find_device
+from hardware.devices import DEVICE_ABOUT, YAML, Device, device_of, find_device
 from hardware.mapping import Crossbar, exact_adc_bits
 from hardware.mapping import Mapping as Layout
 from hardware.mtj import DeviceVariation
@@ -32,7 +32,6 @@ from hardware.presets import components_of
 Part = Literal["constant", "cells", "crossbar", "chip"]
 #: a cell's area where its node is given: NVSim's cell file has 57.5 F^2
 AREA_F2 = 57.5
-YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -143,12 +142,12 @@ def load_chip(source: str | Path) -> ChipFile:
     """A chip from a file, or our default one with a junction of ours.
 
     Args:
-        source: path of a YAML file, or a name of ``devices.yaml``.
+        source: a chip file, or a junction: a name of ``devices.yaml``, or a device file.
 
     Raises:
         PresetError: naming the file, the field and the remedy.
     """
-    if Path(source).suffix in YAML:
+    if Path(source).suffix in YAML and not _describes_devices(Path(source)):
         return _build(_merged(Path(source), ()), str(source))
     return _build({"device": {"like": str(source)}}, str(source))
 
@@ -160,9 +159,18 @@ def find_junction(source: str) -> Device:
         PresetError: as they do.
     """
     path = Path(source)
-    if path.suffix in YAML and path.is_file() and read_yaml(path).keys() <= set(SECTIONS):
+    if path.suffix in YAML and path.is_file() and not _describes_devices(path):
         return load_chip(path).device
     return find_device(source)
+
+
+def _describes_devices(path: Path) -> bool:
+    """Whether a file is one of devices: no name is a section of a chip, and each has a law or is like another."""
+    if not path.is_file():
+        return False
+    entries = read_yaml(path)
+    named = all(isinstance(entry, dict) and entry.keys() & {"law", "like"} for entry in entries.values())
+    return bool(entries) and named and not entries.keys() & set(SECTIONS)
 
 
 def _merged(path: Path, asking: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
@@ -171,8 +179,8 @@ def _merged(path: Path, asking: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
         raise PresetError(f"{path} is like itself, by way of others: one of them must stand alone")
     sections = _sections(path)
     like = str(sections.pop("like", ""))
-    base: dict[str, dict[str, Any]] = {"device": {"like": like}} if like else {}
-    if Path(like).suffix in YAML:
+    base: dict[str, dict[str, Any]] = {"device": {"like": _beside(path, like)}} if like else {}
+    if Path(like).suffix in YAML and not _describes_devices(path.parent / like):
         base = _merged(path.parent / like, (*asking, path.resolve()))
     merged = {name: {**base.get(name, {}), **sections.get(name, {})} for name in (*base, *sections)}
     if "like" in sections.get("device", {}):
@@ -193,7 +201,14 @@ def _sections(path: Path) -> dict[str, Any]:
     for name, content in sections.items():
         if name != "like" and not isinstance(content, dict):
             raise PresetError(f"{path}: {name} must map names to values, got {content!r}")
+    if "like" in sections.get("device", {}):
+        sections["device"]["like"] = _beside(path, str(sections["device"]["like"]))
     return sections
+
+
+def _beside(path: Path, like: str) -> str:
+    """A device's name as it is, a device file by its place beside the file that names it."""
+    return str(path.parent / like) if Path(like.partition(":")[0]).suffix in YAML else like
 
 
 def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:

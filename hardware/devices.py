@@ -24,6 +24,8 @@ from hardware.constants import (
 from hardware.mtj import MTJ, DeviceVariation, NeelBrown, Sigmoid, SwitchingLaw, Table
 from hardware.thermal import FreeLayer
 
+YAML = (".yaml", ".yml")
+"""Endings of files."""
 _SPREADS = ("threshold_cv", "slope_cv", "resistance_cv", "tmr_cv", "cycle_cv")
 _OF_EVERY_LAW = {
     "pulse": "ns", "write_resistance": "kOhm", "resistance_p": "kOhm", "tmr": "1", "read_voltage": "V",
@@ -199,12 +201,19 @@ def _resolved(entries: Mapping[str, Any], where: str, known: Mapping[str, Device
 
 
 def device_of(entry: Mapping[str, Any], where: str) -> Device:
-    """A device as an entry of a file describes it; ``where`` names the file.
+    """A device as an entry of a file describes it.
+
+    Args:
+        entry: as in a device file; ``like`` may also be a device file itself, ``lab.yaml`` or ``lab.yaml:name``.
+        where: names the file in an error.
 
     Raises:
-        PresetError: as :func:`devices`.
+        PresetError: as :func:`find_device`.
     """
-    return _resolved({"device": entry}, where, devices())["device"]
+    known, like = devices(), str(entry.get("like", ""))
+    if Path(like.partition(":")[0]).suffix in YAML:
+        known[like] = find_device(like)
+    return _resolved({"device": entry}, where, known)["device"]
 
 
 def find_device(name: str, override: str | Path | None = None) -> Device:
@@ -217,7 +226,7 @@ def find_device(name: str, override: str | Path | None = None) -> Device:
     Raises:
         PresetError: for an unknown device, with the nearest match, or a file that does not say which.
     """
-    file, _, inner = name.rpartition(":") if not name.endswith((".yaml", ".yml")) else (name, "", "")
+    file, _, inner = name.rpartition(":") if not name.endswith(YAML) else (name, "", "")
     if file:
         if override is not None:
             raise PresetError(f"{name} names a file already, beside {override}")

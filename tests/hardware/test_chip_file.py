@@ -112,6 +112,15 @@ def test_junctions_by_name_by_device_file_and_by_chip_file(tmp_path):
     chip = write(tmp_path, LAB)
     device = write(tmp_path, {"mine": {"like": "sot_80nm", **LAB["device"]}}, "device.yaml")
     assert find_junction(str(chip)).fingerprint == find_junction(str(device)).fingerprint
+    for content in ({"like": "device.yaml"}, {"device": "device.yaml:mine"}, {"device": {"like": "device.yaml"}}):
+        assert (
+            load_chip(write(tmp_path, content, "c.yaml")).device.fingerprint == find_junction(str(device)).fingerprint
+        )
+    # paths are those of the file that says them
+    (tmp_path / "below").mkdir()
+    below = load_chip(write(tmp_path, {"like": "../c.yaml", "device": {"slope": "38 /V"}}, "below/d.yaml"))
+    assert below.device.fingerprint == find_junction(str(device)).fingerprint
+    assert load_chip(device).device.fingerprint == find_junction(str(device)).fingerprint
     assert find_junction("sot_80nm").fingerprint == load_chip("sot_80nm").device.fingerprint
 
 
