@@ -10,7 +10,7 @@ import datamodules
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.flags import replace_flag
 from lit_scaledrop.evaluation.checkpoint import load_trained
-from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
+from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set, require_match
 from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
@@ -50,12 +50,7 @@ def evaluate(
     size = models[0].hparams.get("image_size")
     module: Any = kind(root=root, **({} if size is None else {"image_size": size}))
     for path, model in zip(checkpoints, models, strict=True):
-        expected = (model.hparams["in_channels"], model.hparams["num_classes"])
-        if expected != (module.in_channels, module.num_classes):
-            raise ValueError(
-                f"{path} takes {expected[0]} channels and tells {expected[1]} classes apart; "
-                f"{module.name} has {module.in_channels} and {module.num_classes}"
-            )
+        require_match(path, model, module)
         if p is not None:
             set_drop_probability(model.network, p)
     if evaluation.chip_file is not None:

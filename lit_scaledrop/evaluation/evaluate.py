@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.evaluation.on_chip import chip_record
-from lit_scaledrop.modules.base import PredictionMetrics
+from lit_scaledrop.modules.base import LitNetwork, PredictionMetrics
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
@@ -63,6 +63,25 @@ def evaluate_network(
         "seconds": round(time.perf_counter() - start, 2),
     }
     return values, how
+
+
+def require_match(name: object, model: LitNetwork, data: Any) -> None:
+    """Refuse a data set whose images or classes a network was not made for.
+
+    Args:
+        name: of the network, for the message.
+        model: trained module.
+        data: data module.
+
+    Raises:
+        ValueError: saying what each of them has.
+    """
+    expected = (model.hparams["in_channels"], model.hparams["num_classes"])
+    if expected != (data.in_channels, data.num_classes):
+        raise ValueError(
+            f"{name} takes {expected[0]} channels and tells {expected[1]} classes apart; "
+            f"{data.name} has {data.in_channels} and {data.num_classes}"
+        )
 
 
 def evaluation_device(accelerator: Any) -> torch.device:

@@ -86,7 +86,10 @@ def one_converter_for_both(frames: Found, paper: pd.DataFrame) -> list[str]:
         rows.append((how, scale, real, *pj))
     table = pd.DataFrame(rows, columns=["how", "scale", "real", "one", "two"])
     loop = table[table.how == "loop"]
-    ends = [f"{name} {loop[key].min():.2f} to {loop[key].max():.2f} pJ" for name, key in zip(both, ("one", "two"), strict=True)]
+    ends = [
+        f"{name} {loop[key].min():.2f} to {loop[key].max():.2f} pJ"
+        for name, key in zip(both, ("one", "two"), strict=True)
+    ]
     known = table.dropna()
     off = (known[["one", "two"]].max(axis=1) / known[["one", "two"]].min(axis=1)).sort_values()
     best = known.loc[off.index[0]]

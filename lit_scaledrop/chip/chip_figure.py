@@ -1,0 +1,137 @@
+"""One page on a chip: switching curve, spread of p, calibration, energy, as one picture."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hardware.breakdown import EnergyReport
+from hardware.chip_file import ChipFile
+from hardware.drop_probability import DeviceProbability
+from hardware.mtj import vary
+from lit_scaledrop.results.units import UNITS, in_unit, unit_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: simulated junctions behind bands and violins, and the drop probabilities that these are for
+JUNCTIONS, PROBABILITIES = 2_000, (0.05, 0.1, 0.2, 0.3, 0.5)
+BLUE, RED, GREY = "#0072B2", "#D55E00", "#4D4D4D"
+
+
+def draw_chip(
+    chip: ChipFile,
+    rows: Sequence[tuple[str, str, str]],
+    digital: torch.Tensor,
+    on_chips: Sequence[torch.Tensor],
+    energy: EnergyReport,
+    title: str,
+    footer: str,
+) -> "Figure":
+    """One page: four panels and a table.
+
+    Args:
+        chip: what is described.
+        rows: name, digital, on chip.
+        digital: bins of the reliability diagram, ``(bins, 3)``.
+        on_chips: the same for each finished chip.
+        energy: of one image.
+        title: heading.
+        footer: what the numbers are.
+    """
+    from lit_scaledrop.report.figures.style import style
+
+    with style():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8.3, 9.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        places = figure.subplot_mosaic([["curve", "spread"], ["table", "table"], ["bins", "energy"]],
+                                       height_ratios=(3, 1.6, 3))  # fmt: skip
+        _curve(places["curve"], chip)
+        _spread(places["spread"], chip)
+        _table(places["table"], rows)
+        _bins(places["bins"], digital, on_chips)
+        _energy(places["energy"], energy)
+        figure.suptitle(title, x=0.012, ha="left", fontsize=11.5, fontweight="bold")
+        figure.supxlabel(footer, x=0.012, ha="left", fontsize=7, color="#5A5A5A")
+    return figure
+
+
+def _curve(axes: Any, chip: ChipFile) -> None:
+    device, spread = chip.device.build()
+    ends = [float(device.voltage(p)) for p in (0.02, 0.98) if _reaches(chip, p)]
+    low, high = (min(ends), max(ends)) if len(ends) == 2 else (0.0, device.max_voltage_v)
+    volts = torch.linspace(max(0.0, low - 0.3 * (high - low)), high + 0.3 * (high - low), 200, dtype=torch.float64)
+    many = vary(device, spread, (JUNCTIONS, 1), torch.Generator().manual_seed(0)).probability(volts)
+    for share, alpha in ((0.95, 0.18), (0.5, 0.35)):
+        edges = torch.quantile(many, torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=many.dtype), dim=0)
+        label = f"{100 * share:.0f} % of junctions"
+        axes.fill_between(volts, *edges, color=BLUE, alpha=alpha, lw=0, label=label)
+    axes.plot(volts, device.probability(volts), color=BLUE, label="nominal junction")
+    axes.set(xlabel="write voltage (V)", ylabel="switching probability", ylim=(-0.03, 1.03), title="Junction")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+
+
+def _reaches(chip: ChipFile, p: float) -> bool:
+    device, _ = chip.device.build()
+    return float(device.probability(device.max_voltage_v)) > p > float(device.probability(0.0))
+
+
+def _spread(axes: Any, chip: ChipFile) -> None:
+    device, spread = chip.device.build()
+    reached = [p for p in PROBABILITIES if _reaches(chip, p)]
+    axes.set(xlabel="drop probability that the drive is set for", ylabel="drop probability of the chip",
+             ylim=(-0.03, 1.03), xlim=(0, 0.6), title="Spread of p, drive set once for all chips")  # fmt: skip
+    if not reached:
+        axes.text(0.5, 0.5, "out of the driver's reach", ha="center", transform=axes.transAxes)
+        return
+    drawn = [
+        DeviceProbability(device, spread)
+        .probability(torch.full((JUNCTIONS,), p, dtype=torch.float64), torch.Generator().manual_seed(0))
+        .numpy()
+        for p in reached
+    ]
+    parts = axes.violinplot(drawn, reached, widths=0.05, showextrema=False, showmeans=True)
+    for body in parts["bodies"]:
+        body.set(facecolor=BLUE, alpha=0.4, edgecolor="none")
+    parts["cmeans"].set(color=BLUE)
+    axes.plot([0, 0.6], [0, 0.6], color=GREY, lw=0.9, ls="--")
+
+
+def _table(axes: Any, rows: Sequence[tuple[str, str, str]]) -> None:
+    axes.axis("off")
+    table = axes.table(rows, colLabels=("", "digital", "on chip"), loc="center", cellLoc="right", edges="horizontal",
+                       colWidths=(0.42, 0.2, 0.28))  # fmt: skip
+    table.auto_set_font_size(False)
+    table.set_fontsize(8.5)
+    for (row, column), cell in table.get_celld().items():
+        cell.set_edgecolor("#D9D9D9")
+        if column == 0:
+            cell.set_text_props(ha="left")
+        if row == 0:
+            cell.set_text_props(fontweight="bold")
+
+
+def _bins(axes: Any, digital: torch.Tensor, on_chips: Sequence[torch.Tensor]) -> None:
+    axes.plot([0, 1], [0, 1], color=GREY, lw=0.9, ls="--")
+    shown = [(one, RED, "on chip" if not index else None, "s") for index, one in enumerate(on_chips)]
+    for bins, colour, label, mark in [*shown, (digital, BLUE, "digital", "o")]:
+        held = bins[bins[:, 0] > 0]
+        confidence, correct = held[:, 1] / held[:, 0], held[:, 2] / held[:, 0]
+        alpha = 0.55 if colour == RED and len(on_chips) > 1 else 1.0
+        axes.plot(confidence, correct, marker=mark, ms=4, color=colour, label=label, alpha=alpha)
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.03), title="Calibration")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+
+
+def _energy(axes: Any, energy: EnergyReport) -> None:
+    parts = sorted(energy.by_component(), key=lambda entry: entry.energy_pj)
+    parts = [part for part in parts if part.energy_pj >= 0.001 * energy.energy_pj]
+    unit = unit_of(energy.energy_pj)
+    bars = axes.barh([part.component for part in parts], [part.energy_pj / UNITS[unit] for part in parts], color=BLUE)
+    axes.bar_label(bars, [f"{100 * part.energy_pj / energy.energy_pj:.1f} %" for part in parts], padding=3, fontsize=8)
+    axes.margins(x=0.18)
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel=f"energy of an image ({unit})", title=f"Energy, {in_unit(energy.energy_pj)} an image")
