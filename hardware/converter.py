@@ -69,16 +69,16 @@ class Converters(nn.Module):
                     self.errors.append(name)
                     values = (spread * drawn)[:, of_column, None, None].to(torch.get_default_dtype())
                     self.register_buffer(name, values, persistent=False)
-        self.set_range([(0.0, float(size)) for size in sizes])
+        self.set_range()
 
-    def set_range(self, ranges: Sequence[tuple[float, float]]) -> None:
+    def set_range(self, ranges: Sequence[tuple[float, float]] | None = None) -> None:
         """Range of each tile's converters: lowest and highest, in matches; by default 0 to the tile's rows.
 
         A step is a match or more: a finer one would tell nothing.
         """
         codes = 2 ** (self.imperfect.adc_bits or 24) - 1
         self.scale = []
-        for (low, high), size in zip(ranges, self.sizes, strict=True):
+        for (low, high), size in zip(ranges or [(0.0, float(s)) for s in self.sizes], self.sizes, strict=True):
             step = max(1.0, (high - low) / codes)
             if step > 1:
                 # half of the rows on a code: the lowest is the next one down

@@ -175,6 +175,34 @@ def test_half_of_the_stuck_devices_are_in_either_state():
     assert chip.imperfections(at("combined/3")).conductance_cv == load_device("sot_80nm")[1].resistance_cv
 
 
+def test_recovery_is_of_the_same_chip():
+    made = subject()
+    before, after = (on_chip(made, at(f"{part}/0.2/1")) for part in ("reference", "recovered"))
+    pairs = list(zip(layers(before), layers(after), strict=True))
+    changed = [(a.cells[0][0].match != b.cells[0][0].match).any(1) for a, b in pairs]
+    assert all(columns.sum() <= chip.SPARE_COLUMNS for columns in changed)
+    assert any(columns.any() for columns in changed)
+    assert not any(torch.equal(a.difference_0, a.difference_0.sign() / 2) for a, _ in pairs)
+    statistics = [
+        torch.cat([m.running_mean for m in found.networks[0].modules() if isinstance(m, nn.BatchNorm2d)])
+        for found in (made, before, after)
+    ]
+    assert torch.equal(statistics[0], statistics[1])
+    assert not torch.equal(statistics[1], statistics[2])
+    assert measured(made, "combined_recovered/1") != measured(made, "combined/1")
+
+
+def test_converters_of_a_part_are_not_ideal():
+    assert chip.imperfections(at("offset/2/1")).adc_offset_matches == 2
+    assert chip.imperfections(at("noise/1/3")).adc_noise_matches == 1
+    reference = chip.imperfections(at("reference/0.1/1"))
+    assert (reference.conductance_cv, reference.real_reference) == (0.1, True)
+    assert measured(subject(), "noise/1/1") == measured(subject(), "noise/1/1") != measured(subject(), "noise/1/2")
+    with_offset, without = (layers(on_chip(subject(), at(part)))[0] for part in ("offset/2/1", "adc/7"))
+    assert with_offset.converters.errors == ["offset"]
+    assert not without.converters.errors
+
+
 def test_members_of_an_ensemble_are_chips_of_their_own():
     on = on_chip(subject("deep_ensemble_irnet", members=2), at("conductance/0.2/1"))
     one, two = (next(m for m in network.modules() if isinstance(m, CrossbarLayer)) for network in on.networks)

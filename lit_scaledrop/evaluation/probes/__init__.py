@@ -48,7 +48,7 @@ PROBES: dict[str, Probe] = {
     "posterior": Probe(posterior.parts, posterior.measure),
     "threshold": Probe(threshold.parts, threshold.measure),
     "reliability": Probe(reliability.parts, reliability.measure),
-    "hardware": Probe(chip.parts, chip.measure),
+    "hardware": Probe(chip.parts, chip.measure, chip.constants),
     "ablation-sigma": Probe(variation.parts, variation.measure),  # Table IV over a wider range
     "ablation-passes": Probe(prefixes.parts, prefixes.measure),
 }

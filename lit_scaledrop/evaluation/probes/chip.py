@@ -8,12 +8,18 @@ part
 ``adc/BITS``                 converters of so many bits
 ``conductance/CV/CHIP``      every device's conductance log-normal with this coefficient of variation
 ``stuck/SHARE/CHIP``         so many of the devices stuck, half of them in either state
-``wire/OHM``                 this resistance of a line between two cells
+``wire/OHM``                 this resistance of a line between two complementary cells
+``offset/MATCHES/CHIP``      converters with offsets of this standard deviation
+``noise/MATCHES/CHIP``       noise of this standard deviation at each read of a converter
+``reference/CV/CHIP``        as ``conductance``, and the devices of the reference columns vary as well
+``recovered/CV/CHIP``        the chips of ``reference``, recovered (:mod:`hardware.recovery`)
 ``combined/CHIP``            a little of everything, :data:`COMBINED`
+``combined_recovered/CHIP``  the chips of ``combined``, recovered
 ===========================  ===========================================================================================
 
 Where it is not the converters that are looked at, they have the bits of ``ideal``. The range of each is set to what its
-columns show over all passes on training images, chip by chip, as one would trim a finished chip. Chips of one number
+columns show over all passes on training images, chip by chip, as one would trim a finished chip. Recovery sees the same
+images: offsets and gains trimmed, :data:`SPARE_COLUMNS` spare columns a tile, BatchNorm corrected. Chips of one number
 have the same random devices at all strengths and in all networks of one shape. What no crossbar holds (first and last
 layer, scales, BatchNorm, skips) is digital, and the masks are those of the digital network: all differences are the
 crossbars'.
@@ -37,13 +43,24 @@ ADC_BITS = (7, 6, 5, 4, 3, 2)
 CONDUCTANCE_CV = (0.05, 0.1, 0.2, 0.3)
 STUCK = (0.001, 0.01, 0.03)
 WIRE_OHM = (1.0, 3.0, 10.0)
+CONVERTER_MATCHES = (1.0, 2.0)
+"""Offsets and noise of converters; a match is a step where they have the bits of ``ideal``."""
+REFERENCE_CV = (0.1, 0.2)
+SPARE_COLUMNS = 4
 CHIPS = 3
 COMBINED = {"adc_bits": 6, "conductance_cv": 0.05, "stuck_p": 0.0005, "stuck_ap": 0.0005, "wire_ohm_per_cell": 1.0}
 """The variation is that of the device preset ``sot_80nm``; bits, stuck devices and wires are assumed."""
 SUITE = "uniform"
 """Inputs that should be detected: noise, which needs no data set."""
 CALIBRATION = 100
-"""Training images that the converters' ranges are set on."""
+"""Training images that the converters' ranges are set on, and BatchNorm is corrected on."""
+MODEL = 2
+"""Of wires and converters: 1, of results without it, had wires to first order, and codes from the lowest sum on."""
+
+
+def constants() -> dict[str, Any]:
+    """What the numbers follow from beside the parts' coordinates."""
+    return {"crossbar_model": MODEL}
 
 
 def parts(_subject: Subject) -> dict[str, Coordinates]:
@@ -54,7 +71,19 @@ def parts(_subject: Subject) -> dict[str, Coordinates]:
     found += [{"effect": "conductance", "level": cv, "chip": chip} for cv in CONDUCTANCE_CV for chip in chips]
     found += [{"effect": "stuck", "level": share, "chip": chip} for share in STUCK for chip in chips]
     found += [{"effect": "wire", "level": ohm} for ohm in WIRE_OHM]
-    found += [{"effect": "combined", "chip": chip} for chip in chips]
+    found += [
+        {"effect": effect, "level": level, "chip": chip}
+        for effect in ("offset", "noise")
+        for level in CONVERTER_MATCHES
+        for chip in chips
+    ]
+    found += [
+        {"effect": effect, "level": cv, "chip": chip}
+        for effect in ("reference", "recovered")
+        for cv in REFERENCE_CV
+        for chip in chips
+    ]
+    found += [{"effect": effect, "chip": chip} for effect in ("combined", "combined_recovered") for chip in chips]
     return {"/".join(v if isinstance(v, str) else f"{v:g}" for v in at.values()): at for at in found}
 
 
@@ -84,9 +113,12 @@ def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
 def on_chip(subject: Subject, at: Coordinates) -> Subject:
     """The same run with its networks on the chip of a part, which is ready for use."""
     from hardware.network import calibrate, on_crossbar
+    from hardware.recovery import recover
 
-    generator = torch.Generator().manual_seed(int(at.get("chip", 0)))
-    networks = [on_crossbar(network, None, imperfections(at), generator) for network in subject.networks]
+    generator, noise, spares = (
+        torch.Generator().manual_seed(int(at.get("chip", 0)) + 1000 * kind) for kind in range(3)
+    )
+    networks = [on_crossbar(network, None, imperfections(at), generator, noise=noise) for network in subject.networks]
     if at["effect"] == "digital":
         return subject  # after it is known that a crossbar can hold it
     subject.clean()  # chooses the execution, so that equal networks come out equal to the last bit
@@ -95,7 +127,13 @@ def on_chip(subject: Subject, at: Coordinates) -> Subject:
     if at["effect"] != "ideal":
         images = subject.data.train_set.__getitems__(range(min(CALIBRATION, len(subject.data.train_set))))[0]
         batches = [subject.data.normalized(batch) for batch in images.split(subject.data.eval_batch_size)]
-        calibrate(nn.ModuleList(networks), [batch.to(subject.device) for batch in batches], chip.posterior())
+        batches = [batch.to(subject.device) for batch in batches]
+        made, run = nn.ModuleList(networks), chip.posterior()
+        if str(at["effect"]).endswith("recovered"):
+            digital, digital_run = nn.ModuleList(subject.networks), subject.posterior()
+            recover(made, digital, batches, run, digital_run, spare_columns=SPARE_COLUMNS, generator=spares)
+        else:
+            calibrate(made, batches, run)
     return chip
 
 
@@ -105,12 +143,18 @@ def imperfections(at: Coordinates) -> "Imperfections":
     from hardware.mapping import Crossbar, exact_adc_bits
 
     level = float(at.get("level", 0))
+    real_reference = {"conductance_cv": level, "real_reference": True}
     changes: dict[str, dict[str, Any]] = {
         "adc": {"adc_bits": int(level)},
         "conductance": {"conductance_cv": level},
         "stuck": {"stuck_p": level / 2, "stuck_ap": level / 2},
         "wire": {"wire_ohm_per_cell": level},
+        "offset": {"adc_offset_matches": level},
+        "noise": {"adc_noise_matches": level},
+        "reference": real_reference,
+        "recovered": real_reference,
         "combined": COMBINED,
+        "combined_recovered": COMBINED,
     }
     exact = Imperfections(adc_bits=exact_adc_bits(Crossbar().rows))
     return replace(exact, **changes.get(str(at["effect"]), {}))

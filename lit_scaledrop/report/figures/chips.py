@@ -17,8 +17,14 @@ _EFFECTS = {
     "conductance": ("Variation of conductances (%)", 100),
     "stuck": ("Stuck devices (%)", 100),
     "wire": ("Wire between two cells (ohm)", 1),
+    "offset": ("Offset of converters (matches)", 1),
+    "noise": ("Noise of converters (matches)", 1),
+    "reference": ("Reference column varies too (%)", 100),
+    "recovered": ("The same, recovered (%)", 100),
     "combined": ("Some of each", 1),
 }
+_COMBINED = {"ideal": 0.0, "combined": 1.0, "combined_recovered": 2.0}
+"""Places on the axis of `combined`."""
 _ROWS = {
     "cls/acc": METRICS["cls/acc"].heading(),
     "uniform/ood/rate": "Called OOD (%)",
@@ -74,7 +80,8 @@ def _curve(
     kinds = [(metric, "-", mark)] + ([(_TEST_IMAGES, ":", "")] if metric == "uniform/ood/rate" else [])
     end = None
     for name, line, marker in kinds:
-        chosen = run[run.effect.isin(["ideal", effect]) & (run.metric == name)]
+        effects = _COMBINED if effect == "combined" else ("ideal", effect)
+        chosen = run[run.effect.isin(effects) & (run.metric == name)]
         values = chosen.assign(x=_places(chosen, effect)).sort_values("x")
         if values.empty:
             continue
@@ -91,7 +98,7 @@ def _places(chosen: pd.DataFrame, effect: str) -> "pd.Series[float]":
     """Where points stand on the axis of an effect: what is ideal at the left, enough bits as one more than the most."""
     ideal = chosen.effect == "ideal"
     if effect == "combined":
-        return (~ideal).astype(float)
+        return chosen.effect.map(_COMBINED)
     if effect == "adc":
         return (-chosen.level).where(~ideal, -chosen.level.max() - 1)
     return (_EFFECTS[effect][1] * chosen.level).where(~ideal, 0.0)
@@ -102,8 +109,9 @@ def _axis(panel: "Axes", of_topology: pd.DataFrame, effect: str) -> None:
     levels = sorted(of_topology[of_topology.effect == effect].level.unique())
     factor = _EFFECTS[effect][1]
     if effect == "combined":
-        panel.set_xticks([0, 1], ["ideal", "combined"])
-        panel.set_xlim(-0.25, 1.15)
+        recovered = bool((of_topology.effect == "combined_recovered").any())
+        panel.set_xticks([0, 1, 2][: 2 + recovered], ["ideal", "combined", "recovered"][: 2 + recovered])
+        panel.set_xlim(-0.25, 1.15 + recovered)
         return
     if effect == "adc":
         bits = [int(level) for level in levels[::-1]]
