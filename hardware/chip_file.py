@@ -15,96 +15,22 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from hardware.cells import Imperfections
-from hardware.chip import Chip, RealLayers, Scale
-from hardware.constants import Constant, PresetError, convert, parse_quantity, read_yaml, unknown_name
-from hardware.devices import DEVICE_ABOUT, YAML, Device, device_of, find_device
+from hardware.chip import Chip
+from hardware.chip_fields import CONVERTER, FIELDS, SECTIONS, Field, Part
+from hardware.constants import PresetError, convert, parse_quantity, read_yaml, unknown_name
+from hardware.devices import YAML, Device, device_of, find_device
 from hardware.mapping import Crossbar, exact_adc_bits
-from hardware.mapping import Mapping as Layout
 from hardware.mtj import DeviceVariation
 from hardware.presets import components_of
 
-Part = Literal["constant", "cells", "crossbar", "chip"]
 #: a cell's area where its node is given: NVSim's cell file has 57.5 F^2
 AREA_F2 = 57.5
-
-
-@dataclass(frozen=True)
-class Field:
-    """One thing that a chip file can say."""
-
-    part: Part
-    """which object it is of"""
-    key: str
-    """its name there"""
-    unit: str | type | tuple[str, ...]
-    """unit of a quantity; ``int`` for a number of something, ``bool`` for yes or no; or the choices"""
-    about: str
-    """what it is"""
-
-
-FIELDS: dict[str, dict[str, Field]] = {
-    "cell": {
-        "resistance_p": Field("constant", "cell_resistance_p", "kOhm", "resistance of a device in LRS"),
-        "tmr": Field("constant", "cell_tmr", "1", "tunnel magnetoresistance of a device"),
-        "read_voltage": Field("constant", "cell_read_voltage", "V", "voltage of a word line in a read"),
-        "read_time": Field("constant", "cell_read_time", "ns", "time of a read"),
-        "area": Field("constant", "cell_area", "um2", "area of a device"),
-        "conductance_cv": Field("cells", "conductance_cv", "1", "spread of every device's conductance, log-normal"),
-        "stuck_p": Field("cells", "stuck_p", "1", "share of devices that stay in LRS"),
-        "stuck_ap": Field("cells", "stuck_ap", "1", "share of devices that stay in HRS"),
-        "read_noise_cv": Field("cells", "read_noise_cv", "1", "spread of a device's conductance from read to read"),
-        "real_reference": Field("cells", "real_reference", bool, "whether the reference column's devices vary as well"),
-    },
-    "wires": {
-        "per_cell": Field("cells", "wire_ohm_per_cell", "Ohm", "resistance of a line from one cell to the next"),
-        "per_device": Field("cells", "wire_ohm_per_device", "Ohm", "the same for a device, two of which are a cell"),
-    },
-    "converter": {
-        "bits": Field("chip", "adc_bits", int, "resolution; by default what exact partial sums need"),
-        "offset": Field("cells", "adc_offset_matches", "1", "spread of the offsets, matches"),
-        "gain_cv": Field("cells", "adc_gain_cv", "1", "spread of the relative gain errors"),
-        "inl": Field("cells", "adc_inl_steps", "1", "spread of the integral nonlinearity at mid-scale, steps"),
-        "noise": Field("cells", "adc_noise_matches", "1", "noise of a conversion, matches"),
-    },
-    "geometry": {
-        "rows": Field("crossbar", "rows", int, "inputs of a crossbar"),
-        "columns": Field("crossbar", "columns", int, "columns of a crossbar"),
-        "columns_per_adc": Field("crossbar", "columns_per_adc", int, "columns that share a converter"),
-        "mapping": Field("crossbar", "mapping", get_args(Layout), "how a convolution lies on crossbars"),
-    },
-    "arithmetic": {
-        "scale": Field("chip", "scale", get_args(Scale), "scale in front of a sign: two thresholds, or a product"),
-        "scale_bits": Field("chip", "scale_bits", int, "bits of a scale"),
-        "skip_bits": Field("chip", "skip_bits", int, "bits of a number on a skip connection"),
-        "real_layers": Field("chip", "real_layers", get_args(RealLayers), "first and last layer"),
-        "real_weight_bits": Field("chip", "real_weight_bits", int, "bits of a weight of a digital layer"),
-        "real_mac_units": Field("chip", "real_mac_units", int, "multiply-accumulate units of a digital layer"),
-    },
-}
-_CONVERTER = ("name", "energy", "time", "area", "node")
-SECTIONS = ("like", "device", *FIELDS, "constants")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One value of a chip, as it is explained."""
-
-    name: str
-    """section and field"""
-    value: str
-    """with its unit"""
-    source: str
-    """where it is from"""
-    about: str = ""
-    """what it is"""
-    given: bool = False
-    """whether the file, or one that it is like, says it"""
 
 
 @dataclass(frozen=True)
@@ -119,8 +45,8 @@ class ChipFile:
     """how a network is put on it, for counts and energies"""
     cells: Imperfections
     """what is not ideal in its crossbars and converters"""
-    lines: tuple[Line, ...]
-    """every value with its source"""
+    given: Mapping[str, str]
+    """section and field of what a file says, with that file"""
 
     @property
     def spread(self) -> DeviceVariation:
@@ -214,10 +140,10 @@ def _beside(path: Path, like: str) -> str:
 def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:
     device = device_of({"like": "sot_80nm", **sections.get("device", {})}, f"{where}: device")
     values: dict[Part, dict[str, Any]] = {part: {} for part in get_args(Part)}
-    given: dict[str, str] = {}
+    given = {f"device.{name}": where for name in sections.get("device", {}) if name != "like"}
     for section, fields in FIELDS.items():
         for name, entry in sections.get(section, {}).items():
-            elsewhere = {"converter": _CONVERTER, "cell": ("node",)}.get(section, ())
+            elsewhere = {"converter": CONVERTER, "cell": ("node",)}.get(section, ())
             if name in elsewhere:
                 continue
             if name not in fields:
@@ -225,8 +151,7 @@ def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:
             field, place = fields[name], f"{where}: {section}: {name}"
             value = _value(field, entry, place)
             given[f"{section}.{name}"] = where
-            of_cells = field.part == "cells" and isinstance(value, Constant)
-            values[field.part][field.key] = value.value if of_cells else value
+            values[field.part][field.key] = value
     constants = {**sections.get("constants", {}), **values["constant"], **_area(sections.get("cell", {}), where)}
     own = _converter(sections, where)
     components = components_of({**constants, **({"converters": own} if own else {})}, where)
@@ -246,8 +171,7 @@ def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:
         raise
     except ValueError as error:
         raise PresetError(f"{where}: {error}") from error
-    lines = (*_device_lines(device, sections.get("device", {})), *_lines(chip, cells, given))
-    return ChipFile(where, device, chip, cells, lines)
+    return ChipFile(where, device, chip, cells, given)
 
 
 def _value(field: Field, entry: Any, where: str) -> Any:
@@ -265,7 +189,7 @@ def _value(field: Field, entry: Any, where: str) -> Any:
         return entry
     if field.part == "constant":
         return entry  # read with the other constants of components.yaml
-    return convert(where, parse_quantity(where, entry), str(field.unit))
+    return convert(where, parse_quantity(where, entry), str(field.unit)).value
 
 
 def _area(cell: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -284,70 +208,12 @@ def _area(cell: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _converter(sections: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:
     """The file's own converter by its name, if it describes one; a name alone is one of ours."""
     said = sections.get("converter", {})
-    own = {name: said[name] for name in _CONVERTER[1:] if name in said}
+    own = {name: said[name] for name in CONVERTER[1:] if name in said}
     if not own:
         return {}
-    if "name" not in said or own.keys() != {*_CONVERTER[1:]}:
-        lacking = ", ".join(name for name in _CONVERTER if name not in said)
+    if "name" not in said or own.keys() != {*CONVERTER[1:]}:
+        lacking = ", ".join(name for name in CONVERTER if name not in said)
         raise PresetError(
             f"{where}: a converter of one's own has a name, energy, time, area and node; it lacks {lacking}"
         )
     return {str(said["name"]): own}
-
-
-def _device_lines(device: Device, said: Mapping[str, Any]) -> Iterator[Line]:
-    yield Line("device.law", device.law, "hardware/switching.py", "how likely a write pulse switches", "law" in said)
-    for name, constant in device.constants.items():
-        yield Line(f"device.{name}", _shown(constant), constant.source, DEVICE_ABOUT.get(name, ""), name in said)
-
-
-def _lines(chip: Chip, cells: Imperfections, given: Mapping[str, str]) -> Iterator[Line]:
-    converter = chip.converter
-    for section, fields in FIELDS.items():
-        if section == "converter":
-            yield Line(
-                "converter.name", converter.name, converter.source, f"converters at {converter.node}", converter.yours
-            )
-            for name, constant in converter.constants.items():
-                yield Line(f"converter.{name}", _shown(constant), constant.source, "", converter.yours)
-        for name, field in fields.items():
-            said = f"{section}.{name}"
-            if field.part == "constant":
-                constant = chip.components.constants[field.key]
-                yield Line(said, _shown(constant), constant.source, field.about, said in given)
-                continue
-            value = getattr({"cells": cells, "crossbar": chip.crossbar, "chip": chip}[field.part], field.key)
-            unit = "" if not isinstance(field.unit, str) or field.unit == "1" else f" {field.unit}"
-            shown = "what exact sums need" if value is None else f"{str(value).lower()}{unit}"
-            yield Line(said, shown, given.get(said, "default"), field.about, said in given)
-    of_cells = {field.key for field in FIELDS["cell"].values()}
-    for name, constant in chip.components.constants.items():
-        if constant.status == "given" and name not in of_cells:
-            yield Line(f"constants.{name}", _shown(constant), constant.source, "", True)
-
-
-def _shown(constant: Constant) -> str:
-    def text(value: float) -> str:
-        return f"{value:g}" if constant.unit == "1" else f"{value:g} {constant.unit}"
-
-    if isinstance(constant.value, dict):
-        return ", ".join(f"{key}: {text(value)}" for key, value in constant.value.items())
-    return text(constant.value)
-
-
-def template(chip: ChipFile, like: str) -> str:
-    """A chip file that says nothing new yet: every field with its value, commented out."""
-    text = [f"# A chip like {like}: uncomment what differs. `scaledrop chip check` explains it.", f"like: {like}"]
-    section = ""
-    for line in chip.lines:
-        head, _, name = line.name.partition(".")
-        if head == "converter" and name not in ("name", *FIELDS["converter"]):
-            continue  # of one of ours; one's own is described below
-        if head != section:
-            section = head
-            text += ["", f"# {section}:"]
-        value = chip.cells.adc_bits if line.name == "converter.bits" else line.value
-        text.append(f"#   {name}: {value}" + (f"  # {line.about}" if line.about else ""))
-        if line.name == "converter.bits":
-            text.append("#   # one of your own: name: lab, energy: 0.9 pJ, time: 1.2 ns, area: 500 um2, node: 28 nm")
-    return "\n".join([*text, "", "# constants:  # of hardware/presets/components.yaml, e.g. adder_energy: 0.1 pJ", ""])

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 import datamodules
-from hardware.chip_file import ChipFile, load_chip, template
+from hardware.chip_file import ChipFile, load_chip
+from hardware.chip_lines import explain, template
 from hardware.constants import PresetError
 from hardware.drop_probability import DeviceProbability
 from hardware.mapping import exact_adc_bits
@@ -48,8 +49,8 @@ def check(chip: str, *, all_: bool = False) -> int:
     from rich.table import Table
 
     described = load_chip(chip)
-    console = Console()
-    shown = [line for line in described.lines if line.given or all_]
+    console, lines = Console(), explain(described)
+    shown = [line for line in lines if line.given or all_]
     print(f"{described.name}, identity {described.fingerprint}")
     drawn = Table()
     for column in ("value of", "is", "which is", "source"):
@@ -58,8 +59,8 @@ def check(chip: str, *, all_: bool = False) -> int:
         drawn.add_row(line.name, line.value, line.about, line.source)
     if shown:
         console.print(drawn)
-    if len(shown) < len(described.lines):
-        print(f"{len(described.lines) - len(shown)} more values are the default chip's: --all shows them")
+    if len(shown) < len(lines):
+        print(f"{len(lines) - len(shown)} more values are the default chip's: --all shows them")
     for fact in facts(described):
         print(fact)
     return 0
@@ -128,7 +129,7 @@ def report(
     print(f"energy {in_unit(energy.energy_pj)}, {energy.latency_ns / 1e3:.1f} us an image")
     footer = (
         f"{Path(chip).name} ({found.chip.fingerprint}); {images.name}{' (a stand-in)' if images.stand_in else ''}, "
-        f"{found.images} test images, T = {found.passes}; {count(chips, 'finished chip')}; energy with passes one by one."
+        f"{found.images} test images, T = {found.passes}; {count(chips, 'finished chip')}; energy: passes one by one."
     )
     title = f"{name} on {Path(chip).stem}"
     figure = draw_chip(

@@ -9,7 +9,9 @@ import yaml
 
 from hardware.cells import Imperfections
 from hardware.chip import Chip
-from hardware.chip_file import FIELDS, find_junction, load_chip, template
+from hardware.chip_fields import FIELDS
+from hardware.chip_file import find_junction, load_chip
+from hardware.chip_lines import explain, template
 from hardware.constants import PresetError
 from hardware.mapping import Crossbar
 from hardware.presets import components
@@ -105,7 +107,7 @@ def test_the_template_uncommented_is_the_chip(tmp_path):
     assert content.pop("converter").keys() > {"name", "bits"}
     everything = load_chip(write(tmp_path, content, "all.yaml"))
     assert everything.fingerprint == lab.fingerprint
-    assert sum(line.given for line in everything.lines) > 40
+    assert sum(line.given for line in explain(everything)) > 40
 
 
 def test_junctions_by_name_by_device_file_and_by_chip_file(tmp_path):
