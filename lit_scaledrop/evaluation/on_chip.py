@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hardware.cells import Imperfections
 from hardware.chip_file import load_chip
@@ -34,8 +34,9 @@ def on_chip(
     if evaluation.chip_file is None:
         return list(networks)
     described = load_chip(evaluation.chip_file)
-    crossbar = described.chip.crossbar
-    return manufacture(networks, crossbar, described.cells, evaluation, data, device)
+    chips = fabricate(networks, described.chip.crossbar, described.cells, evaluation.chip, device)
+    calibrate(nn.ModuleList(chips), calibration_batches(data, device), build_posterior(chips, evaluation))
+    return chips
 
 
 def chip_record(evaluation: Evaluation) -> dict[str, Any]:
@@ -47,27 +48,23 @@ def chip_record(evaluation: Evaluation) -> dict[str, Any]:
     return {"on_chip": {"file": name, "fingerprint": described.fingerprint, "number": evaluation.chip}}
 
 
-def manufacture(
+def fabricate(
     networks: Sequence[nn.Module],
-    crossbar: Crossbar,
+    crossbar: Crossbar | None,
     cells: Imperfections,
-    evaluation: Evaluation,
-    data: Any,
+    number: int,
     device: torch.device | str = "cpu",
 ) -> list[nn.Module]:
-    """Networks on crossbars, the ranges of their converters set over the random passes on training images.
+    """Networks on the crossbars of finished chip ``number``: chips of one number have the same random devices.
 
-    Args:
-        networks: one, or the members of an ensemble.
-        crossbar: geometry.
-        cells: what is not ideal; its random devices follow from ``evaluation.chip``.
-        evaluation: how the passes are drawn.
-        data: data module, set up.
-        device: where they run.
+    Raises:
+        ValueError: a network has no binary layer, or weights that are drawn at random.
     """
-    generator = torch.Generator().manual_seed(evaluation.chip)
-    chips = [on_crossbar(network, crossbar, cells, generator).to(device) for network in networks]
+    devices, noise = (torch.Generator().manual_seed(number + 1000 * kind) for kind in range(2))
+    return [on_crossbar(network, crossbar, cells, devices, noise=noise).to(device) for network in networks]
+
+
+def calibration_batches(data: Any, device: torch.device | str = "cpu") -> list[Tensor]:
+    """Training images, normalized, that the ranges of converters are set on."""
     images = data.train_set.__getitems__(range(min(CALIBRATION, len(data.train_set))))[0]
-    batches = [data.normalized(batch).to(device) for batch in images.split(data.eval_batch_size)]
-    calibrate(nn.ModuleList(chips), batches, build_posterior(chips, evaluation))
-    return chips
+    return [data.normalized(batch).to(device) for batch in images.split(data.eval_batch_size)]

@@ -111,7 +111,8 @@ def assess(
         started, commit = datetime.now(UTC), provenance.commit()
         resolved = plan.recorded(data)
         model = resolved["model"]["init_args"]
-        modules = on_chip([module.to(device) for module in modules], assessment.evaluation, data, device)
+        if not PROBES[assessment.probe].own_chips:
+            modules = on_chip([module.to(device) for module in modules], assessment.evaluation, data, device)
         subject = Subject(modules, data, assessment.evaluation, device, assessment.limit, model=model)
         measured, absent = _measure(assessment, subject, folder, parts)
         if not measured:

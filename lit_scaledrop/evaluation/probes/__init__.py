@@ -10,6 +10,7 @@ from typing import Any
 from lit_scaledrop.evaluation.probes import (
     chip,
     corruptions,
+    design,
     noise,
     ood,
     passes,
@@ -35,6 +36,8 @@ class Probe:
     """Coordinates of a part -> what was measured within it. Raises ``DatasetNotFoundError`` where data is absent."""
     constants: Callable[[], dict[str, Any]] | None = None
     """What else the numbers follow from, for the result's identity: others are another result."""
+    own_chips: bool = False
+    """Whether it puts the networks on chips itself, so that it has to be given the digital ones."""
 
 
 PROBES: dict[str, Probe] = {
@@ -48,7 +51,8 @@ PROBES: dict[str, Probe] = {
     "posterior": Probe(posterior.parts, posterior.measure),
     "threshold": Probe(threshold.parts, threshold.measure),
     "reliability": Probe(reliability.parts, reliability.measure),
-    "hardware": Probe(chip.parts, chip.measure, chip.constants),
+    "hardware": Probe(chip.parts, chip.measure, chip.constants, own_chips=True),
+    "pareto": Probe(design.parts, design.measure, design.constants, own_chips=True),
     "ablation-sigma": Probe(variation.parts, variation.measure),  # Table IV over a wider range
     "ablation-passes": Probe(prefixes.parts, prefixes.measure),
 }

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
+from lit_scaledrop.evaluation.on_chip import calibration_batches, fabricate
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.metrics.ood import ood_metrics
 from lit_scaledrop.posterior.execution import Execution
@@ -52,8 +53,6 @@ COMBINED = {"adc_bits": 6, "conductance_cv": 0.05, "stuck_p": 0.0005, "stuck_ap"
 """The variation is that of the device preset ``sot_80nm``; bits, stuck devices and wires are assumed."""
 SUITE = "uniform"
 """Inputs that should be detected: noise, which needs no data set."""
-CALIBRATION = 100
-"""Training images that the converters' ranges are set on, and BatchNorm is corrected on."""
 MODEL = 2
 """Of wires and converters: 1, of results without it, had wires to first order, and codes from the lowest sum on."""
 
@@ -112,25 +111,22 @@ def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
 
 def on_chip(subject: Subject, at: Coordinates) -> Subject:
     """The same run with its networks on the chip of a part, which is ready for use."""
-    from hardware.network import calibrate, on_crossbar
+    from hardware.network import calibrate
     from hardware.recovery import recover
 
-    generator, noise, spares = (
-        torch.Generator().manual_seed(int(at.get("chip", 0)) + 1000 * kind) for kind in range(3)
-    )
-    networks = [on_crossbar(network, None, imperfections(at), generator, noise=noise) for network in subject.networks]
+    number = int(at.get("chip", 0))
+    networks = fabricate(subject.networks, None, imperfections(at), number)
     if at["effect"] == "digital":
         return subject  # after it is known that a crossbar can hold it
     subject.clean()  # chooses the execution, so that equal networks come out equal to the last bit
     evaluation = replace(subject.evaluation, execution=cast(Execution, subject.posterior().choice))
     chip = Subject(networks, subject.data, evaluation, subject.device, subject.limit, subject.on_batch)
     if at["effect"] != "ideal":
-        images = subject.data.train_set.__getitems__(range(min(CALIBRATION, len(subject.data.train_set))))[0]
-        batches = [subject.data.normalized(batch) for batch in images.split(subject.data.eval_batch_size)]
-        batches = [batch.to(subject.device) for batch in batches]
+        batches = calibration_batches(subject.data, subject.device)
         made, run = nn.ModuleList(networks), chip.posterior()
         if str(at["effect"]).endswith("recovered"):
             digital, digital_run = nn.ModuleList(subject.networks), subject.posterior()
+            spares = torch.Generator().manual_seed(number + 2000)
             recover(made, digital, batches, run, digital_run, spare_columns=SPARE_COLUMNS, generator=spares)
         else:
             calibrate(made, batches, run)

@@ -1,0 +1,71 @@
+"""The design space of a chip: passes, converter bits, crossbar rows, mapping, execution against accuracy and energy.
+
+A part is a chip: converters of so many bits, crossbars of so many rows, a mapping. Its accuracy and likelihood are
+those of the first T of 20 passes; energy, latency and area those of T passes in every execution, which all give the
+same numbers. All else is as in the evaluation's chip file, or as in the default chip, whose cells are ideal: then
+what converters cost in accuracy is all that is seen. Energies are those of the network that is measured, at its width.
+"""
+
+import itertools
+from dataclasses import replace
+from typing import Any, get_args
+
+from torch import nn
+
+from hardware.chip_file import ChipFile, load_chip
+from hardware.mapping import Crossbar, Mapping
+from hardware.network import calibrate
+from hardware.passes import Execution
+from lit_scaledrop.chip.energy import energy_totals, estimate_energy
+from lit_scaledrop.evaluation.on_chip import calibration_batches, fabricate
+from lit_scaledrop.evaluation.probes.passes import prefix_metrics
+from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.results.measurement import Coordinates, Measurement
+
+PASSES = (1, 2, 5, 10, 20)
+BITS = (3, 4, 5, 6, 8)
+ROWS = (64, 128, 256)
+
+
+def constants() -> dict[str, Any]:
+    """What the numbers follow from beside the parts' coordinates: the default chip."""
+    return {"chip": load_chip("sot_80nm").fingerprint}
+
+
+def parts(_subject: Subject) -> dict[str, Coordinates]:
+    """Chips of all bits, rows and mappings."""
+    chips = itertools.product(get_args(Mapping), ROWS, BITS)
+    return {
+        f"{mapping}/{rows}/{bits}": {"mapping": mapping, "rows": rows, "bits": bits} for mapping, rows, bits in chips
+    }
+
+
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
+    """Accuracy and likelihood by passes; energy, latency and area by passes and execution.
+
+    Raises:
+        ValueError: the subject is an ensemble, or a network that no crossbar holds.
+    """
+    subject.require_one_network("pareto")
+    described = chip_of(subject, at)
+    chips = fabricate(subject.networks, described.chip.crossbar, described.cells, subject.evaluation.chip)
+    chip = Subject(chips, subject.data, subject.evaluation, subject.device, subject.limit, subject.on_batch)
+    plan = chip.independent(samples=max(PASSES))
+    calibrate(nn.ModuleList(plan.networks), calibration_batches(subject.data, subject.device), plan.posterior())
+    images, labels = subject.test_images
+    rows = prefix_metrics(plan.predict(images), labels)
+    found = [Measurement(rows[passes - 1], {"passes": passes}) for passes in PASSES]
+    shape = tuple(subject.data.test_set[0][0].shape)
+    for passes, execution in itertools.product(PASSES, get_args(Execution)):
+        estimate = estimate_energy(subject.networks[0], shape, passes, described.chip, execution)
+        found.append(Measurement(energy_totals(estimate.report()), {"passes": passes, "execution": execution}))
+    return found
+
+
+def chip_of(subject: Subject, at: Coordinates) -> ChipFile:
+    """The chip of a part."""
+    base = load_chip(subject.evaluation.chip_file or "sot_80nm")
+    crossbar = Crossbar(int(at["rows"]), base.chip.crossbar.columns, base.chip.crossbar.columns_per_adc, at["mapping"])  # type: ignore[arg-type]
+    bits = int(at["bits"])
+    chip = replace(base.chip, crossbar=crossbar, adc_bits=bits)
+    return replace(base, chip=chip, cells=replace(base.cells, adc_bits=bits))
