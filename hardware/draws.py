@@ -1,7 +1,7 @@
 r"""What a random bit takes: the junction of a dropout module is written at random, read, and reset where it switched.
 
-$E = I^2 R\,t + V_{read}^2 t_{read} / R_{state} + s\,I_{reset}^2 R\,t$ with $s = 1$ where the pulse switched the junction,
-which happens with the drop probability p: the drive of SET depends on the device and on p.
+$E = I^2 R\,t + V_{read}^2 t_{read} / R_{state} + s\,I_{reset}^2 R\,t$ with $s = 1$ where the pulse switched the
+junction, which happens with the drop probability p: the drive of SET depends on the device and on p.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,15 @@ from hardware.chip import Chip, Scale
 from hardware.passes import Execution
 from hardware.presets import Components
 from lit_scaledrop.chip.counted import Count, identity
-from lit_scaledrop.chip.energy import EXECUTIONS, REAL_LAYERS, Estimate, energy_totals, estimate_energy, image_shape, slug
+from lit_scaledrop.chip.energy import (
+    EXECUTIONS,
+    REAL_LAYERS,
+    Estimate,
+    energy_totals,
+    estimate_energy,
+    image_shape,
+    slug,
+)
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks.tasks import task_of
 from lit_scaledrop.results.measurement import Measurement

@@ -120,7 +120,9 @@ class CostSettings:
         for network in self.network or energies.NETWORKS:
             for method in self.method:
                 path = self._path(energies.STUDY, energies.energy_id(network, method, parts))
-                points.append(Point(path, lambda network=network, method=method: energies.energy_count(network, method, parts)))  # type: ignore[misc]
+                points.append(
+                    Point(path, lambda network=network, method=method: energies.energy_count(network, method, parts))
+                )  # type: ignore[misc]
         return points
 
     def _modules(self) -> list[Point]:
