@@ -97,7 +97,7 @@ def _energy(name: str, header: str) -> Column:
 
 
 def _systems(frames: Frames, paper: pd.DataFrame) -> Section:
-    rows = [
+    rows: list[dict[Any, Any]] = [
         {**row, "shown": f"{row['energy']:.{3 if row['energy'] < 0.1 else 2}f} {row['unit']}"}
         for row in paper.to_dict("records")
     ]
@@ -125,8 +125,8 @@ def _methods(topology: str, frames: Frames) -> Section:
             for how, real in itertools.product(EXECUTIONS, TREATMENTS):
                 row[f"{how}_{real}"] = totals(frame, how, scale, real)[ADC]
             here = frame[(frame.execution == "loop") & (frame.scale == scale) & (frame.real_layers == "digital")]
-            here = here[here.adc == ADC].iloc[0]
-            rows.append(row | {"tops": here.tops_per_watt, "std": here.energy_std_nj, RESULT_IDS: run.id})
+            own = here[here.adc == ADC].iloc[0]
+            rows.append(row | {"tops": own.tops_per_watt, "std": own.energy_std_nj, RESULT_IDS: run.id})
     for how, real in itertools.product(EXECUTIONS, TREATMENTS):
         columns[f"{how}_{real}"] = _energy(f"{how}_{real}", f"{EXECUTIONS[how]}, {TREATMENTS[real]}")
     columns["std"] = Column("deviation over masks", lambda row: readable(row["std"]) if row["std"] else "0")

@@ -50,13 +50,11 @@ def _reproduced(rows: pd.DataFrame, method: str) -> str:
     near = (ours / factor - 1).abs() <= TOLERANCE
     where = [f"{EXECUTIONS[name.split('_')[0]]}, {TREATMENTS[name.split('_')[1]]}" for name in near.columns[near.any()]]
     verdict = f"reproduced only where passes are {'; '.join(where)}" if where else "not reproduced"
-    loop = ours[[name for name in ours if name.startswith("loop")]]
+    loop = ours[[f"loop_{real}" for real in TREATMENTS]]
     return (
-        f"{method}: the paper's {factor:.1f} times Proposed is {verdict}. Ours is {low:.2f} to {high:.2f} "
-        f"over executions, "
-        f"scales and treatments of the first and last layer, {loop.min().min():.2f} to "
-        f"{loop.max().max():.2f} with passes "
-        "one by one."
+        f"{method}: the paper's {factor:.1f} times Proposed is {verdict}. Ours is {low:.2f} to {high:.2f} over "
+        f"executions, scales and treatments of the first and last layer, {loop.min().min():.2f} to "
+        f"{loop.max().max():.2f} with passes one by one."
     )
 
 
