@@ -6,7 +6,18 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.energies import ADC, EXECUTIONS, SCALES, TREATMENTS, band, paper_nj, readable, totals
+from lit_scaledrop.report.energies import (
+    ADC,
+    ENERGY,
+    EXECUTIONS,
+    SCALES,
+    TREATMENTS,
+    band,
+    paper_nj,
+    parts,
+    readable,
+    totals,
+)
 from lit_scaledrop.results.result import Result
 
 Found = Mapping[tuple[Any, ...], tuple[Result, pd.DataFrame]]
@@ -96,11 +107,18 @@ def one_converter_for_both(frames: Found, paper: pd.DataFrame) -> list[str]:
     best = known.loc[off.index[0]]
     place = f"passes {EXECUTIONS[best.how]}, scales {SCALES[best.scale]}, first and last layer {TREATMENTS[best.real]}"
     verdict = "One converter meets both" if off.iloc[0] <= 1 + TOLERANCE else "No one converter meets both"
+    dearest = max(_dearest(frame) for _, frame, _ in both.values())
     return [
-        f"The conversion that would meet the paper's energy, with passes one by one or the prefix once: "
-        f"{', '.join(ends)} "
-        f"(none where all else takes more). {verdict}: nearest are {best.one:.2f} and {best.two:.2f} pJ "
-        f"({place}). With "
-        f"shared prefixes it would be {shared.one.min():.1f} to {shared.one.max():.1f} and {shared.two.min():.1f} to "
-        f"{shared.two.max():.1f} pJ, which no converter of these sources takes."
+        "The conversion that would meet the paper's energy, with passes one by one or the prefix once: "
+        f"{', '.join(ends)} (none where all else takes more). {verdict}: nearest are {best.one:.2f} and "
+        f"{best.two:.2f} pJ ({place}). With shared prefixes it would be {shared.one.min():.1f} to "
+        f"{shared.one.max():.1f} and {shared.two.min():.1f} to {shared.two.max():.1f} pJ; the dearest of these sources, "
+        f"an outlier, takes {dearest:.1f} pJ."
     ]
+
+
+def _dearest(frame: pd.DataFrame) -> float:
+    """Energy of a conversion of the dearest converter, pJ."""
+    found, components = totals(frame, "loop", "folded", "excluded"), parts(frame, "loop", "folded", "excluded")
+    others = found[ADC] - components[ENERGY]["adc"]
+    return float(1e3 * (found.max() - others) / components.operations["adc"])
