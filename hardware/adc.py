@@ -1,7 +1,7 @@
 r"""Analog-to-digital converters as named entries: each with its own energy, time and area, their source and their node.
 
-An entry gives energy, time and area of a conversion as numbers or tables by bits, or the terms of NeuroSim's formula for
-a successive approximation (SAR) converter. Of a table only the bits exist that it names, and from
+An entry gives energy, time and area of a conversion as numbers or tables by bits, or the terms of NeuroSim's formula
+for a successive approximation (SAR) converter. Of a table only the bits exist that it names, and from
 ``continuous_from`` on those between them, where the source is a model of the bits and no list of circuits.
 """
 
@@ -95,8 +95,8 @@ class Converter:
         """
         if (enough := self.at_least(bits)) != bits:
             raise PresetError(
-                f"converter {self.name!r} does not come in {bits} bits: its source names none and no model of them. Take "
-                f"adc_bits={enough}, or another converter"
+                f"converter {self.name!r} does not come in {bits} bits: its source names none and no model "
+                f"of them. Take adc_bits={enough}, or another converter"
             )
 
     def at(self, bits: int, column_resistance_kohm: float, read_voltage_v: float) -> Adc:
@@ -115,7 +115,8 @@ class Converter:
         """
         self.require(bits)
         if "energy" in self.constants:
-            return Adc(bits, *(self._value(name, UNITS[name], bits) for name in UNITS))
+            energy_pj, time_ns, area_um2 = (self._value(name, unit, bits) for name, unit in UNITS.items())
+            return Adc(bits, energy_pj, time_ns, area_um2)
         term = Preset(self.name, self.constants).number
         power_uw = term("power_per_bit", "uW") * bits + term("power_offset", "uW")
         # W Ohm / kOhm = 1e-3 W = 1e3 uW

@@ -12,8 +12,8 @@ def read_pj(capacity_bits: int | float, preset: Preset) -> float:
     """Energy of reading one bit of a memory of a capacity, pJ.
 
     ``sram_word_energy`` is for a word of 64 bits, by bytes of the memory. Between its entries energy and capacity are
-    interpolated on logarithmic axes, above the last one along the last slope; below the first it is the first's, since a
-    source says nothing of smaller ones.
+    interpolated on logarithmic axes, above the last one along the last slope; below the first it is the first's, since
+    a source says nothing of smaller ones.
     """
     table = preset.table("sram_word_energy", "pJ")
     known, capacity = sorted(table), capacity_bits / 8

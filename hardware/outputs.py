@@ -3,8 +3,8 @@ r"""What stands behind a layer: scale and BatchNorm, skip, threshold, random bit
 In front of a sign, scale and BatchNorm are a threshold, $\operatorname{sign}(A x + B)$ of a whole number x. With
 ``scale="folded"`` a channel has two threshold words, one for a scale that is kept and one for a dropped one. With
 ``"multiplied"`` it has one, and a scale that is read and multiplied where it is kept. Where a skip or a layer with real
-inputs sees the outputs, $A x + B$ is a product and a sum, whether a scale is kept or dropped, and of methods without one.
-The words that a pass needs are read from a memory, of all methods alike. A skip is added behind that; what is
+inputs sees the outputs, $A x + B$ is a product and a sum, whether a scale is kept or dropped, and of methods without
+one. The words that a pass needs are read from a memory, of all methods alike. A skip is added behind that; what is
 concatenated behind a layer, and the places that an unpooling needs, wait in a buffer. Each memory is priced by its own
 capacity.
 """

@@ -111,7 +111,7 @@ def passes_of(
 
 @dataclass(frozen=True)
 class _Count:
-    """Evaluations, results and waiting sets of a layer, and the share of its results whose scale is kept where it is known."""
+    """Evaluations, results and waiting sets of a layer, and how many results keep their scale where that is known."""
 
     evaluations: int
     results: int

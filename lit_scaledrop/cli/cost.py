@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -120,22 +121,20 @@ class CostSettings:
         for network in self.network or energies.NETWORKS:
             for method in self.method:
                 path = self._path(energies.STUDY, energies.energy_id(network, method, parts))
-                points.append(
-                    Point(path, lambda network=network, method=method: energies.energy_count(network, method, parts))
-                )  # type: ignore[misc]
+                points.append(Point(path, partial(energies.energy_count, network, method, parts)))
         return points
 
     def _modules(self) -> list[Point]:
         networks, parts = self.network or list(TOPOLOGIES), components(self.preset)
         known = {network: schemes_of(network) for network in networks}
-        pairs = [(name, one) for name, schemes in known.items() for one in self.scheme or schemes if one in schemes]
+        pairs = [(name, one) for name, of in known.items() for one in of if self.scheme is None or one in self.scheme]
         if not pairs:
             theirs = "; ".join(f"{network} has {', '.join(schemes)}" for network, schemes in known.items())
             raise ValueError(f"no topology has scheme {', '.join(self.scheme or ())}: {theirs}")
         return [
             Point(
-                self._path(dropout_modules.STUDY, dropout_modules.cost_id(network, scheme, parts)),  # type: ignore[arg-type]
-                lambda network=network, scheme=scheme: dropout_modules.module_count(network, scheme, parts),  # type: ignore[misc]
+                self._path(dropout_modules.STUDY, dropout_modules.cost_id(network, scheme, parts)),
+                partial(dropout_modules.module_count, network, scheme, parts),
             )
             for network, scheme in pairs
         ]

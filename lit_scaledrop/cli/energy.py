@@ -192,7 +192,8 @@ def _against_paper(network: str, estimate: Estimate, band: Band) -> list[str]:
         ]
         needed = estimate.conversion_for(theirs_pj, own := band_of(band, real, estimate))
         lines.append(
-            f"  first and last layer {real}: cited converters give {in_unit(min(inside))} to {in_unit(max(inside))}, the "
+            f"  first and last layer {real}: cited converters give {in_unit(min(inside))} to "
+            f"{in_unit(max(inside))}, the "
             f"paper's is {theirs_pj / max(inside):.2g} to {theirs_pj / min(inside):.2g} times that"
             f"{'; beside them ' + ', '.join(marks) if marks else ''}"
         )

@@ -138,7 +138,9 @@ def is_papers_data(result: Result) -> bool:
 
 def identity(result: Result) -> dict[str, Any]:
     """Columns of a CSV that say where its numbers belong."""
-    return {"profile": result.profile, "data": result.data["name"], "fingerprint": result.data["fingerprint"]}
+    # what is counted has no data
+    data = {name: result.data.get(name, "") for name in ("name", "fingerprint")}
+    return {"profile": result.profile, "data": data["name"], "fingerprint": data["fingerprint"]}
 
 
 def caption(runs: Sequence[Result], numbers: str, passes: str = "") -> list[str]:
@@ -204,7 +206,9 @@ def commits_of(runs: Sequence[Result]) -> str:
 def widths_of(runs: Sequence[Result]) -> str:
     """Networks that are narrower or wider than the paper's, e.g. `VGG-small 0.25`; empty if there are none."""
     widths = {
-        (TOPOLOGIES.get(run.network, run.network), run.config["model"]["init_args"].get("width", 1.0)) for run in runs
+        (TOPOLOGIES.get(run.network, run.network), run.config["model"]["init_args"].get("width", 1.0))
+        for run in runs
+        if "model" in run.config
     }
     return ", ".join(f"{topology} {width:g}" for topology, width in sorted(widths) if width != 1)
 

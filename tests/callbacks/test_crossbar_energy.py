@@ -8,15 +8,15 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from fakes.training import quiet_trainer
+from hardware.chip import Chip
 from hardware.constants import PresetError
-from hardware.energy import Chip
+from hardware.devices import load_device
 from hardware.mapping import Crossbar
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import CrossbarEnergy
 from lit_scaledrop.chip.energy import energy_metrics, estimate_energy
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.classifier import LitClassifier
-from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.results.result import read_result
 
 CALLBACK = "--trainer.callbacks+=lit_scaledrop.callbacks.CrossbarEnergy"
@@ -65,9 +65,8 @@ def model(**arguments):
     return LitClassifier("lenet5", in_channels=1, **arguments)
 
 
-def expected(network, passes=10, chip=None, seed=0, **options):
-    plan = PosteriorPredictive(network, passes, seed).plans[0]
-    return energy_metrics(estimate_energy(network, (1, 32, 32), plan, chip, **options).report())
+def expected(network, passes=10, chip=None, **options):
+    return energy_metrics(estimate_energy(network, (1, 32, 32), passes, chip, **options).report())
 
 
 def test_test_logs_the_energy_to_every_logger(tmp_path):
@@ -91,9 +90,13 @@ def test_arguments_reach_the_chip(tmp_path):
     preset.write_text("real_mac_energy: {value: 0.6, unit: pJ, source: a made-up MAC, status: assumed}\n")
     net = model()
     arguments = {"passes": 4, "adc": "mnsim", "rows": 64, "real_layers": "binary", "execution": "shared", "seed": 3}
+    arguments |= {"scale": "multiplied", "skip_bits": 8, "mtj": "sot_80nm"}
     metrics = energy_metrics(CrossbarEnergy(**arguments).estimate(net.network, (1, 32, 32)).report())
-    chip = Chip(Crossbar(rows=64), "mnsim", real_layers="binary")
+    device, _ = load_device("sot_80nm")
+    chip = Chip(Crossbar(rows=64), "mnsim", None, "multiplied", skip_bits=8, real_layers="binary", junction=device)
     assert metrics == expected(net.network, 4, chip, seed=3, execution="shared")
+    prefix = CrossbarEnergy(execution="prefix").estimate(net.network, (1, 32, 32)).report()
+    assert prefix.energy_pj == pytest.approx(1e3 * expected(net.network, execution="prefix")["hw/energy_nj"])
     doubled, plain = (
         energy_metrics(CrossbarEnergy(preset=file).estimate(net.network, (1, 32, 32)).report())
         for file in (str(preset), None)
@@ -119,10 +122,10 @@ def test_each_epoch_if_wished_and_training_is_left_as_it_is():
 def test_a_change_of_probabilities_shows():
     """Passes that always drop their scales multiply none."""
     net = model()
-    half = expected(net.network)
+    half = expected(net.network, chip=Chip(scale="multiplied"))
     for layer in stochastic_layers(net.network).values():
         layer.p.fill_(1.0)
-    (returned,) = trainer(CrossbarEnergy()).test(net, Batches(), verbose=False)
+    (returned,) = trainer(CrossbarEnergy(scale="multiplied")).test(net, Batches(), verbose=False)
     assert returned["hw/energy_nj/scale_multiplier"] == 0 < half["hw/energy_nj/scale_multiplier"]
 
 
@@ -130,7 +133,8 @@ def test_a_change_of_probabilities_shows():
     ("arguments", "error", "message"),
     [
         ({"passes": 0}, ValueError, "passes"),
-        ({"adc_bits": 9}, PresetError, "no value for 9 bits"),
+        ({"adc_bits": 9}, PresetError, "up to 8 bits, not in 9"),
+        ({"adc": "isac"}, PresetError, "did you mean 'isaac'"),
         ({"adc_bits": 0}, ValueError, "at least 1 bit"),
         ({"rows": 0}, ValueError, "rows"),
     ],
@@ -144,7 +148,7 @@ def test_a_chip_that_cannot_hold_the_network_is_refused_before_the_first_step():
     """400 rows on a crossbar of 512 need 9 bits, and ISAAC's table ends at 8."""
     net = model()
     before = torch.cat([p.detach().flatten().clone() for p in net.parameters()])
-    with pytest.raises(PresetError, match="no value for 9 bits"):
+    with pytest.raises(PresetError, match="up to 8 bits, not in 9"):
         trainer(CrossbarEnergy(rows=512), max_epochs=1).fit(net, Batches(), Batches())
     assert torch.equal(before, torch.cat([p.detach().flatten() for p in net.parameters()]))
 
@@ -168,15 +172,14 @@ def test_fit_records_and_logs_it(place, capsys):
     (path,) = place.glob("results/quick/tiny/*.json")
     result = read_result(path)
     network = LitClassifier("lenet5", width=0.5).network
-    plan = PosteriorPredictive(network, 10, 0).plans[0]
-    wanted = energy_metrics(estimate_energy(network, (3, 32, 32), plan).report())
+    wanted = energy_metrics(estimate_energy(network, (3, 32, 32)).report())
     assert {name: value for name, value in result.metrics.items() if name.startswith("hw/")} == pytest.approx(wanted)
     last = rows_of(place / "runs")[-1]
     assert float(last["hw/area_mm2"]) == pytest.approx(wanted["hw/area_mm2"])
     assert float(last["test/cls/acc"]) == result.metrics["cls/acc"]
 
 
-@pytest.mark.parametrize(("flag", "code", "word"), [("rows=0", 1, "rows"), ("adc=sar", 2, "isaac")])
+@pytest.mark.parametrize(("flag", "code", "word"), [("rows=0", 1, "rows"), ("adc=isac", 1, "isaac")])
 def test_bad_arguments_are_refused_before_the_training(place, capsys, flag, code, word):
     assert main([*FIT, f"--trainer.callbacks.{flag}"]) == code
     assert word in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_against_the_table_of_sources():
 
 @pytest.mark.parametrize(("kilo_ohm", "tmr", "energy_pj"), [(1000.0, 1.1, 0.349), (50.0, 2.0, 1.08), (4.9, 1.1, 9.0)])
 def test_neurosims_column_is_rescaled(kilo_ohm, tmr, energy_pj):
-    """128 rows read at 0.25 V: the resistance of the formula is that of 0.5 V, so the column's term is half as large."""
+    """128 rows read at 0.25 V: the formula's resistance is that of 0.5 V, so the column's term is half as large."""
     adc = chip_of_cells(kilo_ohm, tmr).layer_adc(replace(LAYER, rows=128))
     assert adc.bits == 8
     assert adc.energy_pj == pytest.approx(energy_pj, rel=0.005)

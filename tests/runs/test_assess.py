@@ -322,24 +322,6 @@ def test_ids(place):
     assert not Path("results").exists()
 
 
-def test_other_constants_are_another_energy(place, monkeypatch):
-    from hardware.constants import Preset
-    from hardware.presets import components
-    from lit_scaledrop.chip import energy
-
-    words = ["--probe=table8", *FLAGS]
-    base = planned_assessment(words)
-    assert planned_assessment(words) == base
-    constants = components().constants
-    changed = {**constants, "adder_energy": replace(constants["adder_energy"], value=99.0)}
-    monkeypatch.setattr(energy, "components", lambda: Preset("mine", changed))
-    assert planned_assessment(words) != base
-    # a source is words
-    renamed = {**constants, "adder_energy": replace(constants["adder_energy"], source="another page")}
-    monkeypatch.setattr(energy, "components", lambda: Preset("mine", renamed))
-    assert planned_assessment(words) == base
-
-
 def test_evaluation_flags_change_the_question_and_not_the_network(place):
     asked = plan_assessment(["--probe=table6", *FLAGS, "--evaluation.samples=5", "--evaluation.threshold", "0.5"])
     assert asked.plan.id == planned_result(FLAGS).stem

@@ -369,7 +369,7 @@ ABLATIONS = {"ablation-sigma", "ablation-passes"}
 def test_every_file_of_a_probe_assesses_rows_of_table3():
     files = {path.stem: load_sweep(path) for path in (ROOT / "sweeps").glob("*.yaml")}
     probes = {stem: config for stem, config in files.items() if "assess" in config["command"]}
-    tables = {"table4", "table6", "table6-beyond", "table8", "table9", "table10"}
+    tables = {"table4", "table6", "table6-beyond", "table9", "table10"}
     assert set(probes) == tables | {"hardware"} | FIGURES | ABLATIONS
     counts = {stem: len(config["parameters"]["row"]["values"]) for stem, config in probes.items()}
     assert [counts[name] for name in ("table4", "table6", "table9", "table10")] == [3, 15, 3, 6]
@@ -393,6 +393,14 @@ def test_table7_counts_every_topology_and_scheme():
     assert len({point.result for point in points}) == len(points) == len(NETWORKS) * len(SCHEMES)
     assert {point.result.parent for point in points} == {Path("results/cpu/table7")}
     assert points[0].name == "resnet18-scale_dropout"
+
+
+def test_table8_counts_methods_on_topologies():
+    from lit_scaledrop.chip.energies import COMPARED, NETWORKS
+
+    points = plan_points(load_sweep(ROOT / "sweeps" / "table8.yaml"), {"PROFILE": "cpu"}, None, [], sweep.PLANS["cost"])
+    assert len({point.result for point in points}) == len(points) == len(NETWORKS) * len(COMPARED)
+    assert {point.result.parent for point in points} == {Path("results/cpu/table8")}
 
 
 def test_a_command_has_its_own_plan(here, monkeypatch, capfd):

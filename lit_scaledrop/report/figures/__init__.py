@@ -103,10 +103,13 @@ FIGURES: dict[str, Figure] = {
     "energy": Figure(
         energy_numbers,
         draw_energies,
-        "The topology at full width, whatever the width and the data of the run: operation counts times component "
-        "energies of hardware/presets/components.yaml. The first and the last layer are not binary; the paper does not "
-        "say what it took them for. Dashed: the paper (VGG-small: the unit is lost in our copy, mJ by the count of "
-        "operations). Masks of the run's passes.",
+        "The topology at full width: operation counts times component energies of hardware/presets/components.yaml, "
+        "first and last layer digital, scales folded into thresholds. Passes one by one, with what nothing random "
+        "precedes computed once, and with all common prefixes once. Crosses: Murmann's bound and MNSIM's "
+        "converters, for "
+        "the first method one by one. Dashed: the paper (VGG-small: the unit is lost in our copy, mJ by the count of "
+        "operations).",
+        passes="10",
         study="table8",
         over_data=True,
     ),
@@ -193,7 +196,7 @@ def numbers(figure: Figure, shown: dict[tuple[Any, ...], list[Result]]) -> pd.Da
             by = [name for name in frame.columns if name != "value"]
             frame = frame.groupby(by, sort=False).value.agg(["mean", "std"]).reset_index()
         head = identity(used[0]) | dict(zip(KEY, key, strict=True)) | {"n": len(used), "seeds": seeds_of(used)}
-        head |= {"epochs": used[0].training["epochs"]}
+        head |= {"epochs": used[0].training.get("epochs", 0)}
         frames.append(pd.DataFrame([head] * len(frame)).join(frame[[c for c in frame if c not in head]]))
     return pd.concat(frames, ignore_index=True)
 

@@ -64,7 +64,7 @@ def draw_chips(frame: pd.DataFrame) -> "Figure":
             if metric == next(iter(_ROWS)):
                 panel.set_title(_EFFECTS[effect][0])
         low, high = row[0].get_ylim()
-        row[0].set_ylim(max(low, -4), min(high, 104))  # a deviation may reach where no share is
+        row[0].set_ylim(max(low, -4), min(high, 104))
         name_row(row[0], f"{topology}\n{_ROWS[metric]}")
         label_ends(row[-1], ends)
     return figure
@@ -86,8 +86,10 @@ def _curve(
         if values.empty:
             continue
         mean, std = 100 * values["mean"], 100 * values["std"].fillna(0)
+        # a deviation may reach where no share is
+        bars = [std.clip(upper=mean), std.clip(upper=100 - mean)]
         panel.errorbar(
-            values.x, mean, std, color=colour, linestyle=line, marker=marker, markersize=4, capsize=2, elinewidth=1
+            values.x, mean, bars, color=colour, linestyle=line, marker=marker, markersize=4, capsize=2, elinewidth=1
         )
         if name == metric:
             end = float(values.x.iloc[-1]), float(mean.iloc[-1])

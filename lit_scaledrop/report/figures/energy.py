@@ -1,10 +1,20 @@
-"""Figure beside Table VIII: energy of an image by component, and the band over models of the converters."""
+"""Figure beside Table VIII: energy of an image by component and execution, and of all methods with its band."""
 
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.energies import ADC, ADCS, TREATMENTS, UNITS_NJ, component_name, energies, paper_nj, readable
+from lit_scaledrop.report.energies import (
+    ADC,
+    ENERGY,
+    EXECUTIONS,
+    UNITS_NJ,
+    chosen,
+    component_name,
+    energies,
+    paper_nj,
+    readable,
+)
 from lit_scaledrop.report.figures.style import FAINT, INK, RIVAL, name_row, panels
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.table import published
@@ -16,54 +26,53 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#7A5195")
-_LARGE = 0.02
+_LARGE = 0.03
 """Share of a bar from which a component has a colour of its own."""
-_MARKS = {"murmann": "v", "neurosim": "s", "isaac": "o", "mnsim": "^"}
+_MARKS = {"loop": "o", "prefix": "s", "shared": "^"}
+_PROPOSED = "Proposed"
 
 
 def energy_numbers(_: pd.DataFrame, run: Result) -> pd.DataFrame:
-    """Rows (real_layers, adc, component, value in nJ) of a run of the probe `table8`, and the paper's energy."""
-    found = energies(run)
-    found = found[found.execution == "loop"].rename(columns={"energy_nj": "value"})
-    frame = found[["real_layers", "adc", "component", "value"]]
+    """Rows (execution, adc, role, component, value in nJ) of a result of Table VIII, and the paper's energy.
+
+    First and last layer are digital, scales folded.
+    """
+    found = chosen(energies(run), scale="folded", real_layers="digital").rename(columns={ENERGY: "value"})
+    roles = {adc: about["role"] for adc, about in run.config["converters"].items()}
+    frame = found.assign(role=found.adc.map(roles).fillna(""), adc=found.adc.fillna(ADC))
+    frame = frame.assign(component=found.component.fillna("total"))[["execution", "adc", "role", "component", "value"]]
     theirs = paper_nj(published("table8.csv"), TOPOLOGIES.get(run.network, run.network), run)
-    if pd.isna(theirs):
+    if pd.isna(theirs) or run.label != _PROPOSED:
         return frame
-    paper = pd.DataFrame([{"real_layers": "", "adc": "paper", "component": "total", "value": theirs}])
-    return pd.concat([frame, paper], ignore_index=True)
+    paper = {"execution": "loop", "adc": "paper", "role": "paper", "component": "total", "value": theirs}
+    return pd.concat([frame, pd.DataFrame([paper])], ignore_index=True)
 
 
 def draw_energies(frame: pd.DataFrame) -> "Figure":
-    """A row for each run: stacked bars with one model of the converters, and the range over all of them."""
-    runs = list(frame.groupby(["topology", "method"], sort=False))
-    figure, axes = panels(len(runs), 2, 5.6, 2.7, "Energy of an image on the chip")
-    colours = _colours(frame)
-    for row, ((topology, method), run) in zip(axes, runs, strict=True):
-        theirs = run[run.adc == "paper"]["mean"]
+    """A row for each topology: Proposed's components by execution, and all methods with the range over converters."""
+    topologies = list(frame.topology.unique())
+    figure, axes = panels(len(topologies), 2, 5.6, 2.7, "Energy of an image on the chip")
+    for row, topology in zip(axes, topologies, strict=True):
+        here = frame[frame.topology == topology]
+        theirs = here[here.role == "paper"]["mean"]
         paper = float(theirs.iloc[0]) if len(theirs) else None
-        _bars(row[0], run, colours, paper)
-        _band(row[1], run, paper)
-        name_row(row[0], f"{topology}, {method}")
+        own = here[(here.method == _PROPOSED) & (here.component != "total")]
+        shown = own if len(own) else here[(here.method == here.method.iloc[0]) & (here.component != "total")]
+        _bars(row[0], shown, paper)
+        _methods(row[1], here, paper)
+        name_row(row[0], topology)
     return figure
 
 
-def _colours(frame: pd.DataFrame) -> dict[str, str]:
-    """Colour of each component that is large in some bar; the same in all rows."""
-    shown = frame[(frame.adc == ADC) & (frame.component != "total")]
-    share = shown["mean"] / shown.groupby(["topology", "method", "real_layers"])["mean"].transform("sum")
-    large = share[share >= _LARGE].groupby(shown.component).sum().sort_values(ascending=False)
-    return dict(zip(large.index, _COLOURS, strict=False))
-
-
-def _bars(panel: "Axes", run: pd.DataFrame, colours: dict[str, str], paper: float | None) -> None:
-    shown = run[(run.adc == ADC) & (run.component != "total")]
-    energy = shown.pivot(index="real_layers", columns="component", values="mean").fillna(0).reindex(list(TREATMENTS))
+def _bars(panel: "Axes", shown: pd.DataFrame, paper: float | None) -> None:
+    energy = shown.pivot(index="execution", columns="component", values="mean").fillna(0).reindex(list(EXECUTIONS))
     totals = energy.sum(axis=1)
     unit = unit_of(totals.max() * UNITS["nJ"])
+    share = energy.div(totals, axis=0).max()
+    large = share[share >= _LARGE].sort_values(ascending=False, kind="stable").index[: len(_COLOURS)]
     left = pd.Series(0.0, index=energy.index)
-    other = energy.drop(columns=[name for name in colours if name in energy]).sum(axis=1)
-    columns = [(component_name(name), energy[name], colour) for name, colour in colours.items() if name in energy]
-    for name, values, colour in (*columns, ("other", other, FAINT)):
+    columns = [(component_name(name), energy[name], colour) for name, colour in zip(large, _COLOURS, strict=False)]
+    for name, values, colour in (*columns, ("other", energy.drop(columns=large).sum(axis=1), FAINT)):
         widths = values / UNITS_NJ[unit]
         panel.barh(range(len(energy)), widths, left=left, color=colour, height=0.62, label=name)
         left = left + widths
@@ -75,34 +84,45 @@ def _bars(panel: "Axes", run: pd.DataFrame, colours: dict[str, str], paper: floa
     if paper is not None:
         panel.axvline(paper / UNITS_NJ[unit], color=RIVAL, linewidth=1.2, linestyle=(0, (4, 2)))
     panel.set_xlim(0, 1.18 * max(left.max(), (paper or 0) / UNITS_NJ[unit]))
-    panel.set_yticks(range(len(energy)), [TREATMENTS[real] for real in energy.index])
+    panel.set_yticks(range(len(energy)), [EXECUTIONS[how] for how in energy.index])
     panel.set_ylim(len(energy) - 0.4, -0.6)
     panel.grid(axis="y", visible=False)
-    panel.set_title(f"By component, {ADCS[ADC]}'s converters; first and last layer:")
+    panel.set_title("Proposed by component; passes:")
     panel.set_xlabel(f"Energy ({unit})")
     _legend(panel)
 
 
-def _band(panel: "Axes", run: pd.DataFrame, paper: float | None) -> None:
-    totals = run[(run.component == "total") & (run.adc != "paper")].set_index(["real_layers", "adc"])["mean"]
-    for place, real in enumerate(TREATMENTS):
-        band = totals[real].reindex(list(ADCS))
-        panel.plot([band.min(), band.max()], [place, place], color=FAINT, linewidth=7, solid_capstyle="butt", zorder=1)
-        for adc, mark in _MARKS.items():
-            name = ADCS[adc] if place == 0 else None
-            panel.plot(band[adc], place, mark, color=INK, markersize=5, label=name, linestyle="none", zorder=2)
+def _methods(panel: "Axes", here: pd.DataFrame, paper: float | None) -> None:
+    totals = here[here.component == "total"]
+    methods = list(here.method.unique())
+    for place, method in enumerate(methods):
+        of_method = totals[(totals.method == method) & (totals.role != "paper")].set_index(["execution", "adc"])
+        cited = of_method[of_method.role == "converter"]["mean"]
+        for how, mark in _MARKS.items():
+            if how not in cited.index.get_level_values("execution"):
+                continue
+            # a line for each execution, so that bands do not lie on each other
+            height = place + 0.26 * (list(_MARKS).index(how) - 1)
+            ends = [cited[how].min(), cited[how].max()]
+            panel.plot(ends, [height, height], color=FAINT, linewidth=4, solid_capstyle="butt", zorder=1)
+            name = EXECUTIONS[how] if place == 0 else None
+            panel.plot(cited[how][ADC], height, mark, color=INK, markersize=4, label=name, linestyle="none", zorder=2)
+    outside = totals[(totals.method == methods[0]) & (totals.execution == "loop") & ~totals.role.isin(["converter"])]
+    for (_, mark), symbol in zip(outside[outside.role != "paper"].iterrows(), "x+*", strict=False):
+        label = f"{mark.adc}, {mark.role}"
+        panel.plot(mark["mean"], -0.26, symbol, color=INK, markersize=5, label=label, linestyle="none")
     if paper is not None:
         panel.axvline(paper, color=RIVAL, linewidth=1.2, linestyle=(0, (4, 2)), label=f"paper, {readable(paper)}")
     panel.set_xscale("log")
-    panel.set_yticks(range(len(TREATMENTS)), list(TREATMENTS.values()))
-    panel.set_ylim(len(TREATMENTS) - 0.4, -0.6)
+    panel.set_yticks(range(len(methods)), methods)
+    panel.set_ylim(len(methods) - 0.4, -0.6)
     panel.grid(axis="y", visible=False)
-    low, high = totals.min(), totals.max()
-    panel.set_xlim(low / 1.6, high * 1.6)
-    ticks = [size * factor for size in UNITS_NJ.values() for factor in (1, 10, 100) if low / 1.6 <= size * factor]
-    ticks = [tick for tick in ticks if tick <= high * 1.6]
+    low, high = totals["mean"].min() / 1.6, totals["mean"].max() * 1.6
+    panel.set_xlim(low, high)
+    ticks = [size * factor for size in UNITS_NJ.values() for factor in (1, 10, 100) if low <= size * factor <= high]
     panel.set_xticks(ticks, [readable(tick) for tick in ticks])
-    panel.set_title("Band over models of the converters; first and last layer:")
+    panel.minorticks_off()
+    panel.set_title("All methods; marks: ISAAC's converters, grey: all cited ones")
     panel.set_xlabel("Energy, logarithmic")
     _legend(panel)
 

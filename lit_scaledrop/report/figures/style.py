@@ -149,9 +149,10 @@ def footer(runs: Sequence[Result], numbers: str, passes: str = "", notes: Sequen
         passes: how many passes, where it is not the T of the evaluation.
         notes: further sentences.
     """
+    seeds = f"seeds {all_seeds(runs)}; " if runs[0].data else ""
     about = (
         f"Profile {runs[0].profile}; {'; '.join(dict.fromkeys(map(_data, runs)))}; T = {passes or passes_of(runs)}; "
-        f"seeds {all_seeds(runs)}; commit {commits_of(runs)}."
+        f"{seeds}commit {commits_of(runs)}."
     )
     if widths := widths_of(runs):
         about += f" Width, as a multiple of the paper's channels: {widths}."
@@ -159,6 +160,8 @@ def footer(runs: Sequence[Result], numbers: str, passes: str = "", notes: Sequen
 
 
 def _data(run: Result) -> str:
+    if not run.data:
+        return "counted, nothing is trained"
     kind = f"{data_name(run)} (a stand-in)" if run.data["stand_in"] else data_name(run)
     evaluated = run.evaluation.get("images", run.data["test"])
     return f"{kind}, fingerprint {run.data['fingerprint']}; {run.training['epochs']} epochs; {evaluated} test images"

@@ -23,11 +23,28 @@ _SCHEMES = (
     "spinbayes",
     "spatial_spindrop",
     "spindrop",
+    "spindrop_kernel",
     "mc_dropout",
     "block_dropout",
     "dropconnect",
 )
+_COUNTED = {
+    "spindrop": "us: a module a neuron",
+    "spindrop_kernel": "its authors: K K C_in",
+    "scale_dropout": "the paper",
+}
+"""Whose count a row is; of the other methods it is ours: the bits that a layer draws at once."""
+_MAPPINGS = ("unrolled", "K x K split")
+"""The paper's two ways to lay a convolution on crossbars, for which it has a row of Proposed each."""
 _NOTES = [
+    "The paper's table has two rows of Proposed for each topology, by our reading one a mapping; "
+    "Scale-Dropout needs one "
+    "module with either. Of the other methods we count what does not depend on the mapping.",
+    "SpinDrop in two conventions. Ours: a module for each neuron, as our layers draw a bit for each. Its "
+    "authors': by the "
+    "abstract of Spatial-SpinDrop (arXiv:2306.10185), which needs nine times fewer, K K C_in for each "
+    "layer, re-used from "
+    "output pixel to output pixel; bits a pass are then the least, drawn once for all pixels.",
     "Power is that of all modules while they draw; energy and latency are those of the draws of one pass, layer after "
     "layer, and the same with and without re-use.",
     "Every random bit is taken to come from such a module, also those of MC-Dropout and MC-DropConnect, which are "
@@ -68,7 +85,7 @@ def table7(results: Sequence[Result], paper: pd.DataFrame) -> Report:
         sections.append(section)
         exports.append(export)
     data = pd.concat(exports, ignore_index=True)
-    names = [*KEY, "scope", "layer", "reuse", *_OWN, *_PASS, *(f"paper_{name}" for name in _OWN)]
+    names = [*KEY, "mapping", "counted", "scope", "layer", "reuse", *_OWN, *_PASS, *(f"paper_{name}" for name in _OWN)]
     return Report("Table VII: dropout modules", sections, [*notes, *_NOTES], data.reindex(columns=names))
 
 
@@ -86,12 +103,17 @@ def _rows(shown: dict[tuple[Any, ...], Result], reuse: str) -> pd.DataFrame:
     found = measurements(shown.values())
     whole = found[found.layer.isna() & (found.condition.isna() | (found.condition == reuse))]
     values = whole.pivot(index="run", columns="metric", values="value")[[*_OWN, *_PASS]]
-    heads = pd.DataFrame([dict(zip(KEY, key, strict=True)) | {RESULT_IDS: run.id} for key, run in shown.items()])
-    return heads.join(values, on=RESULT_IDS)
+    heads = []
+    for key, run in shown.items():
+        scheme = run.config["scheme"]
+        head = dict(zip(KEY, key, strict=True)) | {"counted": _COUNTED.get(scheme, "us"), RESULT_IDS: run.id}
+        heads += [head | {"mapping": name} for name in (_MAPPINGS if scheme == "scale_dropout" else ("either",))]
+    return pd.DataFrame(heads).join(values, on=RESULT_IDS)
 
 
 def _columns(with_the_papers: bool) -> dict[str, Column]:
-    columns = {"topology": text("topology"), "method": text("method"), "bits": bits()}
+    columns = {"topology": text("topology"), "method": text("method"), "mapping": text("mapping")}
+    columns |= {"counted": text("counted", "counted by"), "bits": bits()}
     columns["modules"] = number("modules", "modules", ",.0f")
     columns["area_um2"] = number("area_um2", "area (um2)", ",.0f")
     columns["power_mw"] = Column("power (mW)", lambda row: short(row["power_mw"]))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,6 @@ from lit_scaledrop.report.energies import (
     ADC,
     ENERGY,
     EXECUTIONS,
-    OWN,
     SCALES,
     TREATMENTS,
     UNITS_NJ,
@@ -33,13 +33,16 @@ _METHODS = (PROPOSED, "Proposed, affine", "SpinDrop", "Spatial-SpinDrop", "MC-Dr
 _NOTES = [
     "Ours is a model: operation counts of the topology at full width, for an image of MNIST's (LeNet-5, padded to "
     "32 x 32) or CIFAR-10's size, times cited component energies (`hardware/presets/components.yaml`; the paper's own "
-    "are lost in our copy), with ISAAC's converters where none is named. Passes one by one and with the prefix once are "
+    "are lost in our copy), with ISAAC's converters where none is named. Passes one by one and with the "
+    "prefix once are "
     "expectations over all masks; shared prefixes are those of the masks of seed 0.",
-    "One by one: every pass by itself. Prefix once: layers in front of the first one that draws run once. Shared: every "
+    "One by one: every pass by itself. Prefix once: layers in front of the first one that draws run once. "
+    "Shared: every "
     "common prefix of passes once.",
     "Folded: scale and BatchNorm in front of a sign are thresholds, one for a kept and one for a dropped scale. "
     "Multiplied: a 32-bit product for each output whose scale is kept. Methods without a scale have thresholds alone.",
-    "The paper does not say what it took the full-precision first and last layer for. Published systems are as the paper "
+    "The paper does not say what it took the full-precision first and last layer for. Published systems "
+    "are as the paper "
     "lists them. Bounds and outliers among the converters stand beside the band, not in it.",
 ]
 
@@ -94,7 +97,7 @@ def _energy(name: str, header: str) -> Column:
 
 
 def _systems(frames: Frames, paper: pd.DataFrame) -> Section:
-    rows = [
+    rows: list[dict[Any, Any]] = [
         {**row, "shown": f"{row['energy']:.{3 if row['energy'] < 0.1 else 2}f} {row['unit']}"}
         for row in paper.to_dict("records")
     ]
@@ -122,8 +125,8 @@ def _methods(topology: str, frames: Frames) -> Section:
             for how, real in itertools.product(EXECUTIONS, TREATMENTS):
                 row[f"{how}_{real}"] = totals(frame, how, scale, real)[ADC]
             here = frame[(frame.execution == "loop") & (frame.scale == scale) & (frame.real_layers == "digital")]
-            here = here[here.adc == ADC].iloc[0]
-            rows.append(row | {"tops": here.tops_per_watt, "std": here.energy_std_nj, RESULT_IDS: run.id})
+            own = here[here.adc == ADC].iloc[0]
+            rows.append(row | {"tops": own.tops_per_watt, "std": own.energy_std_nj, RESULT_IDS: run.id})
     for how, real in itertools.product(EXECUTIONS, TREATMENTS):
         columns[f"{how}_{real}"] = _energy(f"{how}_{real}", f"{EXECUTIONS[how]}, {TREATMENTS[real]}")
     columns["std"] = Column("deviation over masks", lambda row: readable(row["std"]) if row["std"] else "0")
@@ -171,13 +174,14 @@ def _components(topology: str, run: Result, frame: pd.DataFrame) -> Section:
         found = parts(frame, how, scale, "digital")[ENERGY]
         table = table.join(found.rename(name), how="outer")
         header = f"{EXECUTIONS[how]}, {SCALES[scale]}"
-        columns[name] = Column(header, lambda row, name=name, sum=found.sum(): _with_share(row[name], sum))  # type: ignore[misc]
+        columns[name] = Column(header, partial(_with_share, name=name, total_nj=found.sum()))
     table = table.sort_values("loop_folded", ascending=False, kind="stable").reset_index()
     table = table.assign(component=table.component.map(component_name), topology=topology, **{RESULT_IDS: run.id})
     return Section(f"{topology}, Proposed: by component, first and last layer digital", table, columns, [])
 
 
-def _with_share(energy_nj: float, total_nj: float) -> str:
+def _with_share(row: dict[Any, Any], name: str, total_nj: float) -> str:
+    energy_nj = row[name]
     return "" if pd.isna(energy_nj) else f"{readable(energy_nj)} ({100 * energy_nj / total_nj:.1f} %)"
 
 
@@ -196,7 +200,8 @@ def _sources(topology: str, run: Result, frame: pd.DataFrame) -> Section:
         "change": Column("change", lambda row: f"{row['change']:+.1f} %"),
     }
     below = (
-        f"One by one, folded, digital, ISAAC's converters: {readable(own)}. With the lowest, or the highest, source of each "
+        f"One by one, folded, digital, ISAAC's converters: {readable(own)}. With the lowest, or the "
+        f"highest, source of each "
         f"at once {ends[0]} to {ends[1]}. What the sources say: `scaledrop energy {run.network} --tornado`."
     )
     heading = f"{topology}, Proposed: other sources, one at a time"
@@ -225,6 +230,3 @@ def _export(frames: Frames, paper: pd.DataFrame) -> pd.DataFrame:
     names += ["component", "condition", "operations", "energy_nj", "energy_std_nj", "tops_per_watt", "source"]
     data = pd.concat(exports, ignore_index=True).reindex(columns=names)
     return data.astype({"bits": "Int64", "passes": "Int64"})
-
-
-__all__ = ["OWN", "table8"]
