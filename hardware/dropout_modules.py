@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from hardware.constants import Preset
+from hardware.draws import module_bit
 from hardware.workload import LayerShape
 
 Scheme = Literal[

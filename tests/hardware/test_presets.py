@@ -106,7 +106,7 @@ for name in names:
 foreign = {name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names) - {"hardware"}
 foreign = {name for name in foreign if not name.startswith("_")}
 assert not foreign, foreign
-assert {"mtj", "switching", "devices", "chip_file", "dropout_modules", "crossbar", "energy", "presets"} <= set(names), names
+assert {"mtj", "devices", "chip_file", "dropout_modules", "crossbar", "energy", "presets"} <= set(names), names
 from hardware.crossbar import CrossbarLayer
 print(CrossbarLayer(torch.ones(1, 3))(torch.ones(1, 3)).item())
 from hardware.presets import components
