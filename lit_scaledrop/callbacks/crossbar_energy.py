@@ -6,13 +6,12 @@ from typing import Any, get_args
 import lightning as L
 from torch import Tensor, nn
 
-from hardware.chip import Chip, RealLayers, Scale
-from hardware.devices import load_device
-from hardware.mapping import Crossbar, Mapping
+from hardware.chip import RealLayers, Scale
+from hardware.mapping import Mapping
 from hardware.passes import Execution
-from hardware.presets import components
 from lit_scaledrop.chip.energy import Estimate, energy_metrics, estimate_energy
 from lit_scaledrop.chip.figure import draw_energy
+from lit_scaledrop.chip.options import ChipOptions
 
 _TABLE = ("layer", "component", "operations", "energy_pj", "latency_ns", "area_um2")
 
@@ -45,6 +44,8 @@ class CrossbarEnergy(L.Callback):
         every_epoch: log after each epoch of training as well.
         preset: YAML file whose constants replace those of ``hardware/presets/components.yaml``, with its converters.
         seed: of the masks of shared execution; 0 gives the first passes of a default evaluation.
+        chip: chip file, see ``scaledrop chip``; the options of a chip that are ``None`` are as it says, or as in our
+            default chip.
 
     Raises:
         ValueError: for a chip or a preset that cannot be.
@@ -53,36 +54,41 @@ class CrossbarEnergy(L.Callback):
     def __init__(
         self,
         passes: int = 10,
-        adc: str = "isaac",
+        adc: str | None = None,
         adc_bits: int | None = None,
-        scale: Scale = "folded",
-        skip_bits: int = 32,
-        mapping: Mapping = "unrolled",
-        rows: int = 128,
-        columns: int = 128,
-        columns_per_adc: int = 8,
-        real_layers: RealLayers = "digital",
+        scale: Scale | None = None,
+        skip_bits: int | None = None,
+        mapping: Mapping | None = None,
+        rows: int | None = None,
+        columns: int | None = None,
+        columns_per_adc: int | None = None,
+        real_layers: RealLayers | None = None,
         execution: Execution = "loop",
         mtj: str | None = None,
         every_epoch: bool = False,
         preset: str | None = None,
         seed: int = 0,
+        chip: str | None = None,
     ) -> None:
         if passes < 1:
             raise ValueError(f"passes (T) must be at least 1, got {passes}")
         if execution not in get_args(Execution):
             raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
         self.passes, self.execution, self.every_epoch, self.seed = passes, execution, every_epoch, seed
-        self.chip = Chip(
-            Crossbar(rows, columns, columns_per_adc, mapping),
-            adc,
-            adc_bits,
-            scale,
+        self.chip = ChipOptions(
+            chip=chip,
+            rows=rows,
+            columns=columns,
+            columns_per_adc=columns_per_adc,
+            mapping=mapping,
+            adc=adc,
+            adc_bits=adc_bits,
+            scale=scale,
             skip_bits=skip_bits,
             real_layers=real_layers,
-            junction=load_device(mtj)[0] if mtj else None,
-            components=components(preset),
-        )
+            mtj=mtj,
+            preset=preset,
+        ).build()
         self._shape: tuple[int, ...] | None = None
 
     def estimate(self, network: nn.Module, input_shape: tuple[int, ...]) -> Estimate:

@@ -53,15 +53,14 @@ def call(
     about = docstring_parser.parse_from_object(documented)
     parser = argparse.ArgumentParser(prog, usage, about.description, allow_abbrev=False)
     parameters = inspect.signature(function).parameters
-    hints, texts = get_type_hints(documented, include_extras=True), _texts(documented)
-    texts |= {name: f"{texts[name]}: {', '.join(values)}" for name, values in (known or {}).items()}
+    hints, texts = get_type_hints(documented, include_extras=True), _texts(documented, known)
     groups: dict[str, list[str]] = {}
     # a dataclass makes these defaults itself
     own = dataclasses.fields(function) if dataclasses.is_dataclass(function) else ()
     factories = {field.name for field in own if field.default_factory is not dataclasses.MISSING}
     for name, parameter in parameters.items():
         if dataclasses.is_dataclass(kind := hints[name]):
-            inner, theirs = get_type_hints(kind, include_extras=True), _texts(kind)
+            inner, theirs = get_type_hints(kind, include_extras=True), _texts(kind, known)
             fields = [field for field in dataclasses.fields(kind) if field.name not in (*hints, *without)]
             for field in fields:
                 _add(parser, field.name, inner[field.name], field.default, theirs.get(field.name, ""), flag=True)
@@ -125,7 +124,10 @@ def _kind(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _texts(documented: Any) -> dict[str, str]:
-    """What the docstrings of a function or of a class's attributes say of each name."""
+def _texts(documented: Any, known: Mapping[str, Iterable[str]] | None) -> dict[str, str]:
+    """What the docstrings of a function or of a class's attributes say of each name, with the values that are known."""
     parsed = docstring_parser.parse_from_object(documented)
-    return {p.arg_name: " ".join((p.description or "").split()).removesuffix(".") for p in parsed.params}
+    texts = {p.arg_name: " ".join((p.description or "").split()).removesuffix(".") for p in parsed.params}
+    return texts | {
+        name: f"{texts[name]}: {', '.join(values)}" for name, values in (known or {}).items() if name in texts
+    }

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from hardware.breakdown import EnergyReport, Entry
-from hardware.chip import Chip, RealLayers, Scale
-from hardware.devices import load_device
+from hardware.chip import Chip, RealLayers
 from hardware.draws import module_bit
-from hardware.mapping import Crossbar, MappedLayer
+from hardware.mapping import MappedLayer
 from hardware.passes import Execution
 from hardware.presets import components, published
 from hardware.workload import LayerShape
 from lit_scaledrop.chip.energy import REAL_LAYERS, Band, Estimate, estimate_energy
 from lit_scaledrop.chip.figure import draw_energy
+from lit_scaledrop.chip.options import ChipOptions
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.networks.tasks import task_of
 from lit_scaledrop.results.units import UNITS, in_unit
@@ -31,18 +31,11 @@ def main(argv: list[str]) -> int:
 def energy(
     network: str,
     *,
-    geometry: Crossbar,
+    options: ChipOptions,
     method: str = "proposed",
     passes: int = 10,
     seed: int = 0,
     execution: Execution = "loop",
-    adc: str = "isaac",
-    adc_bits: int | None = None,
-    scale: Scale = "folded",
-    skip_bits: int = 32,
-    real_layers: RealLayers = "digital",
-    mtj: str | None = None,
-    preset: str | None = None,
     width: float = 1.0,
     in_channels: int | None = None,
     image_size: int | None = None,
@@ -54,18 +47,11 @@ def energy(
 
     Args:
         network: for classes or segmentation, e.g. vgg_small or unet.
-        geometry: of the crossbars.
+        options: the chip.
         method: key of its methods.
         passes: stochastic passes T.
         seed: of the masks that shared execution draws; the others are expectations over all masks.
         execution: passes alone, once what nothing random precedes, or all common prefixes once.
-        adc: converters, by name; a preset file may add its own.
-        adc_bits: bits of the converters (default: what exact sums need).
-        scale: scale and BatchNorm in front of a sign folded into two thresholds, or multiplied where kept.
-        skip_bits: bits of a number on a skip.
-        real_layers: first and last layer: digital, counted as if binary, or excluded.
-        mtj: junction that makes the random bits (default: the paper's module).
-        preset: YAML file whose constants replace ours, and whose converters are added.
         width: multiplier of the channels.
         in_channels: channels of the images (default: 1 for lenet5, else 3).
         image_size: side of the image (default: 32; 256 for segmentation).
@@ -76,21 +62,11 @@ def energy(
     task = task_of(network)
     shape, chosen = task.image_shape(network), task.method(method)
     shape = (in_channels or shape[0], image_size or shape[1], image_size or shape[2])
-    chip = Chip(
-        geometry,
-        adc,
-        adc_bits,
-        scale,
-        skip_bits=skip_bits,
-        real_layers=real_layers,
-        junction=load_device(mtj)[0] if mtj else None,
-        components=components(preset),
-    )
     built = task.build(network, chosen, classes, shape[0], width, shape[1])
-    estimate = estimate_energy(built, shape, passes, chip, execution, seed=seed)
+    estimate = estimate_energy(built, shape, passes, options.build(), execution, seed=seed)
     report, band, samples = estimate.report(), estimate.band(), estimate.passes
     size = "x".join(map(str, shape))
-    title = f"{network}, {chosen.label}, one {size} image, T = {samples}, {execution}, {scale}"
+    title = f"{network}, {chosen.label}, one {size} image, T = {samples}, {execution}, {estimate.chip.scale}"
     _print(title, report, estimate, band)
     print("\n".join(_sentences(estimate, report, execution)))
     if tornado:
