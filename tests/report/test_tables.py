@@ -231,7 +231,7 @@ def test_unknown_table(name, hint, capsys):
 def test_every_table_has_its_published_numbers():
     key = ["work", "topology", "method", "bits_w", "bits_a", "quantity", "renormalized", "corruption"]
     key += ["condition", "level", "dataset"]
-    for table in TABLES.values():
+    for table in filter(lambda table: table.paper, TABLES.values()):
         frame = published(table.paper)
         assert not frame.duplicated([name for name in key if name in frame]).any()
         lost = frame.source == "lost in our copy"

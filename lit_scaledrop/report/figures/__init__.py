@@ -19,6 +19,7 @@ from lit_scaledrop.report.figures.decisions import (
     reliability_numbers,
     tradeoff_numbers,
 )
+from lit_scaledrop.report.figures.design import design_numbers, draw_designs
 from lit_scaledrop.report.figures.energy import draw_energies, energy_numbers
 from lit_scaledrop.report.figures.spreads import draw_noise, draw_posterior, noise_numbers, posterior_numbers
 from lit_scaledrop.report.figures.style import footer, images, place, style
@@ -99,6 +100,14 @@ FIGURES: dict[str, Figure] = {
         "uniform noise against test images by predictive entropy. Converters' ranges are set on training images; where "
         "their bits are not what is varied, they have enough. Combined: 6 bits, variation 5 %, 0.1 % stuck, 1 ohm. "
         "Recovered: converters trimmed, four spare columns a tile, BatchNorm corrected on training images.",
+    ),
+    "pareto-front": Figure(
+        design_numbers,
+        draw_designs,
+        "A point is a design: passes T, converter bits, crossbar rows, mapping, execution. Line: the designs that no "
+        "other beats in both. Binary layers on the simulated crossbars, energies of the network as it was measured. "
+        "Likelihoods beyond four times the best are off the scale.",
+        study="pareto",
     ),
     "energy": Figure(
         energy_numbers,

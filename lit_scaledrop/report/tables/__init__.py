@@ -18,6 +18,7 @@ import pandas as pd
 from lit_scaledrop.report.table import Report, published
 from lit_scaledrop.report.tables.accuracy import table3
 from lit_scaledrop.report.tables.corruptions import table10
+from lit_scaledrop.report.tables.design import design_table
 from lit_scaledrop.report.tables.dropout_modules import table7
 from lit_scaledrop.report.tables.energy import table8
 from lit_scaledrop.report.tables.ood import table6
@@ -31,8 +32,8 @@ from lit_scaledrop.results.result import Result
 class Table:
     """How one table of the paper is made. A further table is one entry of `TABLES`."""
 
-    paper: str
-    """File with the published numbers in `lit_scaledrop/report/paper/`."""
+    paper: str | None
+    """File with the published numbers in `lit_scaledrop/report/paper/`; none where nothing is published."""
     make: Callable[[Sequence[Result], pd.DataFrame], Report]
     """Results of one profile and the published numbers -> the report."""
 
@@ -46,6 +47,7 @@ TABLES: dict[str, Table] = {
     "table8": Table("table8.csv", table8),
     "table9": Table("table9.csv", TABLE9.report),
     "table10": Table("table10.csv", table10),
+    "pareto": Table(None, design_table),
 }
 
 
@@ -56,4 +58,5 @@ def build(name: str, results: Sequence[Result]) -> Report:
         KeyError: there is no such table.
         ValueError: the results do not fit the table; the message says why.
     """
-    return TABLES[name].make(results, published(TABLES[name].paper))
+    table = TABLES[name]
+    return table.make(results, pd.DataFrame() if table.paper is None else published(table.paper))
