@@ -44,6 +44,8 @@ class Evaluation:
     """how sigma leaves them in [0, 1]: clipped or truncated"""
     temperature_k: float | None = None
     """temperature of the junction in K, whose drive was chosen at its own"""
+    correlation: float = 0.0
+    """correlation of the bits that a junction draws one after another, layer after layer and pass after pass"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -51,7 +53,7 @@ class Evaluation:
         for name in ("quantile", "threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"evaluation.{name} must lie in [0, 1], got {getattr(self, name)}")
-        varied = self.variation is not None
+        varied = bool(self.sigma) or self.mtj is not None
         if not varied and (self.redraw, self.chip, self.within, self.temperature_k) != ("use", 0, "clipped", None):
             raise ValueError(
                 "evaluation.redraw, chip, within and temperature_k say how drop probabilities vary: "
@@ -59,6 +61,12 @@ class Evaluation:
             )
         if self.redraw == "use" and self.chip:
             raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
+        if self.correlation and (self.execution == "exact" or self.scheme != "iid"):
+            raise ValueError(
+                "bits that remember go with passes one after another: leave evaluation.execution=exact and "
+                "evaluation.scheme out, or evaluation.correlation"
+            )
+        self.variation  # noqa: B018  what is wrong with it is refused now
         if varied and self.redraw == "use" and (self.execution == "exact" or self.scheme != "iid"):
             raise ValueError(
                 "drop probabilities that are redrawn for each pass go with independent passes: leave "
@@ -67,10 +75,11 @@ class Evaluation:
 
     @property
     def variation(self) -> Variation | None:
-        """Where the drop probabilities come from, if they are not the nominal ones."""
-        if not self.sigma and self.mtj is None:
+        """Where the drop probabilities come from, if they are not the nominal ones of independent bits."""
+        if not (self.sigma or self.mtj or self.correlation):
             return None
-        return Variation(self.sigma or None, self.mtj, self.redraw, self.chip, self.within, self.temperature_k)
+        sigma = self.sigma if self.mtj is None or self.sigma else None
+        return Variation(sigma, self.mtj, self.redraw, self.chip, self.within, self.temperature_k, self.correlation)
 
 
 def build_posterior(
@@ -84,8 +93,11 @@ def build_posterior(
         samples: passes T in place of the evaluation's.
         options: further arguments of :class:`PosteriorPredictive`.
     """
-    if evaluation.variation is not None:
-        options["probability"] = evaluation.variation.probability()
+    variation = evaluation.variation
+    if variation is not None:
+        options["correlation"] = variation.correlation
+    if variation is not None and variation.moves_p:
+        options["probability"] = variation.probability()
         options["chip"] = evaluation.chip if evaluation.redraw == "chip" else None
     passes = samples or evaluation.samples
     return PosteriorPredictive(
