@@ -1,15 +1,17 @@
 r"""What a dropout module's probability really is: eq. 24's Gaussian, or that of another junction than the nominal one.
 
 Paper eq. 24: $\hat p \sim \mathcal N(p, \sigma^2)$ within [0, 1], redrawn at each use of a layer. Or the spread follows
-from the device: the drive is set for the nominal device, and another one answers.
+from the device: the drive is set for the nominal device, or by a calibration on the chip, and another one answers.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from hardware.calibration import Calibration
 from hardware.mtj import MTJ, DeviceVariation, lognormal, vary
 from hardware.shapes import Float
 
@@ -68,6 +70,8 @@ class DeviceProbability:
     """temperature at run time, K; the drive was chosen at the device's"""
     chip: MTJ | None = field(default=None, repr=False)
     """the one device of a finished chip; ``None``: another device at each use, the population of chips"""
+    calibration: Calibration | None = None
+    """how the drives are set on the finished chip; ``None``: to those of the nominal device"""
 
     def manufacture(self, generator: torch.Generator) -> "DeviceProbability":
         """A chip with one device out of the population, the same at every use."""
@@ -86,11 +90,27 @@ class DeviceProbability:
         inner = wanted[drawn]
         voltage = self.device.voltage(inner)
         actual = self.chip or vary(self.device, self.variation, tuple(inner.shape), generator)
+        if self.calibration is not None:
+            voltage = self.calibration.voltage(self.device, actual, inner, self.variation.threshold_cv, generator)
         if self.variation.cycle_cv:
             voltage = voltage / lognormal(self.variation.cycle_cv, tuple(inner.shape), generator)
         result = wanted.clone()
         result[drawn] = actual.probability(voltage, self.temperature_k)
         return result
+
+
+def telegraph_correlation(interval_ns: float, dwell_0_ns: float, dwell_1_ns: float) -> float:
+    r"""Correlation of a fluctuating junction's state with that an interval ago, $e^{-t (1/\tau_0 + 1/\tau_1)}$.
+
+    Args:
+        interval_ns: time between two reads, ns.
+        dwell_0_ns: mean time in state 0, ns.
+        dwell_1_ns: mean time in state 1, ns.
+
+    >>> round(telegraph_correlation(1.0, 2.0, 2.0), 4)
+    0.3679
+    """
+    return math.exp(-interval_ns * (1 / dwell_0_ns + 1 / dwell_1_ns))
 
 
 def _probabilities(p: Tensor) -> Tensor:

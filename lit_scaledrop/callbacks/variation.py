@@ -159,10 +159,11 @@ def evaluation_with(callbacks: Iterable[L.Callback], evaluation: Evaluation) -> 
         chip = theirs.chip if theirs.redraw == "chip" else 0
         source: dict[str, Any] = {"sigma": theirs.sigma or 0.0, "mtj": theirs.device, "within": theirs.within}
         wanted = replace(evaluation, **source, redraw=theirs.redraw, chip=chip, temperature_k=theirs.temperature_k)
-        if evaluation.variation not in (None, wanted.variation):
+        asked = replace(evaluation, correlation=0.0).variation
+        if asked not in (None, replace(wanted, correlation=0.0).variation):
             raise ValueError(
                 f"MTJVariation(when={callback.when!r}) evaluates with {theirs.record()}, and evaluation.* asks for "
-                f"{evaluation.variation.record()}: let them agree, or set when='train'"
+                f"{asked.record()}: let them agree, or set when='train'"
             )
         evaluation = wanted
     return evaluation

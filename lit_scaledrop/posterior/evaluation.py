@@ -47,6 +47,8 @@ class Evaluation:
     """temperature of the junction in K, whose drive was chosen at its own"""
     chip_file: str | None = None
     """in place of sigma and mtj: the whole chip, crossbars and junction, see `scaledrop chip`; its ``chip``-th"""
+    correlation: float = 0.0
+    """correlation of the bits that a junction draws one after another, layer after layer and pass after pass"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -54,16 +56,12 @@ class Evaluation:
         for name in ("quantile", "threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"evaluation.{name} must lie in [0, 1], got {getattr(self, name)}")
-        if self.chip_file is not None and (self.sigma, self.mtj, self.redraw, self.within) != (
-            0,
-            None,
-            "use",
-            "clipped",
-        ):
+        otherwise = (self.sigma, self.mtj, self.redraw, self.within) != (0, None, "use", "clipped")
+        if self.chip_file is not None and otherwise:
             raise ValueError(
-                "a chip file says how drop probabilities vary: leave evaluation.sigma, mtj, redraw and within"
+                "a chip file says how drop probabilities vary: leave evaluation.sigma, mtj, redraw and within out"
             )
-        varied = self.variation is not None
+        varied = bool(self.sigma) or self.mtj is not None or self.chip_file is not None
         if not varied and (self.redraw, self.chip, self.within, self.temperature_k) != ("use", 0, "clipped", None):
             raise ValueError(
                 "evaluation.redraw, chip, within and temperature_k say how drop probabilities vary: "
@@ -71,6 +69,12 @@ class Evaluation:
             )
         if not self.finished and self.chip:
             raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
+        if self.correlation and (self.execution == "exact" or self.scheme != "iid"):
+            raise ValueError(
+                "bits that remember go with passes one after another: leave evaluation.execution=exact and "
+                "evaluation.scheme out, or evaluation.correlation"
+            )
+        self.variation  # noqa: B018  what is wrong with it is refused now
         if varied and not self.finished and (self.execution == "exact" or self.scheme != "iid"):
             raise ValueError(
                 "drop probabilities that are redrawn for each pass go with independent passes: leave "
@@ -84,12 +88,13 @@ class Evaluation:
 
     @property
     def variation(self) -> Variation | None:
-        """Where the drop probabilities come from, if they are not the nominal ones."""
+        """Where the drop probabilities come from, if they are not the nominal ones of independent bits."""
         device = self.mtj or self.chip_file
-        if not self.sigma and device is None:
+        if not (self.sigma or device or self.correlation):
             return None
+        sigma = self.sigma if device is None or self.sigma else None
         redraw: Redraw = "chip" if self.finished else "use"
-        return Variation(self.sigma or None, device, redraw, self.chip, self.within, self.temperature_k)
+        return Variation(sigma, device, redraw, self.chip, self.within, self.temperature_k, self.correlation)
 
     def variation_of(self, network: nn.Module) -> Variation | None:
         """The same for a network, which may go on a chip without a junction if nothing in it has a drop probability."""
@@ -109,7 +114,10 @@ def build_posterior(
         options: further arguments of :class:`PosteriorPredictive`.
     """
     first = networks if isinstance(networks, nn.Module) else networks[0]
-    if (variation := evaluation.variation_of(first)) is not None:
+    variation = evaluation.variation_of(first)
+    if variation is not None:
+        options["correlation"] = variation.correlation
+    if variation is not None and variation.moves_p:
         options["probability"] = variation.probability()
         options["chip"] = evaluation.chip if evaluation.finished else None
     passes = samples or evaluation.samples

@@ -10,6 +10,10 @@ The mean over the passes of a plan is an unbiased estimate of the predictive mea
                 passes are put in the order of their prefixes, and a systematic sample of them (Madow & Madow 1944) is
                 dropped. Whatever its prefix, a pass drops with probability p. Random numbers that are no layer's only
                 bit are stratified.
+
+A chip's junction may remember: with ``correlation`` $\rho$ a random bit repeats, with probability $\rho$, the number
+behind the bit that its junction drew before it, layer after layer and pass after pass. Every bit still drops with its
+layer's p; bits of one p are a two-state Markov chain, and k draws apart correlated by $\rho^k$, as telegraph noise is.
 """
 
 import heapq
@@ -32,6 +36,7 @@ def draw_plan(
     seed: int | torch.Generator = 0,
     scheme: Scheme = "iid",
     probability: Probability | None = None,
+    correlation: float = 0.0,
 ) -> MaskPlan:
     """Draw a plan of ``samples`` passes, on the CPU: the same seed gives the same masks on every device.
 
@@ -43,35 +48,72 @@ def draw_plan(
         probability: draws the drop probabilities that the Scale-Dropout layers of a pass really have, others for each
             pass, e.g. ``hardware.drop_probability.GaussianProbability(0.05).probability`` (paper eq. 24). It gets a
             generator of its own: the uniform numbers behind the masks are those of the plan without it.
+        correlation: of a junction's successive bits, which serves all layers that draw no more than one bit; element j
+            of layers with many is that of junction j. What is not repeated is that of the plan without it.
 
     Raises:
-        ValueError: if ``samples < 1`` or the scheme is unknown; with ``probability`` also for another scheme than
-            ``"iid"``, a generator as the seed, or a network without Scale-Dropout.
+        ValueError: if ``samples < 1`` or the scheme is unknown; with ``probability`` or ``correlation`` also for
+            another scheme than ``"iid"`` or a generator as the seed, a correlation that is not 0 or above and below 1,
+            or, with ``probability``, a network without Scale-Dropout.
     """
     if samples < 1:
         raise ValueError(f"samples (T) must be at least 1, got {samples}")
     if scheme not in get_args(Scheme):
         raise ValueError(f"scheme must be one of {', '.join(get_args(Scheme))}, got {scheme!r}")
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-    if probability is not None:
+    if not 0 <= correlation < 1:
+        raise ValueError(f"correlation of successive bits must be 0 or above and below 1, got {correlation}")
+    if probability is not None or correlation:
         if scheme != "iid":
-            raise ValueError(f"scheme {scheme!r} counts drops by one p; passes with p of their own are drawn by 'iid'")
+            what = "passes with p of their own" if probability else "correlated bits"
+            raise ValueError(f"scheme {scheme!r} counts drops by one p; {what} are drawn by 'iid'")
         if isinstance(seed, torch.Generator):
-            raise ValueError("varied probabilities have a stream of their own: give a seed, not a generator")
-        with redrawing(model, probability, seeded("probability", seed)) as redraw:
-            return MaskPlan(_on_device_of(model, _independent(model, samples, generator, redraw)), samples)
-    draws = _independent(model, samples, generator) if scheme == "iid" else _spread(model, samples, generator, scheme)
+            raise ValueError("varied probabilities and correlations have streams of their own: give a seed")
+    memory = _Memory(correlation, seeded("correlation", seed)) if correlation else None  # type: ignore[arg-type]
+    if scheme != "iid":
+        draws = _spread(model, samples, generator, scheme)
+    elif probability is None:
+        draws = _passes(model, samples, generator, memory)
+    else:
+        with redrawing(model, probability, seeded("probability", seed)) as redraw:  # type: ignore[arg-type]
+            draws = _passes(model, samples, generator, memory, redraw)
     return MaskPlan(_on_device_of(model, draws), samples)
 
 
-def _independent(
-    model: nn.Module, samples: int, generator: torch.Generator, before: Callable[[], None] = lambda: None
+class _Memory:
+    """What the junctions drew last: the number behind the bit of each."""
+
+    def __init__(self, correlation: float, generator: torch.Generator) -> None:
+        self.correlation, self.generator = correlation, generator
+        self.last = torch.empty(0)
+
+    def repeat(self, uniform: Tensor, bits: int) -> None:
+        """Put the last numbers in place of some of the first ``bits``, which the junctions then remember."""
+        now = uniform.view(-1)[:bits]
+        known = min(len(self.last), bits)
+        again = torch.rand(bits, generator=self.generator) < self.correlation
+        now[:known] = torch.where(again[:known], self.last[:known], now[:known])
+        self.last = torch.cat([now, self.last[bits:]])
+
+
+def _passes(
+    model: nn.Module,
+    samples: int,
+    generator: torch.Generator,
+    memory: _Memory | None = None,
+    before: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
     layers = stochastic_layers(model)
     passes = []
     for _ in range(samples):
         before()
-        passes.append({name: layer.draw(1, generator) for name, layer in layers.items()})
+        drawn = {}
+        for name, layer in layers.items():
+            uniform = torch.rand(1, *layer.uniform_shape, generator=generator)
+            if memory is not None:
+                memory.repeat(uniform, layer.random_bits)
+            drawn[name] = layer.from_uniform(uniform)
+        passes.append(drawn)
     return {name: torch.cat([p[name] for p in passes]) for name in layers}
 
 

@@ -66,6 +66,8 @@ class PosteriorPredictive:
         probability: draws the drop probabilities that the Scale-Dropout layers really have (see
             :mod:`lit_scaledrop.posterior.drop_probability`); by default they are the nominal ones. The numbers behind
             the masks stay the same, so predictions with and without it are paired.
+        correlation: of a junction's successive bits (see :mod:`lit_scaledrop.posterior.plans`), which goes with
+            ``"iid"`` plans only.
         chip: seed of a finished chip, whose probabilities are drawn once; ``None`` draws others for each pass, which
             goes with ``"iid"`` plans only.
         row_budget: bounds the memory of ``shared``, ``exact`` and ``folded``: a batch is cut (down to single inputs) so
@@ -95,6 +97,7 @@ class PosteriorPredictive:
         row_budget: int | None = None,
         probability: Probability | None = None,
         chip: int | None = None,
+        correlation: float = 0.0,
     ) -> None:
         if execution not in get_args(Execution):
             raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
@@ -107,6 +110,9 @@ class PosteriorPredictive:
             raise ValueError("a chip needs the probability that its layers' p are drawn by")
         self._probability, self._chip = probability, chip
         self._redrawn = probability if chip is None else None
+        self._enumerable = not self._redrawn and not correlation
+        if correlation and execution == "exact":
+            raise ValueError("execution 'exact' weights masks as independent bits, and these remember: use 'shared'")
         if self._redrawn and execution == "exact":
             raise ValueError(
                 "execution 'exact' weights masks by one p a layer, and p is redrawn for each pass: name a chip, "
@@ -120,7 +126,7 @@ class PosteriorPredictive:
             plans = []
             for m, network in enumerate(self.networks):
                 with self._built(network):
-                    plans.append(draw_plan(network, samples, seed + m, scheme, self._redrawn))
+                    plans.append(draw_plan(network, samples, seed + m, scheme, self._redrawn, correlation))
             # without random layers all passes are alike: one says it all
             self.plans = [plan if plan.draws else MaskPlan({}, 1) for plan in plans]
         self.choice: str = "" if execution == "auto" else execution
@@ -253,7 +259,7 @@ class PosteriorPredictive:
         shared, obstacle = self.passes(x), self._obstacle(x)
         if not obstacle:
             try:
-                exact = [] if self._redrawn else [self._all_masks(network, 1.0) for network in self.networks]
+                exact = [self._all_masks(network, 1.0) for network in self.networks] if self._enumerable else []
             except ValueError:
                 exact = []
             if exact:

@@ -12,6 +12,9 @@ threshold and slope into one of p, at the temperature of the day. Two ways to dr
 With eq. 24 every layer of a chip has a deviation of its own; with a device one junction serves all layers (the paper's
 single module), so most deviations go together. Its cycle-to-cycle spread is left out of a finished chip, since it is
 redrawn at each use and counts by its mean only.
+
+Beside p, the bits themselves may be correlated from draw to draw (``correlation``): a junction that is read or written
+again before it has forgotten its state.
 """
 
 import math
@@ -22,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.posterior.drop_probability import Probability, read_probabilities, scale_dropouts
 
 if TYPE_CHECKING:
@@ -52,6 +56,8 @@ class Variation:
     """how eq. 24 stays in [0, 1]: clipped at the bounds, or truncated"""
     temperature_k: float | None = None
     """temperature of the device at run time, K; its drive was chosen at its own"""
+    correlation: float = 0.0
+    """correlation of the bits that a junction draws one after another; with sigma 0, of the nominal p"""
 
     def __post_init__(self) -> None:
         if (self.sigma is None) == (self.device is None):
@@ -64,10 +70,17 @@ class Variation:
             raise ValueError(f"sigma, the standard deviation of the drop probability, must be 0 or above: {self.sigma}")
         if self.device is not None and self.within != "clipped":
             raise ValueError("within='truncated' is for sigma: a device's switching law stays in [0, 1] by itself")
+        if not 0 <= self.correlation < 1:
+            raise ValueError(f"correlation of successive bits must be 0 or above and below 1, got {self.correlation}")
         if self.device is None and self.temperature_k is not None:
             raise ValueError("temperature_k acts through a device's switching law: add the device")
         if self.device is not None:
             self._junction()  # what is wrong with it is refused now
+
+    @property
+    def moves_p(self) -> bool:
+        """Whether drop probabilities are others than the nominal ones."""
+        return bool(self.sigma) or self.device is not None
 
     def probability(self) -> Probability:
         """What draws the actual probabilities from the nominal ones."""
@@ -98,8 +111,13 @@ class Variation:
         """Refuse a network that has nothing to vary, or probabilities that the device cannot give.
 
         Raises:
-            ValueError: the network has no Scale-Dropout layer, or the device cannot reach a layer's probability.
+            ValueError: the network has no Scale-Dropout layer, or the device cannot reach a layer's probability; for a
+                correlation alone, it draws no bits.
         """
+        if self.correlation and not stochastic_layers(model):
+            raise ValueError("the network draws no bits that could be correlated")
+        if self.correlation and not self.moves_p:
+            return
         p = read_probabilities(scale_dropouts(model))
         self.probability()(p, torch.Generator().manual_seed(0))
 

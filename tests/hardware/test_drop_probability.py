@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware.devices import load_device
-from hardware.drop_probability import DeviceProbability, GaussianProbability
+from hardware.drop_probability import DeviceProbability, GaussianProbability, telegraph_correlation
 from hardware.mtj import DeviceVariation, DriveError
 
 
@@ -66,6 +66,16 @@ def test_device_probabilities():
     assert (hot.probability(torch.tensor([0.1, 0.2]), seeded()) > torch.tensor([0.1, 0.2])).all()
     with pytest.raises(DriveError, match="reaches"):
         DeviceProbability(device, small).probability(torch.tensor([0.99999]), seeded())
+
+
+def test_telegraph_noise_by_its_rates():
+    """A two-state process with rates 1 / 3 and 1 / 5 a ns: its propagator is the exponential of the rate matrix."""
+    rates = torch.tensor([[-1 / 3, 1 / 3], [1 / 5, -1 / 5]], dtype=torch.float64)
+    stay = torch.linalg.matrix_exp(2.5 * rates)
+    p = 3 / 8  # of state 0, where it stays 3 of 8 ns
+    covariance = p * stay[0, 0] - p**2
+    expected = (covariance / (p * (1 - p))).item()
+    assert telegraph_correlation(2.5, 3.0, 5.0) == pytest.approx(expected)
 
 
 def test_wrong_probabilities_are_refused():

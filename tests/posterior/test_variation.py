@@ -77,6 +77,10 @@ def test_layers_of_a_chip_share_its_junction_and_eq_24_has_one_each():
         ({"sigma": 0.1, "temperature_k": 350.0}, "add the device"),
         ({"temperature_k": 350.0}, "add evaluation.sigma or .mtj"),
         ({"mtj": "sot_80nm", "temperature_k": 2000.0}, "below 1120 K"),
+        ({"correlation": 1.0}, "below 1"),
+        ({"correlation": 0.1, "scheme": "systematic"}, "bits that remember"),
+        ({"correlation": 0.1, "execution": "exact"}, "bits that remember"),
+        ({"correlation": 0.1, "redraw": "chip"}, "add evaluation.sigma or .mtj"),
         ({"redraw": "chip"}, "add evaluation.sigma or .mtj"),
         ({"within": "truncated"}, "add evaluation.sigma or .mtj"),
         ({"sigma": 0.1, "chip": 3}, "add evaluation.redraw=chip"),
@@ -183,6 +187,7 @@ def test_trained_and_evaluated_with_variation(place, monkeypatch, capsys):
     assert (callback["init_args"]["sigma"], callback["init_args"]["when"]) == (0.3, "train")
     assert result.evaluation["variation"] == {
         "sigma": 0.3, "device": None, "redraw": "use", "chip": None, "within": "clipped", "temperature_k": None,
+        "correlation": 0.0,
     }  # fmt: skip
     logged = {name: value for name, value in result.training["logged"].items() if name.startswith("hw/p_")}
     assert logged.keys() == {name for name in METRICS if name.startswith("hw/p_")}

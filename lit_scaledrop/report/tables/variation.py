@@ -57,6 +57,8 @@ def _named(variation: Mapping[str, Any]) -> str:
     name = str(variation["device"] or f"{variation['sigma']:g}")
     if kelvin := variation.get("temperature_k"):
         name += f" at {kelvin:g} K"
+    if correlation := variation.get("correlation"):
+        name += f", correlation {correlation:g}"
     truncated = ", truncated" if variation["within"] == "truncated" else ""
     return name + truncated + (f", chip {variation['chip']}" if variation["chip"] is not None else "")
 
