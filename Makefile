@@ -17,13 +17,13 @@ export DATA PROFILE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-STUDIES := table3 table4 table5 table6 table8 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
+STUDIES := table3 table4 table5 table6 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
 ABLATIONS := dropout-rate drop-value placement recipe sigma passes
-.PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
+.PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-table8 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|gpu|paper|paper_sgd|long] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
-	@echo "     reproduce-* except table3, table5, table7, figure8: [LIMIT=images of a part] [PARTS='clean,corrupted/*/5']"
+	@echo "     reproduce-* except table3, table5, table7, table8, figure8: [LIMIT=images of a part] [PARTS='clean,corrupted/*/5']"
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 24
 
 install: $(VENV)/.installed  ## create .venv with all that training and evaluation need
@@ -64,7 +64,6 @@ reproduce-table3:   ## train what is missing of Table III, then print it
 reproduce-table4:   ## drop probabilities that vary; trains what is missing, as all below
 reproduce-table5:   ## segmentation of skin lesions, breast ultrasound, COVID-19 CT
 reproduce-table6:   ## out-of-distribution detection
-reproduce-table8:   ## energy of an image on the chip; LeNet-5 on MNIST, VGG-small
 reproduce-table9:   ## which test images the OOD rule accepts, and calibration
 reproduce-table10:  ## CIFAR-10-C, with and without re-normalization
 reproduce-figure5:  ## one image under growing noise
@@ -80,7 +79,7 @@ reproduce-hardware:     ## accuracy and detection against ADC bits, variation, s
 # The 35 chips of `hardware` get 1,000 images each, 200 in the quick profile.
 comma := ,
 few = $(if $(filter cpu,$(PROFILE)),$(if $(filter hardware,$*),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(filter hardware,$*),200,500)))
-limit = $(or $(LIMIT),$(if $(filter table8 table9 reliability,$*),,$(few)))
+limit = $(or $(LIMIT),$(if $(filter table9 reliability,$*),,$(few)))
 parts = $(or $(PARTS),$(if $(filter cpu-table10,$(PROFILE)-$*),clean$(comma)corrupted/*$(comma)renormalized/*/5))
 asked = $(if $(filter table3 table5,$*),,$(if $(limit),--limit=$(limit)) $(if $(parts),'--parts=$(parts)'))
 
@@ -93,6 +92,10 @@ $(STUDIES:%=reproduce-%): reproduce-%: install
 reproduce-table7: install  ## dropout modules of every topology and method: number, area, power; trains nothing
 	@$(BIN)/scaledrop cost --profile $(PROFILE) --results $(RESULTS)
 	@$(BIN)/scaledrop report table7 --profile $(PROFILE) --results $(RESULTS)
+
+reproduce-table8: install  ## energy of an image on the chip, of methods and executions; trains nothing
+	@$(BIN)/scaledrop cost --table table8 --profile $(PROFILE) --results $(RESULTS)
+	@$(BIN)/scaledrop report table8 --profile $(PROFILE) --results $(RESULTS)
 
 reproduce-figure8: install  ## segmented images beside the truth, with uncertainty; trains what Table V lacks
 	@$(BIN)/scaledrop figure8 --profile $(PROFILE) --results $(RESULTS)

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 
 class Flow:
@@ -13,16 +14,14 @@ class Flow:
     """
 
     def __init__(self) -> None:
-        self._sources: dict[int, frozenset[int]] = {}
-        #: alive, so that no id comes twice
-        self._alive: list[Tensor] = []
+        # by identity, and gone with the tensor: those of U-Net are gigabytes
+        self._sources = WeakTensorKeyDictionary()
 
     def begin(self, values: Any, *places: int) -> None:
         """Activations that are the outputs of the layers numbered ``places``, or of none."""
         for tensor in tree_leaves(values):
             if isinstance(tensor, Tensor):
-                self._alive.append(tensor)
-                self._sources[id(tensor)] = frozenset(places)
+                self._sources[tensor] = frozenset(places)
 
     def pass_on(self, inputs: Any, results: Any) -> None:
         """Results of an operation come from where its inputs come from."""
@@ -31,13 +30,13 @@ class Flow:
 
     def is_activation(self, value: Any) -> bool:
         """Whether a value depends on the network's input."""
-        return isinstance(value, Tensor) and id(value) in self._sources
+        return isinstance(value, Tensor) and value in self._sources
 
     def sources(self, values: Any) -> dict[int, int]:
         """Layers that ``values`` come from, each with the most numbers of one input that a tensor of its has."""
         found: dict[int, int] = {}
         for tensor in tree_leaves(values):
             if isinstance(tensor, Tensor):
-                for place in self._sources.get(id(tensor), ()):
+                for place in self._sources.get(tensor, ()):
                     found[place] = max(found.get(place, 0), tensor[0].numel() if tensor.dim() else 1)
         return found

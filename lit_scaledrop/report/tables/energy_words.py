@@ -112,8 +112,8 @@ def one_converter_for_both(frames: Found, paper: pd.DataFrame) -> list[str]:
         "The conversion that would meet the paper's energy, with passes one by one or the prefix once: "
         f"{', '.join(ends)} (none where all else takes more). {verdict}: nearest are {best.one:.2f} and "
         f"{best.two:.2f} pJ ({place}). With shared prefixes it would be {shared.one.min():.1f} to "
-        f"{shared.one.max():.1f} and {shared.two.min():.1f} to {shared.two.max():.1f} pJ; the dearest of these sources, "
-        f"an outlier, takes {dearest:.1f} pJ."
+        f"{shared.one.max():.1f} and {shared.two.min():.1f} to {shared.two.max():.1f} pJ; the dearest of these "
+        f"sources, an outlier, takes {dearest:.1f} pJ."
     ]
 
 
