@@ -1,6 +1,7 @@
 """The chip that a command or a callback counts on: a chip file, or our default chip, and what single options change."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hardware.chip import Chip, RealLayers, Scale
 from hardware.chip_file import find_junction, load_chip
@@ -56,5 +57,5 @@ class ChipOptions:
             changed["junction"] = find_junction(self.mtj).build()[0]
         return replace(base, crossbar=crossbar, **changed)
 
-    def _given(self, *names: str) -> dict[str, object]:
+    def _given(self, *names: str) -> dict[str, Any]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}

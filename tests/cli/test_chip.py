@@ -1,0 +1,118 @@
+"""A chip of one's own from the command line: from counted pulses to accuracy and energy, in a few commands."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from hardware.chip_file import load_chip
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.chip.energy import estimate_energy
+from lit_scaledrop.evaluation.checkpoint import load_trained
+
+IDEAL = """
+device: {threshold_cv: 0, slope_cv: 0, resistance_cv: 0, tmr_cv: 0}
+"""
+MINE = """
+cell: {conductance_cv: 5 %, stuck_p: 0.1 %, node: 28 nm}
+wires: {per_cell: 0.5 Ohm}
+converter: {name: lab, bits: 5, energy: 0.9 pJ, time: 1.2 ns, area: 500 um2, node: 28 nm, noise: 0.3}
+geometry: {rows: 64, columns: 64}
+"""
+
+
+@pytest.fixture
+def checkpoint(place, finished) -> Path:
+    (best,) = finished.glob("runs/quick/tiny/*/checkpoints/best*.ckpt")
+    return best
+
+
+def evaluated(checkpoint: Path, *flags: str) -> dict:
+    assert main(["evaluate", str(checkpoint), "--data", "cifar10", "--device", "cpu", "--out", "out.json", *flags]) == 0
+    return json.loads(Path("out.json").read_text())
+
+
+def write_curve(path: Path) -> None:
+    """46 settings of 100 pulses of two junctions around 0.894 and 0.902 V."""
+    generator, lines = torch.Generator().manual_seed(0), ["device,voltage_v,pulse_ns,shots,switched"]
+    for device, threshold in (("A", 0.894), ("B", 0.902)):
+        for volt in torch.linspace(0.8, 1.0, 23).tolist():
+            p = torch.sigmoid(torch.tensor(44.6 * (volt - threshold)))
+            switched = int(torch.bernoulli(p.expand(100), generator=generator).sum())
+            lines.append(f"{device},{volt:.4f},0.75,100,{switched}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_from_a_curve_to_accuracy_and_energy(place, checkpoint, capsys):
+    write_curve(place / "curve.csv")
+    assert main(["device", "fit", "curve.csv", "--output", "junction.yaml"]) == 0
+    assert main(["chip", "new", "chip.yaml", "--like", "junction.yaml"]) == 0
+    with open("chip.yaml", "a") as file:
+        file.write(MINE)
+    capsys.readouterr()
+    assert main(["chip", "check", "chip.yaml"]) == 0
+    said = capsys.readouterr().out
+    described = load_chip("chip.yaml")
+    assert described.fingerprint in said
+    assert "junction.yaml" in "".join(c.source for c in described.device.constants.values()) or "curve.csv" in said
+    assert described.device.constants["threshold"].value == pytest.approx(0.898, abs=0.004)
+
+    record = evaluated(checkpoint, "--chip", "chip.yaml", "--samples", "3")
+    on_chip = {"file": "chip.yaml", "fingerprint": described.fingerprint, "number": 0}
+    assert record["evaluation"]["on_chip"] == on_chip
+    assert record["evaluation"]["variation"]["device"] == "chip.yaml"
+    capsys.readouterr()
+    trained = load_trained(checkpoint)
+    name, method, width = (trained.hparams[key] for key in ("network", "method", "width"))
+    counted = ["--method", method, "--width", str(width), "--in-channels", "3", "--passes", "3"]
+    assert main(["energy", name, *counted, "--chip", "chip.yaml"]) == 0
+    expected = estimate_energy(trained.network, (3, 32, 32), 3, described.chip).report().energy_pj
+    shown = re.search(r"([\d.]+) (pJ|nJ|uJ|mJ) an image", capsys.readouterr().out)
+    assert shown is not None
+    size = {"pJ": 1.0, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9}[shown[2]]
+    assert float(shown[1]) * size == pytest.approx(expected, rel=0.01)
+
+    assert main(["chip", "report", "chip.yaml", str(checkpoint), "--data", "cifar10", "--samples", "3", "--chips", "2",
+                 "--limit", "30", "--device", "cpu", "--out", "page.svg"]) == 0  # fmt: skip
+    page = capsys.readouterr().out
+    assert "accuracy" in page
+    assert (place / "page.svg").stat().st_size > 10_000
+
+
+def test_an_ideal_chip_is_the_digital_network(place, checkpoint):
+    Path("ideal.yaml").write_text(IDEAL)
+    digital = evaluated(checkpoint, "--samples", "4")
+    ideal = evaluated(checkpoint, "--samples", "4", "--chip", "ideal.yaml")
+    assert ideal["metrics"] == digital["metrics"]
+    assert "on_chip" not in digital["evaluation"]
+    # the finished chip's own junction has another p, and its cells other sums
+    Path("mine.yaml").write_text(MINE)
+    one, other = (evaluated(checkpoint, "--samples", "4", "--chip", "mine.yaml", *flags) for flags in ((), ()))
+    assert one["metrics"] == other["metrics"] != digital["metrics"]
+
+
+def test_refusals_come_before_anything_is_computed(place, checkpoint, capsys):
+    def told(*words: str) -> str:
+        capsys.readouterr()
+        assert main(list(words)) != 0
+        return capsys.readouterr().err
+
+    Path("bad.yaml").write_text("geometry: {rwos: 64}\n")
+    data = ("--data", "cifar10", "--device", "cpu")
+    assert "did you mean 'rows'" in told("chip", "check", "bad.yaml")
+    assert "did you mean 'rows'" in told("evaluate", str(checkpoint), *data, "--chip", "bad.yaml")
+    assert "did you mean 'rows'" in told("chip", "report", "bad.yaml", "resnet20-proposed", "--data", "cifar10")
+    assert "did you mean 'rows'" in told("energy", "lenet5", "--chip", "bad.yaml")
+    assert "scaledrop chip new none.yaml" in told("energy", "lenet5", "--chip", "none.yaml")
+    assert "exists already" in told("chip", "new", "bad.yaml")
+    Path("weak.yaml").write_text("device: {max_voltage: 0.85 V}\n")
+    weak = told("evaluate", str(checkpoint), *data, "--chip", "weak.yaml")
+    assert "up to 0.85 V" in weak
+    assert main(["chip", "check", "weak.yaml"]) == 0
+    assert "up to 0.85 V" in capsys.readouterr().out
+    Path("good.yaml").write_text(MINE)
+    sigma = told("evaluate", str(checkpoint), *data, "--chip", "good.yaml", "--sigma", "0.1")
+    assert "leave evaluation.sigma" in sigma
+    assert "--chip or --preset" in told("energy", "lenet5", "--chip", "good.yaml", "--preset", "good.yaml")
