@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hardware.breakdown import EnergyReport
 from hardware.chip import Chip, RealLayers
+from hardware.constants import PresetError
 from hardware.energy import network_energy
 from hardware.passes import Execution, LayerUse, expected_passes, passes_of
 from hardware.workload import LayerShape, trace_workload
@@ -69,7 +70,7 @@ class Estimate:
     def _has_bits(self, adc: str) -> bool:
         try:
             self.report(adc=adc, real_layers="binary")
-        except ValueError:
+        except PresetError:
             return False
         return True
 

@@ -22,7 +22,8 @@ def draw_energy(report: EnergyReport, title: str) -> "Figure":
 
     layers = [entry.layer for entry in report.by_layer() if entry.energy_pj]
     ranked = sorted(report.by_component(), key=lambda entry: -entry.energy_pj)
-    large = [entry.component for entry in ranked if entry.energy_pj >= 0.005 * report.energy_pj]
+    # tab10 without its grey, which is that of the rest, has nine colours
+    large = [entry.component for entry in ranked[:9] if entry.energy_pj >= 0.005 * report.energy_pj]
     small = [entry.component for entry in ranked if entry.component not in large and entry.energy_pj]
     unit = unit_of(report.energy_pj)
     energy: dict[tuple[str, str], float] = {}
@@ -33,10 +34,10 @@ def draw_energy(report: EnergyReport, title: str) -> "Figure":
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     left = [0.0] * len(layers)
-    palette: Any = mpl.colormaps["tab10"]
+    palette: Any = [color for place, color in enumerate(mpl.colormaps["tab10"].colors) if place != 7]  # type: ignore[attr-defined]
     for index, component in enumerate([*large, *(["other"] if small else [])]):
         widths = [energy.get((layer, component), 0.0) for layer in layers]
-        color = "0.6" if component == "other" else palette(index % 10)
+        color = "0.6" if component == "other" else palette[index]
         total = sum(widths)
         axes.barh(layers, widths, left=left, color=color, label=f"{component} ({total:.3g} {unit})", height=0.7)
         left = [start + width for start, width in zip(left, widths, strict=True)]

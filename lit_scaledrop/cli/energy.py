@@ -13,6 +13,7 @@ from hardware.chip import Chip, RealLayers
 from hardware.draws import module_bit
 from hardware.mapping import MappedLayer
 from hardware.passes import Execution
+from hardware.pipeline import stages, throughput
 from hardware.presets import components, published
 from hardware.workload import LayerShape
 from lit_scaledrop.chip.energy import REAL_LAYERS, Band, Estimate, estimate_energy
@@ -133,6 +134,13 @@ def _sentences(estimate: Estimate, report: EnergyReport, execution: Execution) -
         spread = f"expectation over masks, standard deviation over plans {in_unit(report.deviation_pj)}"
     rate = estimate.tera_operations_a_watt(report)
     lines = [f"{in_unit(report.energy_pj)} an image ({spread}); {rate:.3g} TOPS/W of the passes asked for"]
+    pipeline = stages(estimate.layers, estimate.uses, report) if execution != "shared" else []
+    if pipeline:
+        flow = throughput(pipeline, estimate.passes)
+        lines.append(
+            f"layers as a pipeline: the first image after {flow.first_ns / 1e3:.3g} us, then "
+            f"{flow.images_per_second:,.0f} images a second, as fast as {flow.slowest}"
+        )
     asked = sorted({use.probability for use in estimate.uses if use.draws})
     if asked:
         ours = module_bit(estimate.chip.components)

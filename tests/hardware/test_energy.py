@@ -221,7 +221,17 @@ def test_command(capsys, tmp_path, monkeypatch):
     figure = tmp_path / "energy.svg"
     assert main(["lenet5", "--real-layers", "binary", "--figure", str(figure)]) == 0
     out = capsys.readouterr().out
-    for word in ("ADC", "hidden.3.linear", "total", "murmann", "0.18 uJ", "pJ it would meet", "excluded", "TOPS/W"):
+    for word in (
+        "ADC",
+        "hidden.3.linear",
+        "total",
+        "murmann",
+        "0.18 uJ",
+        "pJ it would meet",
+        "excluded",
+        "TOPS/W",
+        "images a second",
+    ):
         assert word in out, word
     assert "inside" not in out
     assert "<svg" in figure.read_text()

@@ -337,6 +337,16 @@ def test_the_assessed_run_is_that_of_table3(place):
     assert plan_assessment(["--probe=table6", *flags]).plan.id == planned_result(flags).stem
 
 
+@pytest.mark.parametrize(("profile", "data"), [("quick", "Digits"), ("cpu", "MNIST"), ("paper", "MNIST")])
+def test_lenet5_is_trained_on_mnist_beside_table3(place, profile, data):
+    plan = plan_assessment(["--probe=table9", "--profile", profile, "--row", "lenet5/proposed"]).plan
+    assert plan.run.study == "lenet5"
+    assert plan.config["data"]["class_path"] == f"datamodules.{data}DataModule"
+    assert plan.build().model.hparams["in_channels"] == (1 if data == "MNIST" else 3)
+    vgg = plan_assessment(["--probe=table9", "--profile", profile, "--row", "vgg_small/proposed"]).plan
+    assert vgg.run.study == "table3"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
