@@ -46,6 +46,12 @@ class Evaluation:
     """temperature of the junction in K, whose drive was chosen at its own"""
     correlation: float = 0.0
     """correlation of the bits that a junction draws one after another, layer after layer and pass after pass"""
+    calibration: int = 0
+    """draws by which the drive of mtj is set on the chip for each probability; 0: as that of the nominal device"""
+    dac_bits: int = 0
+    """bits of the converter that a calibration sets the drive with; 0: any voltage"""
+    recalibrate: bool = False
+    """calibrated at temperature_k, not at the device's own temperature"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -54,10 +60,11 @@ class Evaluation:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"evaluation.{name} must lie in [0, 1], got {getattr(self, name)}")
         varied = bool(self.sigma) or self.mtj is not None
-        if not varied and (self.redraw, self.chip, self.within, self.temperature_k) != ("use", 0, "clipped", None):
+        how = (self.redraw, self.chip, self.within, self.temperature_k, self.calibration, self.dac_bits)
+        if not varied and (how != ("use", 0, "clipped", None, 0, 0) or self.recalibrate):
             raise ValueError(
-                "evaluation.redraw, chip, within and temperature_k say how drop probabilities vary: "
-                "add evaluation.sigma or .mtj"
+                "evaluation.redraw, chip, within, temperature_k, calibration, dac_bits and recalibrate say how drop "
+                "probabilities vary: add evaluation.sigma or .mtj"
             )
         if self.redraw == "use" and self.chip:
             raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
@@ -79,7 +86,8 @@ class Evaluation:
         if not (self.sigma or self.mtj or self.correlation):
             return None
         sigma = self.sigma if self.mtj is None or self.sigma else None
-        return Variation(sigma, self.mtj, self.redraw, self.chip, self.within, self.temperature_k, self.correlation)
+        names = ("redraw", "chip", "within", "temperature_k", "correlation", "calibration", "dac_bits", "recalibrate")
+        return Variation(sigma, self.mtj, **{name: getattr(self, name) for name in names})
 
 
 def build_posterior(
