@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _CONDITIONS = {"nominal": ("#D55E00", "s"), "calibrated": ("#E69F00", "^"), "recalibrated": ("#0072B2", "o")}
 _COLUMNS = {
-    "hw/p_shift": ("Mean distance of p from the wanted one", 1),
+    "hw/p_shift": ("Mean error of p", 1),
     "cls/acc": (METRICS["cls/acc"].heading(), 100),
     "cal/ece": ("ECE", 1),
     "uniform/ood/rate": ("Called OOD (%), dotted: test images", 100),
