@@ -17,7 +17,7 @@ export DATA PROFILE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-STUDIES := table3 table4 table5 table6 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware
+STUDIES := table3 table4 table5 table6 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware temperature pareto
 ABLATIONS := dropout-rate drop-value placement recipe sigma passes
 .PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-table8 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
 
@@ -73,12 +73,15 @@ reproduce-posterior:    ## histograms of the class outputs
 reproduce-threshold:    ## accepted share against detection rate
 reproduce-reliability:  ## accuracy by confidence
 reproduce-hardware:     ## accuracy and detection against ADC bits, variation, stuck devices and wires
+reproduce-pareto:       ## passes, ADC bits, crossbar size, mapping, execution: accuracy against energy
+reproduce-temperature:  ## accuracy, calibration and detection of chips from 250 to 400 K
 
 # In the quick profile a part has 500 images. In the cpu profile it has 2,000, and re-normalized corruptions are those of
 # severity 5: Table X of ResNet-20 then takes half an hour on two cores instead of five hours.
-# The 35 chips of `hardware` get 1,000 images each, 200 in the quick profile.
+# The 60 chips of `hardware`, the 120 of `temperature` and the 30 of `pareto` get 1,000 images each, 200 in the quick profile.
 comma := ,
-few = $(if $(filter cpu,$(PROFILE)),$(if $(filter hardware,$*),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(filter hardware,$*),200,500)))
+large = $(filter hardware temperature pareto,$*)
+few = $(if $(filter cpu,$(PROFILE)),$(if $(large),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(large),200,500)))
 limit = $(or $(LIMIT),$(if $(filter table9 reliability,$*),,$(few)))
 parts = $(or $(PARTS),$(if $(filter cpu-table10,$(PROFILE)-$*),clean$(comma)corrupted/*$(comma)renormalized/*/5))
 asked = $(if $(filter table3 table5,$*),,$(if $(limit),--limit=$(limit)) $(if $(parts),'--parts=$(parts)'))

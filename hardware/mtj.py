@@ -19,11 +19,11 @@ from hardware.switching import (
     Number,
     Sigmoid,
     SwitchingLaw,
-    Table,
     as_double,
     require_positive,
     require_reachable,
 )
+from hardware.switching_table import Table
 from hardware.thermal import FreeLayer
 
 __all__ = [

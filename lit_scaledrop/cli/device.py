@@ -9,7 +9,8 @@ from hardware.devices import DEVICE_UNITS, devices, find_device, load_device
 from hardware.mtj import Table
 from lit_scaledrop.chip.device_data import CurveError, read_curves
 from lit_scaledrop.chip.device_figure import draw_fits
-from lit_scaledrop.chip.device_fit import NAMES, Bench, Fit, Law, fit_law, population
+from lit_scaledrop.chip.device_fit import NAMES, Bench, Fit, Law, fit_law
+from lit_scaledrop.chip.device_population import population
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.results.result import write_atomic
 

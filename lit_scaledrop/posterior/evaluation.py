@@ -49,6 +49,12 @@ class Evaluation:
     """in place of sigma and mtj: the whole chip, crossbars and junction, see `scaledrop chip`; its ``chip``-th"""
     correlation: float = 0.0
     """correlation of the bits that a junction draws one after another, layer after layer and pass after pass"""
+    calibration: int = 0
+    """draws by which the drive of mtj is set on the chip for each probability; 0: as that of the nominal device"""
+    dac_bits: int = 0
+    """bits of the converter that a calibration sets the drive with; 0: any voltage"""
+    recalibrate: bool = False
+    """calibrated at temperature_k, not at the device's own temperature"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -62,10 +68,11 @@ class Evaluation:
                 "a chip file says how drop probabilities vary: leave evaluation.sigma, mtj, redraw and within out"
             )
         varied = bool(self.sigma) or self.mtj is not None or self.chip_file is not None
-        if not varied and (self.redraw, self.chip, self.within, self.temperature_k) != ("use", 0, "clipped", None):
+        how = (self.redraw, self.chip, self.within, self.temperature_k, self.calibration, self.dac_bits)
+        if not varied and (how != ("use", 0, "clipped", None, 0, 0) or self.recalibrate):
             raise ValueError(
-                "evaluation.redraw, chip, within and temperature_k say how drop probabilities vary: "
-                "add evaluation.sigma, .mtj or .chip_file"
+                "evaluation.redraw, chip, within, temperature_k, calibration, dac_bits and recalibrate say how drop "
+                "probabilities vary: add evaluation.sigma, .mtj or .chip_file"
             )
         if not self.finished and self.chip:
             raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
@@ -94,7 +101,8 @@ class Evaluation:
             return None
         sigma = self.sigma if device is None or self.sigma else None
         redraw: Redraw = "chip" if self.finished else "use"
-        return Variation(sigma, device, redraw, self.chip, self.within, self.temperature_k, self.correlation)
+        names = ("chip", "within", "temperature_k", "correlation", "calibration", "dac_bits", "recalibrate")
+        return Variation(sigma, device, redraw, **{name: getattr(self, name) for name in names})
 
     def variation_of(self, network: nn.Module) -> Variation | None:
         """The same for a network, which may go on a chip without a junction if nothing in it has a drop probability."""

@@ -58,6 +58,12 @@ class Variation:
     """temperature of the device at run time, K; its drive was chosen at its own"""
     correlation: float = 0.0
     """correlation of the bits that a junction draws one after another; with sigma 0, of the nominal p"""
+    calibration: int = 0
+    """draws by which a finished device's drive is set for each probability; 0: to that of the nominal device"""
+    dac_bits: int = 0
+    """bits of the converter that a calibration sets the drive with; 0: any voltage"""
+    recalibrate: bool = False
+    """calibrated at ``temperature_k``, not at the device's own temperature"""
 
     def __post_init__(self) -> None:
         if (self.sigma is None) == (self.device is None):
@@ -74,6 +80,12 @@ class Variation:
             raise ValueError(f"correlation of successive bits must be 0 or above and below 1, got {self.correlation}")
         if self.device is None and self.temperature_k is not None:
             raise ValueError("temperature_k acts through a device's switching law: add the device")
+        if self.calibration < 0 or (self.calibration and self.device is None):
+            raise ValueError(f"calibration is a number of draws, 0 or more, of a device: {self.calibration}")
+        if (self.dac_bits or self.recalibrate) and not self.calibration:
+            raise ValueError("dac_bits and recalibrate say how a device is calibrated: add calibration, its draws")
+        if self.recalibrate and self.temperature_k is None:
+            raise ValueError("recalibrate is at another temperature than the device's: add temperature_k")
         if self.device is not None:
             self._junction()  # what is wrong with it is refused now
 
@@ -99,13 +111,17 @@ class Variation:
         return finished
 
     def _junction(self) -> "DeviceProbability":
+        from hardware.calibration import Calibration
         from hardware.chip_file import find_junction
         from hardware.drop_probability import DeviceProbability
 
         assert self.device is not None
         device, spread = find_junction(self.device).build()
         device.at(self.temperature_k)
-        return DeviceProbability(device, spread, self.temperature_k)
+        calibration = None
+        if self.calibration:
+            calibration = Calibration(self.calibration, self.dac_bits, self.temperature_k if self.recalibrate else None)
+        return DeviceProbability(device, spread, self.temperature_k, calibration=calibration)
 
     def require(self, model: nn.Module) -> None:
         """Refuse a network that has nothing to vary, or probabilities that the device cannot give.

@@ -11,9 +11,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fakes.training import Batches, quiet_trainer
-from lit_scaledrop.callbacks import MTJVariation
+from lit_scaledrop.callbacks import MTJVariation, evaluation_with
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.drop_probability import chip_probabilities, read_probabilities, scale_dropouts
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.variation import Variation
 from lit_scaledrop.results.glossary import METRICS
 
@@ -234,6 +235,16 @@ def test_what_cannot_be_varied_is_refused_before_training():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         MTJVariation(**options)
+
+
+def test_a_callbacks_device_and_temperature_are_the_evaluations():
+    asked = Evaluation(correlation=0.2, samples=7)
+    callback = MTJVariation(device="sot_80nm", redraw="chip", seed=4, temperature_k=320.0)
+    wanted = evaluation_with([callback], asked)
+    assert wanted.variation == Variation(device="sot_80nm", redraw="chip", chip=4, temperature_k=320.0, correlation=0.2)
+    assert evaluation_with([callback], wanted) == wanted
+    with pytest.raises(ValueError, match="let them agree"):
+        evaluation_with([MTJVariation(device="sot_80nm", redraw="chip", seed=4)], wanted)
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval")

@@ -16,7 +16,8 @@ from hardware.mtj import NeelBrown, Sigmoid, Table
 from hardware.thermal import FreeLayer
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.chip.device_data import Point, read_curves
-from lit_scaledrop.chip.device_fit import Bench, fit_law, isotonic, population
+from lit_scaledrop.chip.device_fit import Bench, fit_law, isotonic
+from lit_scaledrop.chip.device_population import population
 
 BENCH = Bench(0.75, 300.0)
 SOT = Sigmoid(0.894, 44.6)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import datamodules
 from hardware.chip_file import load_chip
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.chip.energy import estimate_energy
@@ -23,8 +24,16 @@ geometry: {rows: 64, columns: 64}
 """
 
 
+class RecordedCIFAR10(datamodules.CIFAR10DataModule):
+    """The miniature one, with the sums that it was written with."""
+
+    def __init__(self, root: str | None = None) -> None:
+        super().__init__(root=root, checksums="recorded")
+
+
 @pytest.fixture
-def checkpoint(place, finished) -> Path:
+def checkpoint(place, finished, monkeypatch) -> Path:
+    monkeypatch.setitem(datamodules.DATAMODULES, "cifar10", RecordedCIFAR10)
     (best,) = finished.glob("runs/quick/tiny/*/checkpoints/best*.ckpt")
     return best
 
@@ -103,7 +112,7 @@ def test_refusals_come_before_anything_is_computed(place, checkpoint, capsys):
     data = ("--data", "cifar10", "--device", "cpu")
     assert "did you mean 'rows'" in told("chip", "check", "bad.yaml")
     assert "did you mean 'rows'" in told("evaluate", str(checkpoint), *data, "--chip", "bad.yaml")
-    assert "did you mean 'rows'" in told("chip", "report", "bad.yaml", "resnet20-proposed", "--data", "cifar10")
+    assert "did you mean 'rows'" in told("chip", "report", "bad.yaml", "resnet20-proposed", *data)
     assert "did you mean 'rows'" in told("energy", "lenet5", "--chip", "bad.yaml")
     assert "scaledrop chip new none.yaml" in told("energy", "lenet5", "--chip", "none.yaml")
     assert "exists already" in told("chip", "new", "bad.yaml")

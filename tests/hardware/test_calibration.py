@@ -103,16 +103,16 @@ def test_what_a_calibration_costs():
 def test_a_chip_that_is_calibrated():
     wanted = torch.tensor([0.1, 0.2, 0.5, 0.0, 1.0])
     errors = {}
-    for name, calibration in (("none", None), ("once", Calibration(500))):
+    for name, calibration in (("none", None), ("once", Calibration(150))):
         population = DeviceProbability(SOT, SPREAD, calibration=calibration)
         chips = torch.stack(
-            [population.manufacture(seeded(seed)).probability(wanted, seeded(seed + 100)) for seed in range(60)]
+            [population.manufacture(seeded(seed)).probability(wanted, seeded(seed + 100)) for seed in range(40)]
         )
         assert chips[:, 3:].unique(dim=0).tolist() == [[0.0, 1.0]]
         errors[name] = (chips[:, :3] - wanted[:3]).std(0)
-    binomial = (wanted[:3] * (1 - wanted[:3]) / 500).sqrt()
-    assert (errors["once"] / binomial).tolist() == pytest.approx([1, 1, 1], rel=4 / math.sqrt(120))
-    assert (errors["none"] > 4 * errors["once"]).all()
+    binomial = (wanted[:3] * (1 - wanted[:3]) / 150).sqrt()
+    assert (errors["once"] / binomial).tolist() == pytest.approx([1, 1, 1], rel=4 / math.sqrt(80))
+    assert (errors["none"] > 2.5 * errors["once"]).all()
 
 
 def test_temperature_undoes_a_calibration_and_another_one_mends_it():

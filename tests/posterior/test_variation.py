@@ -57,6 +57,21 @@ def test_a_device_gives_the_spread_and_the_temperature_that_it_has():
     assert (hot > actual).all()
 
 
+def test_a_calibrated_chip_has_the_p_that_it_should_and_keeps_it_if_it_is_calibrated_again():
+    p, chips = torch.tensor([0.1, 0.2, 0.5]), range(20)
+
+    def errors(**how):
+        draw = Variation(device="sot_80nm", redraw="chip", **how).probability()
+        return torch.stack([draw(p, torch.Generator().manual_seed(chip)) - p for chip in chips]).square().mean(0).sqrt()
+
+    hot = {"temperature_k": 325.0, "calibration": 400, "dac_bits": 12}
+    binomial = (p * (1 - p) / 400).sqrt()
+    assert (errors(calibration=400, dac_bits=12) < 1.7 * binomial).all()
+    assert (errors(**hot, recalibrate=True) < 1.7 * binomial).all()
+    assert (errors(**hot) > 0.25).all()
+    assert (errors() > 3 * binomial).all()
+
+
 def test_layers_of_a_chip_share_its_junction_and_eq_24_has_one_each():
     """One junction moves all layers the same way, mostly; three independent deviations do so in a quarter of chips."""
     p, chips, same = torch.tensor([0.1, 0.2, 0.5]), 40, {}
@@ -77,6 +92,12 @@ def test_layers_of_a_chip_share_its_junction_and_eq_24_has_one_each():
         ({"sigma": 0.1, "temperature_k": 350.0}, "add the device"),
         ({"temperature_k": 350.0}, "add evaluation.sigma or .mtj"),
         ({"mtj": "sot_80nm", "temperature_k": 2000.0}, "below 1120 K"),
+        ({"calibration": 100}, "add evaluation.sigma or .mtj"),
+        ({"sigma": 0.1, "calibration": 100}, "of a device"),
+        ({"mtj": "sot_80nm", "calibration": -1}, "0 or more"),
+        ({"mtj": "sot_80nm", "dac_bits": 8}, "add calibration"),
+        ({"mtj": "sot_80nm", "calibration": 9, "recalibrate": True}, "add temperature_k"),
+        ({"mtj": "sot_80nm", "calibration": 9, "dac_bits": 99}, "1 to 24"),
         ({"correlation": 1.0}, "below 1"),
         ({"correlation": 0.1, "scheme": "systematic"}, "bits that remember"),
         ({"correlation": 0.1, "execution": "exact"}, "bits that remember"),
@@ -187,7 +208,7 @@ def test_trained_and_evaluated_with_variation(place, monkeypatch, capsys):
     assert (callback["init_args"]["sigma"], callback["init_args"]["when"]) == (0.3, "train")
     assert result.evaluation["variation"] == {
         "sigma": 0.3, "device": None, "redraw": "use", "chip": None, "within": "clipped", "temperature_k": None,
-        "correlation": 0.0,
+        "correlation": 0.0, "calibration": 0, "dac_bits": 0, "recalibrate": False,
     }  # fmt: skip
     logged = {name: value for name, value in result.training["logged"].items() if name.startswith("hw/p_")}
     assert logged.keys() == {name for name in METRICS if name.startswith("hw/p_")}

@@ -18,7 +18,8 @@ def make() -> Callable[..., Result]:
 def _make(number: int = 1, **changes: Any) -> Result:
     """A valid result with id `number`; `data={...}` etc. update one group, other names replace a field.
 
-    `metrics={...}` are numbers beside the usual ones, `numbers={...}` in place of them, by the flat names of schema 1.
+    `metrics={...}` are numbers beside the usual ones, `numbers={...}` in place of them, by the flat names of schema 1,
+    or measurements.
     """
     record: dict[str, Any] = {
         "id": f"{number:012x}",
@@ -68,8 +69,10 @@ def _make(number: int = 1, **changes: Any) -> Result:
     return Result(measurements=measured(record.pop("numbers", metrics)), **record)
 
 
-def measured(numbers: Mapping[str, float]) -> list[Measurement]:
-    """Numbers by the flat names of schema 1, with their coordinates."""
+def measured(numbers: Mapping[str, float] | list[Measurement]) -> list[Measurement]:
+    """Numbers by the flat names of schema 1, with their coordinates; measurements are what they are."""
+    if isinstance(numbers, list):
+        return numbers
     try:
         return [Measurement.of(one) for one in schema1.measurements(numbers)]
     except ValueError as error:

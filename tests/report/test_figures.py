@@ -131,6 +131,24 @@ def hardware(accuracy, entropy):
     return rows
 
 
+def temperature(accuracy, entropy):
+    made = [Measurement({"cls/acc": accuracy, "cal/ece": 0.05}, {"condition": "digital"})]
+    made.append(Measurement({"ood/rate": 0.9}, {"condition": "digital", "suite": "uniform"}))
+    for condition, harm in (("nominal", 1.0), ("calibrated", 0.8), ("recalibrated", 0.05)):
+        for kelvin in (250.0, 300.0, 350.0, 400.0):
+            for chip in (1, 2, 3):
+                at = {"condition": condition, "level": kelvin, "chip": chip}
+                h = min(1.0, harm * (abs(kelvin - 300) / 100 + 0.05 * chip))
+                numbers = {
+                    "hw/p_shift": 0.5 * h,
+                    "cls/acc": accuracy * (1 - 0.3 * h),
+                    "cal/ece": 0.05 * entropy + 0.2 * h,
+                }
+                made.append(Measurement({**numbers, "ood/rate": min(1.0, 0.2 + h)}, at))
+                made.append(Measurement({"ood/rate": min(1.0, 0.5 * entropy + h / 3)}, {**at, "suite": "uniform"}))
+    return made
+
+
 def energy(_accuracy, _entropy):
     """Flat names that schema 1 does not know are given as measurements by `counted`."""
     return {"macs": 1.0}
@@ -156,7 +174,8 @@ def counted(result):
 
 
 MADE = {
-    maker.__name__: maker for maker in (figure5, figure6, figure7, posterior, threshold, reliability, energy, hardware)
+    maker.__name__: maker
+    for maker in (figure5, figure6, figure7, posterior, threshold, reliability, energy, hardware, temperature)
 }
 
 
@@ -181,6 +200,7 @@ SHOWN = {
     "threshold": {"methods": ("Proposed", "MC-Dropout (HTanh)")},
     "reliability": {"networks": ("resnet20", "vgg_small")},
     "hardware": {"networks": ("resnet20", "vgg_small"), "methods": ("MC-Dropout (HTanh)", "Proposed"), "seeds": (1, 2)},
+    "temperature": {"networks": ("resnet20", "vgg_small"), "methods": ("Proposed",), "seeds": (1, 2)},
     "energy": {"networks": ("lenet5", "vgg_small"), "methods": ("FP", "Proposed")},
 }
 

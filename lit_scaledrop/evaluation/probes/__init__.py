@@ -19,6 +19,7 @@ from lit_scaledrop.evaluation.probes import (
     reliability,
     rotation,
     selective,
+    temperature,
     threshold,
     variation,
 )
@@ -52,6 +53,7 @@ PROBES: dict[str, Probe] = {
     "threshold": Probe(threshold.parts, threshold.measure),
     "reliability": Probe(reliability.parts, reliability.measure),
     "hardware": Probe(chip.parts, chip.measure, chip.constants, own_chips=True),
+    "temperature": Probe(temperature.parts, temperature.measure, temperature.constants),
     "pareto": Probe(design.parts, design.measure, design.constants, own_chips=True),
     "ablation-sigma": Probe(variation.parts, variation.measure),  # Table IV over a wider range
     "ablation-passes": Probe(prefixes.parts, prefixes.measure),

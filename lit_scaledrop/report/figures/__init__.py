@@ -23,6 +23,7 @@ from lit_scaledrop.report.figures.design import design_numbers, draw_designs
 from lit_scaledrop.report.figures.energy import draw_energies, energy_numbers
 from lit_scaledrop.report.figures.spreads import draw_noise, draw_posterior, noise_numbers, posterior_numbers
 from lit_scaledrop.report.figures.style import footer, images, place, style
+from lit_scaledrop.report.figures.temperatures import draw_temperatures, temperature_numbers
 from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, identity, one_profile, seeds_of
 from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result, write_atomic
@@ -108,6 +109,13 @@ FIGURES: dict[str, Figure] = {
         "other beats in both. Binary layers on the simulated crossbars, energies of the network as it was measured. "
         "Likelihoods beyond four times the best are off the scale.",
         study="pareto",
+    ),
+    "temperature": Figure(
+        temperature_numbers,
+        draw_temperatures,
+        "The one junction of a chip at the temperature of the axis. Nominal: driven as the nominal device at 300 K; "
+        "calibrated: by counting 400 bits for each probability at 300 K; recalibrated: again at each temperature. Mean "
+        "and sample standard deviation over chips and seeds; dashed: the digital network. Called OOD: uniform noise.",
     ),
     "energy": Figure(
         energy_numbers,

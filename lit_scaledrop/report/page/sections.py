@@ -20,6 +20,7 @@ TITLES = {
     "threshold": "quantile and threshold of the OOD rule",
     "reliability": "accuracy by confidence",
     "hardware": "networks on crossbars that are not ideal",
+    "temperature": "chips from cold to hot",
 }
 """What a figure with results of its own is about, for its heading."""
 _LONG = 24

@@ -57,6 +57,9 @@ def _named(variation: Mapping[str, Any]) -> str:
     name = str(variation["device"] or f"{variation['sigma']:g}")
     if kelvin := variation.get("temperature_k"):
         name += f" at {kelvin:g} K"
+    if draws := variation.get("calibration"):
+        bits = f", {variation['dac_bits']} bits" if variation["dac_bits"] else ""
+        name += f", calibrated{' again' if variation['recalibrate'] else ''} by {draws} draws{bits}"
     if correlation := variation.get("correlation"):
         name += f", correlation {correlation:g}"
     truncated = ", truncated" if variation["within"] == "truncated" else ""

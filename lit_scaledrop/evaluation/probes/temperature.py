@@ -1,0 +1,71 @@
+"""Finished chips from cold to hot: drives of the nominal device, calibrated once, calibrated again at each temperature.
+
+The junction is the evaluation's (``--evaluation.mtj``), or :data:`DEVICE`. A calibration counts :data:`DRAWS` bits for
+each probability and sets the drive with a converter of :data:`BITS` bits.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from lit_scaledrop.evaluation.probes import variation
+from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.results.measurement import Coordinates, Measurement
+
+DEVICE, DRAWS, BITS = "sot_80nm", 400, 10
+KELVIN = (250.0, 275.0, 290.0, 300.0, 310.0, 325.0, 350.0, 400.0)
+CHIPS = 5
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "nominal": {},
+    "calibrated": {"calibration": DRAWS, "dac_bits": BITS},
+    "recalibrated": {"calibration": DRAWS, "dac_bits": BITS, "recalibrate": True},
+}
+"""How the drives of a chip are set, as settings of the evaluation."""
+
+
+def constants() -> dict[str, Any]:
+    """Numbers of the device that is taken where none is named, for the result's identity."""
+    from hardware.devices import find_device
+
+    return {"device": find_device(DEVICE).fingerprint}
+
+
+def parts(subject: Subject) -> dict[str, Coordinates]:
+    """The digital network, and chips by condition and temperature (K).
+
+    Raises:
+        ValueError: the evaluation says itself how chips vary.
+    """
+    if subject.evaluation.variation not in (None, replace(subject.evaluation, **_OPEN).variation):
+        raise ValueError(
+            "temperature measures chips, temperatures and calibrations by itself: name evaluation.mtj alone"
+        )
+    if subject.evaluation.sigma:
+        raise ValueError("temperature acts on a device: name evaluation.mtj in place of evaluation.sigma")
+    chips = range(1, CHIPS + 1)
+    found: dict[str, Coordinates] = {"digital": {"condition": "digital"}}
+    found |= {
+        f"{condition}/{kelvin:g}/{chip}": {"condition": condition, "level": kelvin, "chip": chip}
+        for condition in CONDITIONS for kelvin in KELVIN for chip in chips
+    }  # fmt: skip
+    return found
+
+
+#: what the parts set themselves
+_OPEN: dict[str, Any] = {
+    "redraw": "use", "chip": 0, "temperature_k": None, "calibration": 0, "dac_bits": 0, "recalibrate": False,
+}  # fmt: skip
+
+
+def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
+    """As Table IV: accuracy, likelihood, calibration, the share of noise that is rejected, the chip's probabilities."""
+    evaluation, inner = subject.evaluation, {}
+    if at["condition"] == "digital":
+        evaluation = replace(evaluation, mtj=None)
+    else:
+        inner = {"chip": int(at["chip"])}
+        how = {**CONDITIONS[str(at["condition"])], "temperature_k": float(at["level"])}
+        evaluation = replace(evaluation, mtj=evaluation.mtj or DEVICE, redraw="chip", chip=inner["chip"], **how)
+    asked = Subject(subject.networks, subject.data, evaluation, subject.device, subject.limit, subject.on_batch)
+    found = variation.measure(asked, inner)
+    subject.suites.update(asked.suites)
+    return found
