@@ -33,6 +33,7 @@ from torch import nn
 
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.metrics.ood import ood_metrics
+from lit_scaledrop.posterior.evaluation import build_posterior
 from lit_scaledrop.posterior.execution import Execution
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
@@ -130,8 +131,15 @@ def on_chip(subject: Subject, at: Coordinates) -> Subject:
         batches = [batch.to(subject.device) for batch in batches]
         made, run = nn.ModuleList(networks), chip.posterior()
         if str(at["effect"]).endswith("recovered"):
-            digital, digital_run = nn.ModuleList(subject.networks), subject.posterior()
-            recover(made, digital, batches, run, digital_run, spare_columns=SPARE_COLUMNS, generator=spares)
+            # all passes over all images in one call, so that BatchNorm is corrected in one run
+            together = replace(
+                evaluation, execution="folded" if evaluation.execution == "loop" else evaluation.execution
+            )
+            rows = {"row_budget": max(CALIBRATION, len(images)) * evaluation.samples}
+            run, digital_run = (build_posterior(n, together, **rows) for n in (networks, subject.networks))
+            digital = nn.ModuleList(subject.networks)
+            whole = [torch.cat(batches)]
+            recover(made, digital, whole, run, digital_run, spare_columns=SPARE_COLUMNS, generator=spares)
         else:
             calibrate(made, batches, run)
     return chip
