@@ -73,11 +73,11 @@ reproduce-figure7:  ## accuracy against the number of passes
 reproduce-posterior:    ## histograms of the class outputs
 reproduce-threshold:    ## accepted share against detection rate
 reproduce-reliability:  ## accuracy by confidence
-reproduce-hardware:     ## accuracy and detection against ADC bits, variation, stuck devices and wires
+reproduce-hardware:     ## accuracy and detection against ADC bits, variation, stuck devices, wires; recovery
 
 # In the quick profile a part has 500 images. In the cpu profile it has 2,000, and re-normalized corruptions are those of
 # severity 5: Table X of ResNet-20 then takes half an hour on two cores instead of five hours.
-# The 35 chips of `hardware` get 1,000 images each, 200 in the quick profile.
+# The 62 parts of `hardware` get 1,000 images each, 200 in the quick profile.
 comma := ,
 few = $(if $(filter cpu,$(PROFILE)),$(if $(filter hardware,$*),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(filter hardware,$*),200,500)))
 limit = $(or $(LIMIT),$(if $(filter table8 table9 reliability,$*),,$(few)))
