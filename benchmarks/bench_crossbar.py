@@ -21,6 +21,9 @@ CHIPS = {
     "8-bit converters": Imperfections(adc_bits=8),
     "4-bit converters": Imperfections(adc_bits=4),
     "8 bits, varied devices": Imperfections(adc_bits=8, conductance_cv=0.1),
+    "8 bits, wires of 1 ohm": Imperfections(adc_bits=8, wire_ohm_per_cell=1.0),
+    "8 bits, offsets and gains": Imperfections(adc_bits=8, adc_offset_matches=1.0, adc_gain_cv=0.01),
+    "8 bits, noise": Imperfections(adc_bits=8, adc_noise_matches=1.0),
 }
 
 
@@ -37,7 +40,9 @@ def bench_crossbar(interleaved: Any, options: Any, network: str, mapping: Mappin
     digital = build_network(network, get_method("proposed"), width=options.width).eval()
     x = torch.randn(options.batch, 3, 32, 32)
     networks = {"digital": digital} | {
-        name: on_crossbar(digital, Crossbar(mapping=mapping), imperfect, torch.Generator().manual_seed(0))
+        name: on_crossbar(
+            digital, Crossbar(mapping=mapping), imperfect, torch.Generator().manual_seed(0), noise=torch.Generator()
+        )
         for name, imperfect in CHIPS.items()
     }
     kinds: tuple[Execution, ...] = ("loop", "shared")

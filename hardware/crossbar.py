@@ -57,6 +57,8 @@ class CrossbarLayer(nn.Module):
 
     Attributes:
         converters: the :class:`hardware.converter.Converters`, with their ranges.
+        shape: channels, height and width of a kernel.
+        places: for each tile, the numbers of its rows' weights in a flattened kernel.
         cells: devices of each tile and group, where they are not nominal.
 
     >>> layer = CrossbarLayer(torch.tensor([[1.0, -1.0, 1.0]]))
@@ -97,9 +99,9 @@ class CrossbarLayer(nn.Module):
         # on the CPU: a generator makes the same chip for every device
         signs, factor = signs_and_factor(weight.detach().cpu())
         self.register_buffer("factor", factor, persistent=False)
-        self._shape = (weight.shape[1], *self.kernel)
-        self.places = row_places(self._shape, self.crossbar)
-        self.boxes: list[Box] = [box_of(places, self._shape) for places in self.places]
+        self.shape = (weight.shape[1], *self.kernel)
+        self.places = row_places(self.shape, self.crossbar)
+        self.boxes: list[Box] = [box_of(places, self.shape) for places in self.places]
         self.cells: list[list[TileCells]] = []
         blocks = -(-len(signs) // groups // self.crossbar.columns)
         for tile, places in enumerate(self.places):
@@ -127,8 +129,8 @@ class CrossbarLayer(nn.Module):
         if not self.imperfect.ideal_devices:
             held["common"] = torch.cat([part.common for part in columns])
         for name, values in held.items():
-            kernel = values.new_zeros(len(values), self._shape[0] * self.kernel[0] * self.kernel[1])
-            kernel = kernel.index_copy_(1, places, values).unflatten(1, self._shape)[:, *self.boxes[tile]]
+            kernel = values.new_zeros(len(values), self.shape[0] * self.kernel[0] * self.kernel[1])
+            kernel = kernel.index_copy_(1, places, values).unflatten(1, self.shape)[:, *self.boxes[tile]]
             self.register_buffer(f"{name}_{tile}", kernel.to(device, dtype).contiguous(), persistent=False)
         for name in ("constant", "bend"):
             if any(self.imperfect.wire_ohm):
@@ -172,23 +174,31 @@ class CrossbarLayer(nn.Module):
         variance = cv**2 * ((1 + 2 * high) * read.clamp(min=0) + 2 * high**2 * lit)
         read.add_(noise.to(read.device) * (variance + self.imperfect.adc_noise_matches**2).sqrt_())
 
+    def word_lines(self, on: Float[Tensor, "batch channels h w"]) -> list[Tensor]:
+        """For each tile and pixel the word lines that are on, for all outputs alike or for each.
+
+        Args:
+            on: 1 where an input is not 0.
+        """
+        return self._lines(on).lit
+
     def _lines(self, on: Tensor) -> _Lines:
         """From where the word lines are on: what a tile reads of them, and how many are."""
         on = F.pad(on, self.pads)
-        common, active = [], []
+        common, lits = [], []
         for tile in range(self.tiles):
             part = self._part(tile, on)
             lit = self._multiply(part, getattr(self, f"lines_{tile}"))
             if self.groups > 1:
                 lit = lit.repeat_interleave(len(self.factor) // self.groups, 1)
-            active.append(lit)
+            lits.append(lit)
             read = lit / 2 if self.imperfect.ideal_devices else self._multiply(part, getattr(self, f"common_{tile}"))
             if any(self.imperfect.wire_ohm):
                 # the reference column bends as well
                 off = (lit - len(self.places[tile])).square() / self.imperfect.tmr**2
                 read = read + getattr(self, f"constant_{tile}") + off * getattr(self, f"bend_{tile}")
             common.append(read)
-        return _Lines(common, active, torch.stack(active).sum(0))
+        return _Lines(common, lits, torch.stack(lits).sum(0))
 
     def _all_on(self, x: Tensor) -> _Lines:
         """The same where no input is 0: it depends on the padding alone, and is kept for the next batch."""

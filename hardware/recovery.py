@@ -12,7 +12,7 @@ Layer by layer, since what a later one sees depends on those before it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,6 @@ from hardware.crossbar import CrossbarLayer
 from hardware.network import calibrate, crossbar_layers
 
 Run = Callable[[Tensor], object]
-_Moments = tuple[Tensor, Tensor]
 
 
 def recover(
@@ -110,7 +109,8 @@ def correct_norms(
 ) -> None:
     """Set the running statistics of every BatchNorm of a chip to what its channels are there; see the module.
 
-    Arguments are those of :func:`recover`. The chip's passes are made once for each BatchNorm.
+    Arguments are those of :func:`recover`. Where one call of a run shows each BatchNorm all rows at once (one batch, no
+    loop over passes), the chip runs once and each is corrected on the way; otherwise once for each of them.
 
     Raises:
         ValueError: no batch, or the digital network is another one.
@@ -120,15 +120,43 @@ def correct_norms(
     norms, trained = _norms(chip), _norms(digital)
     if odd := sorted(norms.keys() ^ trained.keys()):
         raise ValueError(f"the chip was made of another network: they disagree on {', '.join(odd[:3])}")
-    for name, (mean, variance) in _moments(trained, batches, digital_run or digital).items():
-        norm, own = norms[name], trained[name]
-        here_mean, here_variance = _moments({name: norm}, batches, run or chip)[name]
-        usable = (variance > 0) & (here_variance > 0)
-        ratio = torch.where(usable, here_variance / torch.where(usable, variance, 1.0), 1.0)
-        old_mean, old_variance = own.running_mean.double(), own.running_var.double()
-        shift = (here_mean - mean) + (mean - old_mean) * (1 - ratio.sqrt())
-        norm.running_mean.copy_(old_mean + shift)
-        norm.running_var.copy_(old_variance + (old_variance + norm.eps) * (ratio - 1))
+    known = _watch(trained, batches, digital_run or digital)
+    if all(moments.calls == 1 for moments in known.values()):
+        _watch(norms, batches, run or chip, lambda name, here: _correct(norms[name], trained[name], known[name], here))
+        return
+    for name, moments in known.items():
+        _correct(norms[name], trained[name], moments, _watch({name: norms[name]}, batches, run or chip)[name])
+
+
+@dataclass
+class _Moments:
+    """Of each channel in front of a BatchNorm, float64."""
+
+    calls: int = 0
+    count: int = 0
+    total: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
+
+    def add(self, x: Tensor) -> None:
+        channels = x.detach().double().transpose(0, 1).flatten(1)
+        self.calls, self.count = self.calls + 1, self.count + channels.shape[1]
+        self.total, self.squares = self.total + channels.sum(1), self.squares + channels.square().sum(1)
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.as_tensor(self.total) / self.count
+
+    @property
+    def variance(self) -> Tensor:
+        return (torch.as_tensor(self.squares) / self.count - self.mean.square()).clamp(min=0)
+
+
+def _correct(norm: Any, trained: Any, known: _Moments, here: _Moments) -> None:
+    usable = (known.variance > 0) & (here.variance > 0)
+    ratio = torch.where(usable, here.variance / torch.where(usable, known.variance, 1.0), 1.0)
+    mean, variance = trained.running_mean.double(), trained.running_var.double()
+    norm.running_mean.copy_(mean + (here.mean - known.mean) + (known.mean - mean) * (1 - ratio.sqrt()))
+    norm.running_var.copy_(variance + (variance + norm.eps) * (ratio - 1))
 
 
 def _norms(network: nn.Module) -> dict[str, Any]:
@@ -137,15 +165,18 @@ def _norms(network: nn.Module) -> dict[str, Any]:
     return {name: m for name, m in network.named_modules() if isinstance(m, kinds) and m.track_running_stats}
 
 
-def _moments(norms: dict[str, Any], batches: Sequence[Tensor], run: Run) -> dict[str, _Moments]:
-    """Mean and variance of each channel in front of BatchNorm, float64, in the order in which they run."""
-    sums: dict[str, list[Tensor | int]] = {}
+def _watch(
+    norms: dict[str, Any],
+    batches: Sequence[Tensor],
+    run: Run,
+    then: Callable[[str, _Moments], None] = lambda _name, _moments: None,
+) -> dict[str, _Moments]:
+    """What is in front of each BatchNorm, in the order in which they run; ``then`` is called before it normalizes."""
+    found: dict[str, _Moments] = {}
 
     def note(name: str, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0].detach().double().transpose(0, 1).flatten(1)
-        found = sums.setdefault(name, [0, 0, 0])
-        for place, value in enumerate((x.shape[1], x.sum(1), x.square().sum(1))):
-            found[place] = found[place] + value
+        found.setdefault(name, _Moments()).add(inputs[0])
+        then(name, found[name])
 
     hooks = [
         norm.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs)) for name, norm in norms.items()
@@ -157,8 +188,4 @@ def _moments(norms: dict[str, Any], batches: Sequence[Tensor], run: Run) -> dict
     finally:
         for hook in hooks:
             hook.remove()
-    moments = {}
-    for name, (count, total, squares) in sums.items():
-        mean = torch.as_tensor(total) / count
-        moments[name] = (mean, (torch.as_tensor(squares) / count - mean.square()).clamp(min=0))
-    return moments
+    return found

@@ -8,11 +8,12 @@
 ``onnx-passes``    logits of T passes; the masks are inputs
 ``torch``          ``torch.export`` program of the deterministic network
 ``torch-passes``   the same with the masks as inputs
+``vectors``        folder of test vectors of the network on crossbars, see :mod:`lit_scaledrop.deploy.vectors`
 =================  ===================================================================================
 
 What was written is read again and compared with the network: on test images where they are there, else on noise. A
 packed file has to give the same bits, a program the same logits up to rounding in 99 % of the predictions (a sign whose
-input is within rounding of 0 may flip).
+input is within rounding of 0 may flip). Test vectors are checked as they are written.
 """
 
 import copy
@@ -30,13 +31,14 @@ from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.deploy.model import load_packed, pack
 from lit_scaledrop.deploy.open import open_trained
 from lit_scaledrop.deploy.program import Deterministic, Passes, export_onnx, export_program, masks_of
+from lit_scaledrop.deploy.vectors import export_vectors
 from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.result import read_result
 
-SUFFIXES = {"packed": ".packed", "onnx": ".onnx", "torch": ".pt2"}
+SUFFIXES = {"packed": ".packed", "onnx": ".onnx", "torch": ".pt2", "vectors": ""}
 IMAGES, BATCH, PASSES = 1000, 100, 3
 TOLERANCE, ENOUGH = 1e-4, 0.99
 """How close logits have to be, and for which share of the predictions. The rest is for signs: where the input of one is
@@ -57,32 +59,46 @@ def export(
     *,
     model: Annotated[str, "--ckpt_path"],
     out: Path,
-    format: Literal["packed", "onnx", "onnx-passes", "torch", "torch-passes"] = "packed",
+    format: Literal["packed", "onnx", "onnx-passes", "torch", "torch-passes", "vectors"] = "packed",
     data: str | None = None,
     root: str | None = None,
     result: Path | None = None,
+    count: Annotated[int, "-n"] = 4,
+    passes: int = 2,
 ) -> int:
     """Export a trained network and compare what was written with it: one bit a weight, or a program.
 
     packed: one bit a binary weight, the rest as it is. onnx, torch: a program of the deterministic network.
-    onnx-passes, torch-passes: one of T passes, whose masks are inputs.
+    onnx-passes, torch-passes: one of T passes, whose masks are inputs. vectors: inputs, weights as they lie on tiles of
+    128 x 128 cells, masks, codes, partial sums and signs of every binary layer, for tests of a chip.
 
     Args:
         model: checkpoint, packed file, or a model's name.
-        out: file to write.
+        out: file to write; of vectors a folder.
         format: what is written.
         data: data set of the training, for checkpoints that do not name it.
         root: folder of the data; default: the environment variable DATA, or ./data.
         result: result of the run, to be named in a packed file.
+        count: images of vectors.
+        passes: random passes of vectors.
     """
     kind = format.partition("-")[0]
     if out.suffix != SUFFIXES[kind]:
-        raise ValueError(f"--out of {format} has to end in {SUFFIXES[kind]}, not {out.suffix!r}")
+        ending = f"end in {SUFFIXES[kind]}" if SUFFIXES[kind] else "be a folder, without an ending"
+        raise ValueError(f"--out of {format} has to {ending}, not {out.suffix!r}")
+    if min(count, passes) < 1:
+        raise ValueError(f"-n and --passes must be at least 1, got {count} and {passes}")
     module, images = _open(model, data)
     x, what = _real(images["name"], root, module.hparams["in_channels"])
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "packed":
         _export_packed(module, images, _origin(result) if result else {}, out, x, what)
+    elif kind == "vectors":
+        manifest = export_vectors(module.network, x[:count], out, passes)
+        print(
+            f"{out}: {len(manifest['arrays'])} arrays of {len(manifest['layers'])} layers; "
+            f"{manifest['images']} {what}, {manifest['passes']} passes"
+        )
     else:
         _export_program(freeze(module.network), kind, format.endswith("-passes"), out, x, what)
     return 0

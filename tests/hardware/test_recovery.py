@@ -74,6 +74,24 @@ def test_a_constant_of_each_column_is_taken_off(network):
     assert all(torch.allclose(value, again[name], rtol=1e-3, atol=1e-3) for name, value in statistics.items())
 
 
+def test_all_rows_at_once_or_pass_by_pass(network):
+    """The chip runs once, or once for each BatchNorm: with the same statistics."""
+    wrong = Imperfections(conductance_cv=0.1, real_reference=True)
+    found, calls = [], []
+    for how in ({"execution": "loop"}, {"execution": "folded", "row_budget": 256}):
+        chip = on_crossbar(network, None, wrong, seeded())
+        run, digital_run = (PosteriorPredictive(made, 4, **how) for made in (chip, network))
+        first = crossbar_layers(chip)[0]
+        hook = first.register_forward_hook(lambda *_: calls.append(0))
+        correct_norms(chip, network, [images()], run, digital_run)
+        hook.remove()
+        found.append(chip.state_dict())
+        calls.append(-1)
+    assert calls == [0] * 4 * 4 + [-1, 0, -1]  # four BatchNorms in four passes
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-3, atol=1e-3)
+
+
 def test_offsets_and_gains_of_converters_leave_no_trace(network):
     wrong = Imperfections(adc_bits=6, adc_offset_matches=4.0, adc_gain_cv=0.1)
     chip, ideal = (on_crossbar(network, None, what, seeded()) for what in (wrong, Imperfections(adc_bits=6)))

@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from lit_scaledrop.evaluation.on_chip import calibration_batches, fabricate
+from lit_scaledrop.evaluation.on_chip import CALIBRATION, calibration_batches, fabricate
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.metrics.ood import ood_metrics
+from lit_scaledrop.posterior.evaluation import build_posterior
 from lit_scaledrop.posterior.execution import Execution
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
@@ -125,9 +126,13 @@ def on_chip(subject: Subject, at: Coordinates) -> Subject:
         batches = calibration_batches(subject.data, subject.device)
         made, run = nn.ModuleList(networks), chip.posterior()
         if str(at["effect"]).endswith("recovered"):
-            digital, digital_run = nn.ModuleList(subject.networks), subject.posterior()
-            spares = torch.Generator().manual_seed(number + 2000)
-            recover(made, digital, batches, run, digital_run, spare_columns=SPARE_COLUMNS, generator=spares)
+            # all passes over all images in one call, so that BatchNorm is corrected in one run
+            how = "folded" if evaluation.execution == "loop" else evaluation.execution
+            together, images = replace(evaluation, execution=how), torch.cat(batches)
+            rows = {"row_budget": max(CALIBRATION, len(images)) * evaluation.samples}
+            run, digital_run = (build_posterior(n, together, **rows) for n in (networks, subject.networks))
+            digital, spares = nn.ModuleList(subject.networks), torch.Generator().manual_seed(number + 2000)
+            recover(made, digital, [images], run, digital_run, spare_columns=SPARE_COLUMNS, generator=spares)
         else:
             calibrate(made, batches, run)
     return chip

@@ -17,10 +17,10 @@ _EFFECTS = {
     "conductance": ("Variation of conductances (%)", 100),
     "stuck": ("Stuck devices (%)", 100),
     "wire": ("Wire between two cells (ohm)", 1),
-    "offset": ("Offset of converters (matches)", 1),
-    "noise": ("Noise of converters (matches)", 1),
-    "reference": ("Reference column varies too (%)", 100),
-    "recovered": ("The same, recovered (%)", 100),
+    "offset": ("Offset of\nconverters (matches)", 1),
+    "noise": ("Noise of\nconverters (matches)", 1),
+    "reference": ("Variation, reference\ncolumn as well (%)", 100),
+    "recovered": ("The same chips,\nrecovered (%)", 100),
     "combined": ("Some of each", 1),
 }
 _COMBINED = {"ideal": 0.0, "combined": 1.0, "combined_recovered": 2.0}
@@ -47,7 +47,8 @@ def draw_chips(frame: pd.DataFrame) -> "Figure":
     """Rows of panels for each topology: a column for each effect, from ideal at the left to what is worst."""
     topologies = frame.topology.unique()
     shown = [effect for effect in _EFFECTS if (frame.effect == effect).any()]
-    widths = [0.7 if effect == "combined" else 1 for effect in shown]
+    recovered = bool((frame.effect == "combined_recovered").any())
+    widths = [0.7 + 0.5 * recovered if effect == "combined" else 1 for effect in shown]
     title = "Binary networks on crossbars that are not ideal"
     figure, axes = panels(len(topologies) * len(_ROWS), len(shown), 2.4, 2.0, title, sharey="row", width_ratios=widths)
     look = styles(frame.method)
@@ -62,7 +63,9 @@ def draw_chips(frame: pd.DataFrame) -> "Figure":
                 ends += [(*end, method, look[method][0])] if end else []
             _axis(panel, of_topology, effect)
             if metric == next(iter(_ROWS)):
-                panel.set_title(_EFFECTS[effect][0])
+                heading = _EFFECTS[effect][0]
+                narrow = len(shown) > 5 and "\n" not in heading
+                panel.set_title(heading.replace(" (", "\n(") if narrow else heading)
         low, high = row[0].get_ylim()
         row[0].set_ylim(max(low, -4), min(high, 104))
         name_row(row[0], f"{topology}\n{_ROWS[metric]}")
