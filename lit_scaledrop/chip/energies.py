@@ -36,19 +36,21 @@ COMPARED = ("proposed", "proposed_affine", "spindrop", "spatial_spindrop", "mc_d
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
 
-def energy_count(network: str, method: str, parts: Components) -> Count:
+def energy_count(network: str, method: str, chip: Chip, fingerprint: str | None = None) -> Count:
     """Count one topology and method, in all executions and with folded and multiplied scales.
 
     Args:
         network: one of :data:`NETWORKS`.
         method: one of :data:`COMPARED`.
-        parts: component constants.
+        chip: what is counted on, in all executions and with both kinds of scales.
+        fingerprint: of the chip file that it is from, if it is.
     """
+    parts = chip.components
     started, resolved, shape = datetime.now(UTC), METHODS[method], image_shape(network)
     built = task_of(network).build(network, resolved, in_channels=shape[0], image_size=shape[1])
     found: list[Measurement] = []
     for execution in EXECUTIONS:
-        estimate = estimate_energy(built, shape, PASSES, Chip(components=parts), execution)
+        estimate = estimate_energy(built, shape, PASSES, chip, execution)
         if not found:
             found.append(Measurement({"macs": float(sum(layer.mac for layer in estimate.layers))}))
         for scale in SCALES:
@@ -56,6 +58,7 @@ def energy_count(network: str, method: str, parts: Components) -> Count:
     config = {
         "network": network,
         "passes": PASSES,
+        "adc": chip.adc,
         "image_shape": list(shape),
         "converters": {
             name: {"title": one.title, "role": one.role, "source": one.source} for name, one in parts.converters.items()
@@ -63,7 +66,9 @@ def energy_count(network: str, method: str, parts: Components) -> Count:
         "constants": {name: constant.value for name, constant in parts.constants.items()},
         "sources": {name: constant.source for name, constant in parts.constants.items()},
     }
-    return Count(STUDY, energy_id(network, method, parts), network, method, resolved, found, config, started)
+    return Count(
+        STUDY, energy_id(network, method, parts, fingerprint), network, method, resolved, found, config, started
+    )
 
 
 def measurements(estimate: Estimate, execution: Execution) -> list[Measurement]:
@@ -87,11 +92,12 @@ def measurements(estimate: Estimate, execution: Execution) -> list[Measurement]:
     return found
 
 
-def energy_id(network: str, method: str, parts: Components) -> str:
-    """Twelve hexadecimal digits for what is counted and with which constants."""
+def energy_id(network: str, method: str, parts: Components, fingerprint: str | None = None) -> str:
+    """Twelve hexadecimal digits for what is counted and with which constants, and on which chip file, if on one."""
     alternatives = {
         f"{question}: {source}": {name: constant.value for name, constant in new.items()}
         for question, known in parts.alternatives.items()
         for source, new in known.items()
     }
-    return identity(STUDY, ENERGY_VERSION, network, method, PASSES, parts.values(), alternatives)
+    of_file = [] if fingerprint is None else [fingerprint]
+    return identity(STUDY, ENERGY_VERSION, network, method, PASSES, parts.values(), alternatives, *of_file)

@@ -1,5 +1,6 @@
 """``scaledrop chip``: ``new`` writes a chip file, ``check`` explains it, ``report`` puts a trained network on it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lit_scaledrop.evaluation.evaluate import require_match
 from lit_scaledrop.naming import count, lookup
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.progress import PartsProgress
+from lit_scaledrop.results.result import write_atomic
 from lit_scaledrop.results.units import in_unit
 
 #: drop probabilities and simulated junctions that the answer of a chip is shown for
@@ -109,7 +111,7 @@ def report(
         chips: finished chips.
         limit: most test images (default: all).
         device: where the network runs.
-        out: picture, .png, .pdf or .svg (needs matplotlib).
+        out: picture, .png, .pdf or .svg (needs matplotlib); its numbers go beside it, .json.
     """
     load_chip(chip)  # what is wrong with it is said before a network is opened
     kind: Any = datamodules.DATAMODULES[lookup("data set", data, datamodules.DATAMODULES)]
@@ -127,16 +129,19 @@ def report(
     for row in found.rows():
         print(f"{row[0]:<34}{row[1]:>9}{row[2]:>18}")
     print(f"energy {in_unit(energy.energy_pj)}, {energy.latency_ns / 1e3:.1f} us an image")
+    about = found.record(images, name, evaluation.seed)
     footer = (
-        f"{Path(chip).name} ({found.chip.fingerprint}); {images.name}{' (a stand-in)' if images.stand_in else ''}, "
-        f"{found.images} test images, T = {found.passes}; {count(chips, 'finished chip')}; energy: passes one by one."
+        f"{Path(chip).name} ({found.chip.fingerprint}); {images.name}{' (a stand-in)' if images.stand_in else ''} "
+        f"{about['data']['fingerprint']}, {found.images} test images, T = {found.passes}, seed {evaluation.seed}; "
+        f"{count(chips, 'finished chip')}; energy: passes one by one; commit {about['commit'][:7]}."
     )
     title = f"{name} on {Path(chip).stem}"
     figure = draw_chip(
         found.chip, found.rows(), found.digital.bins, [one.bins for one in found.on_chips], energy, title, footer
     )
+    write_atomic(out.with_suffix(".json"), json.dumps(about, indent=2) + "\n")
     figure.savefig(out, dpi=150, metadata={"Date": None} if out.suffix == ".svg" else None)
-    print(f"one page: {out}")
+    print(f"one page: {out}, its numbers: {out.with_suffix('.json')}")
     return 0
 
 

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from hardware.presets import components
+from hardware.chip import Chip
+from hardware.chip_file import load_chip
 from lit_scaledrop.chip import dropout_modules, energies
 from lit_scaledrop.chip.counted import Count
 from lit_scaledrop.chip.dropout_modules import SCHEMES, SEGMENTATION_SCHEMES, TOPOLOGIES, schemes_of
+from lit_scaledrop.chip.options import ChipOptions
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results import provenance
@@ -55,7 +57,7 @@ def _summary(result: Result) -> str:
         bits = result.metrics["draws"]
         return f"modules {reused:,.0f} (re-used) or {separate:,.0f} (of each layer), bits a pass {bits:,.0f}"
     found = [
-        result.at(execution=execution, scale="folded", real_layers="digital", adc="isaac")["hw/energy_nj"]
+        result.at(execution=execution, scale="folded", real_layers="digital", adc=result.config["adc"])["hw/energy_nj"]
         for execution in energies.EXECUTIONS
     ]
     each = ", ".join(
@@ -92,6 +94,7 @@ class CostSettings:
         profile: folder of the results.
         results: root of the results.
         preset: YAML file whose constants replace ours.
+        chip: chip file that is counted on, see `scaledrop chip` (default: our default chip).
     """
 
     table: Literal["table7", "table8"] = "table7"
@@ -101,6 +104,7 @@ class CostSettings:
     profile: str = "quick"
     results: Annotated[str, "--run.results"] = "results"
     preset: str | None = None
+    chip: str | None = None
 
     def __post_init__(self) -> None:
         for kind, names in _KNOWN.items():
@@ -117,15 +121,16 @@ class CostSettings:
         return self._modules() if self.table == "table7" else self._energies()
 
     def _energies(self) -> list[Point]:
-        parts, points = components(self.preset), []
+        chip, points = self._chip, []
+        fingerprint = load_chip(self.chip).fingerprint if self.chip else None
         for network in self.network or energies.NETWORKS:
             for method in self.method:
-                path = self._path(energies.STUDY, energies.energy_id(network, method, parts))
-                points.append(Point(path, partial(energies.energy_count, network, method, parts)))
+                path = self._path(energies.STUDY, energies.energy_id(network, method, chip.components, fingerprint))
+                points.append(Point(path, partial(energies.energy_count, network, method, chip, fingerprint)))
         return points
 
     def _modules(self) -> list[Point]:
-        networks, parts = self.network or list(TOPOLOGIES), components(self.preset)
+        networks, parts = self.network or list(TOPOLOGIES), self._chip.components
         known = {network: schemes_of(network) for network in networks}
         pairs = [(name, one) for name, of in known.items() for one in of if self.scheme is None or one in self.scheme]
         if not pairs:
@@ -138,6 +143,10 @@ class CostSettings:
             )
             for network, scheme in pairs
         ]
+
+    @property
+    def _chip(self) -> Chip:
+        return ChipOptions(chip=self.chip, preset=self.preset).build()
 
     def _path(self, study: str, id: str) -> Path:
         return result_path(self.results, self.profile, study, id)

@@ -3,18 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from hardware.chip_file import ChipFile, load_chip
+from hardware.chip_lines import explain
 from lit_scaledrop.chip.energy import Estimate, estimate_energy
 from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.functional.calibration import calibration_bins
 from lit_scaledrop.metrics.ood import ood_metrics
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results import provenance
 from lit_scaledrop.shapes import Float
 
 if TYPE_CHECKING:
@@ -67,6 +69,29 @@ class ChipReport:
             spread = f" +- {stdev(chips):.3f}" if len(chips) > 1 else ""
             found.append((name, f"{self.digital.metrics[key]:.3f}", f"{mean(chips):.3f}{spread}"))
         return found
+
+    def record(self, data: "ImageDataModule", network: str, seed: int) -> dict[str, Any]:
+        """Numbers, and what they are of: chip, data, passes, seed, code."""
+        report, (commit, dirty) = self.energy.report(), provenance.commit()
+        return {
+            "chip": {
+                "fingerprint": self.chip.fingerprint,
+                "values": {line.name: line.value for line in explain(self.chip)},
+            },
+            "network": network,
+            "data": {"name": data.name, "fingerprint": data.fingerprint(), "stand_in": data.stand_in},
+            "images": self.images,
+            "passes": self.passes,
+            "seed": seed,
+            "digital": self.digital.metrics,
+            "on_chips": [one.metrics for one in self.on_chips],
+            "energy_pj": {entry.component: entry.energy_pj for entry in report.by_component()},
+            "latency_ns": report.latency_ns,
+            "area_um2": report.area_um2,
+            "commit": commit,
+            "dirty": dirty,
+            "versions": provenance.versions(),
+        }
 
 
 def report_chip(

@@ -162,7 +162,7 @@ def test_picture_leaves_matplotlib_alone():
 
 def test_records_hold_what_the_estimate_says():
     parts = components()
-    count = energy_count("lenet5", "proposed", parts)
+    count = energy_count("lenet5", "proposed", Chip(components=parts))
     result = count.result("cpu", ["--table", "table8"], ("c" * 40, False))
     assert (result.study, result.id, result.data, result.training) == ("table8", count.id, {}, {})
     assert result.metrics["macs"] == 416_520

@@ -84,9 +84,14 @@ def test_from_a_curve_to_accuracy_and_energy(place, checkpoint, capsys):
 
     assert main(["chip", "report", "chip.yaml", str(checkpoint), "--data", "cifar10", "--samples", "3", "--chips", "2",
                  "--limit", "30", "--device", "cpu", "--out", "page.svg"]) == 0  # fmt: skip
-    page = capsys.readouterr().out
-    assert "accuracy" in page
+    assert "accuracy" in capsys.readouterr().out
     assert (place / "page.svg").stat().st_size > 10_000
+    page = json.loads((place / "page.json").read_text())
+    assert page["chip"]["fingerprint"] == described.fingerprint
+    assert page["images"] == 30
+    assert len(page["on_chips"]) == 2
+    # the energies are those of the command, by component
+    assert sum(page["energy_pj"].values()) == pytest.approx(expected)
 
 
 def test_an_ideal_chip_is_the_digital_network(place, checkpoint):
