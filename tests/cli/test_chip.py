@@ -9,9 +9,15 @@ import torch
 
 import datamodules
 from hardware.chip_file import load_chip
+from hardware.mapping import Crossbar
 from lit_scaledrop.__main__ import main
+from lit_scaledrop.callbacks import CrossbarEnergy
 from lit_scaledrop.chip.energy import estimate_energy
+from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.networks import build_network
+from lit_scaledrop.results.result import read_result
 
 IDEAL = """
 device: {threshold_cv: 0, slope_cv: 0, resistance_cv: 0, tmr_cv: 0}
@@ -129,3 +135,25 @@ def test_refusals_come_before_anything_is_computed(place, checkpoint, capsys):
     sigma = told("evaluate", str(checkpoint), *data, "--chip", "good.yaml", "--sigma", "0.1")
     assert "leave evaluation.sigma" in sigma
     assert "--chip or --preset" in told("energy", "lenet5", "--chip", "good.yaml", "--preset", "good.yaml")
+
+
+def test_tables_and_callbacks_count_on_the_same_chip(place, checkpoint, capsys):
+    Path("mine.yaml").write_text(MINE)
+    Path("same.yaml").write_text(MINE)
+    words = ["cost", "--table", "table8", "--network", "lenet5", "--method", "proposed", "--profile", "quick"]
+    assert main([*words, "--chip", "mine.yaml"]) == 0
+    (path,) = Path("results/quick/table8").glob("*.json")
+    capsys.readouterr()
+    assert main([*words, "--chip", "same.yaml"]) == 0  # by what it says, not by its name
+    assert "finished already" in capsys.readouterr().out
+    at = {"execution": "loop", "scale": "folded", "real_layers": "digital", "adc": "lab"}
+    counted_nj = read_result(path).at(**at)["hw/energy_nj"]
+    network = build_network("lenet5", METHODS["proposed"], in_channels=1)
+    estimate = CrossbarEnergy(chip="mine.yaml").estimate(network, (1, 32, 32))
+    assert estimate.report().energy_pj / 1e3 == pytest.approx(counted_nj)
+    assert estimate.chip.adc == "lab"
+    # what a flag says stands over what the file says
+    assert CrossbarEnergy(chip="mine.yaml", rows=128).chip.crossbar == Crossbar(128, 64)
+    fit = ["fit", "--config", "tiny.yaml"]
+    ids = {plan_fit([*fit[1:], *more]).id for more in ([], ["--chip", "mine.yaml"], ["--chip=same.yaml"])}
+    assert len(ids) == 2
