@@ -41,7 +41,12 @@ SCORES = {
     "mutual_information": "mutual information",
     "variance": "the variance of the probabilities",
     "quantile_confidence": "the quantile rule's confidence",
+    "logit_variance": "the variance of the logits over the passes",
+    "disagreement": "the share of passes that predict another class than most",
+    "energy": "the energy score of the mean logits",
+    "max_logit": "the largest mean logit",
 }
+"""Scores of OOD detection by name; results made before the last four came lack them."""
 DETECTION = {
     "auroc": ("OOD detection by {}: area under the ROC curve, 0.5 for chance, to 1.", True),
     "aupr": ("OOD detection by {}: average precision, OOD positive, 0 to 1.", True),
@@ -217,3 +222,11 @@ SUITES = {
     "tiny_imagenet": "Tiny-ImageNet", "mnist": "MNIST", "textures": "Textures", "places365": "Places365",
 }  # fmt: skip
 """Short names of what a network is shown, in the order of tables."""
+
+SUITE_KINDS = {
+    "near": ("cifar100", "tiny_imagenet"),
+    "far": ("mnist", "svhn", "textures", "places365"),
+    "noise": ("gaussian", "uniform", "test_gaussian", "test_uniform"),
+}
+"""Suites whose detection is averaged: near and far as OpenOOD v1.5 has them for CIFAR-10 (arXiv 2306.09301), and the
+paper's noise, which OpenOOD has not. STL-10, whose classes are mostly CIFAR-10's, is in none."""

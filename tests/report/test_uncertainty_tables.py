@@ -17,6 +17,7 @@ from lit_scaledrop.report.tables import build, published
 from lit_scaledrop.report.tables import corruptions as shift
 from lit_scaledrop.report.tables import ood as outliers
 from lit_scaledrop.report.tables.corruptions import MEAN
+from lit_scaledrop.results.glossary import SUITE_KINDS
 
 DIGITS = {"name": "digits", "stand_in": True, "fingerprint": "d161", "source": "scikit-learn digits at 32x32"}
 RULE = {"quantile": 0.1, "threshold": 0.95, "interpolation": "linear"}
@@ -81,6 +82,39 @@ def test_table6(make):
         "0.1-quantile",
     ):
         assert part in text
+
+
+def test_table6_averages_near_far_and_noise_apart(make):
+    """Means by hand: near 0.4 and 0.6, far 0.9 alone (three suites are absent), noise 0.7."""
+    numbers = {"clean/ood/rate": 0.1}
+    values = {"cifar100": 0.4, "tiny_imagenet": 0.6, "textures": 0.9, "gaussian": 0.7}
+    for suite, value in values.items():
+        numbers |= {f"{suite}/ood/rate": 0.5, f"{suite}/ood/fpr95/predictive_entropy": 0.5}
+        numbers |= {f"{suite}/ood/auroc/{score}": value for score in SCORES}
+    how = {**HOW, "parts": ["clean", *values], "absent": {"svhn": "data set 'svhn' not found"}}
+    text = markdown(build("table6", [make(1, study="table6", seed=1, evaluation=how, numbers=numbers)]))
+    wanted = {
+        "near: CIFAR-100, Tiny-ImageNet": "50.00",
+        "far: Textures": "90.00",
+        "noise: Gaussian": "70.00",
+        "mean over Gaussian, CIFAR-100, Tiny-ImageNet, Textures": "65.00",
+    }
+    for heading, mean in wanted.items():
+        (line,) = rows(text, heading)
+        assert {line[score.replace("_", " ")] for score in SCORES} == {mean}
+
+
+def test_table6_says_where_an_old_result_lacks_a_score(make):
+    old = six(make, 1, 0.8)
+    assert "logit variance" not in markdown(build("table6", [old]))  # no column that is empty
+    new = six(make, 2, 0.9, method="ir_net", label="IR-Net", bayesian=False)
+    about = [one for one in new.measurements if "ood/rate" in one.metrics and one.at["suite"] != "clean"]
+    for one in about:
+        one.metrics["ood/auroc/logit_variance"] = 0.25
+    scores = rows(markdown(build("table6", [old, new])), "mean over Gaussian, CIFAR-100")
+    assert row(scores, method="IR-Net")["logit variance"] == "25.00"
+    assert row(scores, method="Proposed")["logit variance"] == "not measured"
+    assert "energy" not in scores[0]
 
 
 def test_table6_in_full_as_csv(make):
@@ -243,7 +277,8 @@ def test_networks_of_another_width_are_named(make, width):
 
 def test_suites_and_scores_have_one_name_each():
     assert GROUPS["table6"] == outliers.PAPER_SUITES
-    assert (GROUPS["near"], GROUPS["far"]) == (outliers.NEAR, outliers.FAR)
+    assert {kind: GROUPS[kind] for kind in ("near", "far")} == {kind: SUITE_KINDS[kind] for kind in ("near", "far")}
+    assert set(SUITE_KINDS["noise"]) == {name for name in GROUPS["table6"] if name not in ("svhn", "stl10")}
     assert set(outliers.SCORES) == set(SCORES)
     assert {f"corrupted/{name}/{severity}" for name in CORRUPTIONS for severity in shift.SEVERITIES} == set(
         GROUPS["corruptions"]
