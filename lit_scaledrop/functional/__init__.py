@@ -6,6 +6,7 @@ from lit_scaledrop.functional.calibration import (
     calibration_bins,
     calibration_error,
     expected_calibration_error,
+    fitted_temperature,
 )
 from lit_scaledrop.functional.ood import (
     aupr,
@@ -17,7 +18,14 @@ from lit_scaledrop.functional.ood import (
     max_logit_score,
 )
 from lit_scaledrop.functional.segmentation import dice_loss, image_overlap, mean_mask_iou, patch_counts, pavpu
-from lit_scaledrop.functional.selective import acceptance, aurc, coverage_at_risk, risk_coverage, summary
+from lit_scaledrop.functional.selective import (
+    acceptance,
+    accepting_threshold,
+    aurc,
+    coverage_at_risk,
+    risk_coverage,
+    summary,
+)
 from lit_scaledrop.functional.uncertainty import (
     accuracy,
     brier_score,
@@ -38,6 +46,7 @@ from lit_scaledrop.functional.uncertainty import (
 
 __all__ = [
     "acceptance",
+    "accepting_threshold",
     "accuracy",
     "adaptive_calibration_bins",
     "adaptive_calibration_error",
@@ -53,6 +62,7 @@ __all__ = [
     "energy_score",
     "expected_calibration_error",
     "expected_entropy",
+    "fitted_temperature",
     "fpr_at_tpr",
     "image_overlap",
     "is_ood",

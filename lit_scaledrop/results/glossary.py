@@ -162,6 +162,12 @@ METRICS: dict[str, MetricEntry] = (
         "cal/adaptive_ece": MetricEntry(
             "Calibration error of the top class, 15 bins of equally many examples, 0 to 1.", False, "1"
         ),
+        "cal/temperature": MetricEntry(
+            "Temperature that the logits of each pass are divided by, chosen on the validation split.", None
+        ),
+        "sel/threshold": MetricEntry(
+            "Threshold of the quantile rule that accepts 95 % of the validation split, 0 to 1.", None, "1"
+        ),
         "sel/accept": MetricEntry("Share of inputs that the quantile rule accepts, 0 to 1.", None, "1"),
         "sel/reject": MetricEntry("Share of inputs that the quantile rule rejects, 0 to 1.", None, "1"),
         "sel/tpr": MetricEntry("Share of correct predictions that the rule accepts, 0 to 1.", True, "1"),

@@ -18,6 +18,7 @@ from lit_scaledrop.report.tables import corruptions as shift
 from lit_scaledrop.report.tables import ood as outliers
 from lit_scaledrop.report.tables.corruptions import MEAN
 from lit_scaledrop.results.glossary import SUITE_KINDS
+from lit_scaledrop.results.measurement import Measurement
 
 DIGITS = {"name": "digits", "stand_in": True, "fingerprint": "d161", "source": "scikit-learn digits at 32x32"}
 RULE = {"quantile": 0.1, "threshold": 0.95, "interpolation": "linear"}
@@ -165,6 +166,61 @@ def test_table9(make):
     assert row(found, topology="ResNet-20", quantity="adaptive ECE (%)")["CIFAR-10 (ours)"] == "2.00 ± 0.00"
     assert row(found, topology="VGG-small", quantity="accepted (%)")["CIFAR-10 (paper)"] == "77.43"
     assert "68.6 %" in text
+
+
+def chosen(result):
+    """With what is chosen on the validation split."""
+    shares = {f"sel/{name}": value for name, value in (("accept", 0.94), ("tpr", 0.97), ("tnr", 0.3), ("ar", 0.95))}
+    result.at(suite="clean")["cls/nll"] = 0.5
+    tempered = {"cal/temperature": 1.5, "cls/nll": 0.4, "cal/ece": 0.01}
+    added = [
+        Measurement({"sel/threshold": 0.6, **shares}, {"suite": "clean", "rule": "validation"}),
+        Measurement(tempered, {"suite": "clean", "condition": "tempered"}),
+    ]
+    return replace(result, measurements=[*result.measurements, *added])
+
+
+def test_table9_shows_what_is_chosen_on_the_validation_split_beside_the_rest(make):
+    new = chosen(nine(make, 1, 0.4))
+    old = nine(make, 2, 0.4, method="ir_net", label="IR-Net")
+    found = rows(markdown(build("table9", [new, old])), "10 epochs")
+    ours = {
+        cells["quantity"]: cells["CIFAR-10 (ours)"]
+        for cells in found
+        if (cells["topology"], cells["method"]) == ("ResNet-20", "Proposed")
+    }
+    assert (ours["accepted (%)"], ours["accepted (%), second rule"]) == ("40.00", "94.00")
+    assert (ours["TNR (%), second rule"], ours["threshold of the second rule (%)"]) == ("30.00", "60.00")
+    assert (ours["NLL (nats)"], ours["NLL (nats), temperature scaled"]) == ("0.500", "0.400")
+    assert (ours["ECE (%)"], ours["ECE (%), temperature scaled"], ours["temperature"]) == ("3.00", "1.00", "1.50")
+    lacking = row(found, method="IR-Net", quantity="temperature")
+    assert lacking["CIFAR-10 (ours)"] == "not measured"
+    alone = rows(markdown(build("table9", [old])), "10 epochs")
+    assert "temperature" not in {cells["quantity"] for cells in alone}
+
+
+def test_table6_has_a_section_of_the_second_rule_where_it_was_measured(make):
+    old, new = six(make, 1, 0.8), six(make, 2, 0.9, method="ir_net", label="IR-Net", bayesian=False)
+    assert "second rule" not in markdown(build("table6", [old]))
+    at_second = {"clean": 0.06, "gaussian": 0.5, "cifar100": 0.2}
+    added = [
+        Measurement({"ood/rate": v, "sel/threshold": 0.6}, {"suite": s, "rule": "validation"})
+        for s, v in at_second.items()
+    ]
+    report = build("table6", [old, replace(new, measurements=[*new.measurements, *added])])
+    found = rows(markdown(report), "accepts 95 % of the validation images")
+    line = row(found, method="IR-Net")
+    assert (line["test images"], line["Gaussian"], line["CIFAR-100"], line["SVHN"]) == (
+        "6.00",
+        "50.00",
+        "20.00",
+        "absent",
+    )
+    assert row(found, method="Proposed")["Gaussian"] == "not measured"
+    first = rows(markdown(report), "by the OOD rule")
+    assert row(first, method="IR-Net")["Gaussian"] == "90.00"  # the second rule is not mixed into it
+    frame = report.data[report.data.suite == "gaussian"].set_index(["method", "metric"])["mean"]
+    assert (frame["IR-Net", "ood/rate"], frame["IR-Net", "validation/ood/rate"]) == (0.9, 0.5)
 
 
 def test_a_part_without_one_of_its_metrics_is_an_error_and_no_empty_cell(make, without):
