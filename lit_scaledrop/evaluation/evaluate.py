@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import PredictionMetrics
+from lit_scaledrop.posterior.diagnosis import Diagnosis, diagnose, diagnosis_images
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
@@ -74,6 +76,31 @@ def normalized_test_set(datamodule: Any) -> Iterable[tuple[Tensor, Tensor]]:
     datamodule.setup("test")
     for batch in with_progress(datamodule.test_dataloader(whole=True), "evaluating"):
         yield datamodule.on_after_batch_transfer(batch, 0)
+
+
+def diagnosed(
+    network: nn.Module, datamodule: Any, samples: int, device: torch.device | str = "cpu", images: int | None = None
+) -> Diagnosis | None:
+    """What the random bits of a network's layers do on the first validation images.
+
+    Args:
+        network: any.
+        datamodule: with a validation split.
+        samples: passes T of the mutual information.
+        device: where it runs.
+        images: how many; by default as many as cost no more than 20 passes over 1,000 images of 32x32.
+
+    Returns:
+        ``None`` where nothing in the network is random, or there are no validation images.
+    """
+    datamodule.setup("test")
+    split = datamodule.val_set
+    if not stochastic_layers(network) or not len(split):
+        return None
+    count = images or diagnosis_images(network, samples, split[0][0][0].numel())
+    batch = split.__getitems__(range(min(count, len(split))))
+    inputs, *_ = datamodule.on_after_batch_transfer(batch, 0)
+    return diagnose(network.to(device), inputs.to(device), samples)
 
 
 def write_predictions(

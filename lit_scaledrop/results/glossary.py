@@ -114,6 +114,13 @@ METRICS: dict[str, MetricEntry] = (
         "unc/mutual_information": MetricEntry(
             "Predictive minus expected entropy: disagreement, nats.", None, "nats", "mutual information", 4
         ),
+        "unc/layer_moved": MetricEntry(
+            "How far dropping a layer moves its output, relative to its size, on validation images.", None
+        ),
+        "unc/layer_flipped": MetricEntry("Share of the next signs that dropping a layer turns, 0 to 1.", None, "1"),
+        "unc/layer_information": MetricEntry(
+            "Mutual information when a layer alone draws, all others as in evaluation, nats.", None, "nats", digits=5
+        ),
         "ood/rate": MetricEntry(
             "Share of inputs that the quantile rule calls out-of-distribution, 0 to 1.", None, "1", "called OOD"
         ),

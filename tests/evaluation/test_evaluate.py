@@ -65,6 +65,41 @@ def test_same_numbers_as_the_record(run, finished):
     assert folded["metrics"] == pytest.approx(result.metrics, abs=1e-6)
 
 
+def test_summary_of_a_checkpoint_diagnoses_it_as_the_training_did(run, finished, capsys):
+    (path,) = finished.glob("results/quick/tiny/*.json")
+    result = read_result(path)
+    assert main(["summary", "--checkpoint=a.ckpt", "--samples=3"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("lenet5, Proposed")
+    assert "random bits" in out
+    information = result.at(suite="validation")["unc/mutual_information"]
+    assert out.splitlines()[-1].startswith(f"the passes agree: mutual information is {information:.4f} nats on 20 ")
+    layers = [one for one in result.measurements if "layer" in one.at]
+    assert len(layers) == 3
+    for one in layers:
+        (line,) = [line.split() for line in out.splitlines() if line.startswith(f"{one.at['layer']} ") and "%" in line]
+        assert line[1] == f"{100 * one.metrics['unc/layer_moved']:.2f}"
+        assert f"{one.metrics['unc/layer_information']:.5f}" in line
+    assert any(one.metrics["unc/layer_moved"] > 0 for one in layers)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lenet5", "proposed", "--checkpoint=a.ckpt"], "says itself which network"),
+        (["lenet5"], "name a network and a method, or give --checkpoint FILE"),
+        (["lenet5", "proposed", "--data=cifar10"], "are for trained networks"),
+        (["--checkpoint=a.ckpt", "--data=cifar01"], "did you mean 'cifar10'"),
+    ],
+)
+def test_summary_refuses_what_does_not_go_together(run, words, message, capsys):
+    try:
+        assert main(["summary", *words]) == 1
+    except SystemExit as refused:
+        assert refused.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_settings_take_effect(run):
     base = run("a.ckpt", "--data=cifar10", "--samples=8")["metrics"]
     one = run("a.ckpt", "--data=cifar10", "--samples=1")

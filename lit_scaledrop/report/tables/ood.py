@@ -124,8 +124,11 @@ def _section(
     lines = []
     for row, (key, runs) in enumerate(shown.items()):
         absent = {name for run in runs for name in run.evaluation["absent"]}
-        measured = {name: values.loc[(row, name)] for name in titles if (row, name) in values.index}
-        cells = {name: spread(found["value"], found["value_std"]) for name, found in measured.items()}
+        cells = {
+            name: spread(values["value"][row, name], values["value_std"][row, name])
+            for name in titles
+            if (row, name) in values.index
+        }
         asked = [name for name in titles if name in SCORES or any(name in run.evaluation["parts"] for run in runs)]
         if len(values):
             cells |= {name: LACKING for name in asked if not cells.get(name)}
