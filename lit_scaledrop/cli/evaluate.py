@@ -9,7 +9,7 @@ import torch
 import datamodules
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.evaluation.checkpoint import load_trained
-from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
+from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set, renorm
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -28,6 +28,7 @@ def evaluate(
     evaluation: Evaluation,
     root: str | None = None,
     p: float | None = None,
+    norm_images: int | None = None,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     out: Path | None = None,
 ) -> int:
@@ -39,6 +40,8 @@ def evaluate(
         evaluation: how the posterior is asked.
         root: folder of the data; default: the environment variable DATA, or ./data.
         p: drop probability at test time, in place of the trained one.
+        norm_images: BatchNorm's running statistics are estimated anew under the masks of the evaluation, on so many
+            training images; by default they are those of the training.
         device: where the network runs.
         out: write the metrics to this JSON file as well.
     """
@@ -55,6 +58,9 @@ def evaluate(
             )
         if p is not None:
             set_drop_probability(model.network, p)
+    if norm_images is not None:
+        for member, model in enumerate(models):
+            renorm(model.network, module, evaluation, norm_images, member, device)
     metrics, how = evaluate_network(
         [model.network for model in models],
         normalized_test_set(module),
@@ -68,6 +74,7 @@ def evaluate(
         "network": [model.hparams["network"] for model in models],
         "method": [model.hparams["method"] for model in models],
         "p": p,
+        **({} if norm_images is None else {"norm_images": norm_images}),
         "data": {"name": module.name, "fingerprint": module.fingerprint(), "stand_in": module.stand_in},
         "evaluation": {**how, "quantile": evaluation.quantile, "threshold": evaluation.threshold},
         "metrics": metrics,

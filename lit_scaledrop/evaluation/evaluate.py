@@ -14,9 +14,16 @@ from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import PredictionMetrics
 from lit_scaledrop.posterior.diagnosis import Diagnosis, diagnose, diagnosis_images
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.mixture_norm import reestimate_norms
+from lit_scaledrop.posterior.plans import draw_plan, enumerate_plan
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
 from lit_scaledrop.shapes import Float, Int
+
+NORM_BATCH = 50
+"""Images of a batch that running statistics are estimated on: times the passes, so many rows."""
+MOST_MASKS = 64
+"""All masks of a network are taken at once up to here."""
 
 
 def evaluate_network(
@@ -101,6 +108,41 @@ def diagnosed(
     batch = split.__getitems__(range(min(count, len(split))))
     inputs, *_ = datamodule.on_after_batch_transfer(batch, 0)
     return diagnose(network.to(device), inputs.to(device), samples)
+
+
+def renorm(
+    network: nn.Module,
+    datamodule: Any,
+    evaluation: Evaluation,
+    images: int,
+    member: int = 0,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Estimate BatchNorm's running statistics anew, under the masks that an evaluation takes, in place.
+
+    Args:
+        network: any with BatchNorm.
+        datamodule: its first training images, not augmented, are what is looked at.
+        evaluation: its passes; all masks where its execution is "exact".
+        images: how many, at least 50.
+        member: number of the network in an ensemble, each of which has masks of its own.
+        device: where it runs.
+
+    Raises:
+        ValueError: too few images, masks that cannot be enumerated, or no BatchNorm.
+    """
+    datamodule.setup("test")
+    split = datamodule.train_set
+    if not NORM_BATCH <= images <= len(split):
+        raise ValueError(f"running statistics need {NORM_BATCH} to {len(split)} training images, got {images}")
+    if evaluation.execution == "exact":
+        plan = enumerate_plan(network, 1.0, MOST_MASKS)
+    else:
+        plan = draw_plan(network, evaluation.samples, evaluation.seed + member, evaluation.scheme)
+    parts = [range(start, min(start + NORM_BATCH, images)) for start in range(0, images - NORM_BATCH + 1, NORM_BATCH)]
+    parts[-1] = range(parts[-1].start, images)  # what is left over, so that no batch is small
+    batches = (datamodule.on_after_batch_transfer(split.__getitems__(part), 0)[0].to(device) for part in parts)
+    reestimate_norms(network.to(device), batches, plan)
 
 
 def write_predictions(

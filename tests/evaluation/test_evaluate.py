@@ -17,6 +17,8 @@ from lit_scaledrop.metrics.classification import classification_metrics
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.mixture_norm import reestimate_norms
+from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.results.result import read_result
 
@@ -98,6 +100,27 @@ def test_summary_refuses_what_does_not_go_together(run, words, message, capsys):
     except SystemExit as refused:
         assert refused.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_running_statistics_under_the_masks_of_the_evaluation(run, refused):
+    words = ("a.ckpt", "--data=cifar10", "--samples=3", "--norm-images=120")
+    base, one, two = run(*words[:-1]), run(*words), run(*words)
+    assert one == two
+    assert (one["norm_images"], "norm_images" in base) == (120, False)
+    assert one["metrics"]["cls/nll"] != base["metrics"]["cls/nll"]
+    module, model = RecordedCIFAR10(), load_trained("a.ckpt")
+    module.setup("test")
+    images = module.normalized(module.train_set.images[:120])
+    reestimate_norms(model.network, [images[:50], images[50:]], draw_plan(model.network, 3, 0))
+    measured = model.test_metrics(Evaluation(samples=3))
+    by_hand, _ = evaluate_network(model.network, normalized_test_set(module), Evaluation(samples=3), measured)
+    assert by_hand == one["metrics"]
+    exact = run("a.ckpt", "--data=cifar10", "--execution=exact", "--norm-images=50")
+    assert exact["metrics"]["cls/nll"] != one["metrics"]["cls/nll"]
+    for wrong in (49, 181):
+        assert f"50 to 180 training images, got {wrong}" in refused(
+            "a.ckpt", "--data=cifar10", f"--norm-images={wrong}"
+        )
 
 
 def test_settings_take_effect(run):
