@@ -85,6 +85,14 @@ def test_summary_of_a_checkpoint_diagnoses_it_as_the_training_did(run, finished,
     assert any(one.metrics["unc/layer_moved"] > 0 for one in layers)
 
 
+def called(words):
+    """Exit status of a command line, also where the parser exits by itself."""
+    try:
+        return main(words)
+    except SystemExit as left:
+        return left.code
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -95,10 +103,7 @@ def test_summary_of_a_checkpoint_diagnoses_it_as_the_training_did(run, finished,
     ],
 )
 def test_summary_refuses_what_does_not_go_together(run, words, message, capsys):
-    try:
-        assert main(["summary", *words]) == 1
-    except SystemExit as refused:
-        assert refused.code == 2
+    assert called(["summary", *words]) in (1, 2)
     assert message in capsys.readouterr().err
 
 
