@@ -10,7 +10,7 @@ import datamodules
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.flags import replace_flag
 from lit_scaledrop.evaluation.checkpoint import load_trained
-from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set, require_match
+from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set, renorm, require_match
 from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
@@ -31,6 +31,7 @@ def evaluate(
     evaluation: Evaluation,
     root: str | None = None,
     p: float | None = None,
+    norm_images: int | None = None,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     out: Path | None = None,
 ) -> int:
@@ -42,6 +43,8 @@ def evaluate(
         evaluation: how the posterior is asked.
         root: folder of the data; default: the environment variable DATA, or ./data.
         p: drop probability at test time, in place of the trained one.
+        norm_images: BatchNorm's running statistics are estimated anew under the masks of the evaluation, on so many
+            training images; by default they are those of the training.
         device: where the network runs.
         out: write the metrics to this JSON file as well.
     """
@@ -53,6 +56,9 @@ def evaluate(
         require_match(path, model, module)
         if p is not None:
             set_drop_probability(model.network, p)
+    if norm_images is not None:
+        for member, model in enumerate(models):
+            renorm(model.network, module, evaluation, norm_images, member, device)
     if evaluation.chip_file is not None:
         module.setup("fit")  # training images set the ranges of the chip's converters
     networks = on_chip([model.network.to(device) for model in models], evaluation, module, device)
@@ -64,6 +70,7 @@ def evaluate(
         "network": [model.hparams["network"] for model in models],
         "method": [model.hparams["method"] for model in models],
         "p": p,
+        **({} if norm_images is None else {"norm_images": norm_images}),
         "data": {"name": module.name, "fingerprint": module.fingerprint(), "stand_in": module.stand_in},
         "evaluation": {**how, "quantile": evaluation.quantile, "threshold": evaluation.threshold},
         "metrics": metrics,

@@ -1,9 +1,19 @@
-"""``scaledrop summary``: weights, memory, operations and random bits of a network by layer."""
+"""``scaledrop summary``: what a network is made of, layer by layer; of a trained one also what its random bits do."""
 
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import datamodules
 from lit_scaledrop.chip.summary import render, summarize
-from lit_scaledrop.cli.command import call
-from lit_scaledrop.methods.method import Shortcut
+from lit_scaledrop.cli.command import UsageError, call
+from lit_scaledrop.evaluation.checkpoint import load_trained, read_checkpoint
+from lit_scaledrop.evaluation.evaluate import diagnosed, evaluation_device
+from lit_scaledrop.methods.method import Method, Shortcut
+from lit_scaledrop.naming import lookup
 from lit_scaledrop.networks.tasks import task_of
+from lit_scaledrop.posterior import diagnosis
 
 
 def main(argv: list[str]) -> int:
@@ -12,33 +22,78 @@ def main(argv: list[str]) -> int:
 
 
 def summary(
-    network: str,
-    method: str,
+    network: str | None = None,
+    method: str | None = None,
     *,
+    checkpoint: Path | None = None,
+    data: str | None = None,
+    root: str | None = None,
+    images: int | None = None,
+    samples: int = 20,
     width: float = 1.0,
     in_channels: int = 3,
     classes: int | None = None,
     image_size: int | None = None,
     shortcut: Shortcut | None = None,
 ) -> int:
-    """Weights, memory, operations and random bits of a network by layer.
+    """Weights, memory, operations and random bits of a network by layer, and what the bits do in a trained one.
 
     Args:
         network: key of NETWORKS or SEGMENTATION_NETWORKS, e.g. vgg_small or unet.
         method: key of METHODS or SEGMENTATION_METHODS, e.g. proposed.
+        checkpoint: a trained network, in place of the two; how far each layer's drop moves its output, the share of
+            the next signs that it turns, and its share of mutual information, on validation images.
+        data: whose validation split (default: the data that the checkpoint was trained on).
+        root: folder of the data; default: the environment variable DATA, or ./data.
+        images: validation images (default: as many as cost no more than 20 passes over 1,000).
+        samples: passes T of the mutual information.
         width: multiplier of the channels.
         in_channels: channels of the images.
         classes: outputs (default: 10, or 2 for segmentation).
         image_size: side of the images (default: 32, or 256 for segmentation).
         shortcut: of a ResNet (default: the method's, else the network's).
     """
+    if checkpoint is not None:
+        if network or method:
+            raise UsageError("a checkpoint says itself which network and method it is of: leave them out")
+        return _trained(checkpoint, data, root, images, samples)
+    if not network or not method:
+        raise UsageError("name a network and a method, or give --checkpoint FILE")
+    if data or images:
+        raise UsageError("--data and --images are for trained networks: add --checkpoint FILE")
     task = task_of(network)
     chosen, size = task.method(method), image_size or task.image_size
     built = task.build(network, chosen, classes, in_channels, width, size, shortcut)
-    print(f"{network}, {chosen.label} ({chosen.reference}), one {in_channels}x{size}x{size} image")
-    print(render(summarize(built, (in_channels, size, size))))
-    if chosen.binary and chosen.bits_a > 1:
-        print(f"1-bit MAC: 1-bit weights times activations of {chosen.bits_a} bits")
-    if chosen.members > 1:
-        print(f"of one member; the ensemble has {chosen.members}")
+    _layers(network, chosen, built, (in_channels, size, size))
+    return 0
+
+
+def _layers(name: str, method: Method, network: nn.Module, shape: tuple[int, int, int]) -> None:
+    print(f"{name}, {method.label} ({method.reference}), one {'x'.join(map(str, shape))} image")
+    print(render(summarize(network, shape)))
+    if method.binary and method.bits_a > 1:
+        print(f"1-bit MAC: 1-bit weights times activations of {method.bits_a} bits")
+    if method.members > 1:
+        print(f"of one member; the ensemble has {method.members}")
+
+
+def _trained(path: Path, data: str | None, root: str | None, images: int | None, samples: int) -> int:
+    """A trained network's layers, and its diagnosis."""
+    model: Any = load_trained(path)
+    name = model.hparams["network"]
+    size = model.hparams.get("image_size") or task_of(name).image_size
+    _layers(name, model.method, model.network, (model.hparams["in_channels"], size, size))
+    known = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+    trained_on = (read_checkpoint(path).get("images") or {}).get("name")
+    if data is None and trained_on is None:
+        raise UsageError("this checkpoint does not say which data it was trained on: add --data NAME")
+    kind = known[lookup("data set", data or str(trained_on), known)]
+    sized = {} if model.hparams.get("image_size") is None else {"image_size": size}
+    module: Any = kind(root=root, **sized)
+    found = diagnosed(model.network, module, samples, evaluation_device("auto"), images)
+    print()
+    if found is None:
+        print("nothing in the network is random, or the data has no validation split: there is nothing to diagnose")
+    else:
+        print(diagnosis.render(found))
     return 0

@@ -24,10 +24,10 @@ from lit_scaledrop.callbacks import (
 from lit_scaledrop.cli.lightning import BaseCLI, interactive, process_rank
 from lit_scaledrop.cli.planning import require_variation
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
-from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
+from lit_scaledrop.evaluation.evaluate import diagnosed, evaluate_network, normalized_test_set
 from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.results import provenance
-from lit_scaledrop.results.measurement import Measurement
+from lit_scaledrop.results.measurement import Measurement, flat_names
 from lit_scaledrop.runs import forecast
 from lit_scaledrop.runs.media import log_media
 from lit_scaledrop.runs.plan import RunPlan
@@ -134,11 +134,18 @@ class Training(BaseCLI):
         record = RunRecord.of(plan, data, self.started, self.commit, self.model.method)
         energy = self._energy(model.network)
         found = [Measurement(metrics | energy | model.baseline(data))]
+        # not compiled: it looks at the outputs of single layers
+        plain = load_trained(path).network if compiled else model.network
+        diagnosis = diagnosed(plain, data, plan.evaluation.samples, device)
+        found += diagnosis.records() if diagnosis else []
         written = keep_or_write(record.result(data, training, how, found), plan.run)
         loggers, step = self.trainer.loggers, self.trainer.global_step
         log_media(loggers, model, measured, data, plan.evaluation, step)
         log_artifacts(loggers, written, path)
-        finish_loggers(loggers, {f"test/{name}": value for name, value in metrics.items()} | energy, step)
+        logged = {f"test/{name}": value for name, value in metrics.items()} | energy
+        finish_loggers(loggers, logged | flat_names(found[1:]), step)
+        if diagnosis and diagnosis.agrees:
+            print(diagnosis.sentence(), flush=True)
 
     def _energy(self, network: torch.nn.Module) -> dict[str, float]:
         """Energy on the chip, where the callback that counts it is there."""

@@ -11,11 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.evaluation.on_chip import chip_record
+from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork, PredictionMetrics
+from lit_scaledrop.posterior.diagnosis import Diagnosis, diagnose, diagnosis_images
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.mixture_norm import reestimate_norms
+from lit_scaledrop.posterior.plans import draw_plan, enumerate_plan
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
 from lit_scaledrop.shapes import Float, Int
+
+NORM_BATCH = 50
+"""Images of a batch that running statistics are estimated on: times the passes, so many rows."""
+MOST_MASKS = 64
+"""All masks of a network are taken at once up to here."""
 
 
 def evaluate_network(
@@ -95,6 +104,66 @@ def normalized_test_set(datamodule: Any) -> Iterable[tuple[Tensor, Tensor]]:
     datamodule.setup("test")
     for batch in with_progress(datamodule.test_dataloader(whole=True), "evaluating"):
         yield datamodule.on_after_batch_transfer(batch, 0)
+
+
+def diagnosed(
+    network: nn.Module, datamodule: Any, samples: int, device: torch.device | str = "cpu", images: int | None = None
+) -> Diagnosis | None:
+    """What the random bits of a network's layers do on the first validation images.
+
+    Args:
+        network: any.
+        datamodule: with a validation split.
+        samples: passes T of the mutual information.
+        device: where it runs.
+        images: how many; by default as many as cost no more than 20 passes over 1,000 images of 32x32.
+
+    Returns:
+        ``None`` where nothing in the network is random, or there are no validation images.
+    """
+    datamodule.setup("test")
+    split = datamodule.val_set
+    if not stochastic_layers(network) or not len(split):
+        return None
+    count = images or diagnosis_images(network, samples, split[0][0][0].numel())
+    batch = split.__getitems__(range(min(count, len(split))))
+    inputs, *_ = datamodule.on_after_batch_transfer(batch, 0)
+    return diagnose(network.to(device), inputs.to(device), samples)
+
+
+def renorm(
+    network: nn.Module,
+    datamodule: Any,
+    evaluation: Evaluation,
+    images: int,
+    member: int = 0,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Estimate BatchNorm's running statistics anew, under the masks that an evaluation takes, in place.
+
+    Args:
+        network: any with BatchNorm.
+        datamodule: its first training images, not augmented, are what is looked at.
+        evaluation: its passes; all masks where its execution is "exact".
+        images: how many, at least 50.
+        member: number of the network in an ensemble, each of which has masks of its own.
+        device: where it runs.
+
+    Raises:
+        ValueError: too few images, masks that cannot be enumerated, or no BatchNorm.
+    """
+    datamodule.setup("test")
+    split = datamodule.train_set
+    if not NORM_BATCH <= images <= len(split):
+        raise ValueError(f"running statistics need {NORM_BATCH} to {len(split)} training images, got {images}")
+    if evaluation.execution == "exact":
+        plan = enumerate_plan(network, 1.0, MOST_MASKS)
+    else:
+        plan = draw_plan(network, evaluation.samples, evaluation.seed + member, evaluation.scheme)
+    parts = [range(start, min(start + NORM_BATCH, images)) for start in range(0, images - NORM_BATCH + 1, NORM_BATCH)]
+    parts[-1] = range(parts[-1].start, images)  # what is left over, so that no batch is small
+    batches = (datamodule.on_after_batch_transfer(split.__getitems__(part), 0)[0].to(device) for part in parts)
+    reestimate_norms(network.to(device), batches, plan)
 
 
 def write_predictions(

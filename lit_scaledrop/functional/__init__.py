@@ -6,10 +6,26 @@ from lit_scaledrop.functional.calibration import (
     calibration_bins,
     calibration_error,
     expected_calibration_error,
+    fitted_temperature,
 )
-from lit_scaledrop.functional.ood import aupr, auroc, fpr_at_tpr
+from lit_scaledrop.functional.ood import (
+    aupr,
+    auroc,
+    disagreement,
+    energy_score,
+    fpr_at_tpr,
+    logit_variance,
+    max_logit_score,
+)
 from lit_scaledrop.functional.segmentation import dice_loss, image_overlap, mean_mask_iou, patch_counts, pavpu
-from lit_scaledrop.functional.selective import acceptance, aurc, coverage_at_risk, risk_coverage, summary
+from lit_scaledrop.functional.selective import (
+    acceptance,
+    accepting_threshold,
+    aurc,
+    coverage_at_risk,
+    risk_coverage,
+    summary,
+)
 from lit_scaledrop.functional.uncertainty import (
     accuracy,
     brier_score,
@@ -30,6 +46,7 @@ from lit_scaledrop.functional.uncertainty import (
 
 __all__ = [
     "acceptance",
+    "accepting_threshold",
     "accuracy",
     "adaptive_calibration_bins",
     "adaptive_calibration_error",
@@ -41,12 +58,17 @@ __all__ = [
     "calibration_error",
     "coverage_at_risk",
     "dice_loss",
+    "disagreement",
+    "energy_score",
     "expected_calibration_error",
     "expected_entropy",
+    "fitted_temperature",
     "fpr_at_tpr",
     "image_overlap",
     "is_ood",
     "log_predictive_mean",
+    "logit_variance",
+    "max_logit_score",
     "mean_mask_iou",
     "mutual_information",
     "negative_log_likelihood",

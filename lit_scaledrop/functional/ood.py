@@ -10,11 +10,64 @@ import math
 import torch
 from torch import Tensor
 
-from lit_scaledrop.functional.uncertainty import wide_dtype
+from lit_scaledrop.functional.uncertainty import (
+    PerExample,
+    Stacked,
+    Weights,
+    predictive_mean,
+    predictive_variance,
+    wide_dtype,
+)
 from lit_scaledrop.shapes import Float
 
 InScores = Float[Tensor, " inside"]
 OutScores = Float[Tensor, " outside"]
+
+
+def logit_variance(logits: Stacked, weights: Weights = None) -> PerExample:
+    r"""Variance of the logits over the samples, $\sum_c \sum_t w_t (z_{tc} - \bar z_c)^2$.
+
+    After Raina (2025, arXiv 2502.15648), who finds that the disagreement of logits tells more than mutual information.
+    A softmax forgets what all logits of a sample have in common; this variance does not.
+
+    >>> logit_variance(torch.tensor([[[3.0, 0.0]], [[1.0, 0.0]]]))
+    tensor([1.])
+    """
+    return predictive_variance(logits, weights).sum(dim=-1)
+
+
+def disagreement(logits: Stacked, weights: Weights = None) -> PerExample:
+    r"""Share of the samples that do not predict the class which most predict, $1 - \max_c \sum_t w_t [c_t = c]$.
+
+    The variation ratio (Freeman 1965; for dropout: Gal 2016, section 3.3.1), from 0 to $1 - 1/C$. The class of a sample
+    is its largest logit, the first of equals.
+
+    >>> disagreement(torch.tensor([[[3.0, 0.0]], [[1.0, 0.0]], [[0.0, 9.0]]]))
+    tensor([0.3333])
+    """
+    votes = torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+    return 1 - predictive_mean(votes, weights).amax(dim=-1)
+
+
+def energy_score(logits: Stacked, weights: Weights = None) -> PerExample:
+    r"""Free energy of the mean logits at temperature 1, $-\log \sum_c \exp \bar z_c$ with $\bar z = \sum_t w_t z_t$.
+
+    Liu et al. 2020 (arXiv 2010.03759), for one deterministic network. Of T samples we take the mean of the logits
+    first, as a network would that averages in front of its softmax; of one sample it is theirs.
+
+    >>> energy_score(torch.tensor([[[2.0, 0.0]], [[0.0, 0.0]]]))
+    tensor([-1.3133])
+    """
+    return -predictive_mean(logits, weights).logsumexp(dim=-1)
+
+
+def max_logit_score(logits: Stacked, weights: Weights = None) -> PerExample:
+    r"""The largest mean logit, negative: $-\max_c \bar z_c$ (MaxLogit, Hendrycks et al. 2022, arXiv 1911.11132).
+
+    >>> max_logit_score(torch.tensor([[[2.0, 0.0]], [[0.0, 0.0]]]))
+    tensor([-1.])
+    """
+    return -predictive_mean(logits, weights).amax(dim=-1)
 
 
 def auroc(inside: InScores, outside: OutScores) -> Float[Tensor, ""]:

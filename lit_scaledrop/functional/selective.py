@@ -6,6 +6,8 @@ largest mean probability) and gives the error rate (risk) among the most confide
 El-Yaniv 2017, arXiv 1705.08500). Inputs of equal confidence have no order; no result here depends on the one given.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,6 +46,29 @@ def acceptance(accepted: Mask, correct: Mask) -> dict[str, float]:
         "sel/ar": (both, taken),
     }
     return {name: part / whole for name, (part, whole) in shares.items() if whole}
+
+
+def accepting_threshold(confidence: PerExample, share: float = 0.95) -> float:
+    r"""The largest threshold that accepts at least ``share`` of the inputs, accepted being what is not below it.
+
+    It is a confidence that occurs, so inputs of equal confidence are accepted together. Chosen on a validation split,
+    it makes detection rates comparable: every network rejects (nearly) the same share of clean images.
+
+    Args:
+        confidence: Of in-distribution inputs that are no test data, e.g. ``Predictive.quantile_confidence``.
+        share: Of them to accept, above 0 and up to 1.
+
+    Raises:
+        ValueError: No inputs, or ``share`` is no such share.
+
+    >>> accepting_threshold(torch.tensor([0.9, 0.5, 0.7, 0.8]), 0.75)
+    0.699999988079071
+    """
+    _check(confidence)
+    if not 0 < share <= 1:
+        raise ValueError(f"share is that of the inputs to accept, above 0 and up to 1; got {share}")
+    needed = math.ceil(share * len(confidence) - 1e-9 * len(confidence))  # 0.95 * 140 is one step above 133
+    return confidence.sort(descending=True).values[needed - 1].item()
 
 
 def risk_coverage(confidence: PerExample, correct: Mask) -> tuple[PerExample, PerExample]:

@@ -138,6 +138,17 @@ def sampling(model: nn.Module, draws: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 @contextmanager
+def drawing_alone(layer: StochasticLayer, draw: Shaped[Tensor, "1 ..."]) -> Iterator[None]:
+    """Let one layer use a draw in the block; whatever else the network has does what it did."""
+    before = layer._planned
+    layer._planned = draw
+    try:
+        yield
+    finally:
+        layer._planned = before
+
+
+@contextmanager
 def batch_draws(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
     """Let the layers with one draw for a training batch take it from ``generator`` in the block, the CPU's.
 

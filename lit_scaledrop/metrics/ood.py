@@ -9,7 +9,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lit_scaledrop.functional.ood import InScores, OutScores, aupr, auroc, fpr_at_tpr
+from lit_scaledrop.functional.ood import (
+    InScores,
+    OutScores,
+    aupr,
+    auroc,
+    disagreement,
+    energy_score,
+    fpr_at_tpr,
+    logit_variance,
+    max_logit_score,
+)
 from lit_scaledrop.functional.uncertainty import Interpolation, PerExample, wide_dtype
 from lit_scaledrop.metrics.samples import _ListMetric
 from lit_scaledrop.posterior.predictive import Predictive
@@ -21,8 +31,13 @@ SCORES: dict[str, Callable[[Predictive], Tensor]] = {
     "mutual_information": lambda prediction: prediction.mutual_information,
     "variance": lambda prediction: prediction.variance.sum(dim=-1),
     "quantile_confidence": lambda prediction: 1 - prediction.quantile_confidence(),
+    "logit_variance": lambda prediction: logit_variance(prediction.logits, prediction.weights),
+    "disagreement": lambda prediction: disagreement(prediction.logits, prediction.weights),
+    "energy": lambda prediction: energy_score(prediction.logits, prediction.weights),
+    "max_logit": lambda prediction: max_logit_score(prediction.logits, prediction.weights),
 }
-"""Score of each input by name; of one sample, mutual information and variance are 0 and tell nothing."""
+"""Score of each input by name; of one sample, whatever compares samples (mutual information, the variances,
+disagreement) is 0 and tells nothing."""
 
 
 class OODDetection(_ListMetric):
@@ -56,17 +71,18 @@ class OODDetection(_ListMetric):
 def ood_scores(
     prediction: Predictive, quantile: float = 0.1, interpolation: Interpolation = "linear"
 ) -> dict[str, PerExample]:
-    """All of :data:`SCORES`, the last one for the ``quantile`` asked for.
+    """All of :data:`SCORES`, the quantile rule's confidence for the ``quantile`` asked for.
 
     They are computed in float64: in float32, confident predictions all have probability one, which makes ties.
 
     >>> prediction = Predictive(torch.tensor([[[0.9, 0.1]], [[0.5, 0.5]]]).log())
     >>> {name: round(score.item(), 4) for name, score in ood_scores(prediction).items()}  # doctest: +ELLIPSIS
-    {'max_probability': 0.3, 'predictive_entropy': 0.6109, ..., 'variance': 0.08, 'quantile_confidence': 0.46}
+    {'max_probability': 0.3, 'predictive_entropy': 0.6109, ..., 'variance': 0.08, 'quantile_confidence': 0.46, ...}
     """
     wide = prediction.wide()
     scores = {name: score(wide) for name, score in SCORES.items() if name != "quantile_confidence"}
-    return scores | {"quantile_confidence": 1 - wide.quantile_confidence(quantile, interpolation)}
+    scores["quantile_confidence"] = 1 - wide.quantile_confidence(quantile, interpolation)
+    return {name: scores[name] for name in SCORES}
 
 
 def ood_metrics(

@@ -173,6 +173,21 @@ class Predictive:
         """The same prediction in float64 (float32 on MPS), where probabilities next to one still differ."""
         return Predictive(self.logits.to(uncertainty.wide_dtype(self.logits.device)), self.weights, self.uncovered)
 
+    def tempered(self, temperature: float) -> "Predictive":
+        """The prediction with the logits of each sample divided by a temperature above 0.
+
+        See :func:`lit_scaledrop.functional.calibration.fitted_temperature`.
+
+        Raises:
+            ValueError: The temperature is not above 0.
+
+        >>> Predictive(torch.tensor([[[4.0, 0.0]]])).tempered(2.0).logits
+        tensor([[[2., 0.]]])
+        """
+        if not temperature > 0:
+            raise ValueError(f"a temperature is above 0, got {temperature}")
+        return Predictive(self.logits / temperature, self.weights, self.uncovered)
+
     @staticmethod
     def cat(parts: Sequence["Predictive"]) -> "Predictive":
         """Join predictions of several batches by the same samples.

@@ -41,7 +41,12 @@ SCORES = {
     "mutual_information": "mutual information",
     "variance": "the variance of the probabilities",
     "quantile_confidence": "the quantile rule's confidence",
+    "logit_variance": "the variance of the logits over the passes",
+    "disagreement": "the share of passes that predict another class than most",
+    "energy": "the energy score of the mean logits",
+    "max_logit": "the largest mean logit",
 }
+"""Scores of OOD detection by name; results made before the last four came lack them."""
 DETECTION = {
     "auroc": ("OOD detection by {}: area under the ROC curve, 0.5 for chance, to 1.", True),
     "aupr": ("OOD detection by {}: average precision, OOD positive, 0 to 1.", True),
@@ -114,6 +119,13 @@ METRICS: dict[str, MetricEntry] = (
         "unc/mutual_information": MetricEntry(
             "Predictive minus expected entropy: disagreement, nats.", None, "nats", "mutual information", 4
         ),
+        "unc/layer_moved": MetricEntry(
+            "How far dropping a layer moves its output, relative to its size, on validation images.", None
+        ),
+        "unc/layer_flipped": MetricEntry("Share of the next signs that dropping a layer turns, 0 to 1.", None, "1"),
+        "unc/layer_information": MetricEntry(
+            "Mutual information when a layer alone draws, all others as in evaluation, nats.", None, "nats", digits=5
+        ),
         "ood/rate": MetricEntry(
             "Share of inputs that the quantile rule calls out-of-distribution, 0 to 1.", None, "1", "called OOD"
         ),
@@ -161,6 +173,12 @@ METRICS: dict[str, MetricEntry] = (
         "cls/error": MetricEntry("Share of examples whose most probable class is wrong, 0 to 1.", False, "1", "error"),
         "cal/adaptive_ece": MetricEntry(
             "Calibration error of the top class, 15 bins of equally many examples, 0 to 1.", False, "1"
+        ),
+        "cal/temperature": MetricEntry(
+            "Temperature that the logits of each pass are divided by, chosen on the validation split.", None
+        ),
+        "sel/threshold": MetricEntry(
+            "Threshold of the quantile rule that accepts 95 % of the validation split, 0 to 1.", None, "1"
         ),
         "sel/accept": MetricEntry("Share of inputs that the quantile rule accepts, 0 to 1.", None, "1"),
         "sel/reject": MetricEntry("Share of inputs that the quantile rule rejects, 0 to 1.", None, "1"),
@@ -222,3 +240,11 @@ SUITES = {
     "tiny_imagenet": "Tiny-ImageNet", "mnist": "MNIST", "textures": "Textures", "places365": "Places365",
 }  # fmt: skip
 """Short names of what a network is shown, in the order of tables."""
+
+SUITE_KINDS = {
+    "near": ("cifar100", "tiny_imagenet"),
+    "far": ("mnist", "svhn", "textures", "places365"),
+    "noise": ("gaussian", "uniform", "test_gaussian", "test_uniform"),
+}
+"""Suites whose detection is averaged: near and far as OpenOOD v1.5 has them for CIFAR-10 (arXiv 2306.09301), and the
+paper's noise, which OpenOOD has not. STL-10, whose classes are mostly CIFAR-10's, is in none."""

@@ -11,6 +11,7 @@ Coordinate = str | int | float
 Coordinates = Mapping[str, Coordinate]
 COORDINATES: dict[str, type] = {
     "condition": str,
+    "rule": str,
     "chip": int,
     "effect": str,
     "level": float,

@@ -33,7 +33,7 @@ from lit_scaledrop.runs.record import RunRecord
 from lit_scaledrop.runs.run import TrainedNetwork, exclusive
 from lit_scaledrop.runs.tracking import finish_loggers, log_artifacts, wandb_logger
 
-#: raised when a probe comes to measure something else under the same name
+#: raised when all probes come to measure something else; one alone has a version of its own
 ASSESSMENT_VERSION = 1
 
 
@@ -79,8 +79,11 @@ class Assessment:
         if self.evaluation.chip_file is not None:
             how["chip_file"] = load_chip(self.evaluation.chip_file).fingerprint
         what = [ASSESSMENT_VERSION, run_id, self.probe, self.limit, self.only, how]
-        if (constants := PROBES[self.probe].constants) is not None:
-            what.append(constants())
+        probe = PROBES[self.probe]
+        if probe.constants is not None:
+            what.append(probe.constants())
+        if probe.version > 1:
+            what.append({"version": probe.version})
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

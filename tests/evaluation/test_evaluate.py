@@ -17,6 +17,8 @@ from lit_scaledrop.metrics.classification import classification_metrics
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.mixture_norm import reestimate_norms
+from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.results.result import read_result
 
@@ -63,6 +65,67 @@ def test_same_numbers_as_the_record(run, finished):
     assert json.loads(Path("out.json").read_text()) == record
     folded = run("a.ckpt", "--data=cifar10", "--samples=3", "--execution=folded")
     assert folded["metrics"] == pytest.approx(result.metrics, abs=1e-6)
+
+
+def test_summary_of_a_checkpoint_diagnoses_it_as_the_training_did(run, finished, capsys):
+    (path,) = finished.glob("results/quick/tiny/*.json")
+    result = read_result(path)
+    assert main(["summary", "--checkpoint=a.ckpt", "--samples=3"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("lenet5, Proposed")
+    assert "random bits" in out
+    information = result.at(suite="validation")["unc/mutual_information"]
+    assert out.splitlines()[-1].startswith(f"the passes agree: mutual information is {information:.4f} nats on 20 ")
+    layers = [one for one in result.measurements if "layer" in one.at]
+    assert len(layers) == 3
+    for one in layers:
+        (line,) = [line.split() for line in out.splitlines() if line.startswith(f"{one.at['layer']} ") and "%" in line]
+        assert line[1] == f"{100 * one.metrics['unc/layer_moved']:.2f}"
+        assert f"{one.metrics['unc/layer_information']:.5f}" in line
+    assert any(one.metrics["unc/layer_moved"] > 0 for one in layers)
+
+
+def called(words):
+    """Exit status of a command line, also where the parser exits by itself."""
+    try:
+        return main(words)
+    except SystemExit as left:
+        return left.code
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lenet5", "proposed", "--checkpoint=a.ckpt"], "says itself which network"),
+        (["lenet5"], "name a network and a method, or give --checkpoint FILE"),
+        (["lenet5", "proposed", "--data=cifar10"], "are for trained networks"),
+        (["--checkpoint=a.ckpt", "--data=cifar01"], "did you mean 'cifar10'"),
+    ],
+)
+def test_summary_refuses_what_does_not_go_together(run, words, message, capsys):
+    assert called(["summary", *words]) in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+def test_running_statistics_under_the_masks_of_the_evaluation(run, refused):
+    words = ("a.ckpt", "--data=cifar10", "--samples=3", "--norm-images=120")
+    base, one, two = run(*words[:-1]), run(*words), run(*words)
+    assert one == two
+    assert (one["norm_images"], "norm_images" in base) == (120, False)
+    assert one["metrics"]["cls/nll"] != base["metrics"]["cls/nll"]
+    module, model = RecordedCIFAR10(), load_trained("a.ckpt")
+    module.setup("test")
+    images = module.normalized(module.train_set.images[:120])
+    reestimate_norms(model.network, [images[:50], images[50:]], draw_plan(model.network, 3, 0))
+    measured = model.test_metrics(Evaluation(samples=3))
+    by_hand, _ = evaluate_network(model.network, normalized_test_set(module), Evaluation(samples=3), measured)
+    assert by_hand == one["metrics"]
+    exact = run("a.ckpt", "--data=cifar10", "--execution=exact", "--norm-images=50")
+    assert exact["metrics"]["cls/nll"] != one["metrics"]["cls/nll"]
+    for wrong in (49, 181):
+        assert f"50 to 180 training images, got {wrong}" in refused(
+            "a.ckpt", "--data=cifar10", f"--norm-images={wrong}"
+        )
 
 
 def test_settings_take_effect(run):

@@ -10,7 +10,7 @@ from datamodules.loading import ImageArrays
 from lit_scaledrop.evaluation.probes import PROBES, Subject, noise, passes, prefixes
 from lit_scaledrop.evaluation.probes import posterior as histograms
 from lit_scaledrop.evaluation.probes import threshold as tradeoff
-from lit_scaledrop.functional.uncertainty import expected_entropy
+from lit_scaledrop.functional.uncertainty import expected_entropy, negative_log_likelihood
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -34,9 +34,9 @@ class Noise(ImageDataModule):
         return ImageArrays(images, labels, images, labels.clone(), "made up")
 
 
-def subject(method="proposed", members=1, label=None, **changes):
+def subject(method="proposed", members=1, label=None, val_fraction=0.0, **changes):
     """LeNet-5 with random weights; labels are its own predictions if ``label`` is "own"."""
-    data = Noise(eval_batch_size=10, val_fraction=0.0)
+    data = Noise(eval_batch_size=10, val_fraction=val_fraction)
     data.setup()
     networks = []
     for member in range(members):
@@ -109,6 +109,86 @@ def test_figure5_needs_one_image_that_is_right():
     made.data.test_set._labels.add_(1).remainder_(10)
     with pytest.raises(ValueError, match="none of the 24 test images is classified correctly"):
         measured(made, "figure5", "strength/0")
+
+
+def labelled(made):
+    """A network that is right on two of three images, so that it is neither sure nor at a loss."""
+    for part in (made.data.val_set, made.data.test_set):
+        own = made.predict(part.images).predicted_class
+        part._labels[part.indices] = torch.where(torch.arange(len(own)) % 3 > 0, own, (own + 1) % 10)
+    return made
+
+
+def test_table9_chooses_rule_and_temperature_on_the_validation_split():
+    made = labelled(subject(val_fraction=0.5))
+    found = {tuple(one.at.items()): one.metrics for one in PROBES["table9"].measure(made, {"suite": "clean"})}
+    assert len(found) == 3
+    images, labels, prediction = made.validation
+    assert len(images) == len(made.data.val_set) > 5
+    second, tempered = found[("rule", "validation"),], found[("condition", "tempered"),]
+    confidence = prediction.wide().quantile_confidence()
+    accepted = (confidence >= second["sel/threshold"]).double().mean().item()
+    assert 0.95 <= accepted == (confidence >= confidence.sort().values[len(confidence) // 20]).double().mean()
+    _, test_labels, test = made.clean()
+    assert second["sel/accept"] == (test.wide().quantile_confidence() >= second["sel/threshold"]).double().mean()
+    temperature = tempered["cal/temperature"]
+    right = negative_log_likelihood(prediction.wide().tempered(temperature).log_mean, labels).mean()
+    for other in (temperature * 0.98, temperature * 1.02, 1.0):
+        assert right <= negative_log_likelihood(prediction.wide().tempered(other).log_mean, labels).mean()
+    expected = negative_log_likelihood(test.tempered(temperature).log_mean, test_labels).mean().item()
+    assert tempered["cls/nll"] == pytest.approx(expected, rel=1e-5)
+    assert found[()]["cls/nll"] != pytest.approx(expected, rel=1e-3)
+    # test labels choose nothing
+    again = labelled(subject(val_fraction=0.5))
+    again.data.test_set._labels.add_(1).remainder_(10)
+    assert (again.validation_threshold, again.temperature) == (second["sel/threshold"], temperature)
+
+
+def test_without_a_validation_split_nothing_is_chosen():
+    made = subject()
+    assert (made.validation, made.validation_threshold, made.temperature) == (None, None, None)
+    assert len(PROBES["table9"].measure(made, {"suite": "clean"})) == 1
+    assert len(PROBES["table6"].measure(made, {"suite": "clean"})) == 1
+
+
+def test_table6_asks_both_rules():
+    made = subject(val_fraction=0.5)
+    plain, second = PROBES["table6"].measure(made, {"suite": "uniform"})
+    assert second.at == {"rule": "validation"}
+    suite = made.suite("uniform")
+    rejected = made.predict(suite.images).wide().quantile_confidence() < made.validation_threshold
+    assert second.metrics["ood/rate"] == rejected.double().mean()
+    assert plain.metrics["ood/rate"] > second.metrics["ood/rate"]
+
+
+def test_the_rules_quantile_lies_on_an_atom_of_all_masks():
+    """Two masks, p = 0.1: the 0.1-quantile is the kept mask's value, or the smaller of both, by interpolation."""
+    images = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(ScaleDropout(8, p=0.1), torch.nn.Linear(8, 3))
+    torch.nn.init.uniform_(network[0].scale, 0.0, 3.0)
+    prediction = PosteriorPredictive(network, execution="exact")(images)
+    assert sorted(prediction.weights.tolist()) == pytest.approx([0.1, 0.9])
+    kept = network.eval()(images).detach().softmax(-1)
+    both = torch.stack([kept, network[1](images).detach().softmax(-1)])
+    torch.testing.assert_close(prediction.quantile_confidence(0.1, "higher"), kept.amax(-1))
+    torch.testing.assert_close(prediction.quantile_confidence(0.1, "lower"), both.amin(0).amax(-1))
+    between = torch.lerp(both.amin(0), kept, 0.9).amax(-1)
+    torch.testing.assert_close(prediction.quantile_confidence(0.1, "linear"), between)
+    rates = {how: prediction.is_ood(0.1, 0.6, how).double().mean().item() for how in ("higher", "lower")}
+    assert rates["lower"] > rates["higher"] + 0.04
+    # no interpolation has a say a little below the atom or above it
+    for quantile, value in ((0.04, both.amin(0)), (0.15, kept)):
+        shares = prediction.weights.new_tensor([9, 1]).repeat_interleave(2)  # atoms of 0.05: leaves are counted finer
+        fine = Predictive(prediction.logits.repeat_interleave(2, 0), prediction.weights.repeat_interleave(2) / 2)
+        assert len(shares) == fine.num_samples
+        for how in ("lower", "linear", "higher"):
+            torch.testing.assert_close(fine.quantile_confidence(quantile, how), value.amax(-1))
+    # 20 passes fall on either side
+    by_seed = {
+        PosteriorPredictive(network, 20, seed)(images).is_ood(0.1, 0.6).double().mean().item() for seed in range(8)
+    }
+    assert len(by_seed) > 1
 
 
 def test_figure6_at_0_degrees_is_the_test_set():

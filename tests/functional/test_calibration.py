@@ -2,18 +2,24 @@
 
 import numpy as np
 import pytest
+import scipy.optimize
+import scipy.special
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import one_hot
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from lit_scaledrop.functional import calibration
 from lit_scaledrop.functional.calibration import (
     adaptive_calibration_bins,
     adaptive_calibration_error,
     calibration_bins,
     calibration_error,
     expected_calibration_error,
+    fitted_temperature,
 )
+from lit_scaledrop.posterior.predictive import Predictive
 
 
 def random_case(seed, batch, classes=5, scale=2.0):
@@ -114,3 +120,50 @@ def test_adaptive_error_does_not_depend_on_the_order(cases, num_bins, random):
     gap = abs(confidence.mean() - np.mean([row[1] for row in cases]))
     error = calibration_error(results[0]).item()
     assert gap - 1e-12 <= error <= 1  # one bin for all is the smallest error
+
+
+def calibrated(sharpness, samples=1):
+    """Inputs whose classes are as frequent as the network says; its logits are then multiplied by ``sharpness``."""
+    probs, target = [], []
+    for right, of in ((4, 5), (9, 10), (3, 5), (1, 2)):
+        probs += [[right / of, 1 - right / of]] * of
+        target += [0] * right + [1] * (of - right)
+    logits = torch.tensor(probs, dtype=torch.float64).log() * sharpness
+    return logits.repeat(samples, 1, 1), torch.tensor(target)
+
+
+@pytest.mark.parametrize("sharpness", [0.25, 1.0, 1.7, 6.0])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_scaled_logits_of_a_calibrated_network_give_the_temperature_back(sharpness, samples):
+    logits, target = calibrated(sharpness, samples)
+    assert fitted_temperature(logits, target) == pytest.approx(sharpness, rel=1e-5)
+    tempered = Predictive(logits).tempered(sharpness)
+    assert expected_calibration_error(tempered.mean, target).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_temperature_of_several_passes_is_that_of_least_likelihood(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(4, (200,), generator=generator)
+    logits = 6 * torch.randn(5, 200, 4, generator=generator, dtype=torch.float64) + 2 * one_hot(target, 4)
+    weights = torch.tensor([0.4, 0.3, 0.1, 0.1, 0.1], dtype=torch.float64)
+
+    def likelihood(log_temperature):
+        probs = scipy.special.softmax(logits.numpy() / np.exp(log_temperature), -1)
+        mean = np.einsum("t,tbc->bc", weights.numpy(), probs)
+        return -np.log(mean[np.arange(200), target.numpy()]).mean()
+
+    best = scipy.optimize.minimize_scalar(likelihood, bounds=(-3, 3), method="bounded", options={"xatol": 1e-10})
+    found = fitted_temperature(logits, target, weights)
+    assert found == pytest.approx(np.exp(best.x), rel=1e-5)
+    assert likelihood(np.log(found)) < likelihood(0.0) - 0.01
+    monkeypatch.setattr(calibration, "_NUMBERS", 100)  # in parts of five inputs
+    assert fitted_temperature(logits, target, weights) == pytest.approx(found, rel=1e-6)
+
+
+def test_a_temperature_needs_inputs_and_has_bounds():
+    with pytest.raises(ValueError, match="there are none"):
+        fitted_temperature(torch.zeros(1, 0, 2), torch.zeros(0, dtype=torch.long))
+    always_right = torch.tensor([[[1.0, 0.0]]]), torch.tensor([0])
+    assert fitted_temperature(*always_right) == pytest.approx(calibration.TEMPERATURES[0], rel=1e-6)
+    with pytest.raises(ValueError, match="a temperature is above 0, got 0"):
+        Predictive(torch.zeros(1, 1, 2)).tempered(0.0)

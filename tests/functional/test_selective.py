@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_scaledrop.functional.selective import acceptance, aurc, coverage_at_risk, risk_coverage
+from lit_scaledrop.functional.selective import acceptance, accepting_threshold, aurc, coverage_at_risk, risk_coverage
 from lit_scaledrop.metrics.selective import selective_metrics
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.results.glossary import METRICS
@@ -176,3 +176,22 @@ def test_bad_input_is_refused():
         selective_metrics(case, target[:3])
     with pytest.raises(ValueError, match="there are no inputs"):
         selective_metrics(Predictive(torch.zeros(1, 0, 3)), target[:0])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("levels", [0, 4])
+def test_accepting_threshold_is_the_largest_that_accepts_enough(share, levels):
+    confidence = torch.rand(140, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    if levels:
+        confidence = (confidence * levels).round() / levels
+    threshold = accepting_threshold(confidence, share)
+    assert (confidence >= threshold).double().mean() >= share - 1e-12
+    higher = confidence[confidence > threshold]
+    assert len(higher) / 140 < share - 1e-12  # the next threshold accepts too few
+
+
+def test_accepting_threshold_refuses_what_is_no_share():
+    with pytest.raises(ValueError, match="got 0"):
+        accepting_threshold(torch.ones(2), 0.0)
+    with pytest.raises(ValueError, match="no inputs"):
+        accepting_threshold(torch.ones(0))

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 from hypothesis import given
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-from lit_scaledrop.functional.ood import aupr, auroc, fpr_at_tpr
+from lit_scaledrop.functional.ood import (
+    aupr,
+    auroc,
+    disagreement,
+    energy_score,
+    fpr_at_tpr,
+    logit_variance,
+    max_logit_score,
+)
 from lit_scaledrop.metrics.ood import SCORES, ood_metrics, ood_scores
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.results.glossary import METRICS
@@ -143,7 +152,7 @@ def test_measures_agree_with_scikit_learn_on_ties(inside, outside):
 
 def test_scores_are_those_of_the_prediction():
     case = prediction(0, 50)
-    probs = case.logits.double().softmax(-1).numpy()
+    logits, probs = case.logits.double().numpy(), case.logits.double().softmax(-1).numpy()
     mean = probs.mean(0)
     expected = {
         "max_probability": 1 - mean.max(-1),
@@ -151,6 +160,10 @@ def test_scores_are_those_of_the_prediction():
         "mutual_information": scipy.stats.entropy(mean, axis=-1) - scipy.stats.entropy(probs, axis=-1).mean(0),
         "variance": probs.var(0).sum(-1),
         "quantile_confidence": 1 - np.quantile(probs, 0.1, axis=0).max(-1),
+        "logit_variance": logits.var(0).sum(-1),
+        "disagreement": [1 - np.bincount(votes).max() / len(votes) for votes in logits.argmax(-1).T],
+        "energy": -scipy.special.logsumexp(logits.mean(0), axis=-1),
+        "max_logit": -logits.mean(0).max(-1),
     }
     scores = ood_scores(case)
     assert scores.keys() == SCORES.keys() == expected.keys()
@@ -177,6 +190,34 @@ def test_weights_are_multiplicities():
         torch.testing.assert_close(score, repeated[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
+def test_scores_of_two_classes_in_closed_form():
+    """Two pixels of a binary segmentation, passes +a and -a with probabilities w and 1 - w on one of them."""
+    a, w = 1.7, 0.8
+    logits = torch.tensor([[[a, 0.0], [2.0, 5.0]], [[-a, 0.0], [2.0, 5.0]]], dtype=torch.float64)
+    weights = torch.tensor([w, 1 - w], dtype=torch.float64)
+    mean = (2 * w - 1) * a
+    for score, (torn, sure) in (
+        (logit_variance, (4 * w * (1 - w) * a**2, 0.0)),
+        (disagreement, (1 - w, 0.0)),
+        (energy_score, (-math.log(1 + math.exp(mean)), -5 - math.log1p(math.exp(-3.0)))),
+        (max_logit_score, (-mean, -5.0)),
+    ):
+        assert score(logits, weights).tolist() == pytest.approx([torn, sure], abs=1e-12)
+    equal = torch.full((2,), 0.5, dtype=torch.float64)
+    for score in (logit_variance, disagreement, energy_score, max_logit_score):
+        torch.testing.assert_close(score(logits, equal), score(logits))
+
+
+def test_what_all_logits_have_in_common_moves_logit_scores_alone():
+    case = prediction(0, 30)
+    moved = Predictive(case.logits + 3 * torch.randn(6, 1, 1, generator=torch.Generator().manual_seed(7)))
+    before, after = ood_scores(case), ood_scores(moved)
+    for name in ("predictive_entropy", "mutual_information", "variance", "quantile_confidence", "disagreement"):
+        torch.testing.assert_close(after[name], before[name], rtol=1e-5, atol=1e-5)
+    for name in ("logit_variance", "energy", "max_logit"):
+        assert not torch.allclose(after[name], before[name], atol=0.01)
+
+
 def test_metrics_of_two_predictions():
     inside, outside = prediction(0, 40, scale=4.0), prediction(1, 60, scale=1.0)
     metrics = ood_metrics(inside, outside, threshold=0.1)
@@ -191,7 +232,7 @@ def test_metrics_of_two_predictions():
 
 def test_one_sample_has_nothing_to_disagree_about():
     metrics = ood_metrics(prediction(0, 30, samples=1), prediction(1, 10, samples=1))
-    for score in ("mutual_information", "variance"):
+    for score in ("mutual_information", "variance", "logit_variance", "disagreement"):
         assert metrics[f"ood/auroc/{score}"] == 0.5
         assert metrics[f"ood/aupr/{score}"] == 0.25
         assert metrics[f"ood/fpr95/{score}"] == 1

@@ -17,6 +17,8 @@ from lit_scaledrop.report.tables import build, published
 from lit_scaledrop.report.tables import corruptions as shift
 from lit_scaledrop.report.tables import ood as outliers
 from lit_scaledrop.report.tables.corruptions import MEAN
+from lit_scaledrop.results.glossary import SUITE_KINDS
+from lit_scaledrop.results.measurement import Measurement
 
 DIGITS = {"name": "digits", "stand_in": True, "fingerprint": "d161", "source": "scikit-learn digits at 32x32"}
 RULE = {"quantile": 0.1, "threshold": 0.95, "interpolation": "linear"}
@@ -83,6 +85,39 @@ def test_table6(make):
         assert part in text
 
 
+def test_table6_averages_near_far_and_noise_apart(make):
+    """Means by hand: near 0.4 and 0.6, far 0.9 alone (three suites are absent), noise 0.7."""
+    numbers = {"clean/ood/rate": 0.1}
+    values = {"cifar100": 0.4, "tiny_imagenet": 0.6, "textures": 0.9, "gaussian": 0.7}
+    for suite, value in values.items():
+        numbers |= {f"{suite}/ood/rate": 0.5, f"{suite}/ood/fpr95/predictive_entropy": 0.5}
+        numbers |= {f"{suite}/ood/auroc/{score}": value for score in SCORES}
+    how = {**HOW, "parts": ["clean", *values], "absent": {"svhn": "data set 'svhn' not found"}}
+    text = markdown(build("table6", [make(1, study="table6", seed=1, evaluation=how, numbers=numbers)]))
+    wanted = {
+        "near: CIFAR-100, Tiny-ImageNet": "50.00",
+        "far: Textures": "90.00",
+        "noise: Gaussian": "70.00",
+        "mean over Gaussian, CIFAR-100, Tiny-ImageNet, Textures": "65.00",
+    }
+    for heading, mean in wanted.items():
+        (line,) = rows(text, heading)
+        assert {line[score.replace("_", " ")] for score in SCORES} == {mean}
+
+
+def test_table6_says_where_an_old_result_lacks_a_score(make):
+    old = six(make, 1, 0.8)
+    assert "logit variance" not in markdown(build("table6", [old]))  # no column that is empty
+    new = six(make, 2, 0.9, method="ir_net", label="IR-Net", bayesian=False)
+    about = [one for one in new.measurements if "ood/rate" in one.metrics and one.at["suite"] != "clean"]
+    for one in about:
+        one.metrics["ood/auroc/logit_variance"] = 0.25
+    scores = rows(markdown(build("table6", [old, new])), "mean over Gaussian, CIFAR-100")
+    assert row(scores, method="IR-Net")["logit variance"] == "25.00"
+    assert row(scores, method="Proposed")["logit variance"] == "not measured"
+    assert "energy" not in scores[0]
+
+
 def test_table6_in_full_as_csv(make):
     frame = pd.read_csv(io.StringIO(csv(build("table6", [six(make, 1, 0.8), six(make, 2, 0.9)]))))
     (line,) = frame[(frame.suite == "gaussian") & (frame.metric == "ood/rate")].to_dict("records")
@@ -131,6 +166,61 @@ def test_table9(make):
     assert row(found, topology="ResNet-20", quantity="adaptive ECE (%)")["CIFAR-10 (ours)"] == "2.00 ± 0.00"
     assert row(found, topology="VGG-small", quantity="accepted (%)")["CIFAR-10 (paper)"] == "77.43"
     assert "68.6 %" in text
+
+
+def chosen(result):
+    """With what is chosen on the validation split."""
+    shares = {f"sel/{name}": value for name, value in (("accept", 0.94), ("tpr", 0.97), ("tnr", 0.3), ("ar", 0.95))}
+    result.at(suite="clean")["cls/nll"] = 0.5
+    tempered = {"cal/temperature": 1.5, "cls/nll": 0.4, "cal/ece": 0.01}
+    added = [
+        Measurement({"sel/threshold": 0.6, **shares}, {"suite": "clean", "rule": "validation"}),
+        Measurement(tempered, {"suite": "clean", "condition": "tempered"}),
+    ]
+    return replace(result, measurements=[*result.measurements, *added])
+
+
+def test_table9_shows_what_is_chosen_on_the_validation_split_beside_the_rest(make):
+    new = chosen(nine(make, 1, 0.4))
+    old = nine(make, 2, 0.4, method="ir_net", label="IR-Net")
+    found = rows(markdown(build("table9", [new, old])), "10 epochs")
+    ours = {
+        cells["quantity"]: cells["CIFAR-10 (ours)"]
+        for cells in found
+        if (cells["topology"], cells["method"]) == ("ResNet-20", "Proposed")
+    }
+    assert (ours["accepted (%)"], ours["accepted (%), second rule"]) == ("40.00", "94.00")
+    assert (ours["TNR (%), second rule"], ours["threshold of the second rule (%)"]) == ("30.00", "60.00")
+    assert (ours["NLL (nats)"], ours["NLL (nats), temperature scaled"]) == ("0.500", "0.400")
+    assert (ours["ECE (%)"], ours["ECE (%), temperature scaled"], ours["temperature"]) == ("3.00", "1.00", "1.50")
+    lacking = row(found, method="IR-Net", quantity="temperature")
+    assert lacking["CIFAR-10 (ours)"] == "not measured"
+    alone = rows(markdown(build("table9", [old])), "10 epochs")
+    assert "temperature" not in {cells["quantity"] for cells in alone}
+
+
+def test_table6_has_a_section_of_the_second_rule_where_it_was_measured(make):
+    old, new = six(make, 1, 0.8), six(make, 2, 0.9, method="ir_net", label="IR-Net", bayesian=False)
+    assert "second rule" not in markdown(build("table6", [old]))
+    at_second = {"clean": 0.06, "gaussian": 0.5, "cifar100": 0.2}
+    added = [
+        Measurement({"ood/rate": v, "sel/threshold": 0.6}, {"suite": s, "rule": "validation"})
+        for s, v in at_second.items()
+    ]
+    report = build("table6", [old, replace(new, measurements=[*new.measurements, *added])])
+    found = rows(markdown(report), "accepts 95 % of the validation images")
+    line = row(found, method="IR-Net")
+    assert (line["test images"], line["Gaussian"], line["CIFAR-100"], line["SVHN"]) == (
+        "6.00",
+        "50.00",
+        "20.00",
+        "absent",
+    )
+    assert row(found, method="Proposed")["Gaussian"] == "not measured"
+    first = rows(markdown(report), "by the OOD rule")
+    assert row(first, method="IR-Net")["Gaussian"] == "90.00"  # the second rule is not mixed into it
+    frame = report.data[report.data.suite == "gaussian"].set_index(["method", "metric"])["mean"]
+    assert (frame["IR-Net", "ood/rate"], frame["IR-Net", "validation/ood/rate"]) == (0.9, 0.5)
 
 
 def test_a_part_without_one_of_its_metrics_is_an_error_and_no_empty_cell(make, without):
@@ -243,7 +333,8 @@ def test_networks_of_another_width_are_named(make, width):
 
 def test_suites_and_scores_have_one_name_each():
     assert GROUPS["table6"] == outliers.PAPER_SUITES
-    assert (GROUPS["near"], GROUPS["far"]) == (outliers.NEAR, outliers.FAR)
+    assert {kind: GROUPS[kind] for kind in ("near", "far")} == {kind: SUITE_KINDS[kind] for kind in ("near", "far")}
+    assert set(SUITE_KINDS["noise"]) == {name for name in GROUPS["table6"] if name not in ("svhn", "stl10")}
     assert set(outliers.SCORES) == set(SCORES)
     assert {f"corrupted/{name}/{severity}" for name in CORRUPTIONS for severity in shift.SEVERITIES} == set(
         GROUPS["corruptions"]

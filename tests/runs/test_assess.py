@@ -145,7 +145,10 @@ def test_table6_of_a_finished_run(trained, capsys):
     # what it says of the test images is what the run's own record says
     for name, value in run.metrics.items():
         assert result.at(suite="clean")[name] == pytest.approx(value, abs=1e-6)
-    assert [one.at for one in result.measurements] == [{"suite": name} for name in ("clean", "gaussian", "mnist")]
+    places = [
+        {"suite": name} | rule for name in ("clean", "gaussian", "mnist") for rule in ({}, {"rule": "validation"})
+    ]
+    assert [one.at for one in result.measurements] == places
     assert 0 <= result.at(suite="gaussian")["ood/rate"] <= 1
     assert 0 <= result.at(suite="mnist")["ood/auroc/variance"] <= 1
     trained = {name: value for name, value in run.training.items() if name != "curve"}  # the run's own record has it
@@ -292,6 +295,13 @@ def test_members_of_an_ensemble_are_what_is_assessed(place, suites, monkeypatch,
 
 
 # --- identity ---
+
+
+def test_a_probe_that_measures_more_has_another_id(place, monkeypatch):
+    before = planned_assessment(["--probe=threshold", *FLAGS]).stem
+    assert PROBES["threshold"].version == 1
+    monkeypatch.setitem(probes.PROBES, "threshold", replace(PROBES["threshold"], version=2))
+    assert planned_assessment(["--probe=threshold", *FLAGS]).stem != before
 
 
 def test_ids(place):

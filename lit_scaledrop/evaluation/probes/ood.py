@@ -1,6 +1,7 @@
 """Table VI: inputs from elsewhere, and whether the network tells them from its own test images."""
 
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 
@@ -14,13 +15,23 @@ def parts(subject: Subject) -> dict[str, Coordinates]:
 
 
 def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
-    """Detection rate, mean uncertainties, and the separation from the test images by each score."""
+    """Detection rate by both rules, mean uncertainties, and the separation from the test images by each score."""
     from lit_scaledrop.metrics.ood import ood_metrics
 
     if at["suite"] == "clean":
         _, labels, prediction = subject.clean()
-        return [Measurement(subject.classification(prediction, labels))]
+        return [Measurement(subject.classification(prediction, labels)), *_second_rule(subject, prediction)]
     suite = subject.suite(str(at["suite"]))
     prediction = subject.predict(suite.images, suite.normalized)
     separation = ood_metrics(subject.clean()[2], prediction, **subject.rule)
-    return [Measurement({**separation, **subject.uncertainty(prediction)})]
+    return [Measurement({**separation, **subject.uncertainty(prediction)}), *_second_rule(subject, prediction)]
+
+
+def _second_rule(subject: Subject, prediction: Predictive) -> list[Measurement]:
+    """The share that the rule rejects at the threshold of the validation split; nothing without such a split."""
+    threshold = subject.validation_threshold
+    if threshold is None:
+        return []
+    rejected = prediction.wide().is_ood(**{**subject.rule, "threshold": threshold})
+    rate = rejected.double().mean().item()
+    return [Measurement({"ood/rate": rate, "sel/threshold": threshold}, {"rule": "validation"})]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.functional.calibration import fitted_temperature
+from lit_scaledrop.functional.selective import accepting_threshold
 from lit_scaledrop.metrics.classification import classification_metrics, uncertainty_metrics
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 #: test images, their labels, and what the networks say of them
 Clean = tuple[Shaped[Tensor, "images channels height width"], Int[Tensor, " images"], Predictive]
+
+ACCEPTED = 0.95
+"""Share of the validation split that the second OOD rule accepts (measured at the coordinate ``rule: validation``)."""
 
 
 class Subject:
@@ -139,6 +144,32 @@ class Subject:
     @cached_property
     def _clean_prediction(self) -> Predictive:
         return self.predict(self.test_images[0])
+
+    @cached_property
+    def validation(self) -> Clean | None:
+        """Validation images (the first ``limit``), their labels and their prediction; ``None`` without such a split."""
+        split = self.data.val_set
+        if not len(split):
+            return None
+        images, labels = split.images[: self.limit], split.labels[: self.limit]
+        return images, labels, self.predict(images)
+
+    @cached_property
+    def validation_threshold(self) -> float | None:
+        """Threshold of the OOD rule that accepts :data:`ACCEPTED` of the validation split, at the rule's quantile."""
+        if self.validation is None:
+            return None
+        rule = self.evaluation
+        confidence = self.validation[2].wide().quantile_confidence(rule.quantile, rule.interpolation)
+        return accepting_threshold(confidence, ACCEPTED)
+
+    @cached_property
+    def temperature(self) -> float | None:
+        """Temperature of the logits of each pass that suits the validation split best."""
+        if self.validation is None:
+            return None
+        _, labels, prediction = self.validation
+        return fitted_temperature(prediction.logits, labels, prediction.weights)
 
     def suite(self, name: str) -> "Suite":
         """A test suite by its name (see ``datamodules.suites``), noted for the record.

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import KEY, by_row, data_name
-from lit_scaledrop.report.measures import lines, percent
+from lit_scaledrop.report.groups import ATOM_NOTE, KEY, by_row, data_name
+from lit_scaledrop.report.measures import Measure, lines, percent
 from lit_scaledrop.report.spec import TableSpec
-from lit_scaledrop.report.table import Column, mean_column, number, text
+from lit_scaledrop.report.table import Column, Row, number, spread, text
+from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
 QUANTITIES = {
@@ -25,26 +26,55 @@ QUANTITIES = {
 """Rows of a topology; the first five are the paper's."""
 
 
+def _chosen(metric: str, header: str, **where: str) -> Measure:
+    return Measure(metric, header, {"suite": "clean", **where}, METRICS[metric].unit == "1", optional=True)
+
+
+_SECOND = {"rule": "validation"}
+_TEMPERED = {"condition": "tempered"}
+CHOSEN = {
+    "accept_validation": _chosen("sel/accept", "accepted (%), second rule", **_SECOND),
+    "tpr_validation": _chosen("sel/tpr", "TPR (%), second rule", **_SECOND),
+    "tnr_validation": _chosen("sel/tnr", "TNR (%), second rule", **_SECOND),
+    "ar_validation": _chosen("sel/ar", "AR (%), second rule", **_SECOND),
+    "threshold_validation": _chosen("sel/threshold", "threshold of the second rule (%)", **_SECOND),
+    "nll": _chosen("cls/nll", "NLL (nats)"),
+    "nll_tempered": _chosen("cls/nll", "NLL (nats), temperature scaled", **_TEMPERED),
+    "ece_tempered": Measure("cal/ece", "ECE (%), temperature scaled", {"suite": "clean", **_TEMPERED}, optional=True),
+    "temperature": _chosen("cal/temperature", "temperature", **_TEMPERED),
+}
+"""Rows of what is chosen on the validation split, and what they are read beside; old results lack them."""
+LACKING = "not measured"
+_MEASURES = QUANTITIES | CHOSEN
+
+
 def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
-    wide = lines(by_row(list(results), notes), QUANTITIES)
-    head = [name for name in wide if str(name).removesuffix("_std") not in QUANTITIES]
-    long = [wide[head].assign(quantity=name, ours=wide[name], ours_std=wide[f"{name}_std"]) for name in QUANTITIES]
+    wide = lines(by_row(list(results), notes), _MEASURES)
+    head = [name for name in wide if str(name).removesuffix("_std") not in _MEASURES]
+    chosen = CHOSEN if wide.accept_validation.notna().any() else {}
+    shown = [*QUANTITIES, *chosen]
+    long = [wide[head].assign(quantity=name, ours=wide[name], ours_std=wide[f"{name}_std"]) for name in shown]
     return pd.concat(long).sort_index(kind="stable").reset_index(drop=True)
 
 
 def _arrange(frame: pd.DataFrame) -> pd.DataFrame:
     """A topology's own quantities behind the paper's five."""
-    place = {quantity: number for number, quantity in enumerate(QUANTITIES)}
+    place = {quantity: number for number, quantity in enumerate(_MEASURES)}
     group = frame.groupby(list(KEY), sort=False).ngroup()
     return frame.assign(_group=group, _place=frame.quantity.map(place)).sort_values(["_group", "_place"], kind="stable")
+
+
+def _ours(row: Row) -> str:
+    measured = spread(row["ours"], row["ours_std"], 3 if row["quantity"] in ("nll", "nll_tempered") else 2)
+    return measured or (LACKING if row["quantity"] in CHOSEN and row["n"] == row["n"] else "")
 
 
 def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:
     columns = {
         "topology": text("topology"),
         "method": text("method"),
-        "quantity": Column("quantity", lambda row: QUANTITIES[row["quantity"]].header, left=True),
-        "ours": mean_column("ours", f"{data_name(runs[0])} (ours)"),
+        "quantity": Column("quantity", lambda row: _MEASURES[row["quantity"]].header, left=True),
+        "ours": Column(f"{data_name(runs[0])} (ours)", _ours),
         "paper": number("paper", "CIFAR-10 (paper)", ".2f"),
     }
     if comparable:
@@ -67,5 +97,8 @@ TABLE9 = TableSpec(
         "The paper's row of ResNet-20 contradicts its accuracy of 86 %: accepted times AR is the share of images that "
         "are accepted and right, and divided by TPR the share that is right, 41.00 % x 99.12 % / 59.24 % = 68.6 %. It "
         "is shown as it is printed.",
+        ATOM_NOTE,
+        "The second rule's threshold accepts 95 % of the validation images; the temperature divides the logits of each "
+        "pass and is that of the validation split's least NLL. Nothing is chosen on test images.",
     ],
 )
