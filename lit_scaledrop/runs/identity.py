@@ -11,10 +11,12 @@ import hashlib
 import importlib
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
 
 from hardware.chip_file import find_junction, load_chip
+from hardware.presets import components
 from lit_scaledrop.layers.scale_dropout import ScaleOptions
 from lit_scaledrop.methods.method import Method
 
@@ -97,9 +99,9 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
     if evaluation.get("execution") in SAME_NUMBERS:
         del evaluation["execution"]
     if evaluation.get("mtj"):
-        evaluation["mtj"] = find_junction(evaluation["mtj"]).fingerprint
+        evaluation["mtj"] = _CONTENTS["mtj"](evaluation["mtj"])
     if evaluation.get("chip_file"):
-        evaluation["chip_file"] = load_chip(evaluation["chip_file"]).fingerprint
+        evaluation["chip_file"] = _CONTENTS["chip"](evaluation["chip_file"])
     trainer = {
         name: value
         for name, value in (config.get("trainer") or {}).items()
@@ -129,9 +131,20 @@ def _callback(callback: dict[str, Any]) -> dict[str, Any]:
         return callback
     given = callback["init_args"].items()
     arguments = {name: value for name, value in given if LATER_CALLBACK_ARGUMENTS.get(name, ...) != value}
-    if callback["class_path"].endswith(".MTJVariation") and arguments.get("device"):
-        arguments["device"] = find_junction(arguments["device"]).fingerprint
+    ours = {".MTJVariation": ("device",), ".CrossbarEnergy": ("chip", "mtj", "preset")}
+    for ending, names in ours.items():
+        if callback["class_path"].endswith(ending):
+            arguments |= {name: _CONTENTS[name](arguments[name]) for name in names if arguments.get(name)}
     return {**callback, "init_args": arguments}
+
+
+_CONTENTS: dict[str, Callable[[str], Any]] = {
+    "device": lambda name: find_junction(name).fingerprint,
+    "mtj": lambda name: find_junction(name).fingerprint,
+    "chip": lambda file: load_chip(file).fingerprint,
+    "preset": lambda file: components(file).values(),
+}
+"""What a file or a name of a device says, whatever it is called and wherever it lies."""
 
 
 def _revisions(model: dict[str, Any], method: Method | None) -> dict[str, Any]:
