@@ -1,6 +1,7 @@
 """Energy of networks: whose masks are counted, what a key means, and Table VIII's records."""
 
 import itertools
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from hardware.chip import Chip
+from hardware.chip_file import load_chip
 from hardware.energy import network_energy
 from hardware.mapping import Crossbar
 from hardware.passes import passes_of
@@ -210,12 +212,14 @@ def test_the_command_records_once(tmp_path, monkeypatch, capsys):
 
 # --- docs/hardware.md ---
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "hardware.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT = (DOCS / "hardware.md").read_text()
 
 
 def test_code_of_the_document_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    alone, callback = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    recovery, alone, callback = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    exec(recovery, {})
     names: dict[str, object] = {}
     exec(alone, names)
     report = names["report"]
@@ -224,7 +228,13 @@ def test_code_of_the_document_runs(tmp_path, monkeypatch):
 
 
 def test_constants_of_the_document_are_a_preset(tmp_path):
-    (text,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+    described, text = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+    committed = load_chip(DOCS / "chip.yaml")
+    (tmp_path / "chip.yaml").write_text(described)
+    (tmp_path / "junction.yaml").write_text((DOCS / "junction.yaml").read_text())
+    assert load_chip(tmp_path / "chip.yaml").fingerprint == committed.fingerprint
+    page = json.loads((DOCS / "chip.json").read_text())
+    assert page["chip"]["fingerprint"] == committed.fingerprint
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     parts = components(path)

@@ -115,7 +115,7 @@ def test_a_converter_of_ones_own(tmp_path):
         ({"node": None}, "lab lacks node"),
         ({"time": None}, "lab lacks time"),
         ({"energie": LAB["energy"]}, "did you mean 'energy'"),
-        ({"time": {**LAB["time"], "unit": "us"}}, "must be in ns, not in us"),
+        ({"time": {**LAB["time"], "unit": "V"}}, r"must be in ns \(or ps, us, ms, s\), not in V"),
         ({"energy": {**LAB["energy"], "value": {}}}, "without entries"),
         ({"energy": {**LAB["energy"], "source": ""}}, "must not be empty"),
         ({"role": "best"}, "role must be one of converter, bound, outlier"),

@@ -236,8 +236,8 @@ def test_command(capsys, tmp_path, monkeypatch):
     assert "inside" not in out
     assert "<svg" in figure.read_text()
     preset = tmp_path / "mine.yaml"
-    preset.write_text("adder_energy: {value: 0.21, unit: nJ, source: me, status: assumed}\n")
-    with pytest.raises(ValueError, match="must be in pJ, not in nJ"):
+    preset.write_text("adder_energy: {value: 0.21, unit: ns, source: me, status: assumed}\n")
+    with pytest.raises(ValueError, match=r"must be in pJ \(or fJ, nJ\), not in ns"):
         main(["lenet5", "--preset", str(preset)])
     assert main(["lenet5", "--method", "fp", "--width", "0.5"]) == 0
     assert "T = 1" in capsys.readouterr().out

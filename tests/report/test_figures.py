@@ -1,6 +1,7 @@
 """Figures from made-up results: numbers, and the same bytes again. SCALEDROP_PICTURES=folder keeps the pictures."""
 
 import io
+import itertools
 import math
 import os
 import re
@@ -173,9 +174,24 @@ def counted(result):
     return type(result)(**{**vars(result), **empty, "measurements": found, "config": config})
 
 
+def designs(accuracy, entropy):
+    made = []
+    for bits, rows, mapping in itertools.product((3, 6), (64, 128), ("unrolled", "kernel_split")):
+        at = {"bits": bits, "rows": rows, "mapping": mapping}
+        for passes in (1, 10):
+            better = 0.01 * bits + 0.001 * passes
+            numbers = {"cls/acc": accuracy - 0.1 + better, "cls/nll": entropy - better}
+            made.append(Measurement(numbers, {**at, "passes": passes}))
+            for execution, share in (("loop", 1.0), ("prefix", 0.8), ("shared", 0.4)):
+                cost = 100.0 * bits * passes * share * (1 + rows / 1000)
+                numbers = {"hw/energy_nj": cost, "hw/latency_us": cost / 10, "hw/area_mm2": rows / 100}
+                made.append(Measurement(numbers, {**at, "passes": passes, "execution": execution}))
+    return made
+
+
 MADE = {
     maker.__name__: maker
-    for maker in (figure5, figure6, figure7, posterior, threshold, reliability, energy, hardware, temperature)
+    for maker in (figure5, figure6, figure7, posterior, threshold, reliability, energy, hardware, temperature, designs)
 }
 
 
@@ -201,6 +217,7 @@ SHOWN = {
     "reliability": {"networks": ("resnet20", "vgg_small")},
     "hardware": {"networks": ("resnet20", "vgg_small"), "methods": ("MC-Dropout (HTanh)", "Proposed"), "seeds": (1, 2)},
     "temperature": {"networks": ("resnet20", "vgg_small"), "methods": ("Proposed",), "seeds": (1, 2)},
+    "designs": {"networks": ("resnet20", "vgg_small"), "methods": ("Proposed",), "seeds": (1, 2)},
     "energy": {"networks": ("lenet5", "vgg_small"), "methods": ("FP", "Proposed")},
 }
 

@@ -102,7 +102,7 @@ FIGURES: dict[str, Figure] = {
         "their bits are not what is varied, they have enough. Combined: 6 bits, variation 5 %, 0.1 % stuck, 1 ohm. "
         "Recovered: converters trimmed, four spare columns a tile, BatchNorm corrected on training images.",
     ),
-    "pareto-front": Figure(
+    "designs": Figure(
         design_numbers,
         draw_designs,
         "A point is a design: passes T, converter bits, crossbar rows, mapping, execution. Line: the designs that no "
@@ -122,8 +122,7 @@ FIGURES: dict[str, Figure] = {
         draw_energies,
         "The topology at full width: operation counts times component energies of hardware/presets/components.yaml, "
         "first and last layer digital, scales folded into thresholds. Passes one by one, with what nothing random "
-        "precedes computed once, and with all common prefixes once. Crosses: Murmann's bound and MNSIM's "
-        "converters, for "
+        "precedes computed once, and with all common prefixes once. Crosses: Murmann's bound and MNSIM's converters, for "
         "the first method one by one. Dashed: the paper (VGG-small: the unit is lost in our copy, mJ by the count of "
         "operations).",
         passes="10",
