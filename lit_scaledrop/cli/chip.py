@@ -22,6 +22,7 @@ from lit_scaledrop.evaluation.evaluate import require_match
 from lit_scaledrop.naming import count, lookup
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.progress import PartsProgress
+from lit_scaledrop.results.glossary import TOPOLOGIES
 from lit_scaledrop.results.result import write_atomic
 from lit_scaledrop.results.units import in_unit
 
@@ -124,7 +125,8 @@ def report(
     with PartsProgress(1) as progress:
         progress.begin(f"the network and {count(chips, 'chip')}")
         found = report_chip(module.network, images, chip, evaluation, chips, limit, device, progress.images)
-    name = f"{module.hparams['network']}, {module.method.label}"
+    topology = module.hparams["network"]
+    name = f"{TOPOLOGIES.get(topology, topology)}, {module.method.label}"
     energy = found.energy.report()
     for row in found.rows():
         print(f"{row[0]:<34}{row[1]:>9}{row[2]:>18}")

@@ -66,7 +66,7 @@ class ChipReport:
         found = []
         for key, name in NAMES.items():
             chips = [one.metrics[key] for one in self.on_chips]
-            spread = f" +- {stdev(chips):.3f}" if len(chips) > 1 else ""
+            spread = f" ± {stdev(chips):.3f}" if len(chips) > 1 else ""
             found.append((name, f"{self.digital.metrics[key]:.3f}", f"{mean(chips):.3f}{spread}"))
         return found
 
