@@ -87,6 +87,13 @@ class Converter:
             "bits (adc_bits)"
         )
 
+    def comes_in(self, bits: int) -> bool:
+        """Whether there is one of ``bits`` bits."""
+        try:
+            return self.at_least(bits) == bits
+        except PresetError:
+            return False
+
     def require(self, bits: int) -> None:
         """Refuse a resolution that it does not come in.
 

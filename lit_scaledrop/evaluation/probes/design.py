@@ -24,6 +24,7 @@ from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 PASSES = (1, 2, 5, 10, 20)
 BITS = (3, 4, 5, 6, 8)
+"""Of these those that the chip's converter comes in."""
 ROWS = (64, 128, 256)
 
 
@@ -32,9 +33,10 @@ def constants() -> dict[str, Any]:
     return {"chip": load_chip("sot_80nm").fingerprint}
 
 
-def parts(_subject: Subject) -> dict[str, Coordinates]:
+def parts(subject: Subject) -> dict[str, Coordinates]:
     """Chips of all bits, rows and mappings."""
-    chips = itertools.product(get_args(Mapping), ROWS, BITS)
+    converter = _base(subject).chip.converter
+    chips = itertools.product(get_args(Mapping), ROWS, [bits for bits in BITS if converter.comes_in(bits)])
     return {
         f"{mapping}/{rows}/{bits}": {"mapping": mapping, "rows": rows, "bits": bits} for mapping, rows, bits in chips
     }
@@ -64,8 +66,12 @@ def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
 
 def chip_of(subject: Subject, at: Coordinates) -> ChipFile:
     """The chip of a part."""
-    base = load_chip(subject.evaluation.chip_file or "sot_80nm")
+    base = _base(subject)
     crossbar = Crossbar(int(at["rows"]), base.chip.crossbar.columns, base.chip.crossbar.columns_per_adc, at["mapping"])  # type: ignore[arg-type]
     bits = int(at["bits"])
     chip = replace(base.chip, crossbar=crossbar, adc_bits=bits)
     return replace(base, chip=chip, cells=replace(base.cells, adc_bits=bits))
+
+
+def _base(subject: Subject) -> ChipFile:
+    return load_chip(subject.evaluation.chip_file or "sot_80nm")
