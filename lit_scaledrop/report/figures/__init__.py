@@ -108,6 +108,7 @@ FIGURES: dict[str, Figure] = {
         "A point is a design: passes T, converter bits, crossbar rows, mapping, execution. Line: the designs that no "
         "other beats in both. Binary layers on the simulated crossbars, energies of the network as it was measured. "
         "Likelihoods beyond four times the best are off the scale.",
+        passes="1 to 20",
         study="pareto",
     ),
     "temperature": Figure(

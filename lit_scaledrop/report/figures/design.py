@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SHADES = ("#C6DBEF", "#9ECAE1", "#6BAED6", "#3182BD", "#08519C", "#08306B")
 """From few bits to many."""
 _MARKS = {"loop": "o", "prefix": "s", "shared": "^"}
-_MOST_LABELS = 6
+_MOST_LABELS = 4
 
 
 def design_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
@@ -44,6 +44,9 @@ def draw_designs(frame: pd.DataFrame) -> "Figure":
 
 
 def _panel(panel: "Axes", points: pd.DataFrame, goal: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    points = points.assign(**{ENERGY: points[ENERGY] / 1e3})
     factor = 100 if goal == "cls/acc" else 1
     for index, bits in enumerate(sorted(points.bits.unique())):
         for execution, mark in _MARKS.items():
@@ -58,11 +61,14 @@ def _panel(panel: "Axes", points: pd.DataFrame, goal: str) -> None:
     for number, one in enumerate(best.to_dict("records")):
         if number % every == 0 or number == len(best) - 1:
             words = f"T={one['passes']:.0f}, {one['bits']:.0f} bits, {one['rows']:.0f} rows"
-            below = -8 if goal == "cls/nll" else 6
+            below = -9 if goal == "cls/nll" else 6
             panel.annotate(words, (one[ENERGY], factor * one[goal]), xytext=(4, below), textcoords="offset points",
                            fontsize=6.5, color=INK)  # fmt: skip
     panel.set_xscale("log")
-    panel.set_xlabel("energy of an image (nJ)")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_xlabel("energy of an image (uJ)")
     if goal == "cls/nll":
         low = points[goal].min()
         panel.set_ylim(low - 0.1 * abs(low), min(points[goal].max(), 4 * low) * 1.05)  # the worst are off the scale
