@@ -124,8 +124,8 @@ FIGURES: dict[str, Figure] = {
         "The topology at full width: operation counts times component energies of hardware/presets/components.yaml, "
         "first and last layer digital, scales folded into thresholds. Passes one by one, with what nothing random "
         "precedes computed once, and with all common prefixes once. Crosses: Murmann's bound and MNSIM's converters, "
-        "for the first method one by one. Dashed: the paper (VGG-small: the unit is lost in our copy, mJ by the count of "
-        "operations).",
+        "for the first method one by one. Dashed: the paper (VGG-small: the unit is lost in our copy, mJ by the count "
+        "of operations).",
         passes="10",
         study="table8",
         over_data=True,
