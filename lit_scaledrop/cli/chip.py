@@ -1,29 +1,23 @@
-"""``scaledrop chip``: ``new`` writes a chip file, ``check`` explains it, ``report`` puts a trained network on it."""
+"""``scaledrop chip``: ``new`` writes a chip file, ``check`` explains it, ``report`` puts a trained network on it.
 
-import json
+``effects`` asks a trained network what the probe ``hardware`` asks those of Table III: one thing that is not ideal at a
+time, and chips that are recovered.
+"""
+
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-import datamodules
 from hardware.chip_file import ChipFile, load_chip
 from hardware.chip_lines import explain, template
 from hardware.constants import PresetError
 from hardware.drop_probability import DeviceProbability
 from hardware.mapping import exact_adc_bits
 from hardware.mtj import DriveError
-from lit_scaledrop.chip.chip_figure import draw_chip
 from lit_scaledrop.cli.command import call
-from lit_scaledrop.deploy.open import open_trained
-from lit_scaledrop.evaluation.chip_report import report_chip
-from lit_scaledrop.evaluation.evaluate import require_match
-from lit_scaledrop.naming import count, lookup
-from lit_scaledrop.posterior.evaluation import Evaluation
-from lit_scaledrop.progress import PartsProgress
-from lit_scaledrop.results.glossary import TOPOLOGIES
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.cli.on_chip import effects, report
+from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.units import in_unit
 
 #: drop probabilities and simulated junctions that the answer of a chip is shown for
@@ -32,9 +26,9 @@ PROBABILITIES, JUNCTIONS = (0.1, 0.2, 0.5), 10_000
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop chip``: ``new FILE``, ``check FILE`` or ``report FILE NETWORK``."""
-    actions: dict[str, Callable[..., int]] = {"new": new, "check": check, "report": report}
+    actions: dict[str, Callable[..., int]] = {"new": new, "check": check, "report": report, "effects": effects}
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: scaledrop chip new FILE | check FILE | report FILE NETWORK --data NAME; each has a --help")
+        print("usage: scaledrop chip new FILE | check FILE | report FILE NETWORK | effects NETWORK; each has a --help")
         return 0 if argv else 2
     lookup("action", argv[0], actions)
     without = ("checkpoint", "mtj", "sigma", "redraw", "chip", "within", "temperature_k", "chip_file")
@@ -86,64 +80,6 @@ def new(file: Path, *, like: str = "sot_80nm") -> int:
     except FileExistsError:
         raise PresetError(f"{file} exists already: name another file, or remove it") from None
     print(f"{file}: uncomment what differs on your chip, then `scaledrop chip check {file}`")
-    return 0
-
-
-def report(
-    chip: str,
-    network: str,
-    *,
-    data: str,
-    evaluation: Evaluation,
-    root: str | None = None,
-    chips: int = 3,
-    limit: int | None = None,
-    device: str = "cuda" if torch.cuda.is_available() else "cpu",
-    out: Path = Path("chip.png"),
-) -> int:
-    """One page on a chip with a trained network on it: p curve, spread, accuracy, calibration, energy.
-
-    Args:
-        chip: chip file, or a junction of ours on our default chip.
-        network: checkpoint, packed file, or a model that comes with the package.
-        data: name of a data set of images with classes.
-        evaluation: how the posterior is asked.
-        root: folder of the data; default: the environment variable DATA, or ./data.
-        chips: finished chips.
-        limit: most test images (default: all).
-        device: where the network runs.
-        out: picture, .png, .pdf or .svg (needs matplotlib); its numbers go beside it, .json.
-    """
-    load_chip(chip)  # what is wrong with it is said before a network is opened
-    kind: Any = datamodules.DATAMODULES[lookup("data set", data, datamodules.DATAMODULES)]
-    module, _ = open_trained(network)
-    size = module.hparams.get("image_size")
-    images: Any = kind(root=root, **({} if size is None else {"image_size": size}))
-    require_match(network, module, images)
-    images.setup("fit")
-    images.setup("test")
-    with PartsProgress(1) as progress:
-        progress.begin(f"the network and {count(chips, 'chip')}")
-        found = report_chip(module.network, images, chip, evaluation, chips, limit, device, progress.images)
-    topology = module.hparams["network"]
-    name = f"{TOPOLOGIES.get(topology, topology)}, {module.method.label}"
-    energy = found.energy.report()
-    for row in found.rows():
-        print(f"{row[0]:<34}{row[1]:>9}{row[2]:>18}")
-    print(f"energy {in_unit(energy.energy_pj)}, {energy.latency_ns / 1e3:.1f} us an image")
-    about = found.record(images, name, evaluation.seed)
-    footer = (
-        f"{Path(chip).name} ({found.chip.fingerprint}); {images.name}{' (a stand-in)' if images.stand_in else ''} "
-        f"{about['data']['fingerprint']}, {found.images} test images, T = {found.passes}, seed {evaluation.seed}; "
-        f"{count(chips, 'finished chip')}; energy: passes one by one; commit {about['commit'][:7]}."
-    )
-    title = f"{name} on {Path(chip).stem}"
-    figure = draw_chip(
-        found.chip, found.rows(), found.digital.bins, [one.bins for one in found.on_chips], energy, title, footer
-    )
-    write_atomic(out.with_suffix(".json"), json.dumps(about, indent=2) + "\n")
-    figure.savefig(out, dpi=150, metadata={"Date": None} if out.suffix == ".svg" else None)
-    print(f"one page: {out}, its numbers: {out.with_suffix('.json')}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """What was trained, from its checkpoint: the module, its weights, their digest."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,13 @@ def fit_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) ->
             "Give the --model.network, --model.method and --model.width that it was trained with"
         )
     model.load_state_dict(state)
+
+
+def weights_digest(networks: Iterable[nn.Module]) -> str:
+    """Sixteen hexadecimal digits for the weights: which numbers were measured on one and the same network."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for name, tensor in network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -11,12 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from datamodules import DatasetNotFoundError, ImageDataModule
 from hardware.chip_file import find_junction, load_chip
-from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.evaluation.checkpoint import load_trained, weights_digest
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.evaluation.on_chip import chip_record, on_chip
 from lit_scaledrop.evaluation.probes import PROBES, Subject
@@ -103,7 +100,7 @@ def assess(
     """
     plan = assessment.plan
     modules = [load_trained(network.checkpoint).network for network in networks]
-    digest = _weights_digest(modules)
+    digest = weights_digest(modules)
     # parts of other weights or data are no parts of this result
     key = hashlib.sha256(f"{assessment.id} {digest} {data.fingerprint()}".encode()).hexdigest()[:12]
     folder = plan.folder / "probes" / f"{assessment.probe}-{key}"
@@ -233,13 +230,3 @@ def _training(networks: list[TrainedNetwork]) -> dict[str, Any]:
     return {
         name: value for name, value in records[0].training.items() if name != "curve"
     }  # the run's own result has it
-
-
-def _weights_digest(networks: list[nn.Module]) -> str:
-    """Sixteen hexadecimal digits for the weights: which numbers were measured on one and the same network."""
-    digest = hashlib.sha256()
-    for network in networks:
-        for name, tensor in network.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

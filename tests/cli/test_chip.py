@@ -157,3 +157,37 @@ def test_tables_and_callbacks_count_on_the_same_chip(place, checkpoint, capsys):
     fit = ["fit", "--config", "tiny.yaml"]
     ids = {plan_fit([*fit[1:], *more]).id for more in ([], ["--chip", "mine.yaml"], ["--chip=same.yaml"])}
     assert len(ids) == 2
+
+
+def test_effects_one_by_one_go_on_where_they_stopped(place, checkpoint, capsys, monkeypatch):
+    words = [
+        "chip",
+        "effects",
+        str(checkpoint),
+        "--data",
+        "cifar10",
+        "--device",
+        "cpu",
+        "--samples",
+        "3",
+        "--limit",
+        "20",
+    ]
+    assert main([*words, "--parts", "digital,ideal"]) == 0
+    parts = json.loads(Path("effects.json").read_text())["parts"]
+    assert parts["ideal"] == {**parts["digital"], "commit": parts["ideal"]["commit"]}
+    assert parts["ideal"]["hw/same_logits"] == 1.0
+    # another part joins those that are there, which are not measured again
+    marked = json.loads(Path("effects.json").read_text())
+    marked["parts"]["ideal"]["cls/acc"] = 0.123
+    Path("effects.json").write_text(json.dumps(marked))
+    assert main([*words, "--parts", "ideal,adc/2"]) == 0
+    parts = json.loads(Path("effects.json").read_text())["parts"]
+    assert (parts.keys(), parts["ideal"]["cls/acc"]) == ({"digital", "ideal", "adc/2"}, 0.123)
+    assert parts["adc/2"]["hw/same_logits"] < 1
+    # another question is another answer
+    assert main([*words[:-1], "10", "--parts", "ideal"]) == 0
+    assert json.loads(Path("effects.json").read_text())["parts"].keys() == {"ideal"}
+    capsys.readouterr()
+    assert main([*words, "--parts", "wires/*"]) == 1
+    assert "wire/1" in capsys.readouterr().err
