@@ -1,7 +1,9 @@
 """Every command of the README is run, its code too, and its generated parts are those of the committed files."""
 
+import functools
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import datamodules
 from lit_scaledrop.__main__ import main
 from tools.documents import refresh
 
@@ -46,7 +49,7 @@ def test_make_command(command):
 
 
 @pytest.mark.parametrize("command", [command for command in SCALEDROP if not BEFORE_CODE.match(command)])
-def test_scaledrop_command(command, tmp_path, monkeypatch, capsys):
+def test_scaledrop_command(command, tmp_path, monkeypatch, capsys, fake_cifar):
     """The real thing in an empty folder; trainings are cut to an epoch on a few images."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -56,6 +59,15 @@ def test_scaledrop_command(command, tmp_path, monkeypatch, capsys):
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (40, 50), "olive").save(tmp_path / "pictures" / "olive.png")
     words = shlex.split(command)[1:]
+    if words[0] == "chip":
+        files = ("junction.yaml",) if words[1] == "new" else ("junction.yaml", "chip.yaml")
+        for name in files:
+            shutil.copy(ROOT / "docs" / name, tmp_path)
+    if words[:2] in (["chip", "report"], ["chip", "effects"]):
+        monkeypatch.setenv("DATA", str(fake_cifar))
+        recorded = functools.partial(datamodules.CIFAR10DataModule, checksums="recorded")
+        monkeypatch.setitem(datamodules.DATAMODULES, "cifar10", recorded)
+        words += ["--samples=2", "--limit=6", *(["--chips=1"] if words[1] == "report" else ["--parts=adc/4"])]
     if words[0] == "fit":
         words += ["--trainer.max_epochs=1", "--data.limit_train=64", "--run.tracking=disabled"]
         words += ["--evaluation.samples=2"]

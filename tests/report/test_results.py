@@ -122,7 +122,7 @@ def test_missing_and_unknown_fields_are_named(make):
         Result.from_json(json.dumps({**whole, "surprise": 1}))
     for broken, message in (
         ({"metrics": {"cls/acc": "0.86"}}, "cls/acc must be of type float"),
-        ({"metrics": {"cls/acc": 0.86}, "suit": "svhn"}, "unknown coordinate 'suit'; there are condition, chip"),
+        ({"metrics": {"cls/acc": 0.86}, "suit": "svhn"}, "unknown coordinate 'suit'; there are condition, "),
         ({"metrics": {"cls/acc": 0.86}, "chip": "3"}, "coordinate chip must be of type int"),
         ({"metrics": {}}, "there are no numbers"),
         ({"cls/acc": 0.86}, "a measurement has coordinates and metrics"),
