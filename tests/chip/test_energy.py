@@ -256,3 +256,19 @@ def test_what_the_document_says_holds():
         net = build_network(network, METHODS["proposed"], in_channels=shape[0])
         cells = [in_unit(estimate_energy(net, shape, execution=how).report().energy_pj) for how in EXECUTIONS]
         assert f"| {' | '.join(cells)} |" in DOCUMENT, cells
+
+
+def test_effects_of_the_document_are_those_that_were_measured():
+    parts = json.loads((DOCS / "chip_effects.json").read_text())["parts"]
+    rows = {
+        "digital, ideal crossbar": ("digital", "ideal"),
+        "4, 3 bits": ("adc/4", "adc/3"),
+        "wires of 1, 3, 10 ohm a cell": ("wire/1", "wire/3", "wire/10"),
+        "conductances 10 % and reference column, one chip: as made, recovered": ("reference/0.1/1", "recovered/0.1/1"),
+        "conductances 20 % and reference column, one chip: as made, recovered": ("reference/0.2/1", "recovered/0.2/1"),
+        "some of each (6 bits), one chip: as made, recovered": ("combined/1", "combined_recovered/1"),
+    }
+    for row, names in rows.items():
+        cells = [[f"{100 * parts[name][key]:.1f}" for name in names] for key in ("cls/acc", "hw/same_class")]
+        accuracy, same = (", ".join(text.replace("100.0", "100") for text in column) for column in cells)
+        assert f"| {row} | {accuracy} | {same} |" in DOCUMENT
