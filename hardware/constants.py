@@ -100,8 +100,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise PresetError("presets are YAML files: pip install pyyaml, or build the objects yourself") from error
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise PresetError(f"{path} is no YAML: {error}") from error
+    except OSError as error:
+        raise PresetError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(content, dict):
         raise PresetError(f"{path} must map names to constants")
     return content

@@ -174,6 +174,17 @@ def test_wrong_files_are_refused(tmp_path, content, message):
     assert str(path) in str(error.value) or re.search("mnsim|sar", message)
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"cell: [", b"- 1\n- 2\n", b"", b"[" * 5000])
+def test_what_is_no_yaml_is_named(tmp_path, content):
+    path = tmp_path / "lab.yaml"
+    path.write_bytes(content)
+    with pytest.raises(PresetError, match=re.escape(str(path))):
+        load_chip(path)
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(PresetError, match=r"folder\.yaml"):
+        load_chip(tmp_path / "folder.yaml")
+
+
 def test_a_missing_file_says_how_to_write_one(tmp_path):
     with pytest.raises(PresetError, match="scaledrop chip new"):
         load_chip(tmp_path / "lab.yaml")
