@@ -75,6 +75,19 @@ def command(words: Sequence[str]) -> str:
     return shlex.join(["scaledrop", *(_portable(word) for word in words)])
 
 
+def portable(value: Any) -> Any:
+    """Plain data with every absolute path as :func:`command` writes it.
+
+    >>> portable({"chip_file": "/home/me/lab.yaml", "callbacks": [{"seed": 1}]})
+    {'chip_file': 'lab.yaml', 'callbacks': [{'seed': 1}]}
+    """
+    if isinstance(value, dict):
+        return {name: portable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [portable(inner) for inner in value]
+    return _portable(value) if isinstance(value, str) else value
+
+
 def _portable(word: str) -> str:
     flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
     if os.path.isabs(value):

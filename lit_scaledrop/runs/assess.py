@@ -117,7 +117,11 @@ def assess(
         measured, absent = _measure(assessment, subject, folder, parts)
         if not measured:
             raise ValueError(f"nothing could be measured: {'; '.join(absent.values())}")
-        config = {**resolved, "evaluation": asdict(assessment.evaluation), "assess": _asked(assessment)}
+        config = {
+            **resolved,
+            "evaluation": provenance.portable(asdict(assessment.evaluation)),
+            "assess": _asked(assessment),
+        }
         assert plan.method is not None
         run = replace(plan.run, study=assessment.probe)
         record = RunRecord(assessment.id, run, config, plan.method, assessment.words, started, commit)

@@ -16,6 +16,7 @@ from lit_scaledrop.layers.scale_dropout import ScaleOptions
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results.provenance import portable
 from lit_scaledrop.runs.identity import FROM_DATA, class_of, run_identity
 from lit_scaledrop.runs.run import Run
 
@@ -106,11 +107,11 @@ class RunPlan:
             return self.parser.instantiate_classes(self.settings)
 
     def recorded(self, data: Any) -> dict[str, Any]:
-        """The configuration with what the data has told the model, in place of the model's defaults."""
+        """The configuration with what the data has told the model in place of its defaults, and without folders."""
         model = self.config["model"]
         arguments = model.get("init_args") or {}
         told = {name: getattr(data, name) for name in FROM_DATA if name in arguments}
-        return {**self.config, "model": {**model, "init_args": {**arguments, **told}}}
+        return portable({**self.config, "model": {**model, "init_args": {**arguments, **told}}})
 
 
 @contextmanager

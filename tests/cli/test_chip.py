@@ -154,6 +154,10 @@ def test_tables_and_callbacks_count_on_the_same_chip(place, checkpoint, capsys):
     assert estimate.chip.adc == "lab"
     # what a flag says stands over what the file says
     assert CrossbarEnergy(chip="mine.yaml", rows=128).chip.crossbar == Crossbar(128, 64)
+    here = str(place / "mine.yaml")
+    plan = plan_fit(["--config", "tiny.yaml", "--chip", here])
+    assert here in str(plan.config)
+    assert str(place) not in json.dumps(plan.recorded(plan.build().data), default=str)
     fit = ["fit", "--config", "tiny.yaml"]
     ids = {plan_fit([*fit[1:], *more]).id for more in ([], ["--chip", "mine.yaml"], ["--chip=same.yaml"])}
     assert len(ids) == 2
