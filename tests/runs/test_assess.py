@@ -15,14 +15,13 @@ from lit_scaledrop.__main__ import main
 from lit_scaledrop.cli.assess import plan_assessment, planned_assessment
 from lit_scaledrop.cli.fit import fit, plan_fit, planned_result
 from lit_scaledrop.evaluation import probes
-from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.evaluation.checkpoint import load_trained, weights_digest
 from lit_scaledrop.evaluation.probes import PROBES, Probe, Subject
 from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.measurement import Measurement, flat_names
 from lit_scaledrop.results.result import read_result
-from lit_scaledrop.runs import assess
 from lit_scaledrop.runs.run import UNFINISHED, Run, find_network
 
 FLAGS = ["--config", "tiny.yaml"]
@@ -395,10 +394,10 @@ def test_parts_round_trip_and_refuse_what_is_not_finite(tmp_path):
 def test_weights_digest_sees_every_bit():
     one, two = (LitClassifier("lenet5", width=0.25).network for _ in range(2))
     two.load_state_dict(one.state_dict())
-    assert assess._weights_digest([one]) == assess._weights_digest([two])
+    assert weights_digest([one]) == weights_digest([two])
     next(two.parameters()).data.view(-1)[0] += 1e-6
-    assert assess._weights_digest([one]) != assess._weights_digest([two])
-    assert assess._weights_digest([one, two]) != assess._weights_digest([two, one])
+    assert weights_digest([one]) != weights_digest([two])
+    assert weights_digest([one, two]) != weights_digest([two, one])
 
 
 def test_a_probe_is_two_functions(trained, monkeypatch):
