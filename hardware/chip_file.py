@@ -24,7 +24,7 @@ from hardware.cells import Imperfections
 from hardware.chip import Chip
 from hardware.chip_fields import CONVERTER, FIELDS, SECTIONS, Field, Part
 from hardware.constants import PresetError, convert, parse_quantity, read_yaml, unknown_name
-from hardware.devices import YAML, Device, device_of, find_device
+from hardware.devices import YAML, Device, device_of, devices, find_device
 from hardware.mapping import Crossbar, exact_adc_bits
 from hardware.mtj import DeviceVariation
 from hardware.presets import components_of
@@ -91,12 +91,12 @@ def find_junction(source: str) -> Device:
 
 
 def _describes_devices(path: Path) -> bool:
-    """Whether a file is one of devices: no name is a section of a chip, and each has a law or is like another."""
+    """Whether a file is one of devices: no name is a section of a chip, and each is of a device of ours or new."""
     if not path.is_file():
         return False
-    entries = read_yaml(path)
-    named = all(isinstance(entry, dict) and entry.keys() & {"law", "like"} for entry in entries.values())
-    return bool(entries) and named and not entries.keys() & set(SECTIONS)
+    entries, ours = read_yaml(path), devices()
+    new = {name for name, entry in entries.items() if isinstance(entry, dict) and entry.keys() & {"law", "like"}}
+    return bool(entries) and not entries.keys() & set(SECTIONS) and all(name in new or name in ours for name in entries)
 
 
 def _merged(path: Path, asking: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
@@ -108,6 +108,7 @@ def _merged(path: Path, asking: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
     base: dict[str, dict[str, Any]] = {"device": {"like": _beside(path, like)}} if like else {}
     if Path(like).suffix in YAML and not _describes_devices(path.parent / like):
         base = _merged(path.parent / like, (*asking, path.resolve()))
+        _build(base, str(path.parent / like))  # what is wrong with it is said of the file that says it
     merged = {name: {**base.get(name, {}), **sections.get(name, {})} for name in (*base, *sections)}
     if "like" in sections.get("device", {}):
         merged["device"] = sections["device"]  # another junction, nothing of the former
@@ -158,6 +159,7 @@ def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:
     converter = str(sections.get("converter", {}).get("name", Chip.adc))
     junction, _ = device.build()
     said = {"converter.name": "name" in sections.get("converter", {}), "cell.area": "node" in sections.get("cell", {})}
+    said |= {f"constants.{name}": True for name in sections.get("constants", {})}
     given |= {name: where for name, there in said.items() if there}
     try:
         chip = Chip(

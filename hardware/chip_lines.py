@@ -56,9 +56,8 @@ def _chip_lines(described: ChipFile) -> Iterator[Line]:
             unit = "" if not isinstance(field.unit, str) or field.unit == "1" else f" {field.unit}"
             shown = "what exact sums need" if value is None else f"{str(value).lower()}{unit}"
             yield Line(said, shown, given.get(said, "default"), field.about, said in given)
-    of_cells = {field.key for field in FIELDS["cell"].values()}
     for name, constant in chip.components.constants.items():
-        if constant.status == "given" and name not in of_cells:
+        if f"constants.{name}" in given:
             yield Line(f"constants.{name}", _shown(constant), constant.source, "", True)
 
 

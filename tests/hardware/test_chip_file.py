@@ -65,7 +65,10 @@ def test_the_identity_is_what_is_said_and_not_how(tmp_path):
     lab = load_chip(write(tmp_path, LAB))
     said = {**LAB, "cell": {"stuck_ap": "0.1 %", "node": "28 nm", "conductance_cv": 0.05, "resistance_p": "50 kOhm"}}
     said["constants"] = {"adder_energy": {"value": 0.1, "unit": "pJ", "source": "our flow", "status": "derived"}}
-    assert load_chip(write(tmp_path, said, "other.yaml")).fingerprint == lab.fingerprint
+    other = load_chip(write(tmp_path, said, "other.yaml"))
+    assert other.fingerprint == lab.fingerprint
+    (line,) = (line for line in explain(other) if line.name == "constants.adder_energy")
+    assert (line.value, line.source, line.given) == ("0.1 pJ", "our flow", True)
     changes = [
         ("device", "slope", "39 /V"),
         ("cell", "stuck_ap", 0.002),
@@ -92,6 +95,10 @@ def test_a_chip_like_another_file(tmp_path):
     other = load_chip(write(tmp_path, {"like": "lab.yaml", "device": "stt_nvsim"}, "stt.yaml"))
     assert other.device.fingerprint == load_chip("stt_nvsim").device.fingerprint
     assert other.chip.adc == "lab"
+    # what is wrong is said of the file that says it
+    write(tmp_path, {"geometry": {"rows": 0}}, "wrong.yaml")
+    with pytest.raises(PresetError, match=r"wrong\.yaml: geometry: rows"):
+        load_chip(write(tmp_path, {"like": "wrong.yaml", "geometry": {"rows": 64}}, "right.yaml"))
     write(tmp_path, {"like": "a.yaml"}, "b.yaml")
     with pytest.raises(PresetError, match="like itself"):
         load_chip(write(tmp_path, {"like": "b.yaml"}, "a.yaml"))
@@ -122,6 +129,10 @@ def test_junctions_by_name_by_device_file_and_by_chip_file(tmp_path):
     (tmp_path / "below").mkdir()
     below = load_chip(write(tmp_path, {"like": "../c.yaml", "device": {"slope": "38 /V"}}, "below/d.yaml"))
     assert below.device.fingerprint == find_junction(str(device)).fingerprint
+    # an entry of one of our names changes that device, as in any device file
+    changed = write(tmp_path, {"sot_80nm": LAB["device"]}, "ours.yaml")
+    assert load_chip(changed).device.fingerprint == find_junction(str(changed)).fingerprint
+    assert find_junction(str(changed)).fingerprint == find_junction(str(device)).fingerprint
     assert load_chip(device).device.fingerprint == find_junction(str(device)).fingerprint
     assert find_junction("sot_80nm").fingerprint == load_chip("sot_80nm").device.fingerprint
 
