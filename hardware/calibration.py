@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hardware.mtj import MTJ
+from hardware.mtj import MTJ, DeviceVariation
 from hardware.shapes import Float
 from hardware.switching import Number, as_double
 
@@ -82,7 +82,7 @@ class Calibration:
         return Drive(nominal.max_voltage_v, self.bits)
 
     def voltage(
-        self, nominal: MTJ, actual: MTJ, p: Float[Tensor, "..."], spread_cv: float, generator: torch.Generator
+        self, nominal: MTJ, actual: MTJ, p: Float[Tensor, "..."], spread: DeviceVariation, generator: torch.Generator
     ) -> Float[Tensor, "..."]:
         """Drive (V) for each wanted probability, found by drawing from the actual device.
 
@@ -90,7 +90,7 @@ class Calibration:
             nominal: device from which the first drive and the gains come.
             actual: device of the chip, or one for each probability.
             p: wanted probabilities.
-            spread_cv: coefficient of variation of the thresholds, which the first drive is off by.
+            spread: of the devices, which the first drive is off by.
             generator: of the trials' bits.
 
         Raises:
@@ -102,7 +102,7 @@ class Calibration:
         start = nominal.at(self.temperature_k)
         volts = start.voltage(wanted)
         slope, noise = slope_per_v(start, volts), wanted * (1 - wanted)
-        variance = (volts * max(spread_cv, 1e-6)) ** 2
+        variance = prior_variance(start, wanted, spread)
         here = actual.at(self.temperature_k)
         for _ in range(self.trials):
             chance = here.probability(drive.voltage(volts))
@@ -112,11 +112,11 @@ class Calibration:
             variance = variance * noise / (slope**2 * variance + noise)
         return drive.voltage(volts)
 
-    def expected_error(self, nominal: MTJ, p: Number, spread_cv: float) -> Float[Tensor, "..."]:
+    def expected_error(self, nominal: MTJ, p: Number, spread: DeviceVariation) -> Float[Tensor, "..."]:
         """Standard deviation of the calibrated probability; see the module."""
         wanted = as_double(p)
         volts = nominal.voltage(wanted)
-        slope, prior = slope_per_v(nominal, volts), (volts * max(spread_cv, 1e-6)) ** 2
+        slope, prior = slope_per_v(nominal, volts), prior_variance(nominal, wanted, spread)
         left = 1 / (1 / prior + self.trials * slope**2 / (wanted * (1 - wanted)))
         return slope * (left + self.drive(nominal).step_v ** 2 / 12).sqrt()
 
@@ -127,6 +127,14 @@ class Calibration:
     def time_ns(self, nominal: MTJ, p: Number) -> float:
         """Time of calibrating one junction for these probabilities one after another, ns."""
         return self.trials * as_double(p).numel() * nominal.draw_time_ns
+
+
+def prior_variance(nominal: MTJ, p: Float[Tensor, "..."], spread: DeviceVariation) -> Float[Tensor, "..."]:
+    """Variance (V^2) of devices' right drives around the nominal one, by their thresholds and by their slopes."""
+    volts = nominal.voltage(p)
+    steeper = nominal.law.scaled(1.0, 1 + spread.slope_cv).voltage(p, nominal.pulse_ns)
+    # below a millionth of the drive there is nothing to find
+    return ((volts * spread.threshold_cv) ** 2 + (steeper - volts) ** 2).clamp(min=(1e-6 * volts) ** 2)
 
 
 def slope_per_v(device: MTJ, voltage_v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

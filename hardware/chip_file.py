@@ -24,6 +24,7 @@ from hardware.cells import Imperfections
 from hardware.chip import Chip
 from hardware.chip_fields import CONVERTER, FIELDS, SECTIONS, Field, Part
 from hardware.constants import PresetError, convert, parse_quantity, read_yaml, unknown_name
+from hardware.crossbar import CROSSBAR_MODEL
 from hardware.devices import YAML, Device, device_of, devices, find_device
 from hardware.mapping import Crossbar, exact_adc_bits
 from hardware.mtj import DeviceVariation
@@ -59,7 +60,7 @@ class ChipFile:
         chip = {key: value for key, value in vars(self.chip).items() if key not in ("components", "junction", "adc")}
         converter = {name: constant.value for name, constant in self.chip.converter.constants.items()}
         constants = {name: constant.value for name, constant in self.chip.components.constants.items()}
-        everything = [self.device.fingerprint, chip, converter, constants, vars(self.cells)]
+        everything = [CROSSBAR_MODEL, self.device.fingerprint, chip, converter, constants, vars(self.cells)]
         text = json.dumps(everything, sort_keys=True, default=vars)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -153,7 +154,10 @@ def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:
             value = _value(field, entry, place)
             given[f"{section}.{name}"] = where
             values[field.part][field.key] = value
-    constants = {**sections.get("constants", {}), **values["constant"], **_area(sections.get("cell", {}), where)}
+    of_cells, others = values["constant"] | _area(sections.get("cell", {}), where), sections.get("constants", {})
+    if twice := of_cells.keys() & others.keys():
+        raise PresetError(f"{where}: {', '.join(twice)} of constants is said by cell as well: say it once")
+    constants = {**others, **of_cells}
     own = _converter(sections, where)
     components = components_of({**constants, **({"converters": own} if own else {})}, where)
     converter = str(sections.get("converter", {}).get("name", Chip.adc))
@@ -167,10 +171,8 @@ def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:
         )
         electrical = ("resistance_p_kohm", "cell_resistance_p", "kOhm"), ("tmr", "cell_tmr", "1")
         values["cells"] |= {key: components.number(name, unit) for key, name, unit in electrical}
-        values["cells"]["adc_bits"] = chip.adc_bits or exact_adc_bits(chip.crossbar.rows)
+        values["cells"]["adc_bits"] = chip.adc_bits or chip.converter.at_least(exact_adc_bits(chip.crossbar.rows))
         cells = Imperfections(**values["cells"])
-    except PresetError:
-        raise
     except ValueError as error:
         raise PresetError(f"{where}: {error}") from error
     return ChipFile(where, device, chip, cells, given)
@@ -200,10 +202,9 @@ def _area(cell: Mapping[str, Any], where: str) -> dict[str, Any]:
         return {}
     if "area" in cell:
         raise PresetError(f"{where}: cell: give area or node, from which it follows, not both")
-    node = convert(f"{where}: cell: node", parse_quantity(f"{where}: cell: node", cell["node"]), "nm")
-    assert not isinstance(node.value, dict)
-    source = f"{AREA_F2:g} F^2 (NVSim sample_STTRAM.cell) at F = {node.value:g} nm, of {where}"
-    area = {"value": AREA_F2 * node.value**2 * 1e-6, "unit": "um2", "source": source, "status": "derived"}
+    node = _nanometres(cell["node"], f"{where}: cell: node")
+    source = f"{AREA_F2:g} F^2 (NVSim sample_STTRAM.cell) at F = {node:g} nm, of {where}"
+    area = {"value": AREA_F2 * node**2 * 1e-6, "unit": "um2", "source": source, "status": "derived"}
     return {"cell_area": area}
 
 
@@ -218,4 +219,11 @@ def _converter(sections: Mapping[str, Mapping[str, Any]], where: str) -> dict[st
         raise PresetError(
             f"{where}: a converter of one's own has a name, energy, time, area and node; it lacks {lacking}"
         )
-    return {str(said["name"]): own}
+    node = _nanometres(own["node"], f"{where}: converter: node")
+    return {str(said["name"]): {**own, "node": f"{node:g} nm"}}
+
+
+def _nanometres(node: Any, where: str) -> float:
+    read = convert(where, parse_quantity(where, node), "nm").value
+    assert not isinstance(read, dict)
+    return read

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from hardware.chip_fields import FIELDS
 from hardware.chip_file import ChipFile
 from hardware.constants import Constant
-from hardware.devices import DEVICE_ABOUT
+from hardware.devices import DEVICE_ABOUT, devices
+
+_CONVERSION = {"energy": "energy of a conversion", "time": "time of a conversion", "area": "area of a converter"}
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,13 @@ def explain(described: ChipFile) -> list[Line]:
 
 def _device_lines(described: ChipFile) -> Iterator[Line]:
     said, law = described.given, described.device.law
+    ours = [known.constants for known in devices().values()]
     yield Line("device.law", law, "hardware/switching.py", "how likely a write pulse switches", "device.law" in said)
     for name, constant in described.device.constants.items():
         about = DEVICE_ABOUT.get(name, "")
-        yield Line(f"device.{name}", _shown(constant), constant.source, about, f"device.{name}" in said)
+        # of a device file of one's own as well, which the chip file is like
+        given = f"device.{name}" in said or all(known.get(name) != constant for known in ours)
+        yield Line(f"device.{name}", _shown(constant), constant.source, about, given)
 
 
 def _chip_lines(described: ChipFile) -> Iterator[Line]:
@@ -45,7 +50,8 @@ def _chip_lines(described: ChipFile) -> Iterator[Line]:
             about = f"kind of converters, {converter.node}"
             yield Line("converter.name", converter.name, converter.source, about, "converter.name" in given)
             for name, constant in converter.constants.items():
-                yield Line(f"converter.{name}", _shown(constant), constant.source, "", converter.yours)
+                about = _CONVERSION.get(name, "")
+                yield Line(f"converter.{name}", _shown(constant), constant.source, about, converter.yours)
         for name, field in fields.items():
             said = f"{section}.{name}"
             if field.part == "constant":

@@ -37,6 +37,10 @@ class _Lines:
     """their number in all tiles"""
 
 
+CROSSBAR_MODEL = 2
+"""Of wires and converters, for identities: 1 had wires to first order, and codes from the lowest sum on."""
+
+
 class CrossbarLayer(nn.Module):
     """A binary convolution or linear layer on crossbars.
 

@@ -4,6 +4,7 @@ A device says its switching ``law`` and the constants of that law; ``like: NAME`
 another device, of the same file or ours. An entry of one of our names without ``like`` changes that device.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -160,13 +161,18 @@ def devices(override: str | Path | None = None) -> dict[str, Device]:
     Raises:
         PresetError: an entry is not what :func:`build_device` needs, or ``like`` names no device.
     """
-    path = FOLDER / "devices.yaml"
-    known = _resolved(read_yaml(path), path.name, {})
+    known = dict(_ours())
     if override is None:
         return known
     if not Path(override).is_file():
         raise PresetError(f"there is no device file {override}")
     return {**known, **_resolved(read_yaml(Path(override)), str(override), known)}
+
+
+@functools.cache
+def _ours() -> dict[str, Device]:
+    path = FOLDER / "devices.yaml"
+    return _resolved(read_yaml(path), path.name, {})
 
 
 def _resolved(entries: Mapping[str, Any], where: str, known: Mapping[str, Device]) -> dict[str, Device]:

@@ -91,7 +91,7 @@ class DeviceProbability:
         voltage = self.device.voltage(inner)
         actual = self.chip or vary(self.device, self.variation, tuple(inner.shape), generator)
         if self.calibration is not None:
-            voltage = self.calibration.voltage(self.device, actual, inner, self.variation.threshold_cv, generator)
+            voltage = self.calibration.voltage(self.device, actual, inner, self.variation, generator)
         if self.variation.cycle_cv:
             voltage = voltage / lognormal(self.variation.cycle_cv, tuple(inner.shape), generator)
         result = wanted.clone()

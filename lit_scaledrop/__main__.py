@@ -18,7 +18,7 @@ COMMANDS = {
     "export": "a trained network as a packed file, ONNX or torch.export program",
     "energy": "energy, time and area of an image on a chip",
     "cost": "dropout modules and energy of methods on topologies, recorded",
-    "chip": "explain a chip file, or write one to start from",
+    "chip": "a chip file: write one, explain it, put a trained network on it",
     "device": "fit: a junction's switching law from counted pulses",
     "figure8": "masks and uncertainty of Table V's networks, as pictures",
     "sweep": "run a W&B sweep file here, without a server",

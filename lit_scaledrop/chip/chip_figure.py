@@ -1,21 +1,23 @@
 """One page on a chip: switching curve, spread of p, calibration, energy, as one picture."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hardware.breakdown import EnergyReport
+from hardware.calibration import Calibration
 from hardware.chip_file import ChipFile
 from hardware.drop_probability import DeviceProbability
-from hardware.mtj import vary
+from hardware.mtj import DriveError, vary
 from lit_scaledrop.results.units import UNITS, in_unit, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: simulated junctions behind bands and violins, and the drop probabilities that these are for
-JUNCTIONS, PROBABILITIES = 2_000, (0.05, 0.1, 0.2, 0.3, 0.5)
+JUNCTIONS, PROBABILITIES = 10_000, (0.05, 0.1, 0.2, 0.3, 0.5)
 BLUE, RED, GREY = "#0072B2", "#D55E00", "#4D4D4D"
 
 
@@ -61,8 +63,10 @@ def draw_chip(
 
 def _curve(axes: Any, chip: ChipFile) -> None:
     device, spread = chip.device.build()
-    ends = [float(device.voltage(p)) for p in (0.02, 0.98) if _reaches(chip, p)]
-    low, high = (min(ends), max(ends)) if len(ends) == 2 else (0.0, device.max_voltage_v)
+    try:
+        low, high = (float(device.voltage(p)) for p in (0.02, 0.98))
+    except DriveError:
+        low, high = 0.0, device.max_voltage_v
     volts = torch.linspace(max(0.0, low - 0.3 * (high - low)), high + 0.3 * (high - low), 200, dtype=torch.float64)
     many = vary(device, spread, (JUNCTIONS, 1), torch.Generator().manual_seed(0)).probability(volts)
     for share, alpha in ((0.95, 0.18), (0.5, 0.35)):
@@ -74,26 +78,28 @@ def _curve(axes: Any, chip: ChipFile) -> None:
     axes.legend(frameon=False, fontsize=8, loc="upper left")
 
 
-def _reaches(chip: ChipFile, p: float) -> bool:
-    device, _ = chip.device.build()
-    return float(device.probability(device.max_voltage_v)) > p > float(device.probability(0.0))
+def of_chips(chip: ChipFile, p: float, calibration: Calibration | None = None) -> torch.Tensor:
+    """Drop probabilities of :data:`JUNCTIONS` chips, their drive set for ``p`` of the nominal junction or calibrated.
+
+    Raises:
+        DriveError: the nominal junction does not reach it.
+    """
+    junction = DeviceProbability(*chip.device.build(), calibration=calibration)
+    wanted = torch.full((JUNCTIONS,), p, dtype=torch.float64)
+    return junction.probability(wanted, torch.Generator().manual_seed(0))
 
 
 def _spread(axes: Any, chip: ChipFile) -> None:
-    device, spread = chip.device.build()
-    reached = [p for p in PROBABILITIES if _reaches(chip, p)]
+    drawn: dict[float, Any] = {}
+    for p in PROBABILITIES:
+        with contextlib.suppress(DriveError):
+            drawn[p] = of_chips(chip, p).numpy()
     axes.set(xlabel="drop probability that the drive is set for", ylabel="drop probability of the chip",
              ylim=(-0.03, 1.03), xlim=(0, 0.6), title="Spread of p, drive set once for all chips")  # fmt: skip
-    if not reached:
+    if not drawn:
         axes.text(0.5, 0.5, "out of the driver's reach", ha="center", transform=axes.transAxes)
         return
-    drawn = [
-        DeviceProbability(device, spread)
-        .probability(torch.full((JUNCTIONS,), p, dtype=torch.float64), torch.Generator().manual_seed(0))
-        .numpy()
-        for p in reached
-    ]
-    parts = axes.violinplot(drawn, reached, widths=0.05, showextrema=False, showmeans=True)
+    parts = axes.violinplot([*drawn.values()], [*drawn], widths=0.05, showextrema=False, showmeans=True)
     for body in parts["bodies"]:
         body.set(facecolor=BLUE, alpha=0.4, edgecolor="none")
     parts["cmeans"].set(color=BLUE)

@@ -25,7 +25,8 @@ class ChipOptions:
             (default: folded).
         skip_bits: bits of a number on a skip (default: 32).
         real_layers: first and last layer: digital, counted as if binary, or excluded (default: digital).
-        mtj: junction that makes the random bits, by name or file (default: the paper's module).
+        mtj: junction that makes the random bits, by name or file (default: that of the chip file, sot_80nm where it
+            names none; without a file, the paper's module).
         preset: YAML file whose constants replace ours, and whose converters are added.
     """
 

@@ -7,21 +7,22 @@ time, and chips that are recovered.
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
+from hardware.calibration import Calibration
 from hardware.chip_file import ChipFile, load_chip
 from hardware.chip_lines import explain, template
 from hardware.constants import PresetError
-from hardware.drop_probability import DeviceProbability
 from hardware.mapping import exact_adc_bits
 from hardware.mtj import DriveError
+from lit_scaledrop.chip.chip_figure import JUNCTIONS, of_chips
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.on_chip import effects, report
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.units import in_unit
 
-#: drop probabilities and simulated junctions that the answer of a chip is shown for
-PROBABILITIES, JUNCTIONS = (0.1, 0.2, 0.5), 10_000
+#: drop probabilities that the answer of a chip is shown for
+PROBABILITIES = (0.1, 0.2, 0.5)
+#: as the probe `temperature` calibrates
+CALIBRATION = Calibration(400, 10)
 
 
 def main(argv: list[str]) -> int:
@@ -86,20 +87,22 @@ def new(file: Path, *, like: str = "sot_80nm") -> int:
 def facts(described: ChipFile) -> list[str]:
     """What follows from a chip's values: drive, spread of p, cost of a bit, converters."""
     device, chip = described.device.build()[0], described.chip
-    found = ["", "a junction whose drive is set for the nominal one, over 10,000 of them:"]
+    found = ["", f"a junction whose drive is set for the nominal one, over {JUNCTIONS:,} of them:"]
     for p in PROBABILITIES:
         try:
-            volt = float(device.voltage(p))
-            drawn = DeviceProbability(device, described.spread).probability(
-                torch.full((JUNCTIONS,), p, dtype=torch.float64), torch.Generator().manual_seed(0)
-            )
+            volt, drawn = float(device.voltage(p)), of_chips(described, p)
             cost = chip.random_bit(p)
         except DriveError as error:
             found.append(f"  p = {p}: {error}")
             continue
         found.append(
-            f"  p = {p}: {volt:.4f} V gives {drawn.mean():.3f} +- {drawn.std():.3f}; a bit takes "
+            f"  p = {p}: {volt:.4f} V gives {drawn.mean():.3f} ± {drawn.std():.3f}; a bit takes "
             f"{in_unit(cost.mean_pj(p))} and {cost.cycle_ns:g} ns"
+        )
+        left = of_chips(described, p, CALIBRATION)
+        takes = f"{in_unit(CALIBRATION.energy_pj(device, p))} and {CALIBRATION.time_ns(device, p) / 1e3:g} us"
+        found.append(
+            f"    calibrated by {CALIBRATION.trials} draws a chip {left.mean():.3f} ± {left.std():.3f}, for {takes}"
         )
     rows, converter = chip.crossbar.rows, chip.converter
     exact = exact_adc_bits(rows)

@@ -59,8 +59,6 @@ def evaluate(
     if norm_images is not None:
         for member, model in enumerate(models):
             renorm(model.network, module, evaluation, norm_images, member, device)
-    if evaluation.chip_file is not None:
-        module.setup("fit")  # training images set the ranges of the chip's converters
     networks = on_chip([model.network.to(device) for model in models], evaluation, module, device)
     measured = models[0].test_metrics(evaluation)
     metrics, how = evaluate_network(networks, normalized_test_set(module), evaluation, measured, device)

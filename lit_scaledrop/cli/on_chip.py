@@ -116,7 +116,7 @@ def effects(
         "samples": evaluation.samples,
         "seed": evaluation.seed,
         "limit": limit,
-        **crossbars.constants(),
+        **crossbars.constants(evaluation),
     }
     before = json.loads(out.read_text()) if out.is_file() else {}
     done = before["parts"] if before.get("asked") == asked else {}
@@ -140,6 +140,5 @@ def _opened(network: str, data: str, root: str | None) -> tuple[LitNetwork, Any]
     size = module.hparams.get("image_size")
     images: Any = kind(root=root, **({} if size is None else {"image_size": size}))
     require_match(network, module, images)
-    images.setup("fit")
     images.setup("test")
     return module, images

@@ -14,7 +14,6 @@ from lit_scaledrop.chip.energy import Estimate, estimate_energy
 from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.functional.calibration import calibration_bins
-from lit_scaledrop.metrics.ood import ood_metrics
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results import provenance
 from lit_scaledrop.shapes import Float
@@ -139,6 +138,6 @@ def _measured(subject: Subject) -> Measured:
     _, labels, prediction = subject.clean()
     metrics = subject.classification(prediction, labels)
     suite = subject.suite(SUITE)
-    noise = ood_metrics(prediction, subject.predict(suite.images, suite.normalized), **subject.rule)
+    noise = subject.uncertainty(subject.predict(suite.images, suite.normalized))
     metrics[f"{SUITE}/ood/rate"] = noise["ood/rate"]
     return Measured({name: metrics[name] for name in NAMES}, calibration_bins(prediction.mean, labels, BINS))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.evaluation.on_chip import chip_record
+from lit_scaledrop.evaluation.on_chip import chip_record, variation_record
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork, PredictionMetrics
 from lit_scaledrop.posterior.diagnosis import Diagnosis, diagnose, diagnosis_images
@@ -65,7 +65,7 @@ def evaluate_network(
         "execution": posterior.choice,
         "scheme": evaluation.scheme,
         "uncovered": posterior.uncovered,
-        "variation": None if evaluation.variation is None else evaluation.variation.record(),
+        "variation": variation_record(evaluation, members),
         **chip_record(evaluation),
         "checkpoint": evaluation.checkpoint,
         "images": images,

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from hardware.cells import Imperfections
-from hardware.chip_file import load_chip
 from hardware.mapping import Crossbar
 from hardware.network import calibrate, on_crossbar
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
@@ -25,15 +24,16 @@ def on_chip(
     Args:
         networks: one, or the members of an ensemble.
         evaluation: with a chip file or without.
-        data: data module, set up, whose training images set the ranges of the converters.
+        data: data module whose training images set the ranges of the converters.
         device: where they run.
 
     Raises:
         ValueError: a chip file for networks that have no binary layer, or activations of several bits.
     """
-    if evaluation.chip_file is None:
+    described = evaluation.described
+    if described is None:
         return list(networks)
-    described = load_chip(evaluation.chip_file)
+    data.setup("test")  # which loads the training images as well
     chips = fabricate(networks, described.chip.crossbar, described.cells, evaluation.chip, device)
     calibrate(nn.ModuleList(chips), calibration_batches(data, device), build_posterior(chips, evaluation))
     return chips
@@ -41,11 +41,17 @@ def on_chip(
 
 def chip_record(evaluation: Evaluation) -> dict[str, Any]:
     """What a result says of the chip that its networks were on, if any; no folder of this machine."""
-    if evaluation.chip_file is None:
+    if evaluation.described is None:
         return {}
-    described = load_chip(evaluation.chip_file)
-    name = Path(evaluation.chip_file).name
+    described = evaluation.described
+    name = Path(described.name).name
     return {"on_chip": {"file": name, "fingerprint": described.fingerprint, "number": evaluation.chip}}
+
+
+def variation_record(evaluation: Evaluation, networks: Sequence[nn.Module]) -> dict[str, Any] | None:
+    """What a result says of the drop probabilities that its networks had, if they were not the nominal ones."""
+    varied = evaluation.variation_of(networks[0])
+    return None if varied is None else varied.record()
 
 
 def fabricate(

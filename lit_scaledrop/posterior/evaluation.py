@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -11,6 +12,9 @@ from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.posterior.plans import Scheme
 from lit_scaledrop.posterior.posterior import Execution, PosteriorPredictive
 from lit_scaledrop.posterior.variation import Redraw, Variation, Within
+
+if TYPE_CHECKING:
+    from hardware.chip_file import ChipFile
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Evaluation:
                 "bits that remember go with passes one after another: leave evaluation.execution=exact and "
                 "evaluation.scheme out, or evaluation.correlation"
             )
-        self.variation  # noqa: B018  what is wrong with it is refused now
+        self.variation, self.described  # noqa: B018  what is wrong with them is refused now
         if varied and not self.finished and (self.execution == "exact" or self.scheme != "iid"):
             raise ValueError(
                 "drop probabilities that are redrawn for each pass go with independent passes: leave "
@@ -93,7 +97,14 @@ class Evaluation:
         """Whether the drop probabilities are those of one finished chip."""
         return self.redraw == "chip" or self.chip_file is not None
 
-    @property
+    @cached_property
+    def described(self) -> "ChipFile | None":
+        """The chip file as it is when the evaluation is planned: it may be edited while hours of training pass."""
+        from hardware.chip_file import load_chip
+
+        return None if self.chip_file is None else load_chip(self.chip_file)
+
+    @cached_property
     def variation(self) -> Variation | None:
         """Where the drop probabilities come from, if they are not the nominal ones of independent bits."""
         device = self.mtj or self.chip_file
@@ -107,7 +118,9 @@ class Evaluation:
     def variation_of(self, network: nn.Module) -> Variation | None:
         """The same for a network, which may go on a chip without a junction if nothing in it has a drop probability."""
         scales = any(isinstance(layer, ScaleDropout) for layer in network.modules())
-        return self.variation if scales or self.chip_file is None else None
+        if scales or self.chip_file is None:
+            return self.variation
+        return Variation(0.0, correlation=self.correlation) if self.correlation else None
 
 
 def build_posterior(

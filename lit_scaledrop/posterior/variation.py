@@ -19,6 +19,7 @@ again before it has forgotten its state.
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.posterior.drop_probability import Probability, read_probabilities, scale_dropouts
 
 if TYPE_CHECKING:
+    from hardware.devices import Device
     from hardware.drop_probability import DeviceProbability
 
 Redraw = Literal["use", "chip"]
@@ -87,7 +89,7 @@ class Variation:
         if self.recalibrate and self.temperature_k is None:
             raise ValueError("recalibrate is at another temperature than the device's: add temperature_k")
         if self.device is not None:
-            self._junction()  # what is wrong with it is refused now
+            self._junction  # noqa: B018  what is wrong with it is refused now
 
     @property
     def moves_p(self) -> bool:
@@ -100,7 +102,7 @@ class Variation:
 
         if self.device is None:
             return GaussianProbability(self.sigma or 0.0, self.within).probability
-        junction = self._junction()
+        junction = self._junction
         if self.redraw == "use":
             return junction.probability
         population = replace(junction, variation=replace(junction.variation, cycle_cv=0.0))
@@ -110,13 +112,19 @@ class Variation:
 
         return finished
 
+    @cached_property
+    def _described(self) -> "Device":
+        """The device as it is when the variation is made: its file may be edited while hours of training pass."""
+        from hardware.chip_file import find_junction
+
+        return find_junction(str(self.device))
+
+    @cached_property
     def _junction(self) -> "DeviceProbability":
         from hardware.calibration import Calibration
-        from hardware.chip_file import find_junction
         from hardware.drop_probability import DeviceProbability
 
-        assert self.device is not None
-        device, spread = find_junction(self.device).build()
+        device, spread = self._described.build()
         device.at(self.temperature_k)
         calibration = None
         if self.calibration:
@@ -140,6 +148,7 @@ class Variation:
     def record(self) -> dict[str, Any]:
         """What a result says of it."""
         chip = self.chip if self.redraw == "chip" else None
-        # where a file lies is of this machine
+        # where a file lies is of this machine; what it says is in its fingerprint
         device = self.device and Path(self.device).name
-        return {**asdict(self), "device": device, "chip": chip}
+        of_file = {"device_fingerprint": self._described.fingerprint} if device and "." in device else {}
+        return {**asdict(self), "device": device, "chip": chip, **of_file}

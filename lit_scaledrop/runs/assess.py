@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules import DatasetNotFoundError, ImageDataModule
-from hardware.chip_file import find_junction, load_chip
 from lit_scaledrop.evaluation.checkpoint import load_trained, weights_digest
 from lit_scaledrop.evaluation.evaluate import evaluation_device
-from lit_scaledrop.evaluation.on_chip import chip_record, on_chip
+from lit_scaledrop.evaluation.on_chip import chip_record, on_chip, variation_record
 from lit_scaledrop.evaluation.probes import PROBES, Subject
 from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -24,7 +23,7 @@ from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Coordinates, flat_names
 from lit_scaledrop.results.result import Result, is_finished, write_result
 from lit_scaledrop.runs.ensemble import members_training
-from lit_scaledrop.runs.identity import SAME_NUMBERS, run_identity
+from lit_scaledrop.runs.identity import SAME_NUMBERS, run_identity, with_contents
 from lit_scaledrop.runs.plan import RunPlan
 from lit_scaledrop.runs.record import RunRecord
 from lit_scaledrop.runs.run import TrainedNetwork, exclusive
@@ -71,14 +70,10 @@ class Assessment:
             if (value := getattr(self.evaluation, field.name)) != field.default
             and not (field.name == "execution" and value in (*SAME_NUMBERS, "auto"))
         }
-        if self.evaluation.mtj is not None:
-            how["mtj"] = find_junction(self.evaluation.mtj).fingerprint
-        if self.evaluation.chip_file is not None:
-            how["chip_file"] = load_chip(self.evaluation.chip_file).fingerprint
-        what = [ASSESSMENT_VERSION, run_id, self.probe, self.limit, self.only, how]
+        what = [ASSESSMENT_VERSION, run_id, self.probe, self.limit, self.only, with_contents(how)]
         probe = PROBES[self.probe]
         if probe.constants is not None:
-            what.append(probe.constants())
+            what.append(probe.constants(self.evaluation))
         if probe.version > 1:
             what.append({"version": probe.version})
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
@@ -215,7 +210,7 @@ def _how(assessment: Assessment, subject: Subject, measured: dict[str, MeasuredP
         "execution": posterior.choice or evaluation.execution,
         "scheme": evaluation.scheme,
         "uncovered": posterior.uncovered,
-        "variation": None if evaluation.variation is None else evaluation.variation.record(),
+        "variation": variation_record(evaluation, subject.networks),
         **chip_record(evaluation),
         "checkpoint": evaluation.checkpoint,
         **subject.rule,

@@ -98,10 +98,6 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
     evaluation = dict(config.get("evaluation") or {})
     if evaluation.get("execution") in SAME_NUMBERS:
         del evaluation["execution"]
-    if evaluation.get("mtj"):
-        evaluation["mtj"] = _CONTENTS["mtj"](evaluation["mtj"])
-    if evaluation.get("chip_file"):
-        evaluation["chip_file"] = _CONTENTS["chip"](evaluation["chip_file"])
     trainer = {
         name: value
         for name, value in (config.get("trainer") or {}).items()
@@ -122,7 +118,7 @@ def science(config: dict[str, Any], method: Method | None) -> dict[str, Any]:
         "model": _component(config["model"], FROM_DATA + (() if method is None else SCALE_ARGUMENTS)),
         "data": _component(config["data"]),
         "trainer": trainer,
-        "evaluation": _plain(evaluation, "lit_scaledrop.posterior.Evaluation"),
+        "evaluation": _plain(with_contents(evaluation), "lit_scaledrop.posterior.Evaluation"),
     }
 
 
@@ -131,20 +127,22 @@ def _callback(callback: dict[str, Any]) -> dict[str, Any]:
         return callback
     given = callback["init_args"].items()
     arguments = {name: value for name, value in given if LATER_CALLBACK_ARGUMENTS.get(name, ...) != value}
-    ours = {".MTJVariation": ("device",), ".CrossbarEnergy": ("chip", "mtj", "preset")}
-    for ending, names in ours.items():
-        if callback["class_path"].endswith(ending):
-            arguments |= {name: _CONTENTS[name](arguments[name]) for name in names if arguments.get(name)}
+    if callback["class_path"].endswith(".MTJVariation"):
+        arguments = with_contents(arguments)
+    if callback["class_path"].endswith(".CrossbarEnergy"):
+        arguments = with_contents({name: value for name, value in arguments.items() if value is not None})
     return {**callback, "init_args": arguments}
 
 
-_CONTENTS: dict[str, Callable[[str], Any]] = {
-    "device": lambda name: find_junction(name).fingerprint,
-    "mtj": lambda name: find_junction(name).fingerprint,
-    "chip": lambda file: load_chip(file).fingerprint,
-    "preset": lambda file: components(file).values(),
-}
-"""What a file or a name of a device says, whatever it is called and wherever it lies."""
+def with_contents(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with what a file, or a device, says in place of its name, whatever it is called and wherever it lies."""
+    contents: dict[str, Callable[[str], Any]] = {
+        **dict.fromkeys(("mtj", "device"), lambda name: find_junction(name).fingerprint),
+        "preset": lambda file: components(file).values(),
+        **dict.fromkeys(("chip_file", "chip"), lambda file: load_chip(file).fingerprint),
+    }
+    named = {name: value for name, value in settings.items() if name in contents and isinstance(value, str)}
+    return settings | {name: contents[name](value) for name, value in named.items()}
 
 
 def _revisions(model: dict[str, Any], method: Method | None) -> dict[str, Any]:

@@ -10,13 +10,19 @@ import torch
 import datamodules
 from hardware.chip_file import load_chip
 from hardware.mapping import Crossbar
+from hardware.network import crossbar_layers
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import CrossbarEnergy
 from lit_scaledrop.chip.energy import estimate_energy
+from lit_scaledrop.cli.assess import plan_assessment
 from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.evaluation.on_chip import chip_record, on_chip, variation_record
+from lit_scaledrop.evaluation.probes import PROBES, Subject
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
+from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.results.result import read_result
 
 IDEAL = """
@@ -195,3 +201,44 @@ def test_effects_one_by_one_go_on_where_they_stopped(place, checkpoint, capsys, 
     capsys.readouterr()
     assert main([*words, "--parts", "wires/*"]) == 1
     assert "wire/1" in capsys.readouterr().err
+
+
+def test_probes_that_make_chips_themselves_take_no_chip_file(place, capsys):
+    Path("mine.yaml").write_text(MINE)
+    row = ["--config", "tiny.yaml"]
+    for probe in ("hardware", "temperature", "table4", "ablation-sigma"):
+        asked = plan_assessment([*row, "--probe", probe, "--chip", "mine.yaml"])
+        with pytest.raises(ValueError, match="itself"):
+            PROBES[probe].parts(Subject([], None, asked.evaluation))
+    asked = plan_assessment([*row, "--probe", "pareto", "--chip", "mine.yaml"])
+    parts = PROBES["pareto"].parts(Subject([], None, asked.evaluation))
+    assert {at["bits"] for at in parts.values()} == {3, 4, 5, 6, 8}
+    # what has no chip of its own goes on the file's; by what it says
+    ids = [plan_assessment([*row, "--probe", "reliability", *more]).id for more in ([], ["--chip", "mine.yaml"])]
+    assert len(set(ids)) == 2
+
+
+def test_a_chip_file_is_that_of_the_moment_it_was_planned(place, checkpoint):
+    """Hours of training pass; what is recorded is what the identity was made of."""
+    Path("mine.yaml").write_text(MINE)
+    evaluation = Evaluation(samples=2, chip_file="mine.yaml")
+    planned = evaluation.described
+    Path("mine.yaml").write_text(MINE.replace("columns: 64", "columns: 32"))
+    assert load_chip("mine.yaml").fingerprint != planned.fingerprint
+    network = load_trained(checkpoint).network
+    chips = on_chip([network], evaluation, RecordedCIFAR10())  # data that nobody has set up yet
+    assert {layer.crossbar.columns for layer in crossbar_layers(chips[0])} == {64}
+    assert chip_record(evaluation)["on_chip"]["fingerprint"] == planned.fingerprint
+    assert evaluation.variation.record()["device_fingerprint"] == planned.device.fingerprint
+
+
+def test_a_network_without_a_drop_probability_keeps_its_memory_on_a_chip(place):
+    """MC-Dropout on binary weights: nothing that the junction's spread moves, and bits that may be correlated."""
+    Path("mine.yaml").write_text(MINE)
+    network = build_network("lenet5", METHODS["mc_dropout_irnet"], width=0.5)
+    assert Evaluation(chip_file="mine.yaml").variation_of(network) is None
+    varied = Evaluation(chip_file="mine.yaml", correlation=0.5)
+    assert variation_record(varied, [network])["correlation"] == 0.5
+    assert variation_record(varied, [network])["device"] is None
+    drawn, expected = build_posterior(network, varied).plans[0], draw_plan(network, 20, 0, correlation=0.5)
+    assert all(torch.equal(drawn.draws[name], expected.draws[name]) for name in expected.draws)

@@ -19,10 +19,14 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def off_by(cv):
+    return DeviceVariation(threshold_cv=cv)
+
+
 def calibrated(calibration, p, cv, chips=CHIPS, device=SOT):
-    wafer = vary(device, DeviceVariation(threshold_cv=cv), (chips,), seeded())
+    wafer = vary(device, off_by(cv), (chips,), seeded())
     wanted = torch.full((chips,), p, dtype=torch.float64)
-    return wafer.probability(calibration.voltage(device, wafer, wanted, cv, seeded(1)))
+    return wafer.probability(calibration.voltage(device, wafer, wanted, off_by(cv), seeded(1)))
 
 
 @pytest.mark.parametrize(("p", "trials"), [(0.5, 100), (0.5, 1000), (0.2, 400), (0.1, 1000)])
@@ -40,7 +44,7 @@ def test_the_error_of_few_trials_has_the_spread_in_it(trials):
     prior = (11.15 * 0.894 * cv) ** 2
     expected = math.sqrt(1 / (1 / prior + trials / (p * (1 - p))))
     calibration = Calibration(trials)
-    assert calibration.expected_error(SOT, p, cv).item() == pytest.approx(expected, rel=1e-3)
+    assert calibration.expected_error(SOT, p, off_by(cv)).item() == pytest.approx(expected, rel=1e-3)
     assert calibrated(calibration, p, cv).std().item() == pytest.approx(expected, rel=0.05)
 
 
@@ -54,7 +58,7 @@ def test_the_converter_adds_its_step(bits):
     by_step = (torch.sigmoid(44.6 * codes) - 0.5).square().mean().item()
     expected = math.sqrt(p * (1 - p) / trials + by_step)
     assert calibrated(Calibration(trials, bits), p, cv).std().item() == pytest.approx(expected, rel=0.1)
-    assert Calibration(trials, bits).expected_error(SOT, p, cv).item() == pytest.approx(expected, rel=0.03)
+    assert Calibration(trials, bits).expected_error(SOT, p, off_by(cv)).item() == pytest.approx(expected, rel=0.03)
 
 
 def test_a_drive_has_the_codes_of_its_converter():
@@ -134,7 +138,10 @@ def test_temperature_undoes_a_calibration_and_another_one_mends_it():
         (lambda: Calibration(0), "at least one trial"),
         (lambda: Calibration(10, bits=-1), "1 to 24, or 0"),
         (lambda: Drive(math.inf), "largest voltage"),
-        (lambda: Calibration(10).expected_error(replace(SOT, max_voltage_v=math.inf), 0.5, 0.01), "largest voltage"),
+        (
+            lambda: Calibration(10).expected_error(replace(SOT, max_voltage_v=math.inf), 0.5, off_by(0.01)),
+            "largest voltage",
+        ),
         (lambda: follow(SOT, 0.5, 0.9, 1.0, Drive(1.1), torch.ones(2), seeded()), "gain of a loop"),
     ],
 )
@@ -146,3 +153,17 @@ def test_what_cannot_be(build, message):
 def test_ageing_goes_with_the_logarithm():
     hours = torch.tensor([0.0, 9.0, 99.0, 999.0], dtype=torch.float64)
     assert aged(hours, 0.01).tolist() == pytest.approx([1, 1.01, 1.02, 1.03])
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
+def test_a_spread_of_slopes_is_found_as_well(p):
+    """Junctions that share their threshold and differ in slope: what is left after N draws is nearly binomial."""
+    spread, count = DeviceVariation(threshold_cv=0.001, slope_cv=0.3), 4000
+    wafer, wanted = vary(SOT, spread, (count,), seeded(0)), torch.full((count,), p, dtype=torch.float64)
+    nominal = wafer.probability(SOT.voltage(wanted))
+    calibrated = wafer.probability(Calibration(400).voltage(SOT, wafer, wanted, spread, seeded(1)))
+    binomial = math.sqrt(p * (1 - p) / 400)
+    # where the slope says nothing, at one half, the nominal drive is as good as any
+    off = nominal.std().item()
+    assert calibrated.std().item() <= 1.2 * min(off, binomial) + 0.002
+    assert (calibrated - p).abs().mean().item() <= (nominal - p).abs().mean().item() + 0.002

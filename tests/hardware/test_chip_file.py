@@ -15,6 +15,7 @@ from hardware.chip_lines import explain, template
 from hardware.constants import PresetError
 from hardware.mapping import Crossbar
 from hardware.presets import components
+from hardware.workload import LayerShape
 
 LAB = {
     "like": "sot_80nm",
@@ -117,6 +118,17 @@ def test_the_template_uncommented_is_the_chip(tmp_path):
     assert sum(line.given for line in explain(everything)) > 40
 
 
+@pytest.mark.parametrize(("rows", "bits"), [(15, 4), (16, 6), (31, 6), (63, 6)])
+def test_sums_are_simulated_with_the_converter_that_is_counted(tmp_path, rows, bits):
+    """Sums of 16 to 31 rows need 5 bits, in which this converter does not come: both take 6 then."""
+    table = {"value": {4: 0.4, 6: 0.9}, "unit": "pJ", "source": "ours", "status": "assumed"}
+    lab = {"name": "lab", "energy": table, "time": "1 ns", "area": "500 um2", "node": "28 nm"}
+    described = load_chip(write(tmp_path, {"converter": lab, "geometry": {"rows": rows}}))
+    assert described.cells.adc_bits == bits
+    layer = LayerShape("fc", rows=rows, columns=8, positions=1, binary=True, inputs=rows)
+    assert described.chip.layer_adc(layer).bits == described.cells.adc_bits
+
+
 def test_junctions_by_name_by_device_file_and_by_chip_file(tmp_path):
     chip = write(tmp_path, LAB)
     device = write(tmp_path, {"mine": {"like": "sot_80nm", **LAB["device"]}}, "device.yaml")
@@ -172,6 +184,12 @@ def test_a_file_can_say_everything_that_a_chip_has():
         ({"converter": {"enegy": "1 pJ"}}, "did you mean 'energy'"),
         ({"converter": {"bits": 0}}, "converter: bits must be a whole number, at least 1"),
         ({"converter": {"name": "mnsim", "bits": 2}}, "mnsim"),
+        ({"geometry": {"rows": 256}}, "comes in up to 8 bits"),
+        (
+            {"converter": {"name": "lab", "energy": "1 pJ", "time": "1 ns", "area": "1 um2", "node": 28}},
+            "28.0 is a mere",
+        ),
+        ({"cell": {"tmr": 3}, "constants": {"cell_tmr": 2}}, "cell_tmr of constants is said by cell as well"),
         ({"geometry": {"rows": 12.5}}, "geometry: rows must be a whole number"),
         ({"geometry": {"mapping": "rolled"}}, "geometry: mapping must be one of unrolled, kernel_split"),
         ({"arithmetic": {"scale": "foldet"}}, "arithmetic: scale must be one of folded, multiplied"),
@@ -182,7 +200,7 @@ def test_wrong_files_are_refused(tmp_path, content, message):
     path = write(tmp_path, content)
     with pytest.raises(PresetError, match=message) as error:
         load_chip(path)
-    assert str(path) in str(error.value) or re.search("mnsim|sar", message)
+    assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"cell: [", b"- 1\n- 2\n", b"", b"[" * 5000])

@@ -24,6 +24,7 @@ from lit_scaledrop.evaluation.probes import (
     variation,
 )
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 
@@ -35,7 +36,7 @@ class Probe:
     """What is measured, in order: coordinates by name. It may look at the subject's data and settings, no network."""
     measure: Callable[[Subject, Coordinates], list[Measurement]]
     """Coordinates of a part -> what was measured within it. Raises ``DatasetNotFoundError`` where data is absent."""
-    constants: Callable[[], dict[str, Any]] | None = None
+    constants: Callable[[Evaluation], dict[str, Any]] | None = None
     """What else the numbers follow from, for the result's identity: others are another result."""
     own_chips: bool = False
     """Whether it puts the networks on chips itself, so that it has to be given the digital ones."""

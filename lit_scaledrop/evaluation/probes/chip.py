@@ -34,7 +34,7 @@ from torch import nn
 from lit_scaledrop.evaluation.on_chip import CALIBRATION, calibration_batches, fabricate
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.metrics.ood import ood_metrics
-from lit_scaledrop.posterior.evaluation import build_posterior
+from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.execution import Execution
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
@@ -54,17 +54,23 @@ COMBINED = {"adc_bits": 6, "conductance_cv": 0.05, "stuck_p": 0.0005, "stuck_ap"
 """The variation is that of the device preset ``sot_80nm``; bits, stuck devices and wires are assumed."""
 SUITE = "uniform"
 """Inputs that should be detected: noise, which needs no data set."""
-MODEL = 2
-"""Of wires and converters: 1, of results without it, had wires to first order, and codes from the lowest sum on."""
 
 
-def constants() -> dict[str, Any]:
+def constants(_evaluation: Evaluation) -> dict[str, Any]:
     """What the numbers follow from beside the parts' coordinates."""
-    return {"crossbar_model": MODEL}
+    from hardware.crossbar import CROSSBAR_MODEL
+
+    return {"crossbar_model": CROSSBAR_MODEL}
 
 
-def parts(_subject: Subject) -> dict[str, Coordinates]:
-    """The network, and its chips."""
+def parts(subject: Subject) -> dict[str, Coordinates]:
+    """The network, and its chips.
+
+    Raises:
+        ValueError: the evaluation names a chip of its own.
+    """
+    if subject.evaluation.chip_file is not None:
+        raise ValueError("hardware makes its chips itself: `scaledrop chip report` or --probe pareto take a chip file")
     chips = range(1, CHIPS + 1)
     found: list[dict[str, str | int | float]] = [{"effect": "digital"}, {"effect": "ideal"}]
     found += [{"effect": "adc", "level": float(bits)} for bits in ADC_BITS]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 
@@ -19,7 +20,7 @@ def parts(_subject: Subject) -> dict[str, Coordinates]:
     return named
 
 
-def constants() -> dict[str, Any]:
+def constants(_evaluation: Evaluation) -> dict[str, Any]:
     """The version of the generator: images of another one are another result."""
     from datamodules.corruptions.corruptions import VERSION
 

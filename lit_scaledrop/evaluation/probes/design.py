@@ -9,6 +9,7 @@ what converters cost in accuracy is all that is seen. Energies are those of the 
 import itertools
 from dataclasses import replace
 from typing import Any, get_args
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -16,21 +17,23 @@ from hardware.chip_file import ChipFile, load_chip
 from hardware.mapping import Crossbar, Mapping
 from hardware.network import calibrate
 from hardware.passes import Execution
-from lit_scaledrop.chip.energy import energy_totals, estimate_energy
+from lit_scaledrop.chip.energy import Estimate, energy_totals, estimate_energy
 from lit_scaledrop.evaluation.on_chip import calibration_batches, fabricate
 from lit_scaledrop.evaluation.probes.passes import prefix_metrics
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
+DEFAULT = "sot_80nm"
 PASSES = (1, 2, 5, 10, 20)
 BITS = (3, 4, 5, 6, 8)
 """Of these those that the chip's converter comes in."""
 ROWS = (64, 128, 256)
 
 
-def constants() -> dict[str, Any]:
-    """What the numbers follow from beside the parts' coordinates: the default chip."""
-    return {"chip": load_chip("sot_80nm").fingerprint}
+def constants(evaluation: Evaluation) -> dict[str, Any]:
+    """What the numbers follow from beside the parts' coordinates: the default chip, where no other is named."""
+    return {} if evaluation.chip_file else {"chip": load_chip(DEFAULT).fingerprint}
 
 
 def parts(subject: Subject) -> dict[str, Coordinates]:
@@ -57,11 +60,22 @@ def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     images, labels = subject.test_images
     rows = prefix_metrics(plan.predict(images), labels)
     found = [Measurement(rows[passes - 1], {"passes": passes}) for passes in PASSES]
-    shape = tuple(subject.data.test_set[0][0].shape)
-    for passes, execution in itertools.product(PASSES, get_args(Execution)):
-        estimate = estimate_energy(subject.networks[0], shape, passes, described.chip, execution)
-        found.append(Measurement(energy_totals(estimate.report()), {"passes": passes, "execution": execution}))
+    for (passes, execution), estimate in _estimates(subject).items():
+        report = replace(estimate, chip=described.chip).report()
+        found.append(Measurement(energy_totals(report), {"passes": passes, "execution": execution}))
     return found
+
+
+def _estimates(subject: Subject) -> dict[tuple[int, Execution], Estimate]:
+    """What the passes ask of any chip, counted once for all parts."""
+    if subject not in _COUNTED:
+        network, shape = subject.networks[0], tuple(subject.data.test_set[0][0].shape)
+        pairs = itertools.product(PASSES, get_args(Execution))
+        _COUNTED[subject] = {(t, how): estimate_energy(network, shape, t, execution=how) for t, how in pairs}
+    return _COUNTED[subject]
+
+
+_COUNTED: WeakKeyDictionary[Subject, dict[tuple[int, Execution], Estimate]] = WeakKeyDictionary()
 
 
 def chip_of(subject: Subject, at: Coordinates) -> ChipFile:
@@ -74,4 +88,4 @@ def chip_of(subject: Subject, at: Coordinates) -> ChipFile:
 
 
 def _base(subject: Subject) -> ChipFile:
-    return load_chip(subject.evaluation.chip_file or "sot_80nm")
+    return subject.evaluation.described or load_chip(DEFAULT)

@@ -9,6 +9,7 @@ from typing import Any
 
 from lit_scaledrop.evaluation.probes import variation
 from lit_scaledrop.evaluation.probes.subject import Subject
+from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 DEVICE, DRAWS, BITS = "sot_80nm", 400, 10
@@ -22,11 +23,11 @@ CONDITIONS: dict[str, dict[str, Any]] = {
 """How the drives of a chip are set, as settings of the evaluation."""
 
 
-def constants() -> dict[str, Any]:
+def constants(evaluation: Evaluation) -> dict[str, Any]:
     """Numbers of the device that is taken where none is named, for the result's identity."""
     from hardware.devices import find_device
 
-    return {"device": find_device(DEVICE).fingerprint}
+    return {} if evaluation.mtj else {"device": find_device(DEVICE).fingerprint}
 
 
 def parts(subject: Subject) -> dict[str, Coordinates]:
@@ -35,11 +36,12 @@ def parts(subject: Subject) -> dict[str, Coordinates]:
     Raises:
         ValueError: the evaluation says itself how chips vary.
     """
-    if subject.evaluation.variation not in (None, replace(subject.evaluation, **_OPEN).variation):
+    how = subject.evaluation
+    if how.finished or how.variation not in (None, replace(how, **_OPEN).variation):
         raise ValueError(
             "temperature measures chips, temperatures and calibrations by itself: name evaluation.mtj alone"
         )
-    if subject.evaluation.sigma:
+    if how.sigma:
         raise ValueError("temperature acts on a device: name evaluation.mtj in place of evaluation.sigma")
     chips = range(1, CHIPS + 1)
     found: dict[str, Coordinates] = {"digital": {"condition": "digital"}}

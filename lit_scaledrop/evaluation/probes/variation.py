@@ -20,9 +20,12 @@ def parts(subject: Subject) -> dict[str, Coordinates]:
     Raises:
         ValueError: the evaluation names a chip of its own.
     """
-    if subject.evaluation.redraw == "chip":
-        raise ValueError("table4 measures each use and ten chips by itself: leave evaluation.redraw and chip out")
-    if subject.evaluation.variation is None:
+    if subject.evaluation.finished:
+        raise ValueError(
+            "table4 measures each use and ten chips by itself: leave evaluation.redraw and chip out, and chip files"
+        )
+    variation = subject.evaluation.variation
+    if variation is None or not variation.moves_p:
         return {"nominal": {"condition": "nominal"}}
     return {"use": {"condition": "use"}} | {f"chip/{number}": {"chip": number} for number in range(1, CHIPS + 1)}
 

@@ -55,6 +55,8 @@ def trained_and_asked(run: Result) -> tuple[str, str]:
 
 def _named(variation: Mapping[str, Any]) -> str:
     name = str(variation["device"] or f"{variation['sigma']:g}")
+    if fingerprint := variation.get("device_fingerprint"):
+        name += f" ({fingerprint})"
     if kelvin := variation.get("temperature_k"):
         name += f" at {kelvin:g} K"
     if draws := variation.get("calibration"):
