@@ -44,13 +44,13 @@ class Evaluation:
     redraw: Redraw = "use"
     """where they vary: others for each pass and layer, or those of one finished chip"""
     chip: int = 0
-    """seed of the finished chip"""
+    """number of the finished chip, its seed; `--chip FILE` in its place is the chip file below"""
     within: Within = "clipped"
     """how sigma leaves them in [0, 1]: clipped or truncated"""
     temperature_k: float | None = None
     """temperature of the junction in K, whose drive was chosen at its own"""
     chip_file: str | None = None
-    """in place of sigma and mtj: the whole chip, crossbars and junction, see `scaledrop chip`; its ``chip``-th"""
+    """in place of sigma and mtj: the whole chip, crossbars and junction, see `scaledrop chip`"""
     correlation: float = 0.0
     """correlation of the bits that a junction draws one after another, layer after layer and pass after pass"""
     calibration: int = 0
