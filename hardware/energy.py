@@ -42,7 +42,8 @@ def network_energy(layers: Sequence[LayerShape], uses: Sequence[LayerUse], chip:
             continue
         entries += output_entries(layer, use, chip)
         # drops of one layer are independent of those of another, and the energy is linear in their number
-        variance += use.drops_variance * drop_pj(layer, use, chip) ** 2
+        each = drop_pj(layer, use, chip)
+        variance += sum(drops * more**2 for drops, more in zip(use.drops_variance, each, strict=True))
     entries += _network_entries(layers, uses, chip)
     return EnergyReport(tuple(entry for entry in entries if entry.operations or entry.area_um2), variance**0.5)
 

@@ -41,8 +41,8 @@ class LayerUse:
     """random bits drawn"""
     drops: float = 0.0
     """how many of them dropped something"""
-    drops_variance: float = 0.0
-    """variance of that number over mask plans; 0 for counts of drawn masks"""
+    drops_variance: tuple[float, float] = (0.0, 0.0)
+    """variances of that number over mask plans, in front and behind; 0 for counts of drawn masks"""
     probability: float = 0.0
     """drop probability of its bits, for the drive of a junction"""
     waiting_inputs: int = 0
@@ -171,9 +171,10 @@ def _use(
 ) -> LayerUse:
     """Counts with the draws of the modules in front and behind; ``counted`` are shares of drops of drawn masks."""
     share = nominal if counted is None else counted
-    bits = {layer.front: layer.front_bits * passes, layer.behind: layer.behind_bits * passes}
-    bits = {name: number for name, number in bits.items() if name}
-    drawn = sum(bits.values())
+    both = ((layer.front, layer.front_bits * passes), (layer.behind, layer.behind_bits * passes))
+    bits = [(name, number) for name, number in both if name]
+    drawn = sum(number for _, number in bits)
+    front, behind = (n * nominal[name] * (1 - nominal[name]) if name else 0.0 for name, n in both)
     scaled = count.scaled
     if scaled is None and layer.scaled:
         scaled = count.results * (1 - share[layer.behind] if layer.behind else 1)
@@ -182,9 +183,9 @@ def _use(
         count.results,
         scaled or 0.0,
         drawn,
-        math.fsum(number * share[name] for name, number in bits.items()),
-        0.0 if counted is not None else math.fsum(n * nominal[name] * (1 - nominal[name]) for name, n in bits.items()),
-        math.fsum(number * nominal[name] for name, number in bits.items()) / drawn if drawn else 0.0,
+        math.fsum(number * share[name] for name, number in bits),
+        (front, behind) if counted is None else (0.0, 0.0),
+        math.fsum(number * nominal[name] for name, number in bits) / drawn if drawn else 0.0,
         count.waiting_inputs,
         count.waiting_outputs,
         count.output_reads,

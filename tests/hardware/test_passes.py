@@ -50,6 +50,23 @@ def test_expectation_and_spread_are_those_of_all_masks(chip, execution):
     assert report.deviation_pj == pytest.approx(math.sqrt(max(0, square - mean**2)), rel=1e-5, abs=1e-3)
 
 
+def test_spread_of_a_layer_with_bits_in_front_and_behind():
+    """A bit in front costs its draw alone; one behind saves the product of its scale as well."""
+    layer, chip = LayerShape("both", 36, 5, 4, True, 64, front="a", front_bits=2, behind="b", behind_bits=1,
+                             scaled=True), CHIPS["junction"]  # fmt: skip
+    energies, weights = [], []
+    for bits in itertools.product((0.0, 1.0), repeat=3):
+        masks = {"a": torch.tensor([bits[:2]]), "b": torch.tensor([bits[2:]])}
+        flat = [("a", bits[0]), ("a", bits[1]), ("b", bits[2])]
+        weights.append(math.prod(1 - P[name] if keep else P[name] for name, keep in flat))
+        energies.append(network_energy([layer], passes_of([layer], 1, masks, "loop", P), chip).energy_pj)
+    mean = sum(w * e for w, e in zip(weights, energies, strict=True))
+    spread = math.sqrt(sum(w * (e - mean) ** 2 for w, e in zip(weights, energies, strict=True)))
+    report = network_energy([layer], expected_passes([layer], 1, P), chip)
+    assert report.energy_pj == pytest.approx(mean, rel=1e-12)
+    assert report.deviation_pj == pytest.approx(spread, rel=1e-9)
+
+
 def test_element_wise_masks_by_monte_carlo():
     layers, passes, chip = small(4), 5, CHIPS["multiplied"]
     generator = torch.Generator().manual_seed(0)
