@@ -32,7 +32,7 @@ def output_entries(layer: LayerShape, use: LayerUse, chip: Chip) -> Iterable[Ent
     if layer.additions:
         kept = layer.additions * chip.skip_bits
         yield _sums(layer, "skip adder", use.results * layer.additions, chip.skip_bits, chip)
-        yield _buffer(layer, "skip buffer", kept, use.results, use.results, chip)
+        yield _buffer(layer, "skip buffer", kept, 0 if use.skip_waits else use.results, use.results, chip)
     # a code of k bits is found among its thresholds by halving, k comparisons
     comparisons = use.results * layer.outputs * layer.output_bits
     compared = entry_of(layer, "comparator", comparisons, number("comparator_energy", "pJ"))

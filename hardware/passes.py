@@ -51,6 +51,8 @@ class LayerUse:
     """sets of outputs that wait in a buffer for passes behind the layer"""
     output_reads: int = 0
     """times that such a set is read"""
+    skip_waits: bool = False
+    """whether what its skip adds waits in a buffer for all passes, so that it is written nowhere else"""
 
 
 def expected_passes(
@@ -119,21 +121,23 @@ class _Count:
     waiting_outputs: int = 0
     output_reads: int = 0
     scaled: float | None = None
+    skip_waits: bool = False
 
 
 def _loop(layers: Sequence[LayerShape], passes: int, execution: Execution) -> list[_Count]:
     """Counts that do not depend on masks."""
-    repeats, counts = passes if execution == "loop" else 1, list[_Count]()
-    for layer in layers:
+    repeats, counts, waiting = passes if execution == "loop" else 1, list[_Count](), ""
+    for place, layer in enumerate(layers):
         if repeats < passes and _draws_within(layer):
             if counts:
                 counts[-1] = _Count(1, 1, waiting_outputs=1, output_reads=passes)
+                waiting = layers[place - 1].name
             repeats = passes
         if repeats < passes and layer.behind:
             counts.append(_Count(1, 1, waiting_outputs=1, output_reads=passes))
             repeats = passes
         else:
-            counts.append(_Count(repeats, repeats))
+            counts.append(_Count(repeats, repeats, skip_waits=bool(waiting) and layer.skip_of == waiting))
     return counts
 
 
@@ -189,6 +193,7 @@ def _use(
         count.waiting_inputs,
         count.waiting_outputs,
         count.output_reads,
+        count.skip_waits,
     )
 
 

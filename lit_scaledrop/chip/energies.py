@@ -28,7 +28,7 @@ from lit_scaledrop.results.measurement import Measurement
 
 STUDY = "table8"
 #: raised when other numbers come to stand under the same names
-ENERGY_VERSION = 2
+ENERGY_VERSION = 3
 PASSES = 10
 """The paper's T"""
 NETWORKS = ("lenet5", "vgg_small", "resnet20")

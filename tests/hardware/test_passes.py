@@ -98,6 +98,24 @@ def test_prefix_by_hand():
     assert not any(use.waiting_outputs for use in expected_passes(layers, 1, P, "prefix"))
 
 
+def test_a_skip_that_waits_is_written_once():
+    """A ResNet-20's stem is its first skip: with the prefix once its words wait in one buffer, read twice a pass."""
+    layers = trace_workload(build_network("resnet20", METHODS["proposed"], width=0.25), (3, 32, 32))
+    assert [layer.skip_of for layer in layers if layer.skip_of] == [layers[0].name]
+    probabilities = {layer.behind: 0.2 for layer in layers if layer.behind}
+    energy = {}
+    for how, writes in (("loop", 10), ("prefix", 0)):
+        report = network_energy(layers, expected_passes(layers, 10, probabilities, how))
+        operations = {(e.layer, e.component): e.operations for e in report.entries}
+        energy[how] = report.energy_pj
+        # 4 channels of 32 x 32 words
+        assert operations[layers[1].name, "skip buffer"] == (writes + 10) * 4 * 1024 * 32
+        assert operations.get((layers[0].name, "prefix buffer"), 0) == (0 if writes else 11 * 4 * 1024 * 32)
+        # what is a sum already is written and read in each pass
+        assert operations[layers[2].name, "skip buffer"] == 20 * 4 * 1024 * 32
+    assert energy["prefix"] < energy["loop"]
+
+
 def test_dropout_of_what_comes_out_repeats_what_follows():
     net = build_network("lenet5", METHODS["mc_dropout_irnet"], in_channels=1)
     layers = trace_workload(net, (1, 32, 32))

@@ -41,8 +41,8 @@ _NOTES = [
     "expectations over all masks; shared prefixes are those of the masks of seed 0.",
     "One by one: every pass by itself. Prefix once: layers in front of the first one that draws run once. "
     "Shared: every "
-    "common prefix of passes once. A skip that waits for several passes is counted in the prefix buffer and in the "
-    "skip buffer: with the prefix once ResNet-20 is up to 2.5 uJ too dear.",
+    "common prefix of passes once. Where prefixes are shared, a skip that waits for other passes is counted in "
+    "the prefix buffer and in the skip buffer: ResNet-20 is up to 3.2 uJ too dear.",
     "Folded: scale and BatchNorm in front of a sign are thresholds, one for a kept and one for a dropped scale. "
     "Multiplied: a 32-bit product for each output whose scale is kept. Methods without a scale have thresholds alone.",
     "The paper does not say what it took the full-precision first and last layer for. Published systems "
