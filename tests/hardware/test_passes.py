@@ -114,6 +114,13 @@ def test_a_skip_that_waits_is_written_once():
         # what is a sum already is written and read in each pass
         assert operations[layers[2].name, "skip buffer"] == 20 * 4 * 1024 * 32
     assert energy["prefix"] < energy["loop"]
+    # where the stem is left out, its buffer is too
+    left_out = network_energy(
+        layers, expected_passes(layers, 10, probabilities, "prefix"), Chip(real_layers="excluded")
+    )
+    operations = {(e.layer, e.component): e.operations for e in left_out.entries}
+    assert (layers[0].name, "prefix buffer") not in operations
+    assert operations[layers[1].name, "skip buffer"] == 20 * 4 * 1024 * 32
 
 
 def test_dropout_of_what_comes_out_repeats_what_follows():
