@@ -5,6 +5,7 @@ for a successive approximation (SAR) converter. Of a table only the bits exist t
 ``continuous_from`` on those between them, where the source is a model of the bits and no list of circuits.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -67,6 +68,12 @@ class Converter:
         """Where its energy is from."""
         return self.constants["energy" if "energy" in self.constants else "power_per_bit"].source
 
+    @property
+    def most(self) -> int | float:
+        """Most bits that it comes in; a formula has no end, and an area says how large a converter is, not which."""
+        tables = (c.value for name, c in self.constants.items() if name != "area" and isinstance(c.value, dict))
+        return min((max(table) for table in tables), default=math.inf)
+
     def at_least(self, bits: int) -> int:
         """Fewest bits that it comes in and that are enough.
 
@@ -75,16 +82,15 @@ class Converter:
         """
         if bits < 1:
             raise PresetError(f"a converter needs at least 1 bit, got {bits}")
-        tables = {name: set(c.value) for name, c in self.constants.items() if isinstance(c.value, dict)}
-        most = min((max(table) for table in tables.values()), default=bits)
-        # an area says how large the smallest is, not that there is none with fewer bits
-        named = [table for name, table in tables.items() if name != "area"]
-        for enough in range(bits, most + 1):
+        named = [set(c.value) for name, c in self.constants.items() if name != "area" and isinstance(c.value, dict)]
+        if not named:
+            return bits
+        for enough in range(bits, max(map(max, named)) + 1):
             if all(enough in table or self._between(enough, table) for table in named):
                 return enough
         raise PresetError(
-            f"converter {self.name!r} comes in up to {most} bits, not in {bits}: use fewer rows of a crossbar or fewer "
-            "bits (adc_bits)"
+            f"converter {self.name!r} comes in up to {self.most} bits, not in {bits}: use fewer rows of a crossbar or "
+            "fewer bits (adc_bits)"
         )
 
     def comes_in(self, bits: int) -> bool:
@@ -136,13 +142,13 @@ class Converter:
         return self.continuous_from is not None and self.continuous_from <= bits <= max(table)
 
     def _value(self, name: str, unit: str, bits: int) -> float:
-        """Number, or entry of a table; between two of them geometrically, below the first the first."""
+        """Number, or entry of a table; between two of them geometrically, below the first and above the last these."""
         constant = self.constants[name]
         if not isinstance(constant.value, dict):
             return constant.value
         known = sorted(constant.value)
-        upper = next(entry for entry in known if entry >= bits)
-        if upper == bits or bits < known[0]:
+        upper = next((entry for entry in known if entry >= bits), known[-1])
+        if upper <= bits or bits < known[0]:
             return constant.value[upper]
         lower = known[known.index(upper) - 1]
         share = (bits - lower) / (upper - lower)

@@ -1,6 +1,6 @@
 """Devices of a crossbar's cells: what is not ideal about a chip, and the conductances that its devices have."""
 
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,14 +44,8 @@ class Imperfections:
     """standard deviation of the bow of the converters' integral nonlinearity at mid-scale, steps (LSB)"""
     adc_noise_matches: float = 0.0
     """standard deviation of the noise at a converter's input from read to read, matches"""
-    wire_resistance_ohm: InitVar[float | None] = None
 
-    def __post_init__(self, wire_resistance_ohm: float | None) -> None:
-        if wire_resistance_ohm is not None:
-            raise ValueError(
-                "wire_resistance_ohm did not say of what: write wire_ohm_per_cell for the same model (a complementary "
-                "cell, two devices), or wire_ohm_per_device for ohm per device pitch as other tools give it"
-            )
+    def __post_init__(self) -> None:
         if self.wire_ohm_per_cell and self.wire_ohm_per_device:
             raise ValueError("give the wires' resistance as wire_ohm_per_cell or as wire_ohm_per_device, not as both")
         if self.adc_bits is not None and not 1 <= self.adc_bits <= 24:

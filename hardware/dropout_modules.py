@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from hardware.constants import Preset
-from hardware.draws import module_bit
+from hardware.draws import junction_bit, module_bit
+from hardware.mtj import MTJ
 from hardware.workload import LayerShape
 
 Scheme = Literal[
@@ -32,6 +33,8 @@ class ModuleCount:
     """modules, one for each bit that is drawn at once"""
     draws: int
     """random bits a pass"""
+    probability: float = 0.0
+    """drop probability of its bits, for the drive of a junction"""
 
 
 def modules_and_draws(layers: Sequence[LayerShape], scheme: Scheme) -> list[ModuleCount]:
@@ -104,7 +107,9 @@ class DropoutCost:
     """time of a pass's draws, one layer after another"""
 
 
-def dropout_cost(counts: Sequence[ModuleCount], preset: Preset, reuse: bool = True) -> DropoutCost:
+def dropout_cost(
+    counts: Sequence[ModuleCount], preset: Preset, reuse: bool = True, junction: MTJ | None = None
+) -> DropoutCost:
     """Cost of the modules of :func:`modules_and_draws`.
 
     Args:
@@ -112,14 +117,27 @@ def dropout_cost(counts: Sequence[ModuleCount], preset: Preset, reuse: bool = Tr
         preset: component constants.
         reuse: one set of modules, as large as the largest layer needs, serves layer after layer (the paper's single
             module for Scale-Dropout); otherwise each layer has its own.
+        junction: device in the modules, which gives their energy, power and time (default: the paper's module).
+
+    Raises:
+        DriveError: the junction cannot reach the drop probability of a layer.
     """
-    modules = (max if reuse else sum)([count.modules for count in counts] or [0])
+    over = max if reuse else sum
+    modules = over([count.modules for count in counts] or [0])
     draws = sum(count.draws for count in counts)
+    area_um2 = modules * preset.number("module_area", "um2")
+    if junction is not None:
+        bits = [junction_bit(junction, count.probability) for count in counts]
+        each_pj = [bit.mean_pj(count.probability) for bit, count in zip(bits, counts, strict=True)]
+        powers_mw = [n.modules * pj / bit.cycle_ns for n, pj, bit in zip(counts, each_pj, bits, strict=True)]
+        energy_pj = sum(count.draws * pj for count, pj in zip(counts, each_pj, strict=True))
+        latency_ns = sum(bit.cycle_ns for bit in bits)
+        return DropoutCost(modules, draws, area_um2, over(powers_mw or [0.0]), energy_pj, latency_ns)
     power_mw, bit = preset.number("module_power", "mW"), module_bit(preset)
     return DropoutCost(
         modules,
         draws,
-        area_um2=modules * preset.number("module_area", "um2"),
+        area_um2=area_um2,
         power_mw=modules * power_mw,
         energy_pj=draws * bit.kept_pj,
         latency_ns=len(counts) * bit.cycle_ns,

@@ -32,17 +32,21 @@ def network_energy(layers: Sequence[LayerShape], uses: Sequence[LayerUse], chip:
         chip: how they are put on a chip.
     """
     chip, variance = chip or Chip(), 0.0
-    entries: list[Entry] = []
+    entries, left_out = list[Entry](), set[str]()
     for layer, use in zip(layers, uses, strict=True):
         if layer.binary or chip.real_layers == "binary":
             entries += _crossbar_entries(layer, use, chip)
         elif chip.real_layers == "digital":
             entries += _digital_entries(layer, use, chip)
         else:
+            left_out.add(layer.name)
             continue
+        if layer.skip_of in left_out:  # and so is the buffer in which it waits
+            use = replace(use, skip_waits=False)
         entries += output_entries(layer, use, chip)
         # drops of one layer are independent of those of another, and the energy is linear in their number
-        variance += use.drops_variance * drop_pj(layer, use, chip) ** 2
+        each = drop_pj(layer, use, chip)
+        variance += sum(drops * more**2 for drops, more in zip(use.drops_variance, each, strict=True))
     entries += _network_entries(layers, uses, chip)
     return EnergyReport(tuple(entry for entry in entries if entry.operations or entry.area_um2), variance**0.5)
 

@@ -32,7 +32,7 @@ def output_entries(layer: LayerShape, use: LayerUse, chip: Chip) -> Iterable[Ent
     if layer.additions:
         kept = layer.additions * chip.skip_bits
         yield _sums(layer, "skip adder", use.results * layer.additions, chip.skip_bits, chip)
-        yield _buffer(layer, "skip buffer", kept, use.results, use.results, chip)
+        yield _buffer(layer, "skip buffer", kept, 0 if use.skip_waits else use.results, use.results, chip)
     # a code of k bits is found among its thresholds by halving, k comparisons
     comparisons = use.results * layer.outputs * layer.output_bits
     compared = entry_of(layer, "comparator", comparisons, number("comparator_energy", "pJ"))
@@ -51,17 +51,20 @@ def output_entries(layer: LayerShape, use: LayerUse, chip: Chip) -> Iterable[Ent
             yield _buffer(layer, "prefix buffer", bits, wait, reads, chip)
 
 
-def drop_pj(layer: LayerShape, use: LayerUse, chip: Chip) -> float:
-    """How much more a pass takes for each random bit that drops something; negative where dropping saves."""
+def drop_pj(layer: LayerShape, use: LayerUse, chip: Chip) -> tuple[float, float]:
+    """How much more a pass takes for each random bit in front, and behind, that drops something.
+
+    It is negative where dropping saves: a scale, which the bits behind drop.
+    """
     bit = chip.random_bit(use.probability)
     extra = bit.dropped_pj - bit.kept_pj
     if not (layer.scaled and layer.behind_bits):
-        return extra
+        return extra, extra
     kept, dropped = (
         sum(entry.energy_pj for entry in _scale_entries(layer, replace(use, scaled=scaled), chip))
         for scaled in (1.0, 0.0)
     )
-    return extra - (kept - dropped) / layer.behind_bits
+    return extra, extra - (kept - dropped) / layer.behind_bits
 
 
 def _scale_entries(layer: LayerShape, use: LayerUse, chip: Chip) -> Iterable[Entry]:

@@ -41,8 +41,8 @@ class LayerUse:
     """random bits drawn"""
     drops: float = 0.0
     """how many of them dropped something"""
-    drops_variance: float = 0.0
-    """variance of that number over mask plans; 0 for counts of drawn masks"""
+    drops_variance: tuple[float, float] = (0.0, 0.0)
+    """variances of that number over mask plans, in front and behind; 0 for counts of drawn masks"""
     probability: float = 0.0
     """drop probability of its bits, for the drive of a junction"""
     waiting_inputs: int = 0
@@ -51,6 +51,8 @@ class LayerUse:
     """sets of outputs that wait in a buffer for passes behind the layer"""
     output_reads: int = 0
     """times that such a set is read"""
+    skip_waits: bool = False
+    """whether what its skip adds waits in a buffer for all passes, so that it is written nowhere else"""
 
 
 def expected_passes(
@@ -119,21 +121,23 @@ class _Count:
     waiting_outputs: int = 0
     output_reads: int = 0
     scaled: float | None = None
+    skip_waits: bool = False
 
 
 def _loop(layers: Sequence[LayerShape], passes: int, execution: Execution) -> list[_Count]:
     """Counts that do not depend on masks."""
-    repeats, counts = passes if execution == "loop" else 1, list[_Count]()
-    for layer in layers:
+    repeats, counts, waiting = passes if execution == "loop" else 1, list[_Count](), ""
+    for place, layer in enumerate(layers):
         if repeats < passes and _draws_within(layer):
             if counts:
                 counts[-1] = _Count(1, 1, waiting_outputs=1, output_reads=passes)
+                waiting = layers[place - 1].name
             repeats = passes
         if repeats < passes and layer.behind:
             counts.append(_Count(1, 1, waiting_outputs=1, output_reads=passes))
             repeats = passes
         else:
-            counts.append(_Count(repeats, repeats))
+            counts.append(_Count(repeats, repeats, skip_waits=bool(waiting) and layer.skip_of == waiting))
     return counts
 
 
@@ -171,9 +175,10 @@ def _use(
 ) -> LayerUse:
     """Counts with the draws of the modules in front and behind; ``counted`` are shares of drops of drawn masks."""
     share = nominal if counted is None else counted
-    bits = {layer.front: layer.front_bits * passes, layer.behind: layer.behind_bits * passes}
-    bits = {name: number for name, number in bits.items() if name}
-    drawn = sum(bits.values())
+    both = ((layer.front, layer.front_bits * passes), (layer.behind, layer.behind_bits * passes))
+    bits = [(name, number) for name, number in both if name]
+    drawn = sum(number for _, number in bits)
+    front, behind = (n * nominal[name] * (1 - nominal[name]) if name else 0.0 for name, n in both)
     scaled = count.scaled
     if scaled is None and layer.scaled:
         scaled = count.results * (1 - share[layer.behind] if layer.behind else 1)
@@ -182,12 +187,13 @@ def _use(
         count.results,
         scaled or 0.0,
         drawn,
-        math.fsum(number * share[name] for name, number in bits.items()),
-        0.0 if counted is not None else math.fsum(n * nominal[name] * (1 - nominal[name]) for name, n in bits.items()),
-        math.fsum(number * nominal[name] for name, number in bits.items()) / drawn if drawn else 0.0,
+        math.fsum(number * share[name] for name, number in bits),
+        (front, behind) if counted is None else (0.0, 0.0),
+        math.fsum(number * nominal[name] for name, number in bits) / drawn if drawn else 0.0,
         count.waiting_inputs,
         count.waiting_outputs,
         count.output_reads,
+        count.skip_waits,
     )
 
 

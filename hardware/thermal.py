@@ -6,9 +6,9 @@ and the share $d$ of the interfacial anisotropy that the demagnetizing energy $\
 
 $$ \frac{K_{eff}(T)}{K_{eff}(T_{ref})} = \frac{m^\gamma - d\,m^2}{1 - d} . $$
 
-The anisotropy field is $H_k = 2 K_{eff} / (\mu_0 M_s)$; the critical current, of spin transfer and of spin-orbit torque
-on a perpendicular layer alike, goes with $M_s H_k$, so with $K_{eff}$; and $\Delta = K_{eff} V / (k_B T)$. Damping, the
-efficiency of the torque and the resistance of the write path are taken as constant.
+The critical current, of spin transfer and of spin-orbit torque on a perpendicular layer alike, goes with $M_s H_k$, so
+with $K_{eff}$ ($H_k = 2 K_{eff} / (\mu_0 M_s)$ is the anisotropy field); and $\Delta = K_{eff} V / (k_B T)$. Damping,
+the efficiency of the torque and the resistance of the write path are taken as constant.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,3 @@ class FreeLayer:
         if not bool((ratio > 0).all()):
             raise ValueError(f"at {temperature_k} K this free layer has no perpendicular anisotropy left")
         return torch.as_tensor(ratio)
-
-    def anisotropy_field(self, temperature_k: Number, reference_k: float) -> Float[Tensor, "..."]:
-        """Anisotropy field H_k over that at the reference."""
-        return self.anisotropy_energy(temperature_k, reference_k) / self.magnetization(temperature_k, reference_k)

@@ -48,6 +48,8 @@ class LayerShape:
     """bits of an output behind its activation, as the next binary layer takes it"""
     additions: int = 0
     """numbers of a skip connection that are added behind it"""
+    skip_of: str = ""
+    """layer of which those are all the outputs, if they are one's and no sum"""
     joined: int = 0
     """numbers of earlier layers that are concatenated with its outputs"""
     places: int = 0
@@ -128,6 +130,15 @@ class _Trace(TorchDispatchMode):
         activations = self.flow.is_activation(one) and self.flow.is_activation(other)
         return activations and one.shape == other.shape == result.shape and one.dim() > 1
 
+    def _skip_of(self, added: Any) -> str:
+        """The earlier layer of which one of the numbers added has all outputs."""
+        for one in added:
+            sources = self.flow.sources(one)
+            for place, numbers in sources.items():
+                if len(sources) == 1 and place < len(self.layers) - 1 and numbers == self.layers[place].outputs:
+                    return self.layers[place].name
+        return ""
+
     def _seen(self, by: str, values: Any) -> None:
         """Note on the layers that ``values`` come from how many of their numbers are seen."""
         for place, numbers in self.flow.sources(values).items():
@@ -138,7 +149,9 @@ class _Trace(TorchDispatchMode):
         """What an operation outside of all layers asks the chip to keep."""
         aten, last = torch.ops.aten, self.layers[-1]
         if self._is_skip(func, args, result):
-            self._amend(additions=last.additions + result[0].numel())
+            self._amend(
+                additions=last.additions + result[0].numel(), skip_of="" if last.additions else self._skip_of(args[:2])
+            )
         elif func is aten.cat.default and result.dim() == 4 and (args[1] if len(args) > 1 else 0) in (1, -3):
             self._amend(joined=last.joined + max(0, result[0].numel() - last.outputs))
         elif func is aten.max_unpool2d.default:

@@ -13,9 +13,10 @@ from torch import nn
 
 from hardware.constants import Preset
 from hardware.dropout_modules import DropoutCost, ModuleCount, Scheme, dropout_cost, modules_and_draws
+from hardware.mtj import MTJ
 from hardware.workload import trace_workload
 from lit_scaledrop.chip.counted import Count, identity
-from lit_scaledrop.chip.energy import image_shape
+from lit_scaledrop.chip.energy import drop_probabilities, image_shape
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS
@@ -26,6 +27,8 @@ STUDY = "table7"
 #: raised when other numbers come to stand under the same names
 COST_VERSION = 1
 CONSTANTS = {"module_power": "mW", "module_cycle": "ns", "module_area": "um2"}
+OF_AREA = ("module_area",)
+"""What a junction, which has energy and time of its own, leaves of them."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,17 @@ def schemes_of(network: str) -> dict[Scheme, Dropout]:
     return SEGMENTATION_SCHEMES if network in SEGMENTATION_NETWORKS else SCHEMES
 
 
-def module_count(network: str, scheme: Scheme, preset: Preset) -> Count:
+def module_count(
+    network: str, scheme: Scheme, preset: Preset, junction: MTJ | None = None, fingerprint: str | None = None
+) -> Count:
     """Count one topology and scheme.
 
     Args:
         network: one of :data:`TOPOLOGIES`.
         scheme: key of what :func:`schemes_of` gives.
         preset: component constants.
+        junction: of a chip file, in place of the paper's module.
+        fingerprint: of that chip file.
     """
     started, dropout, counts = datetime.now(UTC), schemes_of(network)[scheme], count_modules(network, scheme)
     config = {
@@ -90,22 +97,28 @@ def module_count(network: str, scheme: Scheme, preset: Preset) -> Count:
         "scheme": scheme,
         "image_shape": list(image_shape(network)),
         "layers": [count.layer for count in counts],
-        "constants": {name: asdict(preset.constants[name]) for name in CONSTANTS},
+        "constants": {name: asdict(preset.constants[name]) for name in (CONSTANTS if junction is None else OF_AREA)},
+        **({"chip": fingerprint} if fingerprint else {}),
     }
-    id, numbers = cost_id(network, scheme, preset), cost_measurements(counts, preset)
+    id, numbers = cost_id(network, scheme, preset, fingerprint), cost_measurements(counts, preset, junction)
     return Count(STUDY, id, network, dropout.method, dropout.resolved, numbers, config, started)
 
 
-def count_modules(network: str, scheme: Scheme, image_size: int | None = None) -> list[ModuleCount]:
-    """Modules and draws of every layer of a topology at full width, for the paper's images or others of its channels.
+def count_modules(network: str, scheme: Scheme) -> list[ModuleCount]:
+    """Modules and draws of every layer of a topology at full width, for the paper's images.
 
     Raises:
         ValueError: if the layers of the method draw other numbers of bits than the hardware model counts.
     """
-    channels, size, _ = image_shape(network)
-    shape = (channels, image_size or size, image_size or size)
+    shape = image_shape(network)
     net = build(network, scheme, shape)
-    counts = modules_and_draws(trace_workload(net, shape), scheme)
+    layers, probability = trace_workload(net, shape), drop_probabilities(net)
+    of_layer = {layer.name: probability[layer.front or layer.behind] for layer in layers if layer.random_bits}
+    # dropout in front of a classifier is traced behind the layer before it, the last that draws
+    counts = [
+        replace(count, probability=of_layer.get(count.layer, [*of_layer.values()][-1]))
+        for count in modules_and_draws(layers, scheme)
+    ]
     drawn = [layer.random_bits for layer in stochastic_layers(net).values()]
     if not schemes_of(network)[scheme].convention and sorted(drawn) != sorted(count.draws for count in counts):
         raise ValueError(f"{scheme} counts {counts} on {network}, but its layers draw {drawn} bits")
@@ -118,23 +131,26 @@ def build(network: str, scheme: Scheme, shape: tuple[int, int, int]) -> nn.Modul
     return task_of(network).build(network, method, in_channels=shape[0], image_size=shape[1])
 
 
-def cost_measurements(counts: Sequence[ModuleCount], preset: Preset) -> list[Measurement]:
+def cost_measurements(counts: Sequence[ModuleCount], preset: Preset, junction: MTJ | None = None) -> list[Measurement]:
     """Numbers of Table VII: of the topology, with and without re-use of the modules, and of every layer."""
 
     def numbers(cost: DropoutCost, *names: str) -> dict[str, float]:
         return {name: float(value) for name, value in asdict(cost).items() if not names or name in names}
 
-    reused, separate = (dropout_cost(counts, preset, reuse) for reuse in (True, False))
+    reused, separate = (dropout_cost(counts, preset, reuse, junction) for reuse in (True, False))
     modules = ("modules", "area_um2", "power_mw")
     return [
         Measurement(numbers(reused, "draws", "energy_pj", "latency_ns")),  # the same with and without re-use
         Measurement(numbers(reused, *modules), {"condition": "reused"}),
         Measurement(numbers(separate, *modules), {"condition": "separate"}),
-        *(Measurement(numbers(dropout_cost([count], preset)), {"layer": count.layer}) for count in counts),
+        *(
+            Measurement(numbers(dropout_cost([count], preset, junction=junction)), {"layer": count.layer})
+            for count in counts
+        ),
     ]
 
 
-def cost_id(network: str, scheme: Scheme, preset: Preset) -> str:
-    """Twelve hexadecimal digits for what is counted and with which constants."""
+def cost_id(network: str, scheme: Scheme, preset: Preset, fingerprint: str | None = None) -> str:
+    """Twelve hexadecimal digits for what is counted and with which constants, and on which chip file, if on one."""
     values = {name: preset.number(name, unit) for name, unit in CONSTANTS.items()}
-    return identity(COST_VERSION, network, scheme, values)
+    return identity(COST_VERSION, network, scheme, values, *([] if fingerprint is None else [fingerprint]))

@@ -11,6 +11,7 @@ from typing import get_args
 from hardware.chip import Chip, Scale
 from hardware.passes import Execution
 from hardware.presets import Components
+from hardware.workload import trace_workload
 from lit_scaledrop.chip.counted import Count, identity
 from lit_scaledrop.chip.energy import (
     EXECUTIONS,
@@ -27,7 +28,7 @@ from lit_scaledrop.results.measurement import Measurement
 
 STUDY = "table8"
 #: raised when other numbers come to stand under the same names
-ENERGY_VERSION = 2
+ENERGY_VERSION = 3
 PASSES = 10
 """The paper's T"""
 NETWORKS = ("lenet5", "vgg_small", "resnet20")
@@ -48,11 +49,10 @@ def energy_count(network: str, method: str, chip: Chip, fingerprint: str | None 
     parts = chip.components
     started, resolved, shape = datetime.now(UTC), METHODS[method], image_shape(network)
     built = task_of(network).build(network, resolved, in_channels=shape[0], image_size=shape[1])
-    found: list[Measurement] = []
+    layers = trace_workload(built, shape)
+    found = [Measurement({"macs": float(sum(layer.mac for layer in layers))})]
     for execution in EXECUTIONS:
-        estimate = estimate_energy(built, shape, PASSES, chip, execution)
-        if not found:
-            found.append(Measurement({"macs": float(sum(layer.mac for layer in estimate.layers))}))
+        estimate = estimate_energy(built, shape, PASSES, chip, execution, layers=layers)
         for scale in SCALES:
             found += measurements(replace(estimate, chip=replace(estimate.chip, scale=scale)), execution)
     config = {
@@ -61,10 +61,12 @@ def energy_count(network: str, method: str, chip: Chip, fingerprint: str | None 
         "adc": chip.adc,
         "image_shape": list(shape),
         "converters": {
-            name: {"title": one.title, "role": one.role, "source": one.source} for name, one in parts.converters.items()
+            name: {"title": one.title, "role": one.role, "source": one.source, "yours": one.yours}
+            for name, one in parts.converters.items()
         },
         "constants": {name: constant.value for name, constant in parts.constants.items()},
         "sources": {name: constant.source for name, constant in parts.constants.items()},
+        **({"chip": fingerprint} if fingerprint else {}),
     }
     return Count(
         STUDY, energy_id(network, method, parts, fingerprint), network, method, resolved, found, config, started
@@ -84,10 +86,11 @@ def measurements(estimate: Estimate, execution: Execution) -> list[Measurement]:
             at = {**where, "real_layers": real, "component": slug(entry.component)}
             found.append(Measurement({"hw/energy_nj": entry.energy_pj / 1e3, "operations": entry.operations}, at))
     if execution == "loop":
-        for one in estimate.tornado():
+        alternatives = estimate.tornado()
+        for one in alternatives:
             at = {**where, "condition": f"{one.question}: {one.source}"}
             found.append(Measurement({"hw/energy_nj": one.energy_pj / 1e3}, at))
-        for end, energy_pj in zip(("lowest", "highest"), estimate.extremes(), strict=True):
+        for end, energy_pj in zip(("lowest", "highest"), estimate.extremes(alternatives), strict=True):
             found.append(Measurement({"hw/energy_nj": energy_pj / 1e3}, {**where, "condition": end}))
     return found
 

@@ -5,22 +5,24 @@ The command ``scaledrop energy``, the callback ``CrossbarEnergy`` and Table VIII
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from torch import Tensor, nn
 
+from hardware.adc import Converter
 from hardware.breakdown import EnergyReport
 from hardware.chip import Chip, RealLayers
-from hardware.constants import PresetError
 from hardware.energy import network_energy
+from hardware.mapping import MappedLayer
 from hardware.passes import Execution, LayerUse, expected_passes, passes_of
 from hardware.workload import LayerShape, trace_workload
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.stochastic import MaskPlan, stochastic_layers
 from lit_scaledrop.networks import task_of
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.results.units import each_for
 
 REAL_LAYERS: tuple[RealLayers, ...] = get_args(RealLayers)
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
@@ -63,16 +65,16 @@ class Estimate:
 
     def band(self) -> Band:
         """Reports for every kind of converter that has the bits, and every treatment of the first and last layer."""
-        names = [name for name in self.chip.components.converters if self._has_bits(name)]
+        names = [name for name, one in self.chip.components.converters.items() if self._has_bits(one)]
         pairs = itertools.product(REAL_LAYERS, names)
         return {(real, adc): self.report(real_layers=real, adc=adc) for real, adc in pairs}
 
-    def _has_bits(self, adc: str) -> bool:
-        try:
-            self.report(adc=adc, real_layers="binary")
-        except PresetError:
-            return False
-        return True
+    def _has_bits(self, converter: Converter) -> bool:
+        """Whether it comes in the bits of the chip, or in enough for every layer."""
+        bits, crossbar = self.chip.adc_bits, self.chip.crossbar
+        if bits is not None:
+            return converter.comes_in(bits)
+        return converter.most >= max(MappedLayer(layer, crossbar).adc_bits for layer in self.layers)
 
     def tornado(self) -> list[Alternative]:
         """Energies with what other sources say, one thing at a time, the largest change first.
@@ -82,7 +84,7 @@ class Estimate:
         """
         parts, found = self.chip.components, []
         for name, converter in parts.converters.items():
-            if name != self.chip.adc and converter.role == "converter" and self._has_bits(name):
+            if name != self.chip.adc and converter.role == "converter" and self._has_bits(converter):
                 found.append(
                     Alternative(
                         "converter", name, f"{converter.node}: {converter.source}", self.report(adc=name).energy_pj
@@ -100,10 +102,13 @@ class Estimate:
         own = self.report().energy_pj
         return sorted(found, key=lambda one: -abs(one.energy_pj - own))
 
-    def extremes(self) -> tuple[float, float]:
-        """Energies, pJ, with the source of each thing that gives the least, and the most, all at once."""
+    def extremes(self, alternatives: Sequence[Alternative]) -> tuple[float, float]:
+        """Energies, pJ, with the source of each thing that gives the least, and the most, all at once.
+
+        Args:
+            alternatives: of :meth:`tornado`.
+        """
         own, ends = self.report().energy_pj, []
-        alternatives = self.tornado()
         for best in (min, max):
             parts, changes = self.chip.components, dict[str, Any]()
             for question in {one.question for one in alternatives}:
@@ -127,8 +132,7 @@ class Estimate:
     def conversion_for(self, energy_pj: float, report: EnergyReport) -> float | None:
         """Energy of a conversion, pJ, with which an image would take ``energy_pj``; ``None`` if all else takes more."""
         adc = next((entry for entry in report.by_component() if entry.component == "ADC"), None)
-        left_pj = energy_pj - report.energy_pj + (adc.energy_pj if adc else 0.0)
-        return left_pj / adc.operations if adc and left_pj > 0 else None
+        return each_for(energy_pj, report.energy_pj, adc.energy_pj, adc.operations) if adc else None
 
 
 def estimate_energy(
@@ -139,6 +143,7 @@ def estimate_energy(
     execution: Execution = "loop",
     plan: MaskPlan | None = None,
     seed: int = 0,
+    layers: Sequence[LayerShape] | None = None,
 ) -> Estimate:
     """Count what the passes over one image ask of a chip.
 
@@ -154,6 +159,7 @@ def estimate_energy(
         execution: every pass by itself, once what nothing random precedes, or common prefixes once.
         plan: masks to count instead of the expectation, e.g. those of a prediction.
         seed: of the masks that sharing needs, where no plan is given; 0 gives the first passes of a default evaluation.
+        layers: the network's, where they were traced already.
 
     Raises:
         ValueError: for a plan of another network, or one that was enumerated: its masks are no passes.
@@ -164,9 +170,8 @@ def estimate_energy(
     >>> sum(layer.mac for layer in estimate.layers), estimate.uses[1].draws, estimate.uses[1].scaled
     (416520, 10, 9.0)
     """
-    layers, random = trace_workload(network, input_shape), stochastic_layers(network)
-    # bits of an index are fair, and have no p; seven digits are what a float32 has
-    probabilities = {name: round(float(getattr(layer, "p", 0.5)), 7) for name, layer in random.items()}
+    layers, random = layers or trace_workload(network, input_shape), stochastic_layers(network)
+    probabilities = drop_probabilities(network)
     if plan is None and execution == "shared":
         plan = PosteriorPredictive(network, passes, seed).plans[0]
     if plan is None:
@@ -176,6 +181,12 @@ def estimate_energy(
         passes = plan.samples
         uses = passes_of(layers, passes, keep_masks(network, plan), execution, probabilities)
     return Estimate(tuple(layers), tuple(uses), chip or Chip(), passes)
+
+
+def drop_probabilities(network: nn.Module) -> dict[str, float]:
+    """Drop probability of every module that draws, by its name."""
+    # bits of an index are fair, and have no p; seven digits are what a float32 has
+    return {name: round(float(getattr(layer, "p", 0.5)), 7) for name, layer in stochastic_layers(network).items()}
 
 
 def keep_masks(network: nn.Module, plan: MaskPlan) -> dict[str, Tensor]:

@@ -121,8 +121,7 @@ class CostSettings:
         return self._modules() if self.table == "table7" else self._energies()
 
     def _energies(self) -> list[Point]:
-        chip, points = self._chip, []
-        fingerprint = load_chip(self.chip).fingerprint if self.chip else None
+        (chip, fingerprint), points = self._chip, []
         for network in self.network or energies.NETWORKS:
             for method in self.method:
                 path = self._path(energies.STUDY, energies.energy_id(network, method, chip.components, fingerprint))
@@ -130,7 +129,8 @@ class CostSettings:
         return points
 
     def _modules(self) -> list[Point]:
-        networks, parts = self.network or list(TOPOLOGIES), self._chip.components
+        (chip, fingerprint), networks = self._chip, self.network or list(TOPOLOGIES)
+        parts = chip.components
         known = {network: schemes_of(network) for network in networks}
         pairs = [(name, one) for name, of in known.items() for one in of if self.scheme is None or one in self.scheme]
         if not pairs:
@@ -138,15 +138,17 @@ class CostSettings:
             raise ValueError(f"no topology has scheme {', '.join(self.scheme or ())}: {theirs}")
         return [
             Point(
-                self._path(dropout_modules.STUDY, dropout_modules.cost_id(network, scheme, parts)),
-                partial(dropout_modules.module_count, network, scheme, parts),
+                self._path(dropout_modules.STUDY, dropout_modules.cost_id(network, scheme, parts, fingerprint)),
+                partial(dropout_modules.module_count, network, scheme, parts, chip.junction, fingerprint),
             )
             for network, scheme in pairs
         ]
 
     @property
-    def _chip(self) -> Chip:
-        return ChipOptions(chip=self.chip, preset=self.preset).build()
+    def _chip(self) -> tuple[Chip, str | None]:
+        """The chip, and the fingerprint of its file."""
+        chip = ChipOptions(chip=self.chip, preset=self.preset).build()
+        return chip, load_chip(self.chip).fingerprint if self.chip else None
 
     def _path(self, study: str, id: str) -> Path:
         return result_path(self.results, self.profile, study, id)

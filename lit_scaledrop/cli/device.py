@@ -5,16 +5,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hardware.calibration import Calibration
 from hardware.devices import DEVICE_UNITS, devices, find_device, load_device
-from hardware.mtj import Table
+from hardware.mtj import MTJ, DeviceVariation, Table
 from lit_scaledrop.chip.device_data import CurveError, read_curves
 from lit_scaledrop.chip.device_figure import draw_fits
 from lit_scaledrop.chip.device_fit import NAMES, Bench, Fit, Law, fit_law
 from lit_scaledrop.chip.device_population import population
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.units import in_unit
 
 _UNITS = {"threshold": "V", "slope": "/V", "critical_voltage": "V", "delta": "1"}
+PROBABILITIES, DRAWS = (0.1, 0.2, 0.5), 400
+"""What a calibration is described for."""
 
 
 def main(argv: list[str]) -> int:
@@ -55,6 +59,11 @@ def fit(
     kohm = write_resistance_kohm or float(base.write_resistance_kohm)
     curves = read_curves(curve, kohm)
     every = [point for points in curves.values() for point in points]
+    if law in ("sigmoid", "table") and len({(point.pulse_ns, point.temperature_k) for point in every}) > 1:
+        raise CurveError(
+            f"{curve} has points of several pulses or temperatures: a {law} holds for one. Leave the others out, or "
+            "take --law neel_brown"
+        )
     measured = {key: {getattr(point, key) for point in every} - {None} for key in ("pulse_ns", "temperature_k")}
     # of several settings the parameters are those at the base's
     pulse, kelvin = (only.copy().pop() if len(only) == 1 else None for only in measured.values())
@@ -63,17 +72,20 @@ def fit(
     for one in fits:
         print(_summary(one, law))
     source = f"{law} fit of {curve.name}: {len(every)} points, {sum(point.shots for point in every)} pulses"
-    told = _law_constants(fits, law, tau0_ns)
-    told["max_voltage"] = (max(point.voltage_v for point in every), "V")
-    if measured["pulse_ns"]:
-        told["pulse"] = (bench.pulse_ns, "ns")
-    if measured["temperature_k"]:
-        told["temperature"] = (bench.temperature_k, "K")
+    told = {key: (value, unit, source) for key, (value, unit) in _law_constants(fits, law, tau0_ns).items()}
+    if (largest := max(point.voltage_v for point in every)) > base.max_voltage_v:
+        told["max_voltage"] = (largest, "V", f"largest voltage of {curve.name}")
+    # what is not measured, or at several settings, is as in the base
+    if pulse:
+        told["pulse"] = (pulse, "ns", f"pulses of {curve.name}")
+    if kelvin:
+        told["temperature"] = (kelvin, "K", f"temperature of {curve.name}")
     if write_resistance_kohm:
-        told["write_resistance"] = (kohm, "kOhm")
+        told["write_resistance"] = (kohm, "kOhm", "--write-resistance-kohm of the fit")
     if output is not None:
-        write_atomic(output, _device_file(name or output.stem, like, law, told, source))
+        write_atomic(output, _device_file(name or output.stem, like, law, told))
         print(f"{output}: a device for --mtj {output}")
+        print("\n".join(_calibrations(*load_device(str(output)))))
     if picture is not None:
         draw_fits(fits, bench, f"{curve.name}: {law.replace('_', '-')}").savefig(picture, dpi=150)
         print(f"{picture}: points with 95 % intervals, laws, residuals")
@@ -98,6 +110,23 @@ def _summary(one: Fit, law: Law) -> str:
     return "\n".join(lines)
 
 
+def _calibrations(device: MTJ, spread: DeviceVariation) -> list[str]:
+    """What setting the drive of a finished junction by counting its bits takes, and what it leaves of p."""
+    calibration, lines = Calibration(DRAWS), []
+    for p in PROBABILITIES:
+        try:
+            left = float(calibration.expected_error(device, p, spread.threshold_cv))
+            energy_pj, time_ns = calibration.energy_pj(device, p), calibration.time_ns(device, p)
+        except ValueError as error:
+            lines.append(f"p = {p:g}: {error}")
+        else:
+            lines.append(
+                f"p = {p:g}: a calibration by {DRAWS} draws takes {in_unit(energy_pj)} and {time_ns / 1e3:.3g} us and "
+                f"leaves ± {left:.3f} of a spread of thresholds"
+            )
+    return lines
+
+
 def _law_constants(fits: Sequence[Fit], law: Law, tau0_ns: float) -> dict[str, tuple[Any, str]]:
     """Constants of the law, with their units, and the spread of several devices."""
     if law == "table":
@@ -120,7 +149,7 @@ def _law_constants(fits: Sequence[Fit], law: Law, tau0_ns: float) -> dict[str, t
     return told
 
 
-def _device_file(name: str, like: str, law: Law, told: dict[str, tuple[Any, str]], source: str) -> str:
+def _device_file(name: str, like: str, law: Law, told: dict[str, tuple[Any, str, str]]) -> str:
     import yaml
 
     rest: dict[str, Any] = {"like": like}
@@ -129,7 +158,7 @@ def _device_file(name: str, like: str, law: Law, told: dict[str, tuple[Any, str]
         rest = {key: constant for key, constant in rest.items() if key in DEVICE_UNITS[law]}
     own = {
         key: {"value": _rounded(value), "unit": unit, "source": source, "status": "derived"}
-        for key, (value, unit) in told.items()
+        for key, (value, unit, source) in told.items()
     }
     return str(yaml.safe_dump({name: {**rest, "law": law, **own}}, sort_keys=False, width=120))
 

@@ -154,10 +154,11 @@ def _sentences(estimate: Estimate, report: EnergyReport, execution: Execution) -
 
 def _print_tornado(estimate: Estimate, report: EnergyReport) -> None:
     print("other sources, one at a time:")
-    for one in estimate.tornado():
+    alternatives = estimate.tornado()
+    for one in alternatives:
         change = 100 * (one.energy_pj / report.energy_pj - 1)
         print(f"  {one.question}, {one.source}: {in_unit(one.energy_pj)} ({change:+.1f} %); {one.says}")
-    low, high = estimate.extremes()
+    low, high = estimate.extremes(alternatives)
     print(f"with the lowest, or the highest, source of each at once: {in_unit(low)} to {in_unit(high)}")
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import datamodules
 from datamodules import DatasetNotFoundError
+from hardware.chip_file import load_chip
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.deploy.model import load_packed, pack
@@ -65,12 +66,13 @@ def export(
     result: Path | None = None,
     count: Annotated[int, "-n"] = 4,
     passes: int = 2,
+    chip: str | None = None,
 ) -> int:
     """Export a trained network and compare what was written with it: one bit a weight, or a program.
 
     packed: one bit a binary weight, the rest as it is. onnx, torch: a program of the deterministic network.
     onnx-passes, torch-passes: one of T passes, whose masks are inputs. vectors: inputs, weights as they lie on tiles of
-    128 x 128 cells, masks, codes, partial sums and signs of every binary layer, for tests of a chip.
+    a crossbar, masks, codes, partial sums and signs of every binary layer, for tests of a chip.
 
     Args:
         model: checkpoint, packed file, or a model's name.
@@ -81,6 +83,7 @@ def export(
         result: result of the run, to be named in a packed file.
         count: images of vectors.
         passes: random passes of vectors.
+        chip: chip file whose crossbars vectors are for (default: 128 x 128 cells), see `scaledrop chip`.
     """
     kind = format.partition("-")[0]
     if out.suffix != SUFFIXES[kind]:
@@ -88,13 +91,16 @@ def export(
         raise ValueError(f"--out of {format} has to {ending}, not {out.suffix!r}")
     if min(count, passes) < 1:
         raise ValueError(f"-n and --passes must be at least 1, got {count} and {passes}")
+    if chip and kind != "vectors":
+        raise ValueError(f"--chip is for --format vectors, not for {format}: what it writes has no crossbars")
+    crossbar = load_chip(chip).chip.crossbar if chip else None
     module, images = _open(model, data)
     x, what = _real(images["name"], root, module.hparams["in_channels"])
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "packed":
         _export_packed(module, images, _origin(result) if result else {}, out, x, what)
     elif kind == "vectors":
-        manifest = export_vectors(module.network, x[:count], out, passes)
+        manifest = export_vectors(module.network, x[:count], out, passes, crossbar=crossbar)
         print(
             f"{out}: {len(manifest['arrays'])} arrays of {len(manifest['layers'])} layers; "
             f"{manifest['images']} {what}, {manifest['passes']} passes"

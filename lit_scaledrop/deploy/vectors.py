@@ -13,7 +13,14 @@ array                  values
 ``sums``               the layer's sums
 ``thresholds, rising`` (passes, outputs): the sign behind is +1 where sum >= threshold, or <= if not rising
 ``signs``              bit 1 for +1: of scale and BatchNorm behind the layer, before any pooling
+``any``                (passes, outputs): of a pooled window, the sign is +1 where any is; where 0, where all are
+``pooled``             those signs; as the next binary layer gets them, like ``signs`` where nothing is pooled
 =====================  =========================================================================================
+
+The last four are of layers whose outputs only a sign sees (``seen_by`` in the manifest). Of those that go to a skip or
+to a layer with real inputs the sums are all that a crossbar gives: what follows is arithmetic. ``behind`` has the order
+of what stands behind a layer: pooling takes the largest number behind what is in front of it, and where BatchNorm
+behind it turns the order round, all signs have to be +1 in place of any.
 
 ``masks/NAME`` are the keep bits of each module that draws. All are in ``vectors.npz`` and in a ``.hex`` file each, for
 ``$readmemh``: a line has the last axis of the array, its first element in the lowest bits, each as wide as the manifest
@@ -21,6 +28,7 @@ says, in two's complement where it is signed.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +38,17 @@ from torch import Tensor, nn
 
 from hardware.cells import Imperfections
 from hardware.crossbar import CrossbarLayer
-from hardware.kernels import three_states
+from hardware.kernels import pair, three_states
 from hardware.mapping import Crossbar, exact_adc_bits
 from hardware.network import on_crossbar
+from hardware.workload import LayerShape, trace_workload
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.stochastic import sampling
 from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.shapes import Float
 
 Arrays = dict[str, np.ndarray]
-FORMAT = 1
+FORMAT = 2
 
 
 @torch.no_grad()
@@ -62,22 +71,26 @@ def export_vectors(
         crossbar: geometry and mapping.
 
     Raises:
-        ValueError: no layer is binary, a module draws other numbers than bits, or no threshold is behind a layer.
+        ValueError: no layer is binary, a module draws other numbers than bits, or the signs behind a layer are no
+            comparison of its sums, pooled or not.
     """
     geometry = crossbar or Crossbar()
     bits = exact_adc_bits(geometry.rows)
     chip = on_crossbar(network, geometry, Imperfections(adc_bits=bits))
     plan = draw_plan(chip, passes, seed)
     layers = {name: m for name, m in chip.named_modules() if isinstance(m, CrossbarLayer)}
+    seen_by = {shape.name: _seen_by(shape) for shape in trace_workload(network, tuple(images.shape[1:]))}
+    behind = {name: _behind(chip, name) for name in layers}
+    signs = {name: found for name, found in behind.items() if seen_by[name] == "sign" and found.chain}
     arrays: Arrays = {f"masks/{name}": _bits(name, draws) for name, draws in plan.draws.items()}
     runs = []
     for index in range(passes if plan.draws else 1):
         with sampling(chip, plan.single(index)):
-            runs.append(_watched(chip, layers, images))
+            runs.append(_watched(chip, layers, signs, images))
     arrays |= {name: np.stack([run[name] for run in runs]) for name in runs[0]}
     for name, layer in layers.items():
-        if f"{name}/signs" in arrays:
-            _check(name, arrays)
+        if name in signs:
+            _check(name, arrays, signs[name].pool)
         for tile, cells in enumerate(_weights(layer)):
             arrays |= {f"{name}/tile{tile}/places": layer.places[tile].numpy(), f"{name}/tile{tile}/weights": cells}
     manifest: dict[str, Any] = {
@@ -85,7 +98,10 @@ def export_vectors(
         "images": len(images),
         "passes": len(runs),
         "crossbar": {**vars(geometry), "adc_bits": bits},
-        "layers": {name: _geometry(layer) for name, layer in layers.items()},
+        "layers": {
+            name: {**_geometry(layer), "seen_by": seen_by[name], **behind[name].described}
+            for name, layer in layers.items()
+        },
         "arrays": {name: _described(name, values) for name, values in arrays.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,12 +118,47 @@ def _bits(name: str, draws: Tensor) -> np.ndarray:
     return draws.flatten(1).to(torch.uint8).numpy()
 
 
-def _watched(chip: nn.Module, layers: dict[str, CrossbarLayer], images: Tensor) -> Arrays:
+@dataclass(frozen=True)
+class _Behind:
+    """What stands between a layer and the next activation, in its order: scale, BatchNorm, pooling."""
+
+    chain: tuple[nn.Module, ...]
+
+    @property
+    def pool(self) -> nn.MaxPool2d | None:
+        """The pooling, if there is one."""
+        return next((module for module in self.chain if isinstance(module, nn.MaxPool2d)), None)
+
+    @property
+    def affine(self) -> nn.Sequential:
+        """All but the pooling."""
+        return nn.Sequential(*(module for module in self.chain if module is not self.pool))
+
+    @property
+    def last(self) -> nn.Sequential:
+        """What is behind the pooling."""
+        return nn.Sequential(*self.chain[self.chain.index(self.pool) + 1 :] if self.pool else ())
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Order and geometry for the manifest."""
+        kinds = {nn.MaxPool2d: "pool", ScaleDropout: "scale"}
+        order = [next((name for kind, name in kinds.items() if isinstance(m, kind)), "norm") for m in self.chain]
+        pool = self.pool and {"kernel": list(pair(self.pool.kernel_size)), "stride": list(pair(self.pool.stride))}
+        return {"behind": order, **({"pool": pool} if pool else {})}
+
+
+def _seen_by(shape: LayerShape) -> str:
+    """Who sees the outputs of a layer: a ``skip``, a ``real`` layer, or signs alone."""
+    return "skip" if shape.to_skip else "real" if shape.to_real else "sign"
+
+
+def _watched(chip: nn.Module, layers: dict[str, CrossbarLayer], signs: dict[str, _Behind], images: Tensor) -> Arrays:
     """One pass with what each layer gets, converts and sends on."""
     found: Arrays = {}
     hooks = []
     for name, layer in layers.items():
-        behind = _behind(chip, name)
+        behind = signs.get(name)
 
         def convert(_: nn.Module, inputs: tuple[Any, ...], output: Tensor, name: str = name) -> None:
             found[f"{name}/tile{inputs[0]}/codes"] = output.to(torch.int32).numpy()
@@ -127,7 +178,7 @@ def _watched(chip: nn.Module, layers: dict[str, CrossbarLayer], images: Tensor) 
 
 
 def _record(
-    found: Arrays, name: str, layer: CrossbarLayer, received: Tensor, output: Tensor, behind: nn.Module | None
+    found: Arrays, name: str, layer: CrossbarLayer, received: Tensor, output: Tensor, behind: _Behind | None
 ) -> None:
     """What a layer got and sent on, once its converters are done."""
     x, on, level = three_states(layer.input_estimator(received))
@@ -143,23 +194,26 @@ def _record(
         partial.append(2 * codes - count)
     found[f"{name}/sums"] = np.stack(partial).sum(0, dtype=np.int32)
     if behind is not None:
-        found[f"{name}/signs"] = (behind(output) >= 0).to(torch.uint8).numpy()
-        found[f"{name}/thresholds"], found[f"{name}/rising"] = _thresholds(layer, behind, level)
+        found[f"{name}/signs"] = (behind.affine(output) >= 0).to(torch.uint8).numpy()
+        found[f"{name}/thresholds"], found[f"{name}/rising"] = _thresholds(layer, behind.affine, level)
+        if behind.pool:
+            found[f"{name}/pooled"] = (nn.Sequential(*behind.chain)(output) >= 0).to(torch.uint8).numpy()
+            far = torch.tensor([-1e6, 1e6]).expand(1, len(layer.factor), 1, 2).to(output)
+            low, high = behind.last(far)[0, :, 0].unbind(-1)
+            found[f"{name}/any"] = (high >= low).to(torch.uint8).numpy()
 
 
-def _behind(chip: nn.Module, name: str) -> nn.Module | None:
-    """Scale and BatchNorm behind a layer, in their order, without the pooling between them; ``None``: there is none."""
+def _behind(chip: nn.Module, name: str) -> _Behind:
+    """Scale, BatchNorm and one pooling behind a layer."""
     parent, _, key = name.rpartition(".")
-    block = chip.get_submodule(parent)
-    if not isinstance(block, nn.Sequential):
-        return None
-    chain = []
-    for module in list(block.children())[list(dict(block.named_children())).index(key) + 1 :]:
-        if isinstance(module, ScaleDropout | nn.BatchNorm1d | nn.BatchNorm2d):
-            chain.append(module)
-        elif not isinstance(module, nn.MaxPool2d | nn.Identity):
-            break
-    return nn.Sequential(*chain) if chain else None
+    block, chain = chip.get_submodule(parent), list[nn.Module]()
+    if isinstance(block, nn.Sequential):
+        for module in list(block.children())[list(dict(block.named_children())).index(key) + 1 :]:
+            if isinstance(module, ScaleDropout | nn.BatchNorm1d | nn.BatchNorm2d | nn.MaxPool2d):
+                chain.append(module)
+            elif not isinstance(module, nn.Identity):
+                break
+    return _Behind(tuple(chain))
 
 
 def _thresholds(layer: CrossbarLayer, behind: nn.Module, level: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -174,13 +228,20 @@ def _thresholds(layer: CrossbarLayer, behind: nn.Module, level: Tensor) -> tuple
     return threshold.to(torch.int32).numpy(), rising.to(torch.uint8).numpy()
 
 
-def _check(name: str, arrays: Arrays) -> None:
-    """Refuse thresholds that do not give the network's signs."""
+def _check(name: str, arrays: Arrays, pool: nn.MaxPool2d | None) -> None:
+    """Refuse thresholds that do not give the network's signs, or signs that do not give the pooled ones."""
     sums, signs = arrays[f"{name}/sums"], arrays[f"{name}/signs"]
     shape = (len(sums), 1, -1, *[1] * (sums.ndim - 3))
     threshold, rising = (arrays[f"{name}/{kind}"].reshape(shape) for kind in ("thresholds", "rising"))
     if not np.array_equal(np.where(rising, sums >= threshold, sums <= threshold), signs):
         raise ValueError(f"the signs behind {name} are no comparison of its sums with one threshold a channel")
+    if pool is not None:
+        # all of them are +1 where none is -1
+        turn = 2 * torch.from_numpy(arrays[f"{name}/any"]).double().reshape(shape)[:, 0] - 1
+        each = zip(turn, torch.from_numpy(signs).double(), strict=True)
+        pooled = torch.stack([way * pool(way * values) for way, values in each])
+        if not np.array_equal(pooled.numpy(), arrays[f"{name}/pooled"]):
+            raise ValueError(f"the pooled signs behind {name} are not any, or all, of the signs of a window")
 
 
 def _weights(layer: CrossbarLayer) -> list[np.ndarray]:

@@ -1,15 +1,18 @@
 """Energies in the results of Table VIII (`scaledrop cost`): what the table and the figure make of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from lit_scaledrop.results.result import Result
-from lit_scaledrop.results.units import UNITS, in_unit
+from lit_scaledrop.results.units import UNITS, each_for, in_unit
 
-ADC = "isaac"
-"""Converter of the chip that `scaledrop energy` assumes, where one number is shown."""
+PROPOSED = "Proposed"
+"""The paper's method."""
+_ISAAC = "isaac"
+"""Converters of our default chip, which results that name none were counted with."""
 TREATMENTS = {"digital": "digital", "binary": "as if binary", "excluded": "left out"}
 """What the first and the last layer, which are not binary, are taken for."""
 EXECUTIONS = {"loop": "one by one", "prefix": "prefix once", "shared": "shared"}
@@ -21,11 +24,14 @@ PAPER_PASSES = 10
 OWN = "Scale-Dropout"
 """How the names of the paper's own rows begin."""
 ENERGY = "hw/energy_nj"
+_OWN = "own"
 _WHERE = ["execution", "scale", "real_layers", "adc", "component", "condition"]
 
 
 def energies(run: Result) -> pd.DataFrame:
     """One line a number: execution, scale, real_layers, adc, component or condition; energy, operations, TOPS/W.
+
+    ``own`` marks the lines with the converters of the chip.
 
     Raises:
         ValueError: the result has none.
@@ -34,7 +40,39 @@ def energies(run: Result) -> pd.DataFrame:
     if not rows or "scale" not in rows[0]:
         raise ValueError(f"the result {run.id} has no energies; delete it and count again")
     names = [*_WHERE, ENERGY, "energy_std_nj", "operations", "tops_per_watt"]
-    return pd.DataFrame(rows).reindex(columns=names)
+    frame = pd.DataFrame(rows).reindex(columns=names)
+    return frame.assign(**{_OWN: frame.adc == adc_of(run)})
+
+
+def adc_of(run: Result) -> str:
+    """Name of the converters of the chip that a result was counted on."""
+    return str(run.config.get("adc", _ISAAC))
+
+
+def chip_of(run: Result) -> tuple[Any, ...]:
+    """What tells the chips of two results apart."""
+    return adc_of(run), run.config.get("chip"), run.config.get("constants")
+
+
+def role_of(run: Result, adc: str) -> str:
+    """What a converter is beside others: ``converter`` of a source, ``bound``, ``outlier``, or ``yours``."""
+    about = run.config["converters"][adc]
+    return "yours" if about.get("yours") else str(about["role"])
+
+
+def on_chip(run: Result) -> str:
+    """What a command needs to count on the chip file of a result."""
+    return " --chip FILE" if "chip" in run.config else ""
+
+
+def whose(names: Iterable[str]) -> str:
+    """Converters in words.
+
+    >>> whose(["isaac"]), whose(["lab", "lab"])
+    ("ISAAC's converters", 'the converters lab')
+    """
+    different = sorted(set(names))
+    return "ISAAC's converters" if different == [_ISAAC] else f"the converters {', '.join(different)}"
 
 
 def paper_nj(paper: pd.DataFrame, topology: str, run: Result) -> float:
@@ -72,8 +110,13 @@ def totals(frame: pd.DataFrame, execution: str, scale: str, real: str) -> pd.Ser
     return found[found.adc.notna()].set_index("adc")[ENERGY]
 
 
+def own_nj(frame: pd.DataFrame, execution: str, scale: str, real: str) -> float:
+    """Energy of an image with the converters of the chip, nJ."""
+    return float(chosen(frame[frame[_OWN]], execution=execution, scale=scale, real_layers=real)[ENERGY].iloc[0])
+
+
 def parts(frame: pd.DataFrame, execution: str, scale: str, real: str) -> pd.DataFrame:
-    """Energy and operations of the components, with ISAAC's converters; index component."""
+    """Energy and operations of the components, with the converters of the chip; index component."""
     found = chosen(frame, execution=execution, scale=scale, real_layers=real)
     return found[found.component.notna() & (found[ENERGY] > 0)].set_index("component")[[ENERGY, "operations"]]
 
@@ -91,17 +134,26 @@ class Band:
     needed_pj: float
     """conversion that would meet the paper, pJ; NaN where all else takes more, or the paper has none"""
 
+    @property
+    def ends(self) -> str:
+        """From the least to the most."""
+        return _span(readable(self.low), readable(self.high))
+
     def times(self, theirs: float) -> str:
         """How many times that the paper's energy is."""
-        return f"{theirs / self.high:.2g} to {theirs / self.low:.2g}"
+        return "none" if pd.isna(self.low) else _span(f"{theirs / self.high:.2g}", f"{theirs / self.low:.2g}")
+
+
+def _span(low: str, high: str) -> str:
+    return (low if low == high else f"{low} to {high}") or "none"
 
 
 def band(run: Result, frame: pd.DataFrame, theirs: float, execution: str, scale: str, real: str) -> Band:
     """The band of one chip."""
-    known: dict[str, Any] = run.config["converters"]
     found, components = totals(frame, execution, scale, real), parts(frame, execution, scale, real)
-    inside = found[[adc for adc in found.index if known[adc]["role"] == "converter"]]
-    marks = {f"{adc}, {known[adc]['role']}": found[adc] for adc in found.index if adc not in inside}
-    left = theirs - components[ENERGY].sum() + components[ENERGY].get("adc", 0.0)
-    needed = 1e3 * left / components.operations["adc"] if left > 0 else float("nan")
-    return Band(float(inside.min()), float(inside.max()), marks, needed)
+    roles = {adc: role_of(run, adc) for adc in found.index}
+    inside = found[[adc for adc in found.index if roles[adc] == "converter"]]
+    marks = {f"{adc}, {roles[adc]}": found[adc] for adc in found.index if adc not in inside}
+    adc_nj, conversions = float(components[ENERGY]["adc"]), float(components.operations["adc"])
+    needed = each_for(theirs, components[ENERGY].sum(), adc_nj, conversions)
+    return Band(float(inside.min()), float(inside.max()), marks, float("nan") if needed is None else 1e3 * needed)

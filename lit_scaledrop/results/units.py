@@ -9,6 +9,16 @@ def unit_of(energy_pj: float) -> str:
     return max((name for name, size in UNITS.items() if energy_pj >= size), key=UNITS.__getitem__, default="pJ")
 
 
+def each_for(target: float, total: float, part: float, operations: float) -> float | None:
+    """Energy of an operation with which a total meets a target; ``None`` where all but its part takes more.
+
+    >>> each_for(10.0, 14.0, 6.0, 4), each_for(8.0, 14.0, 6.0, 4)
+    (0.5, None)
+    """
+    left = target - total + part
+    return left / operations if left > 0 else None
+
+
 def in_unit(energy_pj: float) -> str:
     """Energy with a unit that keeps the number readable.
 

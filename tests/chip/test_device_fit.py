@@ -11,6 +11,7 @@ import yaml
 from scipy.stats import chi2
 from sklearn.isotonic import IsotonicRegression
 
+from hardware.calibration import Calibration
 from hardware.devices import load_device
 from hardware.mtj import NeelBrown, Sigmoid, Table
 from hardware.thermal import FreeLayer
@@ -18,6 +19,7 @@ from lit_scaledrop.__main__ import main
 from lit_scaledrop.chip.device_data import Point, read_curves
 from lit_scaledrop.chip.device_fit import Bench, fit_law, isotonic
 from lit_scaledrop.chip.device_population import population
+from lit_scaledrop.results.units import in_unit
 
 BENCH = Bench(0.75, 300.0)
 SOT = Sigmoid(0.894, 44.6)
@@ -176,11 +178,41 @@ def test_from_a_file_to_a_device(tmp_path, capsys):
     device, variation = load_device(str(output))
     fits = [fit_law("", public(name), "sigmoid", BENCH) for name in "AB"]
     assert device.law.threshold_v == pytest.approx(math.sqrt(fits[0].values[0] * fits[1].values[0]), rel=1e-5)
-    assert (device.pulse_ns, device.max_voltage_v) == (0.75, 1.02)
+    # the driver's largest voltage is not what was measured: 1.02 V at most
+    assert (device.pulse_ns, device.max_voltage_v) == (0.75, 1.1)
+    calibration = Calibration(400)
+    error, energy_pj = (
+        calibration.expected_error(device, 0.5, variation.threshold_cv),
+        calibration.energy_pj(device, 0.5),
+    )
+    words = f"p = 0.5: a calibration by 400 draws takes {in_unit(energy_pj)} and 1 us and leaves"
+    assert f"{words} ± {float(error):.3f} of" in told
     assert variation.slope_cv == pytest.approx(0.458, abs=0.001)
     assert yaml.safe_load(output.read_text())["lab"]["threshold"]["source"] == (
         "sigmoid fit of curve.csv: 21 points, 2100 pulses"
     )
+
+
+def test_a_driver_that_went_higher_than_its_base(tmp_path):
+    lines = [f"{p.voltage_v},{p.switched},100" for p in public("A")]
+    curve, output = write(tmp_path / "curve.csv", [*lines, "1.3,100,100"]), tmp_path / "lab.yaml"
+    assert main(["device", "fit", str(curve), "--output", str(output)]) == 0
+    assert load_device(str(output))[0].max_voltage_v == 1.3
+    said = yaml.safe_load(output.read_text())["lab"]
+    assert said["max_voltage"]["source"] == "largest voltage of curve.csv"
+    assert "pulse" not in said
+
+
+@pytest.mark.parametrize("law", ["sigmoid", "table"])
+@pytest.mark.parametrize("other", ["5,300", "1,350"])
+def test_devices_at_several_settings_have_no_law_in_common(tmp_path, capsys, law, other):
+    """A at 1 ns and 300 K, B at another pulse or temperature."""
+    lines = [f"{name},{line},{where}" for name, where in (("A", "1,300"), ("B", other)) for line in GOOD]
+    curve = write(tmp_path / "curve.csv", lines, "device,voltage_v,switched,shots,pulse_ns,temperature_k")
+    assert main(["device", "fit", str(curve), "--law", law]) == 1
+    told = capsys.readouterr().err
+    assert f"several pulses or temperatures: a {law} holds for one" in told
+    assert len(told.splitlines()) <= 2
 
 
 @pytest.mark.parametrize("law", ["neel_brown", "quadratic", "table"])

@@ -21,10 +21,11 @@ OVERRIDE = "module_power: {value: 1.0, unit: mW, source: a made-up module, statu
 @pytest.mark.parametrize(("network", "scheme"), [(name, scheme) for name in TOPOLOGIES for scheme in schemes_of(name)])
 def test_counts_are_the_bits_that_are_drawn(network, scheme, monkeypatch):
     """At full width, with draws really made; smaller images for segmentation, whose counts would take long."""
-    size = min(image_shape(network)[1], 32)
+    channels, size, _ = image_shape(network)
+    monkeypatch.setattr(dropout_modules, "image_shape", lambda _: (channels, min(size, 32), min(size, 32)))
     nets = []
     monkeypatch.setattr(dropout_modules, "build", lambda *what: nets.append(build(*what)) or nets[-1])
-    counts, (net,) = count_modules(network, scheme, size), nets
+    counts, (net,) = count_modules(network, scheme), nets
     drawn = [layer.draw(1)[0].numel() for layer in stochastic_layers(net).values()]
     if schemes_of(network)[scheme].convention:
         # another's count: fewer modules, re-used from pixel to pixel

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -15,15 +16,18 @@ from lit_scaledrop.__main__ import main
 from lit_scaledrop.callbacks import CrossbarEnergy
 from lit_scaledrop.chip.energy import estimate_energy
 from lit_scaledrop.cli.assess import plan_assessment
+from lit_scaledrop.cli.cost import planned_cost
 from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.evaluation.on_chip import chip_record, on_chip, variation_record
 from lit_scaledrop.evaluation.probes import PROBES, Subject
+from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.plans import draw_plan
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.result import load_results, read_result
+from lit_scaledrop.results.units import in_unit
 
 IDEAL = """
 device: {threshold_cv: 0, slope_cv: 0, resistance_cv: 0, tmr_cv: 0}
@@ -167,6 +171,79 @@ def test_tables_and_callbacks_count_on_the_same_chip(place, checkpoint, capsys):
     fit = ["fit", "--config", "tiny.yaml"]
     ids = {plan_fit([*fit[1:], *more]).id for more in ([], ["--chip", "mine.yaml"], ["--chip=same.yaml"])}
     assert len(ids) == 2
+
+
+NINE_BITS = """
+converter: {name: lab, energy: 0.9 pJ, time: 1.2 ns, area: 500 um2, node: 28 nm}
+geometry: {rows: 256}
+"""
+
+
+def test_a_report_of_a_chip_with_a_converter_of_its_own(place, capsys):
+    """ISAAC's does not come in the 9 bits of 256 rows; NeuroSim's formula has no end."""
+    Path("mine.yaml").write_text(NINE_BITS)
+    words = ["cost", "--table", "table8", "--network", "vgg_small", "--profile", "quick", "--chip", "mine.yaml"]
+    assert main([*words, "--method", "proposed", "spindrop"]) == 0
+    runs = {run.label: run for run in load_results("results", "quick", "table8")[0]}
+    proposed = runs["Proposed"]
+    assert proposed.config["converters"]["lab"]["yours"]
+    assert not proposed.config["converters"]["neurosim"]["yours"]
+    at = {"execution": "loop", "scale": "folded", "real_layers": "digital"}
+    nj = {adc: proposed.at(**at, adc=adc)["hw/energy_nj"] for adc in ("lab", "neurosim")}
+    capsys.readouterr()
+    assert main(["report", "table8", "--profile", "quick"]) == 0
+    text = re.sub(" +", " ", Path("results/quick/table8.md").read_text())
+    assert "ISAAC" not in text
+    assert "with the converters lab where none is named" in text
+    systems = next(line for line in text.splitlines() if line.startswith("| ours: Proposed |"))
+    own, cited = in_unit(nj["lab"] * 1e3), in_unit(nj["neurosim"] * 1e3)
+    # the band has the one converter of a source, and yours stands beside it
+    assert f"| {own} | {cited} |" in systems
+    assert "lab, yours" in text
+    rivals = runs["SpinDrop"].at(**at, adc="lab")["hw/energy_nj"]
+    assert f"| VGG-small | SpinDrop | folded | {rivals / nj['lab']:.2f} |" in text
+    # components add up to the energy with it
+    numbers = pd.read_csv("results/quick/table8.csv")
+    here = numbers[(numbers.method == "Proposed") & (numbers.execution == "loop") & (numbers.scale == "folded")]
+    parts = here[(here.real_layers == "digital") & here.component.notna()].energy_nj.sum()
+    assert parts == pytest.approx(nj["lab"])
+    drawn = pd.read_csv("results/quick/energy.csv")
+    assert set(drawn[drawn.component != "total"].adc) == {"lab"}
+    assert drawn[drawn.adc == "lab"].role.dropna().unique().tolist() == ["yours"]
+
+    # beside results of the default chip nothing is compared across chips
+    assert main([*words[:-2], "--method", "spatial_spindrop"]) == 0
+    assert main(["report", "table8", "--profile", "quick"]) == 0
+    text = re.sub(" +", " ", Path("results/quick/table8.md").read_text())
+    assert "VGG-small, Spatial-SpinDrop: ISAAC's converters" in text
+    assert "| VGG-small | SpinDrop | folded |" in text
+    assert "table8 --profile quick --chip FILE" in text
+    assert "| VGG-small | Spatial-SpinDrop | folded |" not in text
+
+
+def test_modules_are_counted_with_the_chips_junction(place):
+    """Energy and time of a pass are those of its junction at each layer's p; the default's are the paper's module's."""
+    Path("mine.yaml").write_text(MINE)
+    words = ["cost", "--network", "vgg_small", "--scheme", "scale_dropout", "--profile", "quick"]
+    default = planned_cost(words[1:])
+    assert main([*words, "--chip", "mine.yaml"]) == 0
+    (path,) = Path("results/quick/table7").glob("*.json")
+    assert default != planned_cost([*words[1:], "--chip", "mine.yaml"]) == path
+    Path("other.yaml").write_text("device: {write_resistance: 2 kOhm}")
+    assert planned_cost([*words[1:], "--chip", "other.yaml"]) not in (default, path)
+    found, junction = read_result(path), load_chip("mine.yaml").chip.junction
+    p = [layer.p for layer in stochastic_layers(build_network("vgg_small", METHODS["proposed"])).values()]
+    assert len(set(p)) > 1
+    each_pj = [float(junction.draw_energy_pj(one)) for one in p]
+    assert found.metrics["energy_pj"] == pytest.approx(sum(each_pj))
+    assert found.metrics["latency_ns"] == pytest.approx(len(p) * junction.draw_time_ns)
+    separate, reused = (found.at(condition=how)["power_mw"] for how in ("separate", "reused"))
+    assert separate == pytest.approx(sum(each_pj) / junction.draw_time_ns)
+    assert reused == pytest.approx(max(each_pj) / junction.draw_time_ns)
+    assert main(["report", "table7", "--profile", "quick"]) == 0
+    text = Path("results/quick/table7.md").read_text()
+    assert f"on chip {load_chip('mine.yaml').fingerprint} are its junction's" in text
+    assert "module_power" not in text
 
 
 def test_effects_one_by_one_go_on_where_they_stopped(place, checkpoint, capsys, monkeypatch):

@@ -17,12 +17,12 @@ def read_hex(folder: Path, about: dict) -> np.ndarray:
 
 
 def replay(folder: Path) -> dict[str, np.ndarray]:
-    """Codes, partial sums, sums and signs of all layers, from inputs, weights and thresholds."""
+    """Codes, partial sums, sums, signs and pooled signs of all layers, from inputs, weights and thresholds."""
     manifest = json.loads((folder / "manifest.json").read_text())
     given = {
         name: read_hex(folder, about)
         for name, about in manifest["arrays"].items()
-        if name.rpartition("/")[2] in ("inputs", "places", "weights", "thresholds", "rising")
+        if name.rpartition("/")[2] in ("inputs", "places", "weights", "thresholds", "rising", "any")
     }
     found = {}
     for name, layer in manifest["layers"].items():
@@ -59,4 +59,20 @@ def replay(folder: Path) -> dict[str, np.ndarray]:
             sums, per_output = found[f"{name}/sums"], (lead[0], 1, outputs, *[1] * (len(shape) - 3))
             threshold, rising = (given[f"{name}/{kind}"].reshape(per_output) for kind in ("thresholds", "rising"))
             found[f"{name}/signs"] = np.where(rising, sums >= threshold, sums <= threshold).astype(int)
+        if f"{name}/any" in given:
+            found[f"{name}/pooled"] = pooled(found[f"{name}/signs"], given[f"{name}/any"], layer["pool"])
     return found
+
+
+def pooled(signs: np.ndarray, any_of: np.ndarray, pool: dict) -> np.ndarray:
+    """Bit 1 for each window of which any sign is +1, or all."""
+    (kh, kw), (sy, sx) = pool["kernel"], pool["stride"]
+    height, width = ((size - k) // s + 1 for size, k, s in zip(signs.shape[-2:], (kh, kw), (sy, sx), strict=True))
+    window = np.stack(
+        [
+            signs[..., i : i + sy * (height - 1) + 1 : sy, j : j + sx * (width - 1) + 1 : sx]
+            for i in range(kh)
+            for j in range(kw)
+        ]
+    )
+    return np.where(any_of.reshape(len(any_of), 1, -1, 1, 1), window.max(0), window.min(0))

@@ -72,6 +72,11 @@ def test_bits_that_there_are():
     for name, bits, instead in (("isaac", 3, 4), ("mnsim", 2, 4), ("mnsim", 3, 4), ("survey", 1, 4)):
         with pytest.raises(PresetError, match=f"does not come in {bits} bits.*adc_bits={instead}"):
             converter(name).at(bits, 1.0, 0.25)
+    # a formula has no end; its area, which is another source's, stays the last one beyond
+    wide, last = (converter("neurosim").at(bits, 1e9, 0.25) for bits in (12, 8))
+    assert (wide.bits, wide.time_ns, wide.area_um2) == (12, 13.0, last.area_um2)
+    assert wide.energy_pj == pytest.approx((2.1691 * 12 + 16.693) * 13e-3, rel=1e-4)
+    assert Chip(Crossbar(256), "neurosim").layer_adc(LAYER).bits == 9
     with pytest.raises(PresetError, match="at least 1 bit"):
         Chip(adc_bits=0)
     # a chip that leaves the bits open takes the smallest converter that is enough

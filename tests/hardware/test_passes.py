@@ -50,6 +50,23 @@ def test_expectation_and_spread_are_those_of_all_masks(chip, execution):
     assert report.deviation_pj == pytest.approx(math.sqrt(max(0, square - mean**2)), rel=1e-5, abs=1e-3)
 
 
+def test_spread_of_a_layer_with_bits_in_front_and_behind():
+    """A bit in front costs its draw alone; one behind saves the product of its scale as well."""
+    layer, chip = LayerShape("both", 36, 5, 4, True, 64, front="a", front_bits=2, behind="b", behind_bits=1,
+                             scaled=True), CHIPS["junction"]  # fmt: skip
+    energies, weights = [], []
+    for bits in itertools.product((0.0, 1.0), repeat=3):
+        masks = {"a": torch.tensor([bits[:2]]), "b": torch.tensor([bits[2:]])}
+        flat = [("a", bits[0]), ("a", bits[1]), ("b", bits[2])]
+        weights.append(math.prod(1 - P[name] if keep else P[name] for name, keep in flat))
+        energies.append(network_energy([layer], passes_of([layer], 1, masks, "loop", P), chip).energy_pj)
+    mean = sum(w * e for w, e in zip(weights, energies, strict=True))
+    spread = math.sqrt(sum(w * (e - mean) ** 2 for w, e in zip(weights, energies, strict=True)))
+    report = network_energy([layer], expected_passes([layer], 1, P), chip)
+    assert report.energy_pj == pytest.approx(mean, rel=1e-12)
+    assert report.deviation_pj == pytest.approx(spread, rel=1e-9)
+
+
 def test_element_wise_masks_by_monte_carlo():
     layers, passes, chip = small(4), 5, CHIPS["multiplied"]
     generator = torch.Generator().manual_seed(0)
@@ -79,6 +96,31 @@ def test_prefix_by_hand():
     entry = next(e for e in network_energy(skip, uses).entries if e.component == "prefix buffer")
     assert entry.operations == 11 * 64 * 32
     assert not any(use.waiting_outputs for use in expected_passes(layers, 1, P, "prefix"))
+
+
+def test_a_skip_that_waits_is_written_once():
+    """A ResNet-20's stem is its first skip: with the prefix once its words wait in one buffer, read twice a pass."""
+    layers = trace_workload(build_network("resnet20", METHODS["proposed"], width=0.25), (3, 32, 32))
+    assert [layer.skip_of for layer in layers if layer.skip_of] == [layers[0].name]
+    probabilities = {layer.behind: 0.2 for layer in layers if layer.behind}
+    energy = {}
+    for how, writes in (("loop", 10), ("prefix", 0)):
+        report = network_energy(layers, expected_passes(layers, 10, probabilities, how))
+        operations = {(e.layer, e.component): e.operations for e in report.entries}
+        energy[how] = report.energy_pj
+        # 4 channels of 32 x 32 words
+        assert operations[layers[1].name, "skip buffer"] == (writes + 10) * 4 * 1024 * 32
+        assert operations.get((layers[0].name, "prefix buffer"), 0) == (0 if writes else 11 * 4 * 1024 * 32)
+        # what is a sum already is written and read in each pass
+        assert operations[layers[2].name, "skip buffer"] == 20 * 4 * 1024 * 32
+    assert energy["prefix"] < energy["loop"]
+    # where the stem is left out, its buffer is too
+    left_out = network_energy(
+        layers, expected_passes(layers, 10, probabilities, "prefix"), Chip(real_layers="excluded")
+    )
+    operations = {(e.layer, e.component): e.operations for e in left_out.entries}
+    assert (layers[0].name, "prefix buffer") not in operations
+    assert operations[layers[1].name, "skip buffer"] == 20 * 4 * 1024 * 32
 
 
 def test_dropout_of_what_comes_out_repeats_what_follows():

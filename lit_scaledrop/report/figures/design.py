@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import INK, name_row, panels
-from lit_scaledrop.report.tables.design import DESIGN, ENERGY, GOALS, front
+from lit_scaledrop.report.energies import ENERGY
+from lit_scaledrop.report.figures.style import EXECUTION_MARKS, INK, name_row, panels
+from lit_scaledrop.report.tables.design import DESIGN, GOALS, front
 from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 _SHADES = ("#C6DBEF", "#9ECAE1", "#6BAED6", "#3182BD", "#08519C", "#08306B")
 """From few bits to many."""
-_MARKS = {"loop": "o", "prefix": "s", "shared": "^"}
 _MOST_LABELS = 4
 
 
@@ -49,11 +49,11 @@ def _panel(panel: "Axes", points: pd.DataFrame, goal: str) -> None:
     points = points.assign(**{ENERGY: points[ENERGY] / 1e3})
     factor = 100 if goal == "cls/acc" else 1
     for index, bits in enumerate(sorted(points.bits.unique())):
-        for execution, mark in _MARKS.items():
+        for execution, mark in EXECUTION_MARKS.items():
             some = points[(points.bits == bits) & (points.execution == execution)]
             label = f"{bits:.0f} bits" if execution == "loop" else None
             panel.scatter(some[ENERGY], factor * some[goal], s=11, marker=mark, color=_SHADES[index], label=label, lw=0)
-    for execution, mark in _MARKS.items():
+    for execution, mark in EXECUTION_MARKS.items():
         panel.scatter([], [], s=14, marker=mark, color="#7F7F7F", label=f"passes: {execution}")
     best = front(points, goal)
     panel.step(best[ENERGY], factor * best[goal], where="post", color=INK, lw=1.2)

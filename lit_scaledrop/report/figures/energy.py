@@ -1,21 +1,25 @@
 """Figure beside Table VIII: energy of an image by component and execution, and of all methods with its band."""
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lit_scaledrop.report.energies import (
-    ADC,
     ENERGY,
     EXECUTIONS,
+    PROPOSED,
     UNITS_NJ,
+    adc_of,
     chosen,
     component_name,
     energies,
     paper_nj,
     readable,
+    role_of,
+    whose,
 )
-from lit_scaledrop.report.figures.style import FAINT, INK, RIVAL, name_row, panels
+from lit_scaledrop.report.figures.style import EXECUTION_MARKS, FAINT, INK, RIVAL, name_row, panels
 from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.table import published
 from lit_scaledrop.results.result import Result
@@ -28,8 +32,6 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#7A5195")
 _LARGE = 0.03
 """Share of a bar from which a component has a colour of its own."""
-_MARKS = {"loop": "o", "prefix": "s", "shared": "^"}
-_PROPOSED = "Proposed"
 
 
 def energy_numbers(_: pd.DataFrame, run: Result) -> pd.DataFrame:
@@ -38,11 +40,11 @@ def energy_numbers(_: pd.DataFrame, run: Result) -> pd.DataFrame:
     First and last layer are digital, scales folded.
     """
     found = chosen(energies(run), scale="folded", real_layers="digital").rename(columns={ENERGY: "value"})
-    roles = {adc: about["role"] for adc, about in run.config["converters"].items()}
-    frame = found.assign(role=found.adc.map(roles).fillna(""), adc=found.adc.fillna(ADC))
+    roles = {adc: role_of(run, adc) for adc in run.config["converters"]}
+    frame = found.assign(role=found.adc.map(roles).fillna(""), adc=found.adc.fillna(adc_of(run)))
     frame = frame.assign(component=found.component.fillna("total"))[["execution", "adc", "role", "component", "value"]]
     theirs = paper_nj(published("table8.csv"), TOPOLOGIES.get(run.network, run.network), run)
-    if pd.isna(theirs) or run.label != _PROPOSED:
+    if pd.isna(theirs) or run.label != PROPOSED:
         return frame
     paper = {"execution": "loop", "adc": "paper", "role": "paper", "component": "total", "value": theirs}
     return pd.concat([frame, pd.DataFrame([paper])], ignore_index=True)
@@ -56,7 +58,7 @@ def draw_energies(frame: pd.DataFrame) -> "Figure":
         here = frame[frame.topology == topology]
         theirs = here[here.role == "paper"]["mean"]
         paper = float(theirs.iloc[0]) if len(theirs) else None
-        own = here[(here.method == _PROPOSED) & (here.component != "total")]
+        own = here[(here.method == PROPOSED) & (here.component != "total")]
         shown = own if len(own) else here[(here.method == here.method.iloc[0]) & (here.component != "total")]
         _bars(row[0], shown, paper)
         _methods(row[1], here, paper)
@@ -95,20 +97,24 @@ def _bars(panel: "Axes", shown: pd.DataFrame, paper: float | None) -> None:
 def _methods(panel: "Axes", here: pd.DataFrame, paper: float | None) -> None:
     totals = here[here.component == "total"]
     methods = list(here.method.unique())
+    # components are of the chip's own converters
+    own = here[here.component != "total"].groupby("method").adc.first()
     for place, method in enumerate(methods):
         of_method = totals[(totals.method == method) & (totals.role != "paper")].set_index(["execution", "adc"])
         cited = of_method[of_method.role == "converter"]["mean"]
-        for how, mark in _MARKS.items():
-            if how not in cited.index.get_level_values("execution"):
+        for how, mark in EXECUTION_MARKS.items():
+            if (how, own[method]) not in of_method.index:
                 continue
             # a line for each execution, so that bands do not lie on each other
-            height = place + 0.26 * (list(_MARKS).index(how) - 1)
-            ends = [cited[how].min(), cited[how].max()]
-            panel.plot(ends, [height, height], color=FAINT, linewidth=4, solid_capstyle="butt", zorder=1)
+            height = place + 0.26 * (list(EXECUTION_MARKS).index(how) - 1)
+            if how in cited.index.get_level_values("execution"):
+                ends = [cited[how].min(), cited[how].max()]
+                panel.plot(ends, [height, height], color=FAINT, linewidth=4, solid_capstyle="butt", zorder=1)
             name = EXECUTIONS[how] if place == 0 else None
-            panel.plot(cited[how][ADC], height, mark, color=INK, markersize=4, label=name, linestyle="none", zorder=2)
+            mean = of_method["mean"][how, own[method]]
+            panel.plot(mean, height, mark, color=INK, markersize=4, label=name, linestyle="none", zorder=2)
     outside = totals[(totals.method == methods[0]) & (totals.execution == "loop") & ~totals.role.isin(["converter"])]
-    for (_, mark), symbol in zip(outside[outside.role != "paper"].iterrows(), "x+*", strict=False):
+    for (_, mark), symbol in zip(outside[outside.role != "paper"].iterrows(), cycle("x+*"), strict=False):
         label = f"{mark.adc}, {mark.role}"
         panel.plot(mark["mean"], -0.26, symbol, color=INK, markersize=5, label=label, linestyle="none")
     if paper is not None:
@@ -122,7 +128,7 @@ def _methods(panel: "Axes", here: pd.DataFrame, paper: float | None) -> None:
     ticks = [size * factor for size in UNITS_NJ.values() for factor in (1, 10, 100) if low <= size * factor <= high]
     panel.set_xticks(ticks, [readable(tick) for tick in ticks])
     panel.minorticks_off()
-    panel.set_title("All methods; marks: ISAAC's converters, grey: all cited ones")
+    panel.set_title(f"All methods; marks: {whose(own)}, grey: all cited ones")
     panel.set_xlabel("Energy, logarithmic")
     _legend(panel)
 

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 import pandas as pd
 
+from lit_scaledrop.report.energies import PROPOSED
 from lit_scaledrop.report.figures.style import FAINT, INK, images, label_ends, panels, style, styles
 from lit_scaledrop.report.groups import DATA_NAMES, TOPOLOGIES
 from lit_scaledrop.report.table import published
@@ -25,7 +26,7 @@ from lit_scaledrop.results.run_logs import curve, logged_points, logged_runs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NETWORK, METHOD = "resnet20", "Proposed"
+NETWORK, METHOD = "resnet20", PROPOSED
 """Whose test errors and law are drawn."""
 LAW_EPOCHS, LAW_ERROR, LAW_EXPONENT = 15, 33.9, 0.296
 PAPER_EPOCHS = 300

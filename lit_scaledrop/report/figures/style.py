@@ -28,6 +28,8 @@ _OTHERS = (("#E69F00", "X"), ("#8C6D31", "<"), ("#7A5195", ">"), ("#999999", "h"
 INK, FAINT = "#262626", "#B5B5B5"
 TRUE, RIVAL = "#0072B2", "#D55E00"
 """Colours of the right class and of its strongest rival."""
+EXECUTION_MARKS = {"loop": "o", "prefix": "s", "shared": "^"}
+"""Marks of how the passes are computed."""
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,

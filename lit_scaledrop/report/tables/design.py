@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lit_scaledrop.report.energies import readable
+from lit_scaledrop.report.energies import ENERGY, readable
 from lit_scaledrop.report.groups import KEY, by_data, by_row, caption, epochs_heading, identity, ids_of, seeds_of
 from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, number, text
 from lit_scaledrop.results.frame import measurements
@@ -12,7 +12,6 @@ from lit_scaledrop.results.result import Result
 
 DESIGN = ["mapping", "rows", "bits", "passes", "execution"]
 """What makes a design."""
-ENERGY = "hw/energy_nj"
 GOALS = {"cls/acc": ("accuracy", False), "cls/nll": ("NLL", True)}
 """What is traded for energy: name, and whether less is better."""
 _COLUMNS = {

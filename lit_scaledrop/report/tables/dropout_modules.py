@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from lit_scaledrop.report.energies import on_chip
 from lit_scaledrop.report.groups import KEY, ORDER, TOPOLOGIES, by_row, commits_of, ids_of, one_profile
 from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, bits, number, text
 from lit_scaledrop.results.frame import measurements
@@ -165,11 +166,13 @@ def _caption(runs: list[Result]) -> list[str]:
     for run in runs:
         sizes.setdefault(run.config.get("image_shape", (3, 32, 32))[1], {})[_topology(run)] = None
     topologies = "; ".join(f"{', '.join(names)}: images of {size} x {size} pixels" for size, names in sizes.items())
-    first = runs[0]
+    first, chips = runs[0], sorted({run.config["chip"] for run in runs if "chip" in run.config})
+    of_junction = [f"Energy, power and time on chip {', '.join(chips)} are its junction's."] if chips else []
     return [
         f"Counted on the layers at full width ({topologies}); nothing is trained, so "
         "profile and data do not matter. Modules are the random bits that a method's layers draw at once.",
         f"Constants, for one module: {'; '.join(constants)}. Area and power of a layer are its modules times these.",
-        f"Commit: {commits_of(runs)}. Make it again: `scaledrop cost --profile {first.profile}`, then "
+        *of_junction,
+        f"Commit: {commits_of(runs)}. Make it again: `scaledrop cost --profile {first.profile}{on_chip(first)}`, then "
         f"`scaledrop report {first.study} --profile {first.profile}`.",
     ]

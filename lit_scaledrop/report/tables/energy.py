@@ -8,19 +8,23 @@ from typing import Any
 import pandas as pd
 
 from lit_scaledrop.report.energies import (
-    ADC,
     ENERGY,
     EXECUTIONS,
+    PROPOSED,
     SCALES,
     TREATMENTS,
     UNITS_NJ,
+    adc_of,
     band,
+    chip_of,
     component_name,
     energies,
+    on_chip,
+    own_nj,
     paper_nj,
     parts,
     readable,
-    totals,
+    whose,
 )
 from lit_scaledrop.report.groups import KEY, ORDER, TOPOLOGIES, by_row, commits_of, ids_of, one_profile
 from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, text
@@ -28,17 +32,17 @@ from lit_scaledrop.report.tables.energy_words import against_paper, one_converte
 from lit_scaledrop.results.result import Result
 
 Frames = dict[tuple[Any, ...], tuple[Result, pd.DataFrame]]
-PROPOSED = "Proposed"
 _METHODS = (PROPOSED, "Proposed, affine", "SpinDrop", "Spatial-SpinDrop", "MC-Dropout (IR-Net)")
 _NOTES = [
     "Ours is a model: operation counts of the topology at full width, for an image of MNIST's (LeNet-5, padded to "
     "32 x 32) or CIFAR-10's size, times cited component energies (`hardware/presets/components.yaml`; the paper's own "
-    "are lost in our copy), with ISAAC's converters where none is named. Passes one by one and with the "
+    "are lost in our copy), with {whose} where none is named. Passes one by one and with the "
     "prefix once are "
     "expectations over all masks; shared prefixes are those of the masks of seed 0.",
     "One by one: every pass by itself. Prefix once: layers in front of the first one that draws run once. "
     "Shared: every "
-    "common prefix of passes once.",
+    "common prefix of passes once. Where prefixes are shared, a skip that waits for other passes is counted in "
+    "the prefix buffer and in the skip buffer: ResNet-20 is up to 3.2 uJ too dear.",
     "Folded: scale and BatchNorm in front of a sign are thresholds, one for a kept and one for a dropped scale. "
     "Multiplied: a 32-bit product for each output whose scale is kept. Methods without a scale have thresholds alone.",
     "The paper does not say what it took the full-precision first and last layer for. Published systems "
@@ -72,8 +76,13 @@ def table8(results: Sequence[Result], paper: pd.DataFrame) -> Report:
                     sections.append(_bands(topology, run, frame, theirs))
                 sections += [_components(topology, run, frame), _sources(topology, run, frame)]
     sections[-1].caption.extend(_caption([run for run, _ in frames.values()]))
+    counted = [run for run, _ in frames.values()]
+    named = [_NOTES[0].format(whose=whose(map(adc_of, counted))), *_NOTES[1:]]
+    if any(chip_of(run) != chip_of(counted[0]) for run in counted):
+        each = "; ".join(f"{key[0]}, {key[1]}: {whose([adc_of(run)])}" for key, (run, _) in frames.items())
+        named.append(f"Counted on several chips, and ratios are of rows of one chip. {each}.")
     both = one_converter_for_both(frames, paper)
-    return Report("Table VIII: energy of an image", sections, [*notes, *both, *_NOTES], _export(frames, paper))
+    return Report("Table VIII: energy of an image", sections, [*notes, *both, *named], _export(frames, paper))
 
 
 def _place(run: Result) -> tuple[int, int]:
@@ -86,7 +95,7 @@ def _place(run: Result) -> tuple[int, int]:
 def _scales(frame: pd.DataFrame) -> list[str]:
     """Folded and multiplied where they differ."""
     differ = any(
-        totals(frame, execution, "folded", "digital")[ADC] != totals(frame, execution, "multiplied", "digital")[ADC]
+        own_nj(frame, execution, "folded", "digital") != own_nj(frame, execution, "multiplied", "digital")
         for execution in EXECUTIONS
     )
     return list(SCALES) if differ else ["folded"]
@@ -104,8 +113,8 @@ def _systems(frames: Frames, paper: pd.DataFrame) -> Section:
     for key, (run, frame) in frames.items():
         cited = band(run, frame, float("nan"), "loop", "folded", "digital")
         row: dict[str, Any] = {"work": f"ours: {key[1]}", "technology": "SOT-MRAM, modelled", "topology": key[0]}
-        row |= {"bits": key[2], "band": f"{readable(cited.low)} to {readable(cited.high)}", RESULT_IDS: run.id}
-        row |= {how: totals(frame, how, "folded", "digital")[ADC] for how in EXECUTIONS}
+        row |= {"bits": key[2], "band": cited.ends, RESULT_IDS: run.id}
+        row |= {how: own_nj(frame, how, "folded", "digital") for how in EXECUTIONS}
         rows.append(row | {"shown": readable(row["loop"])})
     frame = pd.DataFrame(rows)
     columns = {name: text(name) for name in ("work", "technology", "topology")}
@@ -123,9 +132,11 @@ def _methods(topology: str, frames: Frames) -> Section:
         for scale in scales:
             row: dict[str, Any] = {"method": key[1], "scale": SCALES[scale] if len(scales) > 1 else "-"}
             for how, real in itertools.product(EXECUTIONS, TREATMENTS):
-                row[f"{how}_{real}"] = totals(frame, how, scale, real)[ADC]
-            here = frame[(frame.execution == "loop") & (frame.scale == scale) & (frame.real_layers == "digital")]
-            own = here[here.adc == ADC].iloc[0]
+                row[f"{how}_{real}"] = own_nj(frame, how, scale, real)
+            here = frame[
+                frame.own & (frame.execution == "loop") & (frame.scale == scale) & (frame.real_layers == "digital")
+            ]
+            own = here.iloc[0]
             rows.append(row | {"tops": own.tops_per_watt, "std": own.energy_std_nj, RESULT_IDS: run.id})
     for how, real in itertools.product(EXECUTIONS, TREATMENTS):
         columns[f"{how}_{real}"] = _energy(f"{how}_{real}", f"{EXECUTIONS[how]}, {TREATMENTS[real]}")
@@ -137,7 +148,7 @@ def _methods(topology: str, frames: Frames) -> Section:
 
 
 def _ratios(frames: Frames, paper: pd.DataFrame) -> Section:
-    frame, sentences = ratios(frames, paper, PROPOSED)
+    frame, sentences = ratios(frames, paper)
     columns = {"topology": text("topology"), "method": text("method"), "scale": text("scale", "Proposed's scales")}
     for how, real in itertools.product(EXECUTIONS, ("digital", "excluded")):
         name = f"{how}_{real}"
@@ -188,7 +199,7 @@ def _with_share(row: dict[Any, Any], name: str, total_nj: float) -> str:
 def _sources(topology: str, run: Result, frame: pd.DataFrame) -> Section:
     """What other sources change, one at a time."""
     here = frame[(frame.scale == "folded") & frame.condition.notna()].set_index("condition")[ENERGY]
-    own = totals(frame, "loop", "folded", "digital")[ADC]
+    own = own_nj(frame, "loop", "folded", "digital")
     ends = [readable(here[name]) for name in ("lowest", "highest")]
     found = here.drop(["lowest", "highest"])
     change = 100 * (found / own - 1)
@@ -200,9 +211,9 @@ def _sources(topology: str, run: Result, frame: pd.DataFrame) -> Section:
         "change": Column("change", lambda row: f"{row['change']:+.1f} %"),
     }
     below = (
-        f"One by one, folded, digital, ISAAC's converters: {readable(own)}. With the lowest, or the "
-        f"highest, source of each "
-        f"at once {ends[0]} to {ends[1]}. What the sources say: `scaledrop energy {run.network} --tornado`."
+        f"One by one, folded, digital, {whose([adc_of(run)])}: {readable(own)}. With the lowest, or the "
+        f"highest, source of each at once {ends[0]} to {ends[1]}. What the sources say: `scaledrop energy "
+        f"{run.network} --tornado{on_chip(run)}`."
     )
     heading = f"{topology}, Proposed: other sources, one at a time"
     return Section(heading, table.assign(**{RESULT_IDS: run.id}), columns, [below])
@@ -213,8 +224,8 @@ def _caption(runs: list[Result]) -> list[str]:
     return [
         "Counted on the layers at full width; nothing is trained, so profile and data do not matter.",
         f"T = {first.config['passes']} passes an image, the paper's. Commit: {commits_of(runs)}. Make it again: "
-        f"`scaledrop cost --table table8 --profile {first.profile}`, then `scaledrop report {first.study} --profile "
-        f"{first.profile}`.",
+        f"`scaledrop cost --table table8 --profile {first.profile}{on_chip(first)}`, then `scaledrop report "
+        f"{first.study} --profile {first.profile}`.",
     ]
 
 

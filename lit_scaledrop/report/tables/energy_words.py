@@ -7,15 +7,18 @@ from typing import Any
 import pandas as pd
 
 from lit_scaledrop.report.energies import (
-    ADC,
     ENERGY,
     EXECUTIONS,
+    PROPOSED,
     SCALES,
     TREATMENTS,
     band,
+    chip_of,
+    own_nj,
     paper_nj,
     parts,
     readable,
+    role_of,
     totals,
 )
 from lit_scaledrop.results.result import Result
@@ -27,17 +30,18 @@ TOLERANCE = 0.1
 """Share by which a ratio of ours may differ and still reproduce the paper's, and two conversions be one."""
 
 
-def ratios(frames: Found, paper: pd.DataFrame, proposed: str) -> tuple[pd.DataFrame, list[str]]:
-    """Energies of the other methods over Proposed's, by execution and treatment, and whether they are the paper's."""
+def ratios(frames: Found, paper: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Energies of the other methods over Proposed's on the same chip, and whether they are the paper's."""
     rows = []
     for (topology, method, *_), (run, frame) in frames.items():
-        base = [found for key, (_, found) in frames.items() if key[:2] == (topology, proposed)]
-        if method == proposed or not base:
+        proposed = ((key, *found) for key, found in frames.items() if key[:2] == (topology, PROPOSED))
+        base = [found for _, other, found in proposed if chip_of(other) == chip_of(run)]
+        if method == PROPOSED or not base:
             continue
         for scale in SCALES:
             row: dict[str, Any] = {"topology": topology, "method": method, "scale": SCALES[scale]}
             for how, real in itertools.product(EXECUTIONS, TREATMENTS):
-                row[f"{how}_{real}"] = totals(frame, how, scale, real)[ADC] / totals(base[0], how, scale, real)[ADC]
+                row[f"{how}_{real}"] = own_nj(frame, how, scale, real) / own_nj(base[0], how, scale, real)
             rows.append(row | {"paper": _papers(paper, topology, method), "result_ids": run.id})
     table = pd.DataFrame(rows)
     sentences = [_reproduced(table[table.method == method], method) for method in PAPERS] if rows else []
@@ -76,7 +80,7 @@ def against_paper(run: Result, frame: pd.DataFrame, theirs: float) -> str:
         found = band(run, frame, theirs, "loop", "folded", real)
         marks = ", ".join(f"{mark}: {readable(energy)}" for mark, energy in found.marks.items())
         lines.append(
-            f"First and last layer {name}: cited converters give {readable(found.low)} to {readable(found.high)}, the "
+            f"First and last layer {name}: cited converters give {found.ends}, the "
             f"paper's {readable(theirs)} is {found.times(theirs)} times that (beside them {marks})."
         )
     return "Passes one by one, scales folded. " + " ".join(lines)
@@ -87,9 +91,9 @@ def one_converter_for_both(frames: Found, paper: pd.DataFrame) -> list[str]:
     both = {
         key[0]: (run, frame, theirs)
         for key, (run, frame) in frames.items()
-        if key[1] == "Proposed" and not pd.isna(theirs := paper_nj(paper, key[0], run))
+        if key[1] == PROPOSED and not pd.isna(theirs := paper_nj(paper, key[0], run))
     }
-    if len(both) != 2:
+    if len(both) != 2 or len({str(chip_of(run)) for run, _, _ in both.values()}) > 1:
         return []
     rows = []
     for how, scale, real in itertools.product(EXECUTIONS, SCALES, TREATMENTS):
@@ -107,18 +111,19 @@ def one_converter_for_both(frames: Found, paper: pd.DataFrame) -> list[str]:
     best = known.loc[off.index[0]]
     place = f"passes {EXECUTIONS[best.how]}, scales {SCALES[best.scale]}, first and last layer {TREATMENTS[best.real]}"
     verdict = "One converter meets both" if off.iloc[0] <= 1 + TOLERANCE else "No one converter meets both"
-    dearest = max(_dearest(frame) for _, frame, _ in both.values())
+    dearest, role = max(_dearest(run, frame) for run, frame, _ in both.values())
     return [
         "The conversion that would meet the paper's energy, with passes one by one or the prefix once: "
         f"{', '.join(ends)} (none where all else takes more). {verdict}: nearest are {best.one:.2f} and "
         f"{best.two:.2f} pJ ({place}). With shared prefixes it would be {shared.one.min():.1f} to "
         f"{shared.one.max():.1f} and {shared.two.min():.1f} to {shared.two.max():.1f} pJ; the dearest of these "
-        f"sources, an outlier, takes {dearest:.1f} pJ."
+        f"sources{', an outlier,' if role == 'outlier' else ''} takes {dearest:.1f} pJ."
     ]
 
 
-def _dearest(frame: pd.DataFrame) -> float:
-    """Energy of a conversion of the dearest converter, pJ."""
+def _dearest(run: Result, frame: pd.DataFrame) -> tuple[float, str]:
+    """Energy of a conversion of the dearest converter of a source, pJ, and what that is beside the others."""
     found, components = totals(frame, "loop", "folded", "excluded"), parts(frame, "loop", "folded", "excluded")
-    others = found[ADC] - components[ENERGY]["adc"]
-    return float(1e3 * (found.max() - others) / components.operations["adc"])
+    dearest = str(found[[adc for adc in found.index if role_of(run, adc) != "yours"]].idxmax())
+    others = own_nj(frame, "loop", "folded", "excluded") - components[ENERGY]["adc"]
+    return float(1e3 * (found[dearest] - others) / components.operations["adc"]), role_of(run, dearest)
