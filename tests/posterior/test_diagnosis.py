@@ -161,6 +161,30 @@ def test_pixels_of_a_segmentation_network_are_examples():
     assert all(0 <= effect.information < 0.7 for effect in found.layers)
 
 
+class WithHead(nn.Module):
+    """A network with a head that training alone would call."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.auxiliary = nn.Sequential(ScaleDropout(6, 0.3), BinaryLinear(6, 4, STE(), STE()))
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def test_a_head_that_is_never_called_has_no_part():
+    network, images = small()
+    found, plain = diagnose(WithHead(network), images), diagnose(network, images)
+    assert [effect.layer for effect in found.layers] == ["network.0", "network.3", "network.6"]
+    for one, other in zip(found.layers, plain.layers, strict=True):
+        assert (one.moved, one.flipped, one.information) == (other.moved, other.flipped, other.information)
+    alone = WithHead(nn.Linear(6, 4))
+    found = diagnose(alone, images)
+    assert (found.layers, found.mutual_information) == ((), pytest.approx(0, abs=1e-12))
+    assert "the passes agree" in render(found)
+
+
 def test_the_work_is_bounded():
     network, _ = small()
     assert diagnosis_images(network) == 20_000 // 24
