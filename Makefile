@@ -78,7 +78,7 @@ reproduce-temperature:  ## accuracy, calibration and detection of chips from 250
 
 # In the quick profile a part has 500 images. In the cpu profile it has 2,000, and re-normalized corruptions are those of
 # severity 5: Table X of ResNet-20 then takes half an hour on two cores instead of five hours.
-# The 62 parts of `hardware`, the 120 of `temperature` and the 24 of `pareto` get 1,000 images each, 200 in the quick profile.
+# The 62 parts of `hardware`, the 121 of `temperature` and the 24 of `pareto` get 1,000 images each, 200 in the quick profile.
 comma := ,
 large = $(filter hardware temperature pareto,$*)
 few = $(if $(filter cpu,$(PROFILE)),$(if $(large),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(large),200,500)))

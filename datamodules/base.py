@@ -121,6 +121,11 @@ class DataModule(LightningDataModule, ABC):
         return facts | {"class_names": [*self.class_names], "name": self.name}
 
     @property
+    def split_facts(self) -> dict[str, Any]:
+        """Arguments that say which images are held out for validation, for checkpoints."""
+        return {"val_fraction": self.val_fraction, "split_seed": self.split_seed}
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)

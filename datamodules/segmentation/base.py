@@ -111,6 +111,11 @@ class SegmentationDataModule(DataModule):
         return train_set, val_set, test_set
 
     @property
+    def split_facts(self) -> dict[str, Any]:
+        """Arguments that say which images are held out for validation and test, for checkpoints."""
+        return super().split_facts | {"fold": self.fold, "folds": self.folds}
+
+    @property
     def source(self) -> str:
         """What the data was read from, and which part of a cross-validation is the test set."""
         official = self.fold is None and self._loaded().official_test is not None

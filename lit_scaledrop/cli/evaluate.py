@@ -2,17 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
-import datamodules
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.flags import replace_flag
 from lit_scaledrop.evaluation.checkpoint import load_trained
-from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set, renorm, require_match
+from lit_scaledrop.evaluation.evaluate import (
+    data_for,
+    data_sets,
+    evaluate_network,
+    normalized_test_set,
+    renorm,
+    require_match,
+)
 from lit_scaledrop.evaluation.on_chip import on_chip
-from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.result import write_atomic
@@ -21,7 +25,7 @@ from lit_scaledrop.results.result import write_atomic
 def main(argv: list[str]) -> int:
     """Run ``scaledrop evaluate`` with ``argv`` behind it."""
     words = replace_flag(argv, "--chip", lambda value: ["--chip" if value.isdigit() else "--chip-file", value])
-    return call(evaluate, words, "scaledrop evaluate", without=("checkpoint",), known={"data": sorted(_data_sets())})
+    return call(evaluate, words, "scaledrop evaluate", without=("checkpoint",), known={"data": sorted(data_sets())})
 
 
 def evaluate(
@@ -48,17 +52,14 @@ def evaluate(
         device: where the network runs.
         out: write the metrics to this JSON file as well.
     """
-    kind = (known := _data_sets())[lookup("data set", data, known)]
     models = [load_trained(path) for path in checkpoints]
-    size = models[0].hparams.get("image_size")
-    module: Any = kind(root=root, **({} if size is None else {"image_size": size}))
+    module = data_for(models[0], data, root, called=checkpoints[0])
     for path, model in zip(checkpoints, models, strict=True):
         require_match(path, model, module)
         if p is not None:
             set_drop_probability(model.network, p)
     if norm_images is not None:
-        for member, model in enumerate(models):
-            renorm(model.network, module, evaluation, norm_images, member, device)
+        renorm([model.network for model in models], module, evaluation, norm_images, device)
     networks = on_chip([model.network.to(device) for model in models], evaluation, module, device)
     measured = models[0].test_metrics(evaluation)
     metrics, how = evaluate_network(networks, normalized_test_set(module), evaluation, measured, device)
@@ -77,8 +78,3 @@ def evaluate(
     if out:
         write_atomic(out, json.dumps(record, indent=2) + "\n")
     return 0
-
-
-def _data_sets() -> dict[str, Any]:
-    """Every data set with a test set, as registered at this moment."""
-    return {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}

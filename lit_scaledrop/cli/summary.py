@@ -5,13 +5,11 @@ from typing import Any
 
 from torch import nn
 
-import datamodules
 from lit_scaledrop.chip.summary import render, summarize
 from lit_scaledrop.cli.command import UsageError, call
-from lit_scaledrop.evaluation.checkpoint import load_trained, read_checkpoint
-from lit_scaledrop.evaluation.evaluate import diagnosed, evaluation_device
+from lit_scaledrop.evaluation.checkpoint import read_checkpoint, trained_module
+from lit_scaledrop.evaluation.evaluate import data_for, diagnosed, evaluation_device
 from lit_scaledrop.methods.method import Method, Shortcut
-from lit_scaledrop.naming import lookup
 from lit_scaledrop.networks.tasks import task_of
 from lit_scaledrop.posterior import diagnosis
 
@@ -29,9 +27,9 @@ def summary(
     data: str | None = None,
     root: str | None = None,
     images: int | None = None,
-    samples: int = 20,
-    width: float = 1.0,
-    in_channels: int = 3,
+    samples: int | None = None,
+    width: float | None = None,
+    in_channels: int | None = None,
     classes: int | None = None,
     image_size: int | None = None,
     shortcut: Shortcut | None = None,
@@ -46,25 +44,31 @@ def summary(
         data: whose validation split (default: the data that the checkpoint was trained on).
         root: folder of the data; default: the environment variable DATA, or ./data.
         images: validation images (default: as many as cost no more than 20 passes over 1,000).
-        samples: passes T of the mutual information.
-        width: multiplier of the channels.
-        in_channels: channels of the images.
+        samples: passes T of the mutual information (default: 20).
+        width: multiplier of the channels (default: 1).
+        in_channels: channels of the images (default: 3).
         classes: outputs (default: 10, or 2 for segmentation).
         image_size: side of the images (default: 32, or 256 for segmentation).
         shortcut: of a ResNet (default: the method's, else the network's).
     """
+    of_built = (network, method, width, in_channels, classes, image_size, shortcut)
     if checkpoint is not None:
-        if network or method:
-            raise UsageError("a checkpoint says itself which network and method it is of: leave them out")
-        return _trained(checkpoint, data, root, images, samples)
+        if any(value is not None for value in of_built):
+            raise UsageError(
+                "a checkpoint says itself which network it is of: leave network, method, --width, --in-channels, "
+                "--classes, --image-size and --shortcut out"
+            )
+        if any(value is not None and value < 1 for value in (images, samples)):
+            raise UsageError("--images and --samples must be at least 1")
+        return _trained(checkpoint, data, root, images, 20 if samples is None else samples)
     if not network or not method:
         raise UsageError("name a network and a method, or give --checkpoint FILE")
-    if data or images:
-        raise UsageError("--data and --images are for trained networks: add --checkpoint FILE")
-    task = task_of(network)
+    if any(value is not None for value in (data, root, images, samples)):
+        raise UsageError("--data, --root, --images and --samples are for trained networks: add --checkpoint FILE")
+    task, channels = task_of(network), 3 if in_channels is None else in_channels
     chosen, size = task.method(method), image_size or task.image_size
-    built = task.build(network, chosen, classes, in_channels, width, size, shortcut)
-    _layers(network, chosen, built, (in_channels, size, size))
+    built = task.build(network, chosen, classes, channels, 1.0 if width is None else width, size, shortcut)
+    _layers(network, chosen, built, (channels, size, size))
     return 0
 
 
@@ -79,19 +83,23 @@ def _layers(name: str, method: Method, network: nn.Module, shape: tuple[int, int
 
 def _trained(path: Path, data: str | None, root: str | None, images: int | None, samples: int) -> int:
     """A trained network's layers, and its diagnosis."""
-    model: Any = load_trained(path)
+    checkpoint = read_checkpoint(path)
+    model: Any = trained_module(checkpoint, path)
     name = model.hparams["network"]
     size = model.hparams.get("image_size") or task_of(name).image_size
     _layers(name, model.method, model.network, (model.hparams["in_channels"], size, size))
-    known = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
-    trained_on = (read_checkpoint(path).get("images") or {}).get("name")
+    trained_on, split = (checkpoint.get("images") or {}).get("name"), checkpoint.get("split")
     if data is None and trained_on is None:
         raise UsageError("this checkpoint does not say which data it was trained on: add --data NAME")
-    kind = known[lookup("data set", data or str(trained_on), known)]
-    sized = {} if model.hparams.get("image_size") is None else {"image_size": size}
-    module: Any = kind(root=root, **sized)
+    same = data in (None, trained_on)
+    module = data_for(model, data or str(trained_on), root, called=path, **(split or {} if same else {}))
     found = diagnosed(model.network, module, samples, evaluation_device("auto"), images)
     print()
+    if same and split is None:
+        print(
+            "the checkpoint does not say which images were held out of its training: these are those of the default "
+            f"split (val_fraction {module.val_fraction:g}, split_seed {module.split_seed})"
+        )
     if found is None:
         print("nothing in the network is random, or the data has no validation split: there is nothing to diagnose")
     else:

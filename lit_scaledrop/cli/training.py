@@ -1,5 +1,6 @@
 """The training of a planned ``fit``, from its start or from where it stopped to its record."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,8 +27,10 @@ from lit_scaledrop.cli.planning import require_variation
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import diagnosed, evaluate_network, normalized_test_set
 from lit_scaledrop.evaluation.on_chip import on_chip
+from lit_scaledrop.posterior.diagnosis import Diagnosis
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement, flat_names
+from lit_scaledrop.results.result import Result, write_atomic
 from lit_scaledrop.runs import forecast
 from lit_scaledrop.runs.media import log_media
 from lit_scaledrop.runs.plan import RunPlan
@@ -133,19 +136,29 @@ class Training(BaseCLI):
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
         record = RunRecord.of(plan, data, self.started, self.commit, self.model.method)
         energy = self._energy(model.network)
-        found = [Measurement(metrics | energy | model.baseline(data))]
-        # not compiled: it looks at the outputs of single layers
-        plain = load_trained(path).network if compiled else model.network
-        diagnosis = diagnosed(plain, data, plan.evaluation.samples, device)
-        found += diagnosis.records() if diagnosis else []
-        written = keep_or_write(record.result(data, training, how, found), plan.run)
+        result = record.result(data, training, how, [Measurement(metrics | energy | model.baseline(data))])
+        written = keep_or_write(result, plan.run)
+        diagnosis = self._diagnose(path, device, result, written)
         loggers, step = self.trainer.loggers, self.trainer.global_step
         log_media(loggers, model, measured, data, plan.evaluation, step)
         log_artifacts(loggers, written, path)
         logged = {f"test/{name}": value for name, value in metrics.items()} | energy
-        finish_loggers(loggers, logged | flat_names(found[1:]), step)
+        finish_loggers(loggers, logged | flat_names(diagnosis.records() if diagnosis else []), step)
         if diagnosis and diagnosis.agrees:
             print(diagnosis.sentence(), flush=True)
+
+    def _diagnose(self, path: Path, device: torch.device, result: Result, written: Path) -> Diagnosis | None:
+        """What random bits do in the network, added to its result; a failure costs no training its end."""
+        try:
+            network = load_trained(path).network  # not compiled: outputs of single layers are read
+            found = diagnosed(network, self.datamodule, self.plan.evaluation.samples, device)
+            if found:
+                whole = replace(result, measurements=[*result.measurements, *found.records()])
+                write_atomic(written, whole.to_json())
+        except Exception as error:
+            print(f"no diagnosis ({type(error).__name__}: {error})", flush=True)
+            return None
+        return found
 
     def _energy(self, network: torch.nn.Module) -> dict[str, float]:
         """Energy on the chip, where the callback that counts it is there."""

@@ -30,7 +30,15 @@ def load_trained(path: str | Path, **overrides: Any) -> LitNetwork:
     Raises:
         CheckpointError: if the file is missing, unreadable or the weights do not fit the network.
     """
-    checkpoint = read_checkpoint(path)
+    return trained_module(read_checkpoint(path), path, **overrides)
+
+
+def trained_module(checkpoint: dict[str, Any], path: str | Path, **overrides: Any) -> LitNetwork:
+    """The same from a checkpoint that was read.
+
+    Raises:
+        CheckpointError: the weights do not fit the network.
+    """
     task = checkpoint.get("task", LitClassifier.__name__)  # the first checkpoints do not name it
     if task not in MODULES:
         raise CheckpointError(f"{path} was trained for {task!r}; there are {', '.join(MODULES)}")

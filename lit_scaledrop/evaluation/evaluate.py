@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import datamodules
 from lit_scaledrop.evaluation.on_chip import chip_record, variation_record
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork, PredictionMetrics
+from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.diagnosis import Diagnosis, diagnose, diagnosis_images
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.mixture_norm import reestimate_norms
-from lit_scaledrop.posterior.plans import draw_plan, enumerate_plan
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
 from lit_scaledrop.shapes import Float, Int
@@ -24,7 +25,34 @@ from lit_scaledrop.shapes import Float, Int
 NORM_BATCH = 50
 """Images of a batch that running statistics are estimated on: times the passes, so many rows."""
 MOST_MASKS = 64
-"""All masks of a network are taken at once up to here."""
+"""Of an exact evaluation, up to which running statistics are estimated: they are run at once."""
+
+
+def data_sets() -> dict[str, Any]:
+    """Every data set with a test set, as registered at this moment."""
+    return {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+
+
+def data_for(
+    model: LitNetwork, name: str, root: str | None = None, *, called: object = "the network", **arguments: Any
+) -> Any:
+    """A data set for a trained network, with images of its size.
+
+    Args:
+        model: trained module.
+        name: of the data set.
+        root: folder of the data; default: the environment variable DATA, or ./data.
+        called: what a message calls the network.
+        arguments: of the data module, e.g. how the validation split is taken.
+
+    Raises:
+        ValueError: there is no such data set, or the network was not made for its images or classes.
+    """
+    kind = (known := data_sets())[lookup("data set", name, known)]
+    size = model.hparams.get("image_size")
+    data = kind(root=root, **({} if size is None else {"image_size": size}), **arguments)
+    require_match(called, model, data)
+    return data
 
 
 def evaluate_network(
@@ -125,45 +153,52 @@ def diagnosed(
     split = datamodule.val_set
     if not stochastic_layers(network) or not len(split):
         return None
-    count = images or diagnosis_images(network, samples, split[0][0][0].numel())
+    count = images if images is not None else diagnosis_images(network, samples, split[0][0][0].numel())
     batch = split.__getitems__(range(min(count, len(split))))
     inputs, *_ = datamodule.on_after_batch_transfer(batch, 0)
     return diagnose(network.to(device), inputs.to(device), samples)
 
 
 def renorm(
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     datamodule: Any,
     evaluation: Evaluation,
     images: int,
-    member: int = 0,
     device: torch.device | str = "cpu",
 ) -> None:
     """Estimate BatchNorm's running statistics anew, under the masks that an evaluation takes, in place.
 
     Args:
-        network: any with BatchNorm.
+        networks: one with BatchNorm, or the members of an ensemble, each of which has masks of its own.
         datamodule: its first training images, not augmented, are what is looked at.
-        evaluation: its passes; all masks where its execution is "exact".
+        evaluation: its passes, or all masks where it takes them.
         images: how many, at least 50.
-        member: number of the network in an ensemble, each of which has masks of its own.
-        device: where it runs.
+        device: where they run.
 
     Raises:
-        ValueError: too few images, masks that cannot be enumerated, or no BatchNorm.
+        ValueError: too few images, a chip file, too many masks, or no BatchNorm.
     """
+    if evaluation.chip_file is not None:
+        raise ValueError("running statistics are estimated of digital networks: leave the chip file or the images out")
     datamodule.setup("test")
     split = datamodule.train_set
     if not NORM_BATCH <= images <= len(split):
         raise ValueError(f"running statistics need {NORM_BATCH} to {len(split)} training images, got {images}")
-    if evaluation.execution == "exact":
-        plan = enumerate_plan(network, 1.0, MOST_MASKS)
-    else:
-        plan = draw_plan(network, evaluation.samples, evaluation.seed + member, evaluation.scheme)
     parts = [range(start, min(start + NORM_BATCH, images)) for start in range(0, images - NORM_BATCH + 1, NORM_BATCH)]
     parts[-1] = range(parts[-1].start, images)  # what is left over, so that no batch is small
-    batches = (datamodule.on_after_batch_transfer(split.__getitems__(part), 0)[0].to(device) for part in parts)
-    reestimate_norms(network.to(device), batches, plan)
+
+    def batch(part: range) -> Tensor:
+        return datamodule.on_after_batch_transfer(split.__getitems__(part), 0)[0].to(device)
+
+    posterior = build_posterior([network.to(device) for network in networks], evaluation)
+    posterior(batch(range(2)))  # settles whether "auto" takes all masks
+    for network, plan in zip(posterior.networks, posterior.plans, strict=True):
+        if plan.weights is not None and plan.samples > MOST_MASKS:
+            raise ValueError(
+                f"running statistics are estimated under all masks at once, and {plan.samples} are more than "
+                f"{MOST_MASKS}: use execution=shared"
+            )
+        reestimate_norms(network, map(batch, parts), plan)
 
 
 def write_predictions(

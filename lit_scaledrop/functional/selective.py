@@ -67,7 +67,7 @@ def accepting_threshold(confidence: PerExample, share: float = 0.95) -> float:
     _check(confidence)
     if not 0 < share <= 1:
         raise ValueError(f"share is that of the inputs to accept, above 0 and up to 1; got {share}")
-    needed = math.ceil(share * len(confidence) - 1e-9 * len(confidence))  # 0.95 * 140 is one step above 133
+    needed = max(1, math.ceil((share - 1e-9) * len(confidence)))  # 0.95 * 140 is one step above 133
     return confidence.sort(descending=True).values[needed - 1].item()
 
 

@@ -267,12 +267,12 @@ class LitNetwork(ResumableModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the task, what its images went through, and the random streams."""
+        """Keep the task, what its images went through, which were held out, and the random streams."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["task"] = type(self).__name__
         data: Any = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
         if hasattr(data, "image_facts"):
-            checkpoint["images"] = data.image_facts
+            checkpoint["images"], checkpoint["split"] = data.image_facts, data.split_facts
 
     def _refuse_non_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):

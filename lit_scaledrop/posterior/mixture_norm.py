@@ -69,12 +69,7 @@ def _see(norm: nn.Module, inputs: tuple[Tensor, ...], *, sums: dict, weights: Te
     rows = torch.stack([x, x.square()])
     if rows.dim() > 3:
         rows = rows.flatten(3).mean(3)  # (2, rows, channels)
-    if weights is None:
-        moments = rows.mean(1)
-    else:
-        # a layer in front of all random ones may see the images only once
-        share = weights if len(weights) == rows.shape[1] else weights.new_full((rows.shape[1],), 1.0)
-        moments = (share[:, None] * rows).sum(1) / share.sum()
+    moments = rows.mean(1) if weights is None else (weights[:, None] * rows).sum(1) / weights.sum()
     sums[norm] += images * moments
     _set(norm, moments)
 

@@ -227,8 +227,7 @@ def _behind_seed(words: list[str]) -> list[str]:
 
 ATOM_NOTE = (
     "The rule's quantile 0.1 over all masks (exact) lies on an atom wherever the smallest drop probability is 0.1: "
-    "what stands between two values is an interpolation, and T passes take one of them by chance. The packaged LeNet-5 "
-    "calls 0.266 to 0.304 of 2,000 noisy MNIST images OOD by interpolation, 0.265 to 0.310 by the seed of 20 passes."
+    "what stands between two values is an interpolation, and T passes take one of them by chance."
 )
 """What a table says of the rule of eq. 26; docs/metrics.md has more."""
 

@@ -10,13 +10,15 @@ import torch
 
 import datamodules
 from lit_scaledrop.__main__ import main
+from lit_scaledrop.evaluation import evaluate
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, load_trained, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
 from lit_scaledrop.layers.stochastic import StochasticLayer
 from lit_scaledrop.metrics.classification import classification_metrics
 from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.diagnosis import diagnose
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
-from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.mixture_norm import reestimate_norms
 from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
@@ -24,8 +26,8 @@ from lit_scaledrop.results.result import read_result
 
 
 class RecordedCIFAR10(datamodules.CIFAR10DataModule):
-    def __init__(self, root=None):
-        super().__init__(root=root, checksums="recorded")
+    def __init__(self, **kwargs):
+        super().__init__(checksums="recorded", **kwargs)
 
 
 @pytest.fixture
@@ -85,6 +87,41 @@ def test_summary_of_a_checkpoint_diagnoses_it_as_the_training_did(run, finished,
     assert any(one.metrics["unc/layer_moved"] > 0 for one in layers)
 
 
+def test_summary_looks_at_the_images_that_were_held_out(run, monkeypatch, capsys):
+    seen = []
+
+    def looked(network, images, samples):
+        seen.append(images)
+        return diagnose(network, images, samples)
+
+    monkeypatch.setattr(evaluate, "diagnose", looked)
+    checkpoint = read_checkpoint("a.ckpt")
+    assert checkpoint["split"] == {"val_fraction": 0.1, "split_seed": 0}
+    torch.save({**checkpoint, "split": {"val_fraction": 0.2, "split_seed": 5}}, "b.ckpt")
+    del checkpoint["split"]
+    torch.save(checkpoint, "old.ckpt")
+    for name, split in (("a.ckpt", {}), ("b.ckpt", {"val_fraction": 0.2, "split_seed": 5}), ("old.ckpt", {})):
+        assert main(["summary", f"--checkpoint={name}", "--samples=3", "--images=15"]) == 0
+        data = RecordedCIFAR10(**split)
+        data.setup()
+        assert torch.equal(seen.pop(), data.normalized(data.val_set.images[:15]))
+        said = "those of the default split (val_fraction 0.1, split_seed 0)" in capsys.readouterr().out
+        assert said == (name == "old.ckpt")
+    # other data has no images that were trained on
+    monkeypatch.setitem(datamodules.DATAMODULES, "other", RecordedCIFAR10)
+    assert main(["summary", "--checkpoint=b.ckpt", "--samples=3", "--images=15", "--data=other"]) == 0
+    data = RecordedCIFAR10()
+    data.setup()
+    assert torch.equal(seen.pop(), data.normalized(data.val_set.images[:15]))
+
+
+def test_a_checkpoint_is_read_once(run, monkeypatch):
+    load, reads = torch.load, []
+    monkeypatch.setattr(torch, "load", lambda path, **options: reads.append(path) or load(path, **options))
+    assert main(["summary", "--checkpoint=a.ckpt", "--samples=3"]) == 0
+    assert [path.name for path in reads] == ["a.ckpt"]
+
+
 def called(words):
     """Exit status of a command line, also where the parser exits by itself."""
     try:
@@ -98,7 +135,14 @@ def called(words):
     [
         (["lenet5", "proposed", "--checkpoint=a.ckpt"], "says itself which network"),
         (["lenet5"], "name a network and a method, or give --checkpoint FILE"),
+        (["--checkpoint=a.ckpt", "--width=0.5"], "says itself which network"),
         (["lenet5", "proposed", "--data=cifar10"], "are for trained networks"),
+        (["lenet5", "proposed", "--root=data"], "are for trained networks"),
+        (["lenet5", "proposed", "--samples=20"], "are for trained networks"),
+        (["lenet5", "proposed", "--width=0"], "width must be above 0"),
+        (["--checkpoint=a.ckpt", "--images=0"], "--images and --samples must be at least 1"),
+        (["--checkpoint=a.ckpt", "--samples=0"], "--images and --samples must be at least 1"),
+        (["--checkpoint=a.ckpt", "--data=mnist"], "a.ckpt takes 3 channels and tells 10 classes apart; mnist has 1"),
         (["--checkpoint=a.ckpt", "--data=cifar01"], "did you mean 'cifar10'"),
     ],
 )
@@ -107,7 +151,7 @@ def test_summary_refuses_what_does_not_go_together(run, words, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_running_statistics_under_the_masks_of_the_evaluation(run, refused):
+def test_running_statistics_under_the_masks_of_the_evaluation(run, refused, monkeypatch):
     words = ("a.ckpt", "--data=cifar10", "--samples=3", "--norm-images=120")
     base, one, two = run(*words[:-1]), run(*words), run(*words)
     assert one["metrics"] == two["metrics"]
@@ -122,10 +166,47 @@ def test_running_statistics_under_the_masks_of_the_evaluation(run, refused):
     assert by_hand == one["metrics"]
     exact = run("a.ckpt", "--data=cifar10", "--execution=exact", "--norm-images=50")
     assert exact["metrics"]["cls/nll"] != one["metrics"]["cls/nll"]
+    assert "leave the chip file or the images out" in refused(*words[:3], "--norm-images=50", "--chip=sot_80nm")
+    monkeypatch.setattr(evaluate, "MOST_MASKS", 7)
+    assert "8 are more than 7: use execution=shared" in refused(*words[:2], "--execution=exact", "--norm-images=50")
     for wrong in (49, 181):
         assert f"50 to 180 training images, got {wrong}" in refused(
             "a.ckpt", "--data=cifar10", f"--norm-images={wrong}"
         )
+
+
+@pytest.mark.parametrize(
+    ("words", "masks"),
+    [
+        (["--execution=auto", "--samples=20"], 8),
+        (["--sigma=0.3", "--samples=9"], 9),
+        (["--mtj=sot_80nm", "--redraw=chip", "--chip=3", "--samples=9"], 9),
+        (["--sigma=0.05", "--redraw=chip", "--chip=3", "--execution=exact"], 8),
+        (["--correlation=0.7", "--execution=auto", "--samples=9"], 9),
+        (["--scheme=stratified", "--seed=4", "--samples=9"], 9),
+    ],
+)
+def test_running_statistics_see_the_plan_that_is_evaluated(run, words, masks, monkeypatch):
+    shutil.copy("a.ckpt", "b.ckpt")
+    asked, seen = [], []
+
+    def built(*arguments):
+        asked.append(build_posterior(*arguments))
+        return asked[-1]
+
+    def estimated(network, batches, plan):
+        seen.append(plan)
+        return reestimate_norms(network, batches, plan)
+
+    monkeypatch.setattr(evaluate, "build_posterior", built)
+    monkeypatch.setattr(evaluate, "reestimate_norms", estimated)
+    run("a.ckpt", "b.ckpt", "--data=cifar10", "--norm-images=50", *words)
+    evaluated = asked[-1].plans
+    assert [plan.samples for plan in seen] == [masks] * 2
+    for one, other in zip(seen, evaluated, strict=True):
+        assert all(torch.equal(one.draws[name], other.draws[name]) for name in other.draws)
+        assert (one.weights is None) == (other.weights is None)
+        assert one.weights is None or torch.equal(one.weights, other.weights)
 
 
 def test_settings_take_effect(run):

@@ -190,6 +190,10 @@ def test_accepting_threshold_is_the_largest_that_accepts_enough(share, levels):
     assert len(higher) / 140 < share - 1e-12  # the next threshold accepts too few
 
 
+def test_the_smallest_share_is_that_of_one_input():
+    assert accepting_threshold(torch.tensor([0.5, 0.9, 0.7]), 1e-10) == pytest.approx(0.9)
+
+
 def test_accepting_threshold_refuses_what_is_no_share():
     with pytest.raises(ValueError, match="got 0"):
         accepting_threshold(torch.ones(2), 0.0)

@@ -1,10 +1,13 @@
 """What a layer's random bits do, against networks whose masks are put in place by hand."""
 
 import itertools
+import json
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
+from pandas import read_csv
 from torch import nn
 
 from lit_scaledrop.functional.uncertainty import mutual_information
@@ -16,6 +19,9 @@ from lit_scaledrop.networks import build_network, build_segmentation_network
 from lit_scaledrop.posterior import diagnosis
 from lit_scaledrop.posterior.diagnosis import AGREEING_NATS, diagnose, diagnosis_images, render
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.results.result import read_result
+
+ROOT = Path(__file__).parents[2]
 
 P = (0.1, 0.4, 0.3)
 IMAGES = 130  # three batches
@@ -121,6 +127,34 @@ def test_a_level_is_a_level():
     assert len({len(line) for line in text[:-1]}) == 1
 
 
+def test_the_level_parts_the_committed_networks():
+    page = (ROOT / "docs" / "scale-placement.md").read_text()
+
+    def stated(label, information, rejected):
+        return f"| {label} | {information:.4f} | {100 * rejected:.1f} |" in page
+
+    trained = {}
+    for path in (ROOT / "results" / "cpu" / "table3").glob("*.json"):
+        result = read_result(path)
+        if result.network == "resnet20" and result.label in ("Proposed", "MC-Dropout (IR-Net)"):
+            trained[result.label] = result.metrics["unc/mutual_information"], result.metrics["ood/rate"]
+    assert trained["Proposed"][0] < AGREEING_NATS < trained["MC-Dropout (IR-Net)"][0]
+    assert all(stated(label, *numbers) for label, numbers in trained.items())
+    frame = read_csv(ROOT / "results" / "cpu" / "figure6.csv").query("topology == 'ResNet-20' and angle == 0")
+    turned = frame.set_index(["method", "metric"])["mean"]
+    for label, name in (
+        ("Proposed", "Proposed"),
+        ("MC-Dropout (HTanh)", "MC-Dropout (HTanh)"),
+        ("Deep Ensemble", "Deep Ensemble, five networks"),
+    ):
+        information = turned[label, "unc/mutual_information"]
+        assert (information < AGREEING_NATS) == (label == "Proposed")
+        assert stated(name, information, turned[label, "ood/rate"])
+    packaged = json.loads((ROOT / "docs" / "chip.json").read_text())["digital"]
+    assert packaged["unc/mutual_information"] < AGREEING_NATS
+    assert stated("Proposed, as packaged", packaged["unc/mutual_information"], packaged["ood/rate"])
+
+
 def test_nothing_in_the_network_changes(monkeypatch):
     network, images = small()
     network.train()
@@ -159,6 +193,30 @@ def test_pixels_of_a_segmentation_network_are_examples():
     found = diagnose(network, torch.randn(2, 3, 32, 32), samples=2)
     assert found.images == 2
     assert all(0 <= effect.information < 0.7 for effect in found.layers)
+
+
+class WithHead(nn.Module):
+    """A network with a head that training alone would call."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.auxiliary = nn.Sequential(ScaleDropout(6, 0.3), BinaryLinear(6, 4, STE(), STE()))
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def test_a_head_that_is_never_called_has_no_part():
+    network, images = small()
+    found, plain = diagnose(WithHead(network), images), diagnose(network, images)
+    assert [effect.layer for effect in found.layers] == ["network.0", "network.3", "network.6"]
+    for one, other in zip(found.layers, plain.layers, strict=True):
+        assert (one.moved, one.flipped, one.information) == (other.moved, other.flipped, other.information)
+    alone = WithHead(nn.Linear(6, 4))
+    found = diagnose(alone, images)
+    assert (found.layers, found.mutual_information) == ((), pytest.approx(0, abs=1e-12))
+    assert "the passes agree" in render(found)
 
 
 def test_the_work_is_bounded():

@@ -1,7 +1,9 @@
 """BatchNorm under the masks of inference, against a mixture over all masks that is put together by hand."""
 
 import itertools
+import json
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,6 +72,25 @@ def test_all_masks_in_one_batch_are_the_mixture():
     # the moments of one mask alone are others
     kept = masked(network, (True, True))[:2](images)
     assert not torch.allclose(kept.mean((0, 2, 3)), wanted[2].running_mean, atol=0.01)
+
+
+def test_the_page_says_what_the_files_say():
+    """The table of docs/scale-placement.md, from what `scaledrop evaluate --out` wrote."""
+    docs = Path(__file__).parents[2] / "docs"
+    names = {"lenet5": "LeNet-5", "resnet20": "ResNet-20"}
+    wanted = set()
+    for path in (docs / "norms").glob("*.json"):
+        found = json.loads(path.read_text())
+        seed, metrics = path.stem.split("-")[1].removeprefix("s"), found["metrics"]
+        how = "estimated anew" if found.get("norm_images") == 1000 else "of the training"
+        accuracy, error = 100 * metrics["cls/acc"], 100 * metrics["cal/ece"]
+        wanted.add(
+            f"| {names[found['network'][0]]}, {seed} | {how} | {accuracy:.2f} | {metrics['cls/nll']:.3f} | {error:.2f} "
+            f"| {metrics['unc/mutual_information']:.4f} |"
+        )
+    lines = (docs / "scale-placement.md").read_text().splitlines()
+    assert {line for line in lines if line.startswith(tuple(f"| {name}, " for name in names.values()))} == wanted
+    assert len(wanted) == 6
 
 
 def test_many_passes_tend_to_all_masks():

@@ -26,6 +26,7 @@ from lit_scaledrop.cli import training
 from lit_scaledrop.evaluation.checkpoint import load_trained, read_checkpoint
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.modules.classifier import LitClassifier
+from lit_scaledrop.posterior.diagnosis import Diagnosis
 from lit_scaledrop.results.result import Result, read_result
 from lit_scaledrop.runs.run import Run, exclusive, require_writable, resume_checkpoint
 from stand_ins import FIT
@@ -152,6 +153,47 @@ def test_csv_log_has_training_and_test_metrics(finished):
     result = read_result(only("results/quick/tiny/*.json", finished))
     assert float(tested["test/cls/acc"]) == result.metrics["cls/acc"]
     assert int(tested["step"]) == 2 * (180 // 32)
+
+
+def test_a_training_ends_with_a_diagnosis(unrecorded, finished, capsys):
+    assert main([*FIT]) == 0
+    result = read_result(only("results/quick/tiny/*.json"))
+    assert result.measurements == read_result(only("results/quick/tiny/*.json", finished)).measurements
+    information = result.at(suite="validation")["unc/mutual_information"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("accuracy ")
+    assert lines[-1].startswith(f"the passes agree: mutual information is {information:.4f} nats on 20 validation ")
+    log = only("runs/quick/tiny/*/logs/version_0/metrics.csv", finished).read_text().splitlines()
+    logged = dict(zip(log[0].split(","), log[-1].split(","), strict=True))
+    assert float(logged["validation/unc/mutual_information"]) == information
+    layers = [one for one in result.measurements if "layer" in one.at]
+    assert len(layers) == 3
+    for one in layers:
+        for name, value in one.metrics.items():
+            assert float(logged[f"{one.at['layer']}/{name}"]) == value
+
+
+@pytest.mark.parametrize("information", [0.0299, 0.0301])
+def test_a_training_says_where_its_passes_agree(unrecorded, capsys, monkeypatch, information):
+    found = Diagnosis((), information, 20, 3)
+    monkeypatch.setattr(training, "diagnosed", lambda *_: found)
+    assert main([*FIT]) == 0
+    assert ("the passes agree" in capsys.readouterr().out) == (information < 0.03)
+
+
+def test_a_diagnosis_that_fails_costs_no_result(unrecorded, finished, capsys, monkeypatch):
+    written = []
+
+    def fails(*_):
+        written.append(read_result(only("results/quick/tiny/*.json")).metrics)
+        raise KeyError("auxiliary")
+
+    monkeypatch.setattr(training, "diagnosed", fails)
+    assert main([*FIT]) == 0
+    assert "no diagnosis (KeyError: 'auxiliary')" in capsys.readouterr().out
+    result, whole = (read_result(only("results/quick/tiny/*.json", at)) for at in (Path(), finished))
+    assert written == [whole.metrics]
+    assert result.measurements == whole.measurements[:1]
 
 
 def test_a_finished_run_is_not_repeated(trained, capsys):

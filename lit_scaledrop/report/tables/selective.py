@@ -40,7 +40,7 @@ CHOSEN = {
     "threshold_validation": _chosen("sel/threshold", "threshold of the second rule (%)", **_SECOND),
     "nll": _chosen("cls/nll", "NLL (nats)"),
     "nll_tempered": _chosen("cls/nll", "NLL (nats), temperature scaled", **_TEMPERED),
-    "ece_tempered": Measure("cal/ece", "ECE (%), temperature scaled", {"suite": "clean", **_TEMPERED}, optional=True),
+    "ece_tempered": _chosen("cal/ece", "ECE (%), temperature scaled", **_TEMPERED),
     "temperature": _chosen("cal/temperature", "temperature", **_TEMPERED),
 }
 """Rows of what is chosen on the validation split, and what they are read beside; old results lack them."""
