@@ -120,6 +120,14 @@ def test_validation_and_limit_depend_on_the_split_seed_only():
         toy(val_fraction=0.0).val_dataloader()
 
 
+def test_what_a_checkpoint_keeps_of_the_split_makes_it_again():
+    trained = toy(split_seed=3, val_fraction=0.3, fold=1, folds=4, seed=9)
+    again = toy(**trained.split_facts)
+    assert torch.equal(again.val_set.indices, trained.val_set.indices)
+    assert torch.equal(again.test_set.indices, trained.test_set.indices)
+    assert not torch.equal(toy().val_set.indices, trained.val_set.indices)
+
+
 def test_flips_move_image_and_mask_together_and_evenly():
     images, masks = phantom_images(400, 16)
     indices = torch.arange(400)
