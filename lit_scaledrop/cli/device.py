@@ -115,14 +115,14 @@ def _calibrations(device: MTJ, spread: DeviceVariation) -> list[str]:
     calibration, lines = Calibration(DRAWS), []
     for p in PROBABILITIES:
         try:
-            left = float(calibration.expected_error(device, p, spread.threshold_cv))
+            left = float(calibration.expected_error(device, p, spread))
             energy_pj, time_ns = calibration.energy_pj(device, p), calibration.time_ns(device, p)
         except ValueError as error:
             lines.append(f"p = {p:g}: {error}")
         else:
             lines.append(
                 f"p = {p:g}: a calibration by {DRAWS} draws takes {in_unit(energy_pj)} and {time_ns / 1e3:.3g} us and "
-                f"leaves ± {left:.3f} of a spread of thresholds"
+                f"leaves ± {left:.3f} of the spread"
             )
     return lines
 

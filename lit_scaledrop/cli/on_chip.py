@@ -14,7 +14,7 @@ from lit_scaledrop.chip.chip_figure import draw_chip
 from lit_scaledrop.deploy.open import open_trained
 from lit_scaledrop.evaluation.checkpoint import weights_digest
 from lit_scaledrop.evaluation.chip_report import report_chip
-from lit_scaledrop.evaluation.evaluate import require_match
+from lit_scaledrop.evaluation.evaluate import data_for
 from lit_scaledrop.evaluation.probes import Subject
 from lit_scaledrop.evaluation.probes import chip as crossbars
 from lit_scaledrop.modules.base import LitNetwork
@@ -135,10 +135,8 @@ def effects(
 
 def _opened(network: str, data: str, root: str | None) -> tuple[LitNetwork, Any]:
     """A trained network and its data, set up."""
-    kind: Any = datamodules.DATAMODULES[lookup("data set", data, datamodules.DATAMODULES)]
+    known = lookup("data set", data, datamodules.DATAMODULES)  # images with classes only
     module, _ = open_trained(network)
-    size = module.hparams.get("image_size")
-    images: Any = kind(root=root, **({} if size is None else {"image_size": size}))
-    require_match(network, module, images)
+    images = data_for(module, known, root, called=network)
     images.setup("test")
     return module, images
