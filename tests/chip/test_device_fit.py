@@ -181,10 +181,7 @@ def test_from_a_file_to_a_device(tmp_path, capsys):
     # the driver's largest voltage is not what was measured: 1.02 V at most
     assert (device.pulse_ns, device.max_voltage_v) == (0.75, 1.1)
     calibration = Calibration(400)
-    error, energy_pj = (
-        calibration.expected_error(device, 0.5, variation.threshold_cv),
-        calibration.energy_pj(device, 0.5),
-    )
+    error, energy_pj = calibration.expected_error(device, 0.5, variation), calibration.energy_pj(device, 0.5)
     words = f"p = 0.5: a calibration by 400 draws takes {in_unit(energy_pj)} and 1 us and leaves"
     assert f"{words} ± {float(error):.3f} of" in told
     assert variation.slope_cv == pytest.approx(0.458, abs=0.001)
