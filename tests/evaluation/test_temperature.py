@@ -1,5 +1,8 @@
 """The probe `temperature`: what its parts ask, and that calibrating again keeps p where heat moves it."""
 
+from pathlib import Path
+from statistics import mean
+
 import pytest
 import torch
 
@@ -11,6 +14,7 @@ from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior.drop_probability import read_probabilities, scale_dropouts
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results.result import read_result
 
 PROBE = PROBES["temperature"]
 
@@ -66,3 +70,27 @@ def test_heat_moves_p_and_calibrating_again_brings_it_back():
     for part in ("calibrated/300/1", "recalibrated/350/1"):
         assert shift(part) < 3 * (0.25 / temperature.DRAWS) ** 0.5 < 0.1 < moved
     assert set(made.suites) == {"uniform"}
+
+
+def test_the_table_of_the_document_is_that_of_its_measurement():
+    docs = Path(__file__).parents[2] / "docs"
+    text, result = (docs / "variation.md").read_text(), read_result(docs / "temperature.json")
+
+    def row(metric: str, condition: str, suite: str | None = None) -> list[float]:
+        found = [
+            (m.at["level"], m.metrics[metric])
+            for m in result.measurements
+            if (m.at["condition"], m.at.get("suite")) == (condition, suite) and metric in m.metrics
+        ]
+        assert len(found) == 8 * 5  # temperatures, chips
+        return [mean(value for at, value in found if at == kelvin) for kelvin in (250, 275, 300, 325, 350, 400)]
+
+    ways = ("nominal", "calibrated", "recalibrated")
+    names = ("mean error of p: nominal drives", "calibrated at 300 K", "calibrated at each temperature")
+    for name, way in zip(names, ways, strict=True):
+        assert " | ".join([name, *(f"{error:.2f}" for error in row("hw/p_shift", way))]) in text
+        assert {round(accuracy, 3) for accuracy in row("cls/acc", way)} == {0.965}
+        assert all(0.0205 < error < 0.0305 for error in row("cal/ece", way))
+    noise = zip(*(row("ood/rate", way, "uniform") for way in ways), strict=True)
+    cells = [", ".join(f"{100 * rate:.1f}" for rate in rates) for rates in noise]
+    assert " | ".join(["noise called OOD (%): nominal, calibrated once, again", *cells]) in text
