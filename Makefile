@@ -17,7 +17,7 @@ export DATA PROFILE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-STUDIES := table3 table4 table5 table6 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware temperature pareto
+STUDIES := table3 table4 table5 table6 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware temperature ageing pareto
 ABLATIONS := dropout-rate drop-value placement recipe sigma passes
 .PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-table8 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
 
@@ -75,12 +75,14 @@ reproduce-reliability:  ## accuracy by confidence
 reproduce-hardware:     ## accuracy and detection against ADC bits, variation, stuck devices, wires; recovery
 reproduce-pareto:       ## passes, ADC bits, crossbar size, mapping, execution: accuracy against energy
 reproduce-temperature:  ## accuracy, calibration and detection of chips from 250 to 400 K
+reproduce-ageing:       ## the same of chips whose critical voltage has drifted
 
 # In the quick profile a part has 500 images. In the cpu profile it has 2,000, and re-normalized corruptions are those of
 # severity 5: Table X of ResNet-20 then takes half an hour on two cores instead of five hours.
-# The 62 parts of `hardware`, the 121 of `temperature` and the 24 of `pareto` get 1,000 images each, 200 in the quick profile.
+# The 62 parts of `hardware`, 121 of `temperature`, 101 of `ageing` and 24 of `pareto` get 1,000 images each, 200 in the
+# quick profile.
 comma := ,
-large = $(filter hardware temperature pareto,$*)
+large = $(filter hardware temperature ageing pareto,$*)
 few = $(if $(filter cpu,$(PROFILE)),$(if $(large),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(large),200,500)))
 limit = $(or $(LIMIT),$(if $(filter table9 reliability,$*),,$(few)))
 parts = $(or $(PARTS),$(if $(filter cpu-table10,$(PROFILE)-$*),clean$(comma)corrupted/*$(comma)renormalized/*/5))

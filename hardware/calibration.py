@@ -67,6 +67,8 @@ class Calibration:
     """of the drive's converter; 0: any voltage"""
     temperature_k: float | None = None
     """temperature of the calibration, K; ``None``: that of the device"""
+    drift: float = 0.0
+    """share that the actual critical voltages have gone up by until the calibration"""
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -103,7 +105,7 @@ class Calibration:
         volts = start.voltage(wanted)
         slope, noise = slope_per_v(start, volts), wanted * (1 - wanted)
         variance = prior_variance(start, wanted, spread)
-        here = actual.at(self.temperature_k)
+        here = actual.at(self.temperature_k).drifted(self.drift)
         for _ in range(self.trials):
             chance = here.probability(drive.voltage(volts))
             bits = torch.rand(chance.shape, generator=generator, dtype=torch.float64) < chance

@@ -68,6 +68,8 @@ class DeviceProbability:
     """spread of the devices and of their cycles"""
     temperature_k: float | None = None
     """temperature at run time, K; the drive was chosen at the device's"""
+    drift: float = 0.0
+    """share that the critical voltages have gone up by at run time, behind the choice of the drive"""
     chip: MTJ | None = field(default=None, repr=False)
     """the one device of a finished chip; ``None``: another device at each use, the population of chips"""
     calibration: Calibration | None = None
@@ -95,7 +97,7 @@ class DeviceProbability:
         if self.variation.cycle_cv:
             voltage = voltage / lognormal(self.variation.cycle_cv, tuple(inner.shape), generator)
         result = wanted.clone()
-        result[drawn] = actual.probability(voltage, self.temperature_k)
+        result[drawn] = actual.drifted(self.drift).probability(voltage, self.temperature_k)
         return result
 
 

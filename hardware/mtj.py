@@ -103,6 +103,16 @@ class MTJ:
             energy = self.free_layer.anisotropy_energy(kelvin, self.temperature_k)
         return replace(self, law=self.law.heated(energy, kelvin / self.temperature_k))
 
+    def drifted(self, drift: float) -> "MTJ":
+        """The device when its critical or threshold voltage has gone up by a share of what it was, e.g. by 0.01.
+
+        Raises:
+            ValueError: nothing of the voltage would be left.
+        """
+        if not -1 < drift < math.inf:
+            raise ValueError(f"drift of the critical voltage is a share of it above -1, got {drift}")
+        return replace(self, law=self.law.scaled(1 + drift, 1.0)) if drift else self
+
     def probability(self, voltage_v: Number, temperature_k: Number | None = None) -> Float[Tensor, "..."]:
         """Probability that one write pulse of this voltage (V) switches.
 

@@ -58,7 +58,9 @@ class Evaluation:
     dac_bits: int = 0
     """bits of the converter that a calibration sets the drive with; 0: any voltage"""
     recalibrate: bool = False
-    """calibrated at temperature_k, not at the device's own temperature"""
+    """calibrated at temperature_k and behind the drift, not at the device's own temperature when it was new"""
+    drift: float = 0.0
+    """share that the junction's critical voltage has gone up by, by ageing, since its drive was chosen: 0.01 is 1 %"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -73,10 +75,10 @@ class Evaluation:
             )
         varied = bool(self.sigma) or self.mtj is not None or self.chip_file is not None
         how = (self.redraw, self.chip, self.within, self.temperature_k, self.calibration, self.dac_bits)
-        if not varied and (how != ("use", 0, "clipped", None, 0, 0) or self.recalibrate):
+        if not varied and (how != ("use", 0, "clipped", None, 0, 0) or self.recalibrate or self.drift):
             raise ValueError(
-                "evaluation.redraw, chip, within, temperature_k, calibration, dac_bits and recalibrate say how drop "
-                "probabilities vary: add evaluation.sigma, .mtj or .chip_file"
+                "evaluation.redraw, chip, within, temperature_k, drift, calibration, dac_bits and recalibrate say how "
+                "drop probabilities vary: add evaluation.sigma, .mtj or .chip_file"
             )
         if not self.finished and self.chip:
             raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
@@ -112,7 +114,7 @@ class Evaluation:
             return None
         sigma = self.sigma if device is None or self.sigma else None
         redraw: Redraw = "chip" if self.finished else "use"
-        names = ("chip", "within", "temperature_k", "correlation", "calibration", "dac_bits", "recalibrate")
+        names = ("chip", "within", "temperature_k", "correlation", "calibration", "dac_bits", "recalibrate", "drift")
         return Variation(sigma, device, redraw, **{name: getattr(self, name) for name in names})
 
     def variation_of(self, network: nn.Module) -> Variation | None:

@@ -65,7 +65,9 @@ class Variation:
     dac_bits: int = 0
     """bits of the converter that a calibration sets the drive with; 0: any voltage"""
     recalibrate: bool = False
-    """calibrated at ``temperature_k``, not at the device's own temperature"""
+    """calibrated at ``temperature_k`` and behind the ``drift``, not at the device's own temperature when it was new"""
+    drift: float = 0.0
+    """share that the device's critical voltage has gone up by, by ageing, since its drive was chosen"""
 
     def __post_init__(self) -> None:
         if (self.sigma is None) == (self.device is None):
@@ -80,14 +82,17 @@ class Variation:
             raise ValueError("within='truncated' is for sigma: a device's switching law stays in [0, 1] by itself")
         if not 0 <= self.correlation < 1:
             raise ValueError(f"correlation of successive bits must be 0 or above and below 1, got {self.correlation}")
-        if self.device is None and self.temperature_k is not None:
-            raise ValueError("temperature_k acts through a device's switching law: add the device")
+        if self.device is None and (self.temperature_k, self.drift) != (None, 0):
+            raise ValueError("temperature_k and drift act through a device's switching law: add the device")
         if self.calibration < 0 or (self.calibration and self.device is None):
             raise ValueError(f"calibration is a number of draws, 0 or more, of a device: {self.calibration}")
         if (self.dac_bits or self.recalibrate) and not self.calibration:
             raise ValueError("dac_bits and recalibrate say how a device is calibrated: add calibration, its draws")
-        if self.recalibrate and self.temperature_k is None:
-            raise ValueError("recalibrate is at another temperature than the device's: add temperature_k")
+        if self.recalibrate and self.temperature_k is None and not self.drift:
+            raise ValueError(
+                "recalibrate is at another temperature than the device's, or when it has aged: add "
+                "temperature_k or drift"
+            )
         if self.device is not None:
             self._junction  # noqa: B018  what is wrong with it is refused now
 
@@ -125,11 +130,12 @@ class Variation:
         from hardware.drop_probability import DeviceProbability
 
         device, spread = self._described.build()
-        device.at(self.temperature_k)
+        device.at(self.temperature_k).drifted(self.drift)
         calibration = None
         if self.calibration:
-            calibration = Calibration(self.calibration, self.dac_bits, self.temperature_k if self.recalibrate else None)
-        return DeviceProbability(device, spread, self.temperature_k, calibration=calibration)
+            then = (self.temperature_k, self.drift) if self.recalibrate else (None, 0.0)
+            calibration = Calibration(self.calibration, self.dac_bits, *then)
+        return DeviceProbability(device, spread, self.temperature_k, self.drift, calibration=calibration)
 
     def require(self, model: nn.Module) -> None:
         """Refuse a network that has nothing to vary, or probabilities that the device cannot give.

@@ -31,7 +31,8 @@ class MetricEntry(NamedTuple):
 
 SWEEP_FILES = (
     "table3", "table4", "table5", "table6", "table7", "table8", "table9", "table10", "figure5", "figure6", "figure7",
-    "posterior", "reliability", "threshold", "hardware", "temperature", "pareto", "ablation-drop-value",
+    "posterior", "reliability", "threshold", "hardware", "temperature", "ageing", "pareto",
+    "ablation-drop-value",
     "ablation-dropout-rate", "ablation-passes", "ablation-placement", "ablation-recipe", "ablation-sigma",
     "search-proposed",
 )  # fmt: skip

@@ -65,10 +65,13 @@ def test_a_calibrated_chip_has_the_p_that_it_should_and_keeps_it_if_it_is_calibr
         return torch.stack([draw(p, torch.Generator().manual_seed(chip)) - p for chip in chips]).square().mean(0).sqrt()
 
     hot = {"temperature_k": 325.0, "calibration": 400, "dac_bits": 12}
+    aged = {"drift": 0.03, "calibration": 400, "dac_bits": 12}
     binomial = (p * (1 - p) / 400).sqrt()
     assert (errors(calibration=400, dac_bits=12) < 1.7 * binomial).all()
     assert (errors(**hot, recalibrate=True) < 1.7 * binomial).all()
     assert (errors(**hot) > 0.25).all()
+    assert (errors(**aged, recalibrate=True) < 1.7 * binomial).all()
+    assert (errors(**aged) > 3 * binomial).all()
     assert (errors() > 3 * binomial).all()
 
 
@@ -96,7 +99,10 @@ def test_layers_of_a_chip_share_its_junction_and_eq_24_has_one_each():
         ({"sigma": 0.1, "calibration": 100}, "of a device"),
         ({"mtj": "sot_80nm", "calibration": -1}, "0 or more"),
         ({"mtj": "sot_80nm", "dac_bits": 8}, "add calibration"),
-        ({"mtj": "sot_80nm", "calibration": 9, "recalibrate": True}, "add temperature_k"),
+        ({"mtj": "sot_80nm", "calibration": 9, "recalibrate": True}, "add temperature_k or drift"),
+        ({"drift": 0.01}, "add evaluation.sigma, .mtj or .chip_file"),
+        ({"sigma": 0.1, "drift": 0.01}, "add the device"),
+        ({"mtj": "sot_80nm", "drift": -1.0}, "a share of it above -1"),
         ({"mtj": "sot_80nm", "calibration": 9, "dac_bits": 99}, "1 to 24"),
         ({"correlation": 1.0}, "below 1"),
         ({"correlation": 0.1, "scheme": "systematic"}, "bits that remember"),
@@ -209,6 +215,7 @@ def test_trained_and_evaluated_with_variation(place, monkeypatch, capsys):
     assert result.evaluation["variation"] == {
         "sigma": 0.3, "device": None, "redraw": "use", "chip": None, "within": "clipped", "temperature_k": None,
         "correlation": 0.0, "calibration": 0, "dac_bits": 0, "recalibrate": False,
+        "drift": 0.0,
     }  # fmt: skip
     logged = {name: value for name, value in result.training["logged"].items() if name.startswith("hw/p_")}
     assert logged.keys() == {name for name in METRICS if name.startswith("hw/p_")}

@@ -132,14 +132,14 @@ def hardware(accuracy, entropy):
     return rows
 
 
-def temperature(accuracy, entropy):
+def temperature(accuracy, entropy, levels=(250.0, 300.0, 350.0, 400.0), middle=300.0, span=100.0):
     made = [Measurement({"cls/acc": accuracy, "cal/ece": 0.05}, {"condition": "digital"})]
     made.append(Measurement({"ood/rate": 0.9}, {"condition": "digital", "suite": "uniform"}))
     for condition, harm in (("nominal", 1.0), ("calibrated", 0.8), ("recalibrated", 0.05)):
-        for kelvin in (250.0, 300.0, 350.0, 400.0):
+        for level in levels:
             for chip in (1, 2, 3):
-                at = {"condition": condition, "level": kelvin, "chip": chip}
-                h = min(1.0, harm * (abs(kelvin - 300) / 100 + 0.05 * chip))
+                at = {"condition": condition, "level": level, "chip": chip}
+                h = min(1.0, harm * (abs(level - middle) / span + 0.05 * chip))
                 numbers = {
                     "hw/p_shift": 0.5 * h,
                     "cls/acc": accuracy * (1 - 0.3 * h),
@@ -189,10 +189,16 @@ def designs(accuracy, entropy):
     return made
 
 
+def ageing(accuracy, entropy):
+    return temperature(accuracy, entropy, (-0.05, -0.02, 0.0, 0.02, 0.05), 0.0, 0.05)
+
+
 MADE = {
     maker.__name__: maker
-    for maker in (figure5, figure6, figure7, posterior, threshold, reliability, energy, hardware, temperature, designs)
-}
+    for maker in (
+        figure5, figure6, figure7, posterior, threshold, reliability, energy, hardware, temperature, ageing, designs
+    )
+}  # fmt: skip
 
 
 def results(make, name, networks=("resnet20",), methods=tuple(METHODS), seeds=(1,), **changes):
@@ -217,6 +223,7 @@ SHOWN = {
     "reliability": {"networks": ("resnet20", "vgg_small")},
     "hardware": {"networks": ("resnet20", "vgg_small"), "methods": ("MC-Dropout (HTanh)", "Proposed"), "seeds": (1, 2)},
     "temperature": {"networks": ("resnet20", "vgg_small"), "methods": ("Proposed",), "seeds": (1, 2)},
+    "ageing": {"networks": ("vgg_small",), "methods": ("Proposed",)},
     "designs": {"networks": ("resnet20", "vgg_small"), "methods": ("Proposed",), "seeds": (1, 2)},
     "energy": {"networks": ("lenet5", "vgg_small"), "methods": ("FP", "Proposed")},
 }

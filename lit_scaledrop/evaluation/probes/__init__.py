@@ -5,12 +5,14 @@ A new table or figure is one module here with two functions and one entry of :da
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lit_scaledrop.evaluation.probes import (
     chip,
     corruptions,
     design,
+    drives,
     noise,
     ood,
     passes,
@@ -19,7 +21,6 @@ from lit_scaledrop.evaluation.probes import (
     reliability,
     rotation,
     selective,
-    temperature,
     threshold,
     variation,
 )
@@ -56,7 +57,10 @@ PROBES: dict[str, Probe] = {
     "threshold": Probe(threshold.parts, threshold.measure),
     "reliability": Probe(reliability.parts, reliability.measure),
     "hardware": Probe(chip.parts, chip.measure, chip.constants, own_chips=True),
-    "temperature": Probe(temperature.parts, temperature.measure, temperature.constants),
+    "temperature": Probe(
+        partial(drives.parts, "temperature_k"), partial(drives.measure, "temperature_k"), drives.constants
+    ),
+    "ageing": Probe(partial(drives.parts, "drift"), partial(drives.measure, "drift"), drives.constants),
     "pareto": Probe(design.parts, design.measure, design.constants, own_chips=True),
     "ablation-sigma": Probe(variation.parts, variation.measure),  # Table IV over a wider range
     "ablation-passes": Probe(prefixes.parts, prefixes.measure),

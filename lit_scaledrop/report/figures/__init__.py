@@ -6,6 +6,7 @@ picture of its own. The CSV beside a picture holds all the numbers in it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,10 @@ from lit_scaledrop.report.figures.decisions import (
     tradeoff_numbers,
 )
 from lit_scaledrop.report.figures.design import design_numbers, draw_designs
+from lit_scaledrop.report.figures.drives import draw_drives, drive_numbers
 from lit_scaledrop.report.figures.energy import draw_energies, energy_numbers
 from lit_scaledrop.report.figures.spreads import draw_noise, draw_posterior, noise_numbers, posterior_numbers
 from lit_scaledrop.report.figures.style import footer, images, place, style
-from lit_scaledrop.report.figures.temperatures import draw_temperatures, temperature_numbers
 from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, identity, one_profile, seeds_of
 from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result, write_atomic
@@ -112,11 +113,18 @@ FIGURES: dict[str, Figure] = {
         study="pareto",
     ),
     "temperature": Figure(
-        temperature_numbers,
-        draw_temperatures,
+        drive_numbers,
+        partial(draw_drives, "Chips from cold to hot, by how their drives are set", "Temperature (K)", 1.0),
         "The one junction of a chip at the temperature of the axis. Nominal: driven as the nominal device at 300 K; "
         "calibrated: by counting 400 bits for each probability at 300 K; recalibrated: again at each temperature. Mean "
         "and sample standard deviation over chips and seeds; dashed: the digital network. Called OOD: uniform noise.",
+    ),
+    "ageing": Figure(
+        drive_numbers,
+        partial(draw_drives, "Chips that have aged, by how their drives are set", "Drift of the threshold (%)", 100.0),
+        "The one junction of a chip when its critical voltage has drifted. Nominal: driven as the nominal device; "
+        "calibrated: by counting 400 bits for each probability before the drift; recalibrated: behind it. Mean and "
+        "sample standard deviation over chips and seeds; dashed: the digital network. Called OOD: uniform noise.",
     ),
     "energy": Figure(
         energy_numbers,

@@ -21,6 +21,7 @@ TITLES = {
     "reliability": "accuracy by confidence",
     "hardware": "networks on crossbars that are not ideal",
     "temperature": "chips from cold to hot",
+    "ageing": "chips that have aged",
 }
 """What a figure with results of its own is about, for its heading."""
 _LONG = 24

@@ -59,6 +59,8 @@ def _named(variation: Mapping[str, Any]) -> str:
         name += f" ({fingerprint})"
     if kelvin := variation.get("temperature_k"):
         name += f" at {kelvin:g} K"
+    if drift := variation.get("drift"):
+        name += f" aged by {drift:+.2%}"
     if draws := variation.get("calibration"):
         bits = f", {variation['dac_bits']} bits" if variation["dac_bits"] else ""
         name += f", calibrated{' again' if variation['recalibrate'] else ''} by {draws} draws{bits}"

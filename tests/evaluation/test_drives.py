@@ -1,4 +1,4 @@
-"""The probe `temperature`: what its parts ask, and that calibrating again keeps p where heat moves it."""
+"""The probes `temperature` and `ageing`: their parts, and that calibrating again keeps p where heat or age moves it."""
 
 from pathlib import Path
 from statistics import mean
@@ -9,14 +9,14 @@ import torch
 from datamodules import ImageDataModule
 from datamodules.loading import ImageArrays
 from hardware.devices import load_device
-from lit_scaledrop.evaluation.probes import PROBES, Subject, temperature
+from lit_scaledrop.evaluation.probes import PROBES, Subject, drives
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior.drop_probability import read_probabilities, scale_dropouts
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.result import read_result
 
-PROBE = PROBES["temperature"]
+PROBE, AGEING = PROBES["temperature"], PROBES["ageing"]
 
 
 class Noise(ImageDataModule):
@@ -43,11 +43,16 @@ def test_parts():
     parts = PROBE.parts(subject())
     assert list(parts)[:2] == ["digital", "nominal/250/1"]
     assert parts["recalibrated/325/3"] == {"condition": "recalibrated", "level": 325.0, "chip": 3}
-    assert len(parts) == 1 + 3 * len(temperature.KELVIN) * temperature.CHIPS
+    assert len(parts) == 1 + 3 * len(drives.KELVIN) * drives.CHIPS
     assert PROBE.parts(subject(mtj="stt_nvsim")) == parts
-    for how in ({"sigma": 0.1}, {"mtj": "sot_80nm", "temperature_k": 350.0}):
-        with pytest.raises(ValueError, match=r"name evaluation\.mtj"):
-            PROBE.parts(subject(**how))
+    aged = AGEING.parts(subject())
+    assert aged["recalibrated/-0.05/3"] == {"condition": "recalibrated", "level": -0.05, "chip": 3}
+    assert "calibrated/0/1" in aged
+    assert len(aged) == 1 + (3 * len(drives.DRIFTS) - 1) * drives.CHIPS
+    for probe in (PROBE, AGEING):
+        for how in ({"sigma": 0.1}, {"mtj": "sot_80nm", "temperature_k": 350.0}, {"mtj": "sot_80nm", "drift": 0.1}):
+            with pytest.raises(ValueError, match=r"name evaluation\.mtj"):
+                probe.parts(subject(**how))
 
 
 def test_heat_moves_p_and_calibrating_again_brings_it_back():
@@ -68,8 +73,21 @@ def test_heat_moves_p_and_calibrating_again_brings_it_back():
     assert shift("nominal/350/1") > 0.5 * moved
     assert shift("calibrated/350/1") == pytest.approx(moved, abs=0.1)
     for part in ("calibrated/300/1", "recalibrated/350/1"):
-        assert shift(part) < 3 * (0.25 / temperature.DRAWS) ** 0.5 < 0.1 < moved
+        assert shift(part) < 3 * (0.25 / drives.DRAWS) ** 0.5 < 0.1 < moved
     assert set(made.suites) == {"uniform"}
+
+
+def test_age_moves_p_and_calibrating_again_brings_it_back():
+    made = subject()
+    parts = AGEING.parts(made)
+    device, _ = load_device("sot_80nm")
+    p = read_probabilities(scale_dropouts(made.networks[0])).double()
+    # a threshold that is higher by a fiftieth sees a drive that is lower by it
+    moved = (device.probability(device.voltage(p) / 1.02) - p).abs().mean().item()
+    shift = {part: AGEING.measure(made, parts[f"{part}/0.02/1"])[0].metrics["hw/p_shift"]
+             for part in ("nominal", "calibrated", "recalibrated")}  # fmt: skip
+    assert 0.08 < moved == pytest.approx(shift["calibrated"], abs=0.05)
+    assert shift["recalibrated"] < 3 * (0.25 / drives.DRAWS) ** 0.5 < moved < shift["nominal"] + 0.2
 
 
 def test_the_table_of_the_document_is_that_of_its_measurement():

@@ -1,11 +1,12 @@
-"""Finished chips from cold to hot: drives of the nominal device, calibrated once, calibrated again at each temperature.
+"""Finished chips whose drives no longer fit: from cold to hot, and as critical voltages drift with age.
 
-The junction is the evaluation's (``--evaluation.mtj``), or :data:`DEVICE`. A calibration counts :data:`DRAWS` bits for
-each probability and sets the drive with a converter of :data:`BITS` bits.
+Drives are those of the nominal device, calibrated once, or calibrated again at each temperature or drift. The junction
+is the evaluation's (``--evaluation.mtj``), or :data:`DEVICE`. A calibration counts :data:`DRAWS` bits for each
+probability and sets the drive with a converter of :data:`BITS` bits.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from lit_scaledrop.evaluation.probes import variation
 from lit_scaledrop.evaluation.probes.subject import Subject
@@ -14,6 +15,8 @@ from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 DEVICE, DRAWS, BITS = "sot_80nm", 400, 10
 KELVIN = (250.0, 275.0, 290.0, 300.0, 310.0, 325.0, 350.0, 400.0)
+DRIFTS = (-0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05)
+"""Shares of the critical voltage. A loss of x a decade of hours is 4 x after a year, 5 x after ten."""
 CHIPS = 5
 CONDITIONS: dict[str, dict[str, Any]] = {
     "nominal": {},
@@ -21,6 +24,9 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "recalibrated": {"calibration": DRAWS, "dac_bits": BITS, "recalibrate": True},
 }
 """How the drives of a chip are set, as settings of the evaluation."""
+LEVELS = {"temperature_k": KELVIN, "drift": DRIFTS}
+"""What moves a chip away from its drives: a setting of the evaluation, and its values."""
+Axis = Literal["temperature_k", "drift"]
 
 
 def constants(evaluation: Evaluation) -> dict[str, Any]:
@@ -30,8 +36,8 @@ def constants(evaluation: Evaluation) -> dict[str, Any]:
     return {} if evaluation.mtj else {"device": find_device(DEVICE).fingerprint}
 
 
-def parts(subject: Subject) -> dict[str, Coordinates]:
-    """The digital network, and chips by condition and temperature (K).
+def parts(axis: Axis, subject: Subject) -> dict[str, Coordinates]:
+    """The digital network, and chips by condition and temperature (K) or drift.
 
     Raises:
         ValueError: the evaluation says itself how chips vary.
@@ -39,15 +45,16 @@ def parts(subject: Subject) -> dict[str, Coordinates]:
     how = subject.evaluation
     if how.finished or how.variation not in (None, replace(how, **_OPEN).variation):
         raise ValueError(
-            "temperature measures chips, temperatures and calibrations by itself: name evaluation.mtj alone"
+            f"{_NAMES[axis]} measures chips, temperatures, drifts and calibrations by itself: name evaluation.mtj alone"
         )
     if how.sigma:
-        raise ValueError("temperature acts on a device: name evaluation.mtj in place of evaluation.sigma")
+        raise ValueError(f"{_NAMES[axis]} acts on a device: name evaluation.mtj in place of evaluation.sigma")
     chips = range(1, CHIPS + 1)
     found: dict[str, Coordinates] = {"digital": {"condition": "digital"}}
     found |= {
-        f"{condition}/{kelvin:g}/{chip}": {"condition": condition, "level": kelvin, "chip": chip}
-        for condition in CONDITIONS for kelvin in KELVIN for chip in chips
+        f"{condition}/{level:g}/{chip}": {"condition": condition, "level": level, "chip": chip}
+        for condition in CONDITIONS for level in LEVELS[axis] for chip in chips
+        if level or condition != "recalibrated"  # without a drift it is the first calibration
     }  # fmt: skip
     return found
 
@@ -55,17 +62,19 @@ def parts(subject: Subject) -> dict[str, Coordinates]:
 #: what the parts set themselves
 _OPEN: dict[str, Any] = {
     "redraw": "use", "chip": 0, "temperature_k": None, "calibration": 0, "dac_bits": 0, "recalibrate": False,
+    "drift": 0.0,
 }  # fmt: skip
+_NAMES = {"temperature_k": "temperature", "drift": "ageing"}
 
 
-def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
+def measure(axis: Axis, subject: Subject, at: Coordinates) -> list[Measurement]:
     """As Table IV: accuracy, likelihood, calibration, the share of noise that is rejected, the chip's probabilities."""
     evaluation, inner = subject.evaluation, {}
     if at["condition"] == "digital":
         evaluation = replace(evaluation, mtj=None)
     else:
         inner = {"chip": int(at["chip"])}
-        how = {**CONDITIONS[str(at["condition"])], "temperature_k": float(at["level"])}
+        how = {**CONDITIONS[str(at["condition"])], axis: float(at["level"])}
         evaluation = replace(evaluation, mtj=evaluation.mtj or DEVICE, redraw="chip", chip=inner["chip"], **how)
     asked = Subject(subject.networks, subject.data, evaluation, subject.device, subject.limit, subject.on_batch)
     found = variation.measure(asked, inner)

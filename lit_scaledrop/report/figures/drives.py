@@ -1,4 +1,4 @@
-"""Finished chips from cold to hot: probabilities, accuracy, calibration and OOD detection by how drives are set."""
+"""Finished chips from cold to hot, or aged: p, accuracy, calibration and OOD detection by how drives are set."""
 
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,8 @@ _COLUMNS = {
 _TEST_IMAGES = "ood/rate"
 
 
-def temperature_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
-    """Rows (condition, level in K, chips, metric, value) of the probe `temperature`; a chip is one repetition."""
+def drive_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
+    """Rows (condition, level, chips, metric, value) of the probes `temperature`, `ageing`; a chip is a repetition."""
     metric = (found.suite + "/").where(found.suite.notna(), "") + found.metric
     shown = metric.isin([*_COLUMNS, _TEST_IMAGES]) & found.condition.notna()
     found, metric = found[shown], metric[shown]
@@ -31,10 +31,16 @@ def temperature_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
     return found[["condition"]].assign(level=level, chips=chips, metric=metric, value=found.value)
 
 
-def draw_temperatures(frame: pd.DataFrame) -> "Figure":
-    """A row of panels for each network: a column for each measure, a line for each way to set the drives."""
+def draw_drives(title: str, axis: str, factor_of_axis: float, frame: pd.DataFrame) -> "Figure":
+    """A row of panels for each network: a column for each measure, a line for each way to set the drives.
+
+    Args:
+        title: of the figure.
+        axis: what the levels are, with their unit.
+        factor_of_axis: what a level is multiplied by in that unit.
+        frame: rows as of :func:`drive_numbers`, with topology and method, over which ``mean`` and ``std`` were taken.
+    """
     networks = list(frame[["topology", "method"]].drop_duplicates().itertuples(index=False, name=None))
-    title = "Chips from cold to hot, by how their drives are set"
     figure, axes = panels(len(networks), len(_COLUMNS), 2.9, 2.3, title)
     for row, (topology, method) in zip(axes, networks, strict=True):
         run = frame[(frame.topology == topology) & (frame.method == method)]
@@ -49,13 +55,14 @@ def draw_temperatures(frame: pd.DataFrame) -> "Figure":
                     if values.empty:
                         continue
                     mean, std = factor * values["mean"], factor * values["std"].fillna(0)
+                    at = factor_of_axis * values.level
                     panel.errorbar(
-                        values.level, mean, std, color=colour, linestyle=line, marker=mark if line == "-" else "",
+                        at, mean, std, color=colour, linestyle=line, marker=mark if line == "-" else "",
                         markersize=4, capsize=2, elinewidth=1,
                     )  # fmt: skip
                     if measure == "uniform/ood/rate":
-                        ends.append((float(values.level.iloc[-1]), float(mean.iloc[-1]), condition, colour))
-            panel.set_xlabel("Temperature (K)")
+                        ends.append((float(at.iloc[-1]), float(mean.iloc[-1]), condition, colour))
+            panel.set_xlabel(axis)
             panel.set_title(name)
             panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if factor == 1 else max(panel.get_ylim()[0], -4))
         name_row(row[0], f"{topology}\n{method}")
