@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lit_scaledrop.deploy import from_pretrained as from_pretrained
     from lit_scaledrop.layers import BinaryConv2d as BinaryConv2d
     from lit_scaledrop.layers import BinaryLinear as BinaryLinear
     from lit_scaledrop.layers import ScaleDropout as ScaleDropout
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lit_scaledrop.posterior import draw_plan as draw_plan
 
 _NAMES = {
+    "deploy": ("from_pretrained",),
     "layers": ("BinaryConv2d", "BinaryLinear", "ScaleDropout", "align", "sampling"),
     "methods": ("METHODS", "Method"),
     "modules": ("LitClassifier", "LitSegmenter"),

@@ -13,6 +13,7 @@ COMMANDS = {
     "test": "deterministic test accuracy of a checkpoint (LightningCLI)",
     "predict": "--images: classes or masks of your own pictures; else of a checkpoint on a test set",
     "evaluate": "posterior metrics of a checkpoint on a test set",
+    "verify": "a committed result, measured again from its weights",
     "assess": "uncertainty, shift and calibration of a run of Table III",
     "summary": "weights, memory, operations and random bits of a network by layer",
     "export": "a trained network as a packed file, ONNX or torch.export program",

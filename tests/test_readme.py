@@ -21,15 +21,15 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 
 
 def commands(text):
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"```bash\n(.*?)```", text.replace("\\\n ", ""), re.DOTALL)
     return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 
 COMMANDS = sorted({command for document in DOCUMENTS for command in commands(document.read_text())})
 MAKE = [command for command in COMMANDS if command.startswith("make ")]
 SCALEDROP = [command for command in COMMANDS if command.startswith("scaledrop ")]
-BEFORE_CODE = re.compile(r"^scaledrop export .*-passes .*--out \S+\.onnx$", re.MULTILINE)
-"""Commands whose files the Python code beside them reads."""
+ELSEWHERE = re.compile(r"^scaledrop (export .*-passes .*--out \S+\.onnx|verify .*)$", re.MULTILINE)
+"""Commands whose files the Python code beside them reads, and one that needs the real images."""
 
 
 def test_every_command_is_one_that_is_run_here():
@@ -48,7 +48,7 @@ def test_make_command(command):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", [command for command in SCALEDROP if not BEFORE_CODE.match(command)])
+@pytest.mark.parametrize("command", [command for command in SCALEDROP if not ELSEWHERE.match(command)])
 def test_scaledrop_command(command, tmp_path, monkeypatch, capsys, fake_cifar):
     """The real thing in an empty folder; trainings are cut to an epoch on a few images."""
     monkeypatch.chdir(tmp_path)
@@ -80,6 +80,14 @@ def test_scaledrop_command(command, tmp_path, monkeypatch, capsys, fake_cifar):
         words.insert(words.index("--") if "--" in words else len(words), "--dry-run")
     assert main(words) == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_verify_says_which_data_it_needs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATA", raising=False)
+    for command in (command for command in SCALEDROP if command.startswith("scaledrop verify ")):
+        assert main(shlex.split(command)[1:]) == 1
+        assert "scaledrop data get cifar10" in capsys.readouterr().err
 
 
 def test_python_code_runs():

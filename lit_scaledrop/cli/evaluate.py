@@ -7,7 +7,7 @@ import torch
 
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.flags import replace_flag
-from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.deploy.open import from_pretrained
 from lit_scaledrop.evaluation.evaluate import (
     data_for,
     data_sets,
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
 
 
 def evaluate(
-    checkpoints: list[Path],
+    checkpoints: list[str],
     *,
     data: str,
     evaluation: Evaluation,
@@ -42,7 +42,7 @@ def evaluate(
     """Print the posterior metrics of a checkpoint on a test set; no checkpoint overrides a test-time setting.
 
     Args:
-        checkpoints: Lightning checkpoint; several are an ensemble.
+        checkpoints: checkpoint, packed file, or a model of the package; several are an ensemble.
         data: name of a data set.
         evaluation: how the posterior is asked.
         root: folder of the data; default: the environment variable DATA, or ./data.
@@ -52,7 +52,7 @@ def evaluate(
         device: where the network runs.
         out: write the metrics to this JSON file as well.
     """
-    models = [load_trained(path) for path in checkpoints]
+    models = [from_pretrained(name) for name in checkpoints]
     module = data_for(models[0], data, root, called=checkpoints[0])
     for path, model in zip(checkpoints, models, strict=True):
         require_match(path, model, module)
@@ -65,7 +65,7 @@ def evaluate(
     metrics, how = evaluate_network(networks, normalized_test_set(module), evaluation, measured, device)
     how.pop("checkpoint")
     record = {
-        "checkpoints": [path.name for path in checkpoints],
+        "checkpoints": [Path(path).name for path in checkpoints],
         "network": [model.hparams["network"] for model in models],
         "method": [model.hparams["method"] for model in models],
         "p": p,

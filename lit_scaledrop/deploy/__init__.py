@@ -3,6 +3,6 @@
 from lit_scaledrop.deploy.container import Packed, PackedError, read_packed
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.deploy.model import load_packed, pack
-from lit_scaledrop.deploy.open import open_trained
+from lit_scaledrop.deploy.open import from_pretrained, open_trained
 
-__all__ = ["Packed", "PackedError", "freeze", "load_packed", "open_trained", "pack", "read_packed"]
+__all__ = ["Packed", "PackedError", "freeze", "from_pretrained", "load_packed", "open_trained", "pack", "read_packed"]

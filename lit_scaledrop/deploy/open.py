@@ -24,6 +24,21 @@ def model_names() -> list[str]:
     return sorted(path.stem for path in MODELS.glob("*.packed"))
 
 
+def from_pretrained(name: str | Path) -> LitNetwork:
+    """A trained module on the CPU, ready for predictions.
+
+    Args:
+        name: a checkpoint, a packed file, or one of :func:`model_names`.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged.
+        PackedError: a packed file is damaged.
+        ValueError: there is no such model; with the nearest match.
+    """
+    path = _file(name)
+    return load_packed(path)[0] if _is_packed(path) else load_trained(path)
+
+
 def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
     """A trained module on the CPU, and what a picture goes through before its network sees it.
 
@@ -40,15 +55,10 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
         PackedError: a packed file is damaged.
         ValueError: there is no such model; with the nearest match.
     """
-    path = Path(name)
-    if not path.exists() and not path.suffix and len(path.parts) == 1:
-        path = MODELS / f"{lookup('model', str(name), model_names())}.packed"
-    if path.is_file():
-        with path.open("rb") as file:
-            packed = file.read(len(MAGIC) - 1) == MAGIC[:-1]
-        if packed:
-            module, about = load_packed(path)
-            return module, about["images"]
+    path = _file(name)
+    if _is_packed(path):
+        module, about = load_packed(path)
+        return module, about["images"]
     images = read_checkpoint(path).get("images")
     if images is None:
         raise CheckpointError(
@@ -56,6 +66,21 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
             "--out net.packed` makes a file that does"
         )
     return load_trained(path), images
+
+
+def _file(name: str | Path) -> Path:
+    """The file that a name stands for."""
+    path = Path(name)
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path
+    return MODELS / f"{lookup('model', str(name), model_names())}.packed"
+
+
+def _is_packed(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC) - 1) == MAGIC[:-1]
 
 
 def begin(

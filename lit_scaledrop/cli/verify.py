@@ -1,0 +1,130 @@
+"""``scaledrop verify``: a committed number measured again, from committed weights."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_scaledrop.cli.command import UsageError, call
+from lit_scaledrop.deploy.open import MODELS, from_pretrained, model_names
+from lit_scaledrop.evaluation.evaluate import data_for, evaluate_network, normalized_test_set
+from lit_scaledrop.naming import lookup
+from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results.result import Result, read_result
+
+TOLERANCE = 0.005
+"""Difference of any metric that other kernels' rounding explains: a sign that turns moves an image, not a mean."""
+_FEWEST = 50
+
+
+def main(argv: list[str]) -> int:
+    """Run ``scaledrop verify`` with ``argv`` behind it."""
+    return call(verify, argv, "scaledrop verify")
+
+
+def verify(
+    what: list[str],
+    *,
+    limit: int | None = None,
+    root: str | None = None,
+    device: str = "cuda" if torch.cuda.is_available() else "cpu",
+) -> int:
+    """Measure a committed result again from its weights, and print both numbers and their difference.
+
+    The weights of some committed rows come with the package; others are yours. The data must be what was measured, by
+    its fingerprint. Ends with 0 if the numbers agree, with 1 if they do not.
+
+    Args:
+        what: a study and a row (table3 resnet20/proposed), the name of a model of the package (resnet20-proposed), or
+            a result file and its checkpoint or packed file.
+        limit: only the first images; accuracy then has to lie within the 99 % interval of so many.
+        root: folder of the data; default: the environment variable DATA, or ./data.
+        device: where the network runs.
+    """
+    if limit is not None and limit < _FEWEST:
+        raise UsageError(f"--limit must be at least {_FEWEST}: fewer images say nothing of an accuracy")
+    committed, name = _committed(what)
+    (before,) = (one.metrics for one in committed.measurements if not one.at)
+    if limit is not None and "cls/acc" not in before:
+        raise UsageError("--limit judges the accuracy of images with classes: leave it out")
+    module = from_pretrained(name)
+    said = committed.config["data"]["init_args"]
+    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in said.items() if key != "image_size"}
+    data = data_for(module, committed.data["name"], root, called=name, **arguments)
+    data.setup("test")
+    if data.fingerprint() != committed.data["fingerprint"]:
+        raise ValueError(
+            f"{committed.id} was measured on {committed.data['name']} {committed.data['fingerprint']}, and what lies "
+            f"here is {data.fingerprint()}: other data, which cannot verify it (`scaledrop data` lists yours)"
+        )
+    evaluation = _evaluation(committed)
+    batches = normalized_test_set(data)
+    found, how = evaluate_network(
+        module.network, batches if limit is None else _first(batches, limit), evaluation,
+        module.test_metrics(evaluation), device,
+    )  # fmt: skip
+    images, whole = how["images"], committed.evaluation["images"]
+    print(f"{committed.study}, {committed.network}, {committed.label}, seed {committed.seed}: {committed.id}")
+    print(f"{images} of {whole} test images, T = {how['samples']}, {how['seconds']:.0f} s on {device}\n")
+    print(f"{'':<28}{'committed':>12}{'now':>12}{'difference':>12}")
+    shared = {key: value for key, value in before.items() if key in found}
+    for key, value in shared.items():
+        print(f"{key:<28}{value:>12.4f}{found[key]:>12.4f}{found[key] - value:>+12.4f}")
+    allowed = _allowed(shared, images, whole)
+    wrong = [key for key, most in allowed.items() if abs(found[key] - shared[key]) > most]
+    print("\n" + _verdict(wrong, allowed, images == whole))
+    return 1 if wrong else 0
+
+
+def _committed(what: list[str]) -> tuple[Result, str]:
+    """The committed result, and what its weights are opened by."""
+    if len(what) == 2 and what[0].endswith(".json"):
+        return read_result(what[0]), what[1]
+    known = {name: read_result(MODELS / f"{name}.json") for name in model_names()}
+    if len(what) == 1:
+        name = lookup("model", what[0], known)
+        return known[name], name
+    rows = {f"{one.study} {one.network}/{one.method}": name for name, one in known.items()}
+    if len(what) != 2 or " ".join(what) not in rows:
+        raise UsageError(
+            f"the package has the weights of {', '.join(rows)}; those of other rows are yours: "
+            "scaledrop verify RESULT.json CHECKPOINT"
+        )
+    name = rows[" ".join(what)]
+    return known[name], name
+
+
+def _evaluation(committed: Result) -> Evaluation:
+    """As it was evaluated, by the quickest execution that gives the same numbers."""
+    known = {field.name for field in fields(Evaluation)}
+    said: dict[str, Any] = {key: value for key, value in committed.config["evaluation"].items() if key in known}
+    evaluation = Evaluation(**said)
+    return evaluation if evaluation.execution == "exact" else replace(evaluation, execution="shared")
+
+
+def _first(batches: Iterable[tuple[Tensor, Tensor]], count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """As many images."""
+    for images, targets in batches:
+        yield images[:count], targets[:count]
+        count -= len(images)
+        if count <= 0:
+            return
+
+
+def _allowed(metrics: dict[str, float], images: int, whole: int) -> dict[str, float]:
+    """Largest difference of each metric that is judged: of all images rounding, of some the sampling of accuracy."""
+    if images == whole:
+        return dict.fromkeys(metrics, TOLERANCE)
+    accuracy = metrics["cls/acc"]
+    variance = accuracy * (1 - accuracy) / images * (whole - images) / (whole - 1)
+    return {"cls/acc": TOLERANCE + 2.576 * variance**0.5}
+
+
+def _verdict(wrong: list[str], allowed: dict[str, float], every: bool) -> str:
+    if wrong:
+        return f"They do not agree: {', '.join(sorted(wrong))}"
+    if every:
+        return f"They agree: no metric differs by more than {TOLERANCE}"
+    return f"They agree: so many images have an accuracy within {allowed['cls/acc']:.3f} of all of them (99 %)"
