@@ -1,0 +1,117 @@
+"""`compare`: each number by hand from the passes, tables and pictures of it, what it refuses."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from lit_scaledrop import METHODS, PosteriorPredictive, build_network, compare
+from lit_scaledrop.evaluation.comparison_figure import roc
+from lit_scaledrop.layers import ScaleDropout
+from lit_scaledrop.posterior.evaluation import Evaluation
+
+HOW = Evaluation(samples=6, seed=3, execution="shared")
+
+
+def network(seed, method="proposed"):
+    torch.manual_seed(seed)
+    made = build_network("lenet5", METHODS[method], in_channels=1, width=0.5)
+    for layer in made.modules():
+        if isinstance(layer, ScaleDropout):
+            torch.nn.init.normal_(layer.scale, 1, 0.7)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def found():
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(60, 1, 32, 32, generator=generator), 3 * torch.rand(40, 1, 32, 32, generator=generator)
+    labels = torch.randint(10, (60,), generator=generator)
+    networks = {"Proposed": network(0), "IR-Net": network(1, "irnet"), "ensemble": [network(2, "irnet"), network(3)]}
+    batches = zip(x.split(25), labels.split(25), strict=True)  # read once
+    made = compare(networks, batches, {"noise": [noise[:30], (noise[30:], None)]}, evaluation=HOW, rotations=(0, 90))
+    return networks, x, labels, noise, made
+
+
+def test_numbers_by_hand(found):
+    networks, x, labels, noise, made = found
+    assert list(made.frame.index) == list(networks)
+    assert made.frame["passes"].tolist() == [6, 1, 7]
+    for name, members in networks.items():
+        inside, outside = (PosteriorPredictive(members, 6, 3, "loop")(images) for images in (x, noise))
+        mean, row = inside.probs.mean(0).double(), made.frame.loc[name]
+        right = mean.argmax(1) == labels
+        assert row["cls/acc"] == pytest.approx(right.double().mean().item())
+        assert row["cls/nll"] == pytest.approx(-mean[range(60), labels].log().mean().item(), abs=1e-5)
+        onehot = torch.nn.functional.one_hot(labels, 10)
+        assert row["cls/brier"] == pytest.approx((mean - onehot).square().sum(1).mean().item(), abs=1e-5)
+        bins = (mean.amax(1) * 15).ceil()
+        gaps = [abs((mean.amax(1) - right.double())[bins == one].sum().item()) for one in range(1, 16)]
+        assert row["cal/ece"] == pytest.approx(sum(gaps) / 60, abs=1e-5)
+        truth = np.repeat([0, 1], (60, 40))
+        for score in ("predictive_entropy", "mutual_information"):
+            both = torch.cat([getattr(each.wide(), score) for each in (inside, outside)])
+            assert row[f"noise/ood/auroc/{score}"] == pytest.approx(roc_auc_score(truth, both), abs=2e-3)
+        upright, turned = (made.turned[angle][name]["correct"] for angle in (0.0, 90.0))
+        assert torch.equal(upright, right)
+        again = PosteriorPredictive(members, 6, 3)(x.rot90(1, (2, 3))).predicted_class == labels
+        assert torch.equal(turned, again)
+
+
+def test_roc_is_that_of_scikit_learn():
+    generator = torch.Generator().manual_seed(1)
+    inside = torch.randint(20, (300,), generator=generator).float()  # ties
+    outside = torch.randint(5, 25, (200,), generator=generator).float()
+    x, y, _ = roc_curve(np.repeat([0, 1], (300, 200)), torch.cat([inside, outside]), drop_intermediate=False)
+    ours = roc(inside, outside)
+    assert ours[0].tolist() == pytest.approx(x.tolist())
+    assert ours[1].tolist() == pytest.approx(y.tolist())
+
+
+def test_tables(found, tmp_path):
+    made = found[-1]
+    assert str(made) == made.table()
+    cells = made.table("markdown").splitlines()[2].split("|")
+    assert [cells[1].strip(), cells[2].strip()] == ["Proposed", f"{100 * made.frame['cls/acc'].iloc[0]:.2f}"]
+    assert "AUROC noise, MI (\\%)" in made.table("latex")
+    assert r"\toprule" in made.table("latex")
+    exact = pd.read_csv(io.StringIO(made.table("csv")), index_col="network")
+    pd.testing.assert_frame_equal(exact, made.frame, check_names=False)
+    for name in ("a.md", "a.tex", "a.csv", "a.txt", "a.svg", "a.png", "a.pdf"):
+        made.save(tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 100
+    assert "<table" in made._repr_html_()
+    with pytest.raises(ValueError, match="a table ends in"):
+        made.save(tmp_path / "a.docx")
+
+
+def test_the_picture(found):
+    figure = found[-1].plot()
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
+    assert titles == ["Reliability", "Errors among the surest", "ROC, noise (dotted: MI)", *["Turned images"] * 2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(found[0])
+    # passes of a network without random layers do not differ: it has no line by mutual information
+    assert len(figure.axes[2].lines) == 3 + 2 + 1
+
+
+IMAGES = torch.zeros(4, 1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("networks", "batches", "ood", "message"),
+    [
+        ({}, [(IMAGES, torch.zeros(4).long())], None, "no networks"),
+        ({"a": "net"}, [], None, "no images to compare"),
+        ({"a": "net"}, [IMAGES], None, "images and labels"),
+        ({"a": "net"}, [(IMAGES, torch.zeros(4))], None, "whole numbers"),
+        ({"a": "net"}, [(IMAGES, torch.full((4,), 10))], None, "a tells 10 classes apart, and a label is 10"),
+        ({"a": "net"}, [(IMAGES, torch.zeros(4).long())], {"none": []}, "OOD set 'none'"),
+    ],
+)
+def test_what_cannot_be_compared(networks, batches, ood, message):
+    made = {name: network(0) for name in networks}
+    with pytest.raises(ValueError, match=message):
+        compare(made, batches, ood, evaluation=HOW)
