@@ -13,11 +13,12 @@ from torchmetrics import Metric, MetricCollection
 
 from lit_scaledrop.functional import calibration, uncertainty
 from lit_scaledrop.functional.uncertainty import Interpolation, PerExample, Target
+from lit_scaledrop.metrics.plotted import PlottedMetric
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.shapes import Float
 
 
-class _SumMetric(Metric):
+class _SumMetric(PlottedMetric):
     """One float64 state that adds up over batches and processes."""
 
     is_differentiable = False

@@ -29,6 +29,7 @@ from lit_scaledrop.metrics.classification import (
     NegativeLogLikelihood,
     PredictiveEntropy,
 )
+from lit_scaledrop.metrics.plotted import PlottedMetric
 from lit_scaledrop.posterior.predictive import Predictive
 
 
@@ -55,7 +56,7 @@ def table5_metrics(num_classes: int) -> MetricCollection:
     return MetricCollection(metrics)
 
 
-class ImageOverlap(Metric):
+class ImageOverlap(PlottedMetric):
     """Mean over images of IoU and Dice; an image where neither mask has foreground counts 1.
 
     >>> metric = ImageOverlap(2)
@@ -85,7 +86,7 @@ class ImageOverlap(Metric):
         return {"seg/image_iou": iou / images, "seg/image_dice": dice / images}
 
 
-class PatchUncertainty(Metric):
+class PatchUncertainty(PlottedMetric):
     """PAvPU and its two conditional probabilities, over patches of 4 x 4 pixels of all images.
 
     Uncertainty is predictive entropy as a share of its maximum; from half of it on a patch is uncertain.

@@ -6,7 +6,7 @@ Monte-Carlo passes, deep ensembles and exact enumerations end here; metrics, plo
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from lit_scaledrop.functional import uncertainty
 from lit_scaledrop.functional.uncertainty import Interpolation
 from lit_scaledrop.shapes import Bool, Float, Int
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Interval = tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]
 
@@ -187,6 +190,28 @@ class Predictive:
         if not temperature > 0:
             raise ValueError(f"a temperature is above 0, got {temperature}")
         return Predictive(self.logits / temperature, self.weights, self.uncovered)
+
+    def plot(self, inputs: Sequence[int] | None = None, names: Sequence[str] | None = None) -> "Figure":
+        """Mean and samples of each class for some inputs, as a figure.
+
+        Args:
+            inputs: which of the batch, by their places; by default the first four.
+            names: of the classes, in order.
+
+        Raises:
+            ValueError: an input that is not there, or another number of names than of classes.
+        """
+        from lit_scaledrop.posterior.predictive_figure import draw_prediction
+
+        batch = len(self.predicted_class)
+        chosen = list(range(min(4, batch)) if inputs is None else inputs)
+        if not chosen or not all(0 <= index < batch for index in chosen):
+            raise ValueError(f"inputs to draw are numbers from 0 to {batch - 1}, got {chosen}")
+        titles = [
+            f"input {index}\nentropy {self.predictive_entropy[index]:.2f}, MI {self.mutual_information[index]:.3f}"
+            for index in chosen
+        ]
+        return draw_prediction(self.probs[:, chosen].cpu(), self.mean[chosen].cpu(), titles, names)
 
     @staticmethod
     def cat(parts: Sequence["Predictive"]) -> "Predictive":

@@ -121,3 +121,24 @@ def test_two_processes_with_uneven_shards_equal_one(tmp_path, monkeypatch):
         wanted = expected(logits, target, outside) | sums_of(logits, target, chunks)
         for rank in range(2):
             assert found[case, rank] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_metrics_draw_themselves_as_those_of_torchmetrics_do():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    logits, target, outside = data()
+    collection = classification_metrics(num_classes=5)
+    collection.update(Predictive(logits), target)
+    for name, metric in collection.items():
+        figure, axes = metric.plot()
+        assert len(axes.lines) == 1, name
+        assert axes.lines[0].get_ydata()[0] == pytest.approx(metric.compute().item()), name
+        pyplot.close(figure)
+    detection = OODDetection(threshold=THRESHOLD)
+    detection.update(Predictive(logits), outside)
+    figure, axes = detection.plot([detection.compute()] * 3)
+    assert len(axes.lines) >= len(detection.compute())
+    pyplot.close(figure)

@@ -156,3 +156,20 @@ def test_cpu_moves_both_tensors():
 def test_fields_cannot_be_reassigned():
     with pytest.raises(AttributeError):
         random_predictive().logits = LOGITS
+
+
+def test_the_picture_shows_means_and_samples():
+    prediction = random_predictive(samples=6, classes=4)
+    figure = prediction.plot([1, 0], names=list("abcd"))
+    first, second = figure.axes
+    assert "input 1" in first.get_title(loc="left")
+    order = prediction.mean[0].argsort(descending=True)
+    assert [text.get_text() for text in second.get_yticklabels()] == ["abcd"[index] for index in order]
+    assert [bar.get_width() for bar in second.patches] == pytest.approx(prediction.mean[0, order].tolist())
+    dots = second.collections[0].get_offsets()
+    assert dots[:, 0].tolist() == pytest.approx(prediction.probs[:, 0, order].flatten().tolist())
+    assert len(prediction.plot().axes) == min(4, len(prediction.predicted_class))
+    with pytest.raises(ValueError, match="inputs to draw are numbers from 0"):
+        prediction.plot([99])
+    with pytest.raises(ValueError, match="2 names for 4 classes"):
+        prediction.plot(names=["a", "b"])
