@@ -22,9 +22,9 @@ to a layer with real inputs the sums are all that a crossbar gives: what follows
 of what stands behind a layer: pooling takes the largest number behind what is in front of it, and where BatchNorm
 behind it turns the order round, all signs have to be +1 in place of any.
 
-``masks/NAME`` are the keep bits of each module that draws, or the number of the member that a pass is of. All are in ``vectors.npz`` and in a ``.hex`` file each, for
-``$readmemh``: a line has the last axis of the array, its first element in the lowest bits, each as wide as the manifest
-says, in two's complement where it is signed.
+``masks/NAME`` are the keep bits of each module that draws, or the number of the member that a pass is of. All are in
+``vectors.npz`` and in a ``.hex`` file each, for ``$readmemh``: a line has the last axis of the array, its first element
+in the lowest bits, each as wide as the manifest says, in two's complement where it is signed.
 """
 
 import json

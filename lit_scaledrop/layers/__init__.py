@@ -12,8 +12,7 @@ from lit_scaledrop.layers.weight_sampling import DropConnectConv2d, DropConnectL
 
 __all__ = [
     "BINARIZATIONS", "EDE", "PACT", "STE", "Binarization", "BinaryConv2d", "BinaryLinear", "DistributionLoss",
-    "EnsembleNorm",
-    "DropConnectConv2d", "DropConnectLinear", "MCDropout", "MCDropout2d", "MaskPlan", "ScaleDropout",
+    "DropConnectConv2d", "DropConnectLinear", "EnsembleNorm", "MCDropout", "MCDropout2d", "MaskPlan", "ScaleDropout",
     "SpinBayesConv2d", "SpinBayesLinear", "SpinDrop", "StochasticLayer", "adaptive_probability", "align",
     "binary_sign", "distribution_loss", "ensemble_norms", "follow_optimizer", "normalize_weight", "pact",
     "sampling", "set_adaptive_probability", "stochastic_layers",

@@ -19,8 +19,8 @@ is said where its layer is defined; what holds for all of them:
   Bi-Real Net's gradient for the signs of activations, average pooling in the shortcuts; no parameter more. Without
   skips (VGG-small, LeNet-5) the forward pass is Proposed's. *Affine* rows drop a bias together with the scale, behind
   BatchNorm (after arXiv:2401.12416), still by one bit a layer.
-- Tiny-Deep Ensemble stands on IR-Net's binarization as well: four sets of BatchNorm on one set of weights, no random bit
-  (``layers/ensemble_norm.py`` has our assumptions).
+- Tiny-Deep Ensemble stands on IR-Net's binarization as well: four sets of BatchNorm on one set of weights, no random
+  bit (``layers/ensemble_norm.py`` has our assumptions).
 - Members of a deep ensemble are ordinary runs of ``member`` with seeds of their own; see ``runs/ensemble.py``.
 """
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear
-from lit_scaledrop.layers.probing import probe
 from lit_scaledrop.layers.ensemble_norm import EnsembleNorm, Norm
+from lit_scaledrop.layers.probing import probe
 from lit_scaledrop.methods.classification import get_method
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.shapes import Float

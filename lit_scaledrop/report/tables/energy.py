@@ -225,8 +225,8 @@ def _caption(runs: list[Result]) -> list[str]:
     others = "".join(f"; {method} makes {passes}, one a member" for method, passes in fewer.items())
     return [
         "Counted on the layers at full width; nothing is trained, so profile and data do not matter.",
-        f"T = {first.config['passes']} passes an image, the paper's{others}. Commit: {commits_of(runs)}. Make it again: "
-        f"`scaledrop cost --table table8 --profile {first.profile}{on_chip(first)}`, then `scaledrop report "
+        f"T = {first.config['passes']} passes an image, the paper's{others}. Commit: {commits_of(runs)}. Make it "
+        f"again: `scaledrop cost --table table8 --profile {first.profile}{on_chip(first)}`, then `scaledrop report "
         f"{first.study} --profile {first.profile}`.",
     ]
 
