@@ -5,7 +5,7 @@ In front of a sign, scale and BatchNorm are a threshold, $\operatorname{sign}(A 
 ``"multiplied"`` it has one, and a scale that is read and multiplied where it is kept. Where a skip or a layer with real
 inputs sees the outputs, $A x + B$ is a product and a sum, whether a scale is kept or dropped, and of methods without
 one. The words that a pass needs are read from a memory, of all methods alike; where passes take turns with several sets
-of a normalization, it holds the words of all of them, those of a digital layer too, whose weights can take one set only.
+of a normalization, it holds the words of all of them, those of a digital layer too, whose weights hold one set only.
 A skip is added behind that; what is concatenated behind a layer, and the places that an unpooling needs, wait in a
 buffer. Each memory is priced by its own capacity.
 """
