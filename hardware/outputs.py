@@ -4,9 +4,10 @@ In front of a sign, scale and BatchNorm are a threshold, $\operatorname{sign}(A 
 ``scale="folded"`` a channel has two threshold words, one for a scale that is kept and one for a dropped one. With
 ``"multiplied"`` it has one, and a scale that is read and multiplied where it is kept. Where a skip or a layer with real
 inputs sees the outputs, $A x + B$ is a product and a sum, whether a scale is kept or dropped, and of methods without
-one. The words that a pass needs are read from a memory, of all methods alike. A skip is added behind that; what is
-concatenated behind a layer, and the places that an unpooling needs, wait in a buffer. Each memory is priced by its own
-capacity.
+one. The words that a pass needs are read from a memory, of all methods alike; where passes take turns with several sets
+of a normalization, it holds the words of all of them, those of a digital layer too, whose weights hold one set only.
+A skip is added behind that; what is concatenated behind a layer, and the places that an unpooling needs, wait in a
+buffer. Each memory is priced by its own capacity.
 """
 
 from collections.abc import Iterable
@@ -40,9 +41,10 @@ def output_entries(layer: LayerShape, use: LayerUse, chip: Chip) -> Iterable[Ent
     features = layer.joined * (layer.output_bits if layer.binary else WORD) + layer.places * PLACE_BITS
     yield _buffer(layer, "feature buffer", features, use.results, use.results, chip)
     yield from _draw_entries(layer, use, chip)
-    # what only signs see waits as their bits, real numbers as words; so do inputs
+    # what only signs see waits as their bits, real numbers as words, as sums do that passes compare differently
     width_in = layer.input_bits if layer.binary else WORD
-    width_out = chip.skip_bits if layer.additions or chip.needs_values(layer) else layer.output_bits
+    words = layer.additions or chip.needs_values(layer) or layer.norm_sets > 1
+    width_out = chip.skip_bits if words else layer.output_bits
     for wait, reads, bits in (
         (use.waiting_inputs, use.waiting_inputs, layer.inputs * width_in),
         (use.waiting_outputs, use.output_reads, layer.outputs * width_out),
@@ -69,9 +71,11 @@ def drop_pj(layer: LayerShape, use: LayerUse, chip: Chip) -> tuple[float, float]
 
 def _scale_entries(layer: LayerShape, use: LayerUse, chip: Chip) -> Iterable[Entry]:
     """Product and sum, thresholds, or scales, with their memory and the choice between kept and dropped."""
-    if not (layer.binary or chip.real_layers == "binary"):
+    digital = not (layer.binary or chip.real_layers == "binary")
+    if digital and layer.norm_sets == 1:
         return  # BatchNorm is in the weights of a digital layer
-    sum_bits, versions = MappedLayer(layer, chip.crossbar).sum_bits, 2 if layer.scaled else 1
+    sum_bits = WORD if digital else MappedLayer(layer, chip.crossbar).sum_bits
+    versions = (2 if layer.scaled else 1) * layer.norm_sets
     if chip.needs_values(layer):
         words, values = 2 * layer.columns * chip.scale_bits, use.results * max(layer.to_skip, layer.to_real)
         yield _memory(layer, "affine memory", use.results * words, versions * words, chip)
@@ -82,7 +86,7 @@ def _scale_entries(layer: LayerShape, use: LayerUse, chip: Chip) -> Iterable[Ent
         return
     # a code of k bits has 2^k - 1 thresholds; a bit says on which side of one its +1 is
     word = (2**layer.output_bits - 1) * (sum_bits + 1)
-    stored = (versions if chip.scale == "folded" else 1) * layer.columns * word
+    stored = (versions if chip.scale == "folded" else layer.norm_sets) * layer.columns * word
     yield _memory(layer, "threshold memory", use.results * layer.columns * word, stored, chip)
     if layer.scaled and chip.scale == "folded":
         yield _choice(layer, use, word, chip)

@@ -3,7 +3,8 @@ r"""How often T passes use each layer: one by one, what nothing random precedes 
 ``"loop"``    every pass by itself.
 ``"prefix"``  layers in front of the first one that draws run once; the outputs of the last of them are kept, written
               once and read in each pass. A layer that draws within itself, by its scale or on its inputs, is repeated;
-              dropout of what comes out of a layer is a draw of what follows.
+              dropout of what comes out of a layer is a draw of what follows. So are sets of a normalization, of
+              which every pass uses another: its outputs are made anew in each pass from products that are kept.
 ``"shared"``  a layer runs once for every group of passes that have drawn alike in front of it. Groups that separate
               behind a layer need its activations once each, so all but one of them wait in a buffer until the chip
               comes back to them (depth first: while one branch is computed, its sibling's activations are kept).
@@ -134,7 +135,7 @@ def _loop(layers: Sequence[LayerShape], passes: int, execution: Execution) -> li
                 waiting = layers[place - 1].name
             repeats = passes
         if repeats < passes and layer.behind:
-            counts.append(_Count(1, 1, waiting_outputs=1, output_reads=passes))
+            counts.append(_Count(1, passes if layer.norm_sets > 1 else 1, waiting_outputs=1, output_reads=passes))
             repeats = passes
         else:
             counts.append(_Count(repeats, repeats, skip_waits=bool(waiting) and layer.skip_of == waiting))
@@ -160,7 +161,7 @@ def _shared(layers: Sequence[LayerShape], passes: int, masks: Mapping[str, Tenso
             first = torch.tensor([int((group_of == group).nonzero()[0]) for group in range(groups)])
             scaled = float(masks[layer.behind].cpu()[first].flatten(1).double().mean(1).sum())
         # dropout behind a threshold makes no more thresholds
-        results = groups if layer.scaled else evaluations
+        results = groups if layer.scaled or layer.norm_sets > 1 else evaluations
         separate = groups - evaluations
         counts.append(_Count(evaluations, results, evaluations - before, separate, separate, scaled))
     return counts

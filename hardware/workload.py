@@ -3,8 +3,9 @@
 A layer is a convolution or a linear layer; its multiply-accumulates (MAC) are ``positions * rows * columns``, where
 ``rows`` are the weights that one output sums over and ``columns`` the output channels. BatchNorm and activations have
 no MAC here. What is random is known by a property ``random_bits`` of its class, what scales by an attribute ``scale``,
-what is binary by a method ``binary_weight``, and how wide its inputs are by an attribute ``input_bits`` (1 without it):
-the hardware model knows no class of any library but torch's.
+what is binary by a method ``binary_weight``, how wide its inputs are by an attribute ``input_bits`` (1 without it), and
+how many sets of a normalization passes take turns with by an attribute ``turns`` of what says so: the hardware model
+knows no class of any library but torch's.
 
 Who sees the outputs of a layer decides what stands behind it: a layer whose outputs only become inputs of binary layers
 needs thresholds; in front of a skip or of a layer with real inputs its scale and BatchNorm are a product and a sum.
@@ -62,6 +63,8 @@ class LayerShape:
     """outputs are multiplied by a scale vector"""
     biased: bool = False
     """a bias is added with the scale"""
+    norm_sets: int = 1
+    """sets of the normalization behind it, of which a pass uses one"""
     to_skip: int = 0
     """numbers of it that are added to a skip"""
     to_real: int = 0
@@ -196,6 +199,7 @@ class _Trace(TorchDispatchMode):
                 behind_bits=_bits(module) if _draws(module) else 0,
                 scaled=isinstance(getattr(module, "scale", None), Tensor),
                 biased=isinstance(getattr(module, "bias", None), Tensor),
+                norm_sets=getattr(module, "turns", 0) or 1,
             )
 
     def _amend(self, **changes: Any) -> None:

@@ -22,6 +22,7 @@ from lit_scaledrop.chip.energy import (
     image_shape,
     slug,
 )
+from lit_scaledrop.layers.stochastic import differing_passes
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks.tasks import task_of
 from lit_scaledrop.results.measurement import Measurement
@@ -32,7 +33,7 @@ ENERGY_VERSION = 3
 PASSES = 10
 """The paper's T"""
 NETWORKS = ("lenet5", "vgg_small", "resnet20")
-COMPARED = ("proposed", "proposed_affine", "spindrop", "spatial_spindrop", "mc_dropout_irnet")
+COMPARED = ("proposed", "proposed_affine", "spindrop", "spatial_spindrop", "mc_dropout_irnet", "tiny_deep_ensemble")
 """Methods with a binary network, which a crossbar can hold."""
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
@@ -57,7 +58,7 @@ def energy_count(network: str, method: str, chip: Chip, fingerprint: str | None 
             found += measurements(replace(estimate, chip=replace(estimate.chip, scale=scale)), execution)
     config = {
         "network": network,
-        "passes": PASSES,
+        "passes": differing_passes(built, PASSES),
         "adc": chip.adc,
         "image_shape": list(shape),
         "converters": {

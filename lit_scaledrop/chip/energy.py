@@ -19,7 +19,7 @@ from hardware.mapping import MappedLayer
 from hardware.passes import Execution, LayerUse, expected_passes, passes_of
 from hardware.workload import LayerShape, trace_workload
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.layers.stochastic import MaskPlan, stochastic_layers
+from lit_scaledrop.layers.stochastic import MaskPlan, differing_passes, stochastic_layers
 from lit_scaledrop.networks import task_of
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.results.units import each_for
@@ -154,7 +154,7 @@ def estimate_energy(
     Args:
         network: any network; it stays as it is, and so does the global random stream.
         input_shape: shape of one image, e.g. ``(3, 32, 32)``.
-        passes: T; a network that draws nothing makes one.
+        passes: T; a network that draws nothing makes one, a Tiny-Deep Ensemble at most one a member.
         chip: how the network is put on a chip, by default 128 x 128 crossbars with ISAAC's converters.
         execution: every pass by itself, once what nothing random precedes, or common prefixes once.
         plan: masks to count instead of the expectation, e.g. those of a prediction.
@@ -170,12 +170,12 @@ def estimate_energy(
     >>> sum(layer.mac for layer in estimate.layers), estimate.uses[1].draws, estimate.uses[1].scaled
     (416520, 10, 9.0)
     """
-    layers, random = layers or trace_workload(network, input_shape), stochastic_layers(network)
+    layers = layers or trace_workload(network, input_shape)
     probabilities = drop_probabilities(network)
     if plan is None and execution == "shared":
         plan = PosteriorPredictive(network, passes, seed).plans[0]
     if plan is None:
-        passes = passes if random else 1
+        passes = differing_passes(network, passes)
         uses = expected_passes(layers, passes, probabilities, execution)
     else:
         passes = plan.samples

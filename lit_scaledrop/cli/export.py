@@ -122,7 +122,8 @@ def _export_packed(
         raise ExportError(f"the packed network's logits differ by up to {worst:.3g}; nothing was written")
     floats = 4 * sum(value.numel() for value in network.state_dict().values())
     print(f"{out}: {size:,} bytes, {floats / size:.1f} times smaller than in float32 ({floats:,} bytes)")
-    print(f"logits of {len(x)} {what}: the same bits, without dropout and in {PASSES} random passes", flush=True)
+    how = f"{PASSES} random passes" if not _members(network) else f"the passes of all {_members(network)} members"
+    print(f"logits of {len(x)} {what}: the same bits, without dropout and in {how}", flush=True)
 
 
 def _export_program(network: nn.Module, kind: str, passes: bool, out: Path, x: Tensor, what: str) -> None:
@@ -140,7 +141,7 @@ def _export_program(network: nn.Module, kind: str, passes: bool, out: Path, x: T
             f"{out}: the logits of {1 - share:.1%} of the predictions differ by more than {TOLERANCE:g}, up to "
             f"{errors.max():.3g}: do not use it"
         )
-    how = f" in {PASSES} passes" if passes else ""
+    how = f" in {_members(network) or PASSES} passes" if passes else ""
     flipped = f"; {int((~close).sum())} others have a sign that rounding flipped" if share < 1 else ""
     print(
         f"{out}: {out.stat().st_size:,} bytes\n"
@@ -185,11 +186,16 @@ def _origin(result: Path) -> dict[str, Any]:
     }
 
 
+def _members(network: nn.Module) -> int:
+    """Members that passes take turns with; 0 where there are none."""
+    return max((layer.turns for layer in stochastic_layers(network).values()), default=0)
+
+
 @torch.no_grad()
 def _errors(network: nn.Module, run: Callable[..., Tensor], x: Tensor, passes: bool) -> Tensor:
     """Largest difference of the logits of each prediction, without dropout or in a few random passes."""
     own = Passes(network) if passes else Deterministic(network)
-    masks = [masks_of(network, PASSES, seed=1)] if passes else []
+    masks = [masks_of(network, _members(network) or PASSES, seed=1)] if passes else []
     return torch.cat([(run(batch, *masks) - own(batch, *masks)).abs().amax(-1).flatten() for batch in x.split(BATCH)])
 
 

@@ -1,9 +1,10 @@
 """A trained network as a program for other runtimes: ``torch.export`` and ONNX.
 
 Two variants. The deterministic one takes images ``(B, C, H, W)`` and gives logits ``(B, classes)``. The one of T passes
-takes the masks as further inputs, one tensor ``(T, ...)`` for each stochastic layer, and gives logits
-``(T, B, classes)``: nothing in it is random, so every runtime gives the same numbers for the same masks. Masks come
-from :func:`masks_of`, or from whatever draws bits: a junction, say. B and T are free in both.
+takes the masks as further inputs, one tensor ``(T, ...)`` for each stochastic layer (the numbers of the members of a
+Tiny-Deep Ensemble, once for all layers), and gives logits ``(T, B, classes)``: nothing in it is random, so every
+runtime gives the same numbers for the same masks. Masks come from :func:`masks_of`, or from whatever draws bits: a
+junction, say. B and T are free in both.
 """
 
 from pathlib import Path

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lit_scaledrop.deploy.inference import Sign
 from lit_scaledrop.layers.activations import Clip
-from lit_scaledrop.layers.stochastic import sampling
+from lit_scaledrop.layers.stochastic import MaskPlan, sampling, stochastic_layers
 from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.shapes import Bool, Float
 
@@ -79,9 +79,9 @@ def foldable(network: nn.Module, images: Float[Tensor, "batch channels h w"]) ->
     """Names of the BatchNorms of a frozen network that only signs see.
 
     Each is tried: with the comparison in its place the logits of ``images`` have to be the same bits, in a
-    deterministic pass and in a random one.
+    deterministic pass and in random ones, or in one of each member of a Tiny-Deep Ensemble.
     """
-    plan = draw_plan(network, 2, seed=0)
+    plan = _plan(network)
 
     @torch.no_grad()
     def outputs(net: nn.Module) -> list[Tensor]:
@@ -114,6 +114,12 @@ def replace(network: nn.Module, name: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), key, module)
 
 
+def _plan(network: nn.Module) -> MaskPlan:
+    """Two passes, or one of each member."""
+    turns = [layer.turns for layer in stochastic_layers(network).values()]
+    return draw_plan(network, max([2, *turns]), seed=0)
+
+
 @torch.no_grad()
 def _in_front_of_signs(network: nn.Module, images: Tensor) -> list[str]:
     """BatchNorms whose output gets to a sign through nothing that could change one."""
@@ -138,8 +144,12 @@ def _in_front_of_signs(network: nn.Module, images: Tensor) -> list[str]:
     for name, module in network.named_modules():
         if not any(module.children()):
             watch(name, module)
+    plan = _plan(network)
     try:
         network(images)
+        for index in range(plan.samples):  # members have norms of their own
+            with sampling(network, plan.single(index)):
+                network(images)
     finally:
         for handle in handles:
             handle.remove()

@@ -22,9 +22,9 @@ to a layer with real inputs the sums are all that a crossbar gives: what follows
 of what stands behind a layer: pooling takes the largest number behind what is in front of it, and where BatchNorm
 behind it turns the order round, all signs have to be +1 in place of any.
 
-``masks/NAME`` are the keep bits of each module that draws. All are in ``vectors.npz`` and in a ``.hex`` file each, for
-``$readmemh``: a line has the last axis of the array, its first element in the lowest bits, each as wide as the manifest
-says, in two's complement where it is signed.
+``masks/NAME`` are the keep bits of each module that draws, or the number of the member that a pass is of. All are in
+``vectors.npz`` and in a ``.hex`` file each, for ``$readmemh``: a line has the last axis of the array, its first element
+in the lowest bits, each as wide as the manifest says, in two's complement where it is signed.
 """
 
 import json
@@ -42,8 +42,9 @@ from hardware.kernels import pair, three_states
 from hardware.mapping import Crossbar, exact_adc_bits
 from hardware.network import on_crossbar
 from hardware.workload import LayerShape, trace_workload
+from lit_scaledrop.layers.ensemble_norm import EnsembleNorm
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.layers.stochastic import sampling
+from lit_scaledrop.layers.stochastic import differing_passes, sampling, stochastic_layers
 from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.shapes import Float
 
@@ -66,7 +67,7 @@ def export_vectors(
         network: with binary layers.
         images: network inputs.
         folder: where the files go.
-        passes: random passes; a network that draws nothing makes one.
+        passes: random passes; a network that draws nothing makes one, a Tiny-Deep Ensemble at most one a member.
         seed: of the masks.
         crossbar: geometry and mapping.
 
@@ -77,14 +78,15 @@ def export_vectors(
     geometry = crossbar or Crossbar()
     bits = exact_adc_bits(geometry.rows)
     chip = on_crossbar(network, geometry, Imperfections(adc_bits=bits))
-    plan = draw_plan(chip, passes, seed)
+    plan = draw_plan(chip, differing_passes(chip, passes), seed)
     layers = {name: m for name, m in chip.named_modules() if isinstance(m, CrossbarLayer)}
     seen_by = {shape.name: _seen_by(shape) for shape in trace_workload(network, tuple(images.shape[1:]))}
     behind = {name: _behind(chip, name) for name in layers}
     signs = {name: found for name, found in behind.items() if seen_by[name] == "sign" and found.chain}
-    arrays: Arrays = {f"masks/{name}": _bits(name, draws) for name, draws in plan.draws.items()}
+    of_member = [name for name, layer in stochastic_layers(chip).items() if layer.turns]
+    arrays: Arrays = {f"masks/{name}": _bits(name, draws, name in of_member) for name, draws in plan.draws.items()}
     runs = []
-    for index in range(passes if plan.draws else 1):
+    for index in range(plan.samples):
         with sampling(chip, plan.single(index)):
             runs.append(_watched(chip, layers, signs, images))
     arrays |= {name: np.stack([run[name] for run in runs]) for name in runs[0]}
@@ -112,8 +114,8 @@ def export_vectors(
     return manifest
 
 
-def _bits(name: str, draws: Tensor) -> np.ndarray:
-    if not bool(((draws == 0) | (draws == 1)).all()):
+def _bits(name: str, draws: Tensor, number: bool) -> np.ndarray:
+    if not (number or bool(((draws == 0) | (draws == 1)).all())):
         raise ValueError(f"{name} draws other numbers than bits, which test vectors cannot hold")
     return draws.flatten(1).to(torch.uint8).numpy()
 
@@ -209,7 +211,7 @@ def _behind(chip: nn.Module, name: str) -> _Behind:
     block, chain = chip.get_submodule(parent), list[nn.Module]()
     if isinstance(block, nn.Sequential):
         for module in list(block.children())[list(dict(block.named_children())).index(key) + 1 :]:
-            if isinstance(module, ScaleDropout | nn.BatchNorm1d | nn.BatchNorm2d | nn.MaxPool2d):
+            if isinstance(module, ScaleDropout | EnsembleNorm | nn.BatchNorm1d | nn.BatchNorm2d | nn.MaxPool2d):
                 chain.append(module)
             elif not isinstance(module, nn.Identity):
                 break

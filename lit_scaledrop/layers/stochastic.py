@@ -6,6 +6,7 @@ plan): it does not depend on batch size or device, leaves the global random stre
 need ``.train()``.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ class StochasticLayer(nn.Module):
 
     #: in training: fresh draws for each example ("sample") or one for the whole batch ("batch")
     mask_per: str = "sample"
+    #: above 0 nothing is drawn at random: passes take turns with so many draws, 0, 1, 2 ...
+    turns: int = 0
     _planned: Tensor | None = None
 
     @property
@@ -74,8 +77,23 @@ class StochasticLayer(nn.Module):
 
 
 def stochastic_layers(model: nn.Module) -> dict[str, StochasticLayer]:
-    """Stochastic layers of ``model`` by name, in the order of ``named_modules``."""
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, StochasticLayer)}
+    """Stochastic layers of ``model`` by name, in the order of ``named_modules``; one that serves several, once."""
+    layers: dict[int, tuple[str, StochasticLayer]] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, StochasticLayer):
+            # torch.export has a proxy of a module for each way that leads to it; their dictionary is the module's
+            layers.setdefault(id(layer.__dict__), (name, layer))
+    return dict(layers.values())
+
+
+def differing_passes(model: nn.Module, samples: int) -> int:
+    """How many of ``samples`` passes can differ: where passes take turns, one for each; where nothing draws, one.
+
+    >>> differing_passes(nn.Linear(2, 2), 20)
+    1
+    """
+    turns = [layer.turns for layer in stochastic_layers(model).values()]
+    return min(samples, math.lcm(*turns)) if all(turns) else samples
 
 
 @dataclass(frozen=True)

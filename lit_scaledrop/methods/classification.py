@@ -19,6 +19,8 @@ is said where its layer is defined; what holds for all of them:
   Bi-Real Net's gradient for the signs of activations, average pooling in the shortcuts; no parameter more. Without
   skips (VGG-small, LeNet-5) the forward pass is Proposed's. *Affine* rows drop a bias together with the scale, behind
   BatchNorm (after arXiv:2401.12416), still by one bit a layer.
+- Tiny-Deep Ensemble stands on IR-Net's binarization as well: four sets of BatchNorm on one set of weights, no random
+  bit (``layers/ensemble_norm.py`` has our assumptions).
 - Members of a deep ensemble are ordinary runs of ``member`` with seeds of their own; see ``runs/ensemble.py``.
 """
 
@@ -35,6 +37,7 @@ _RECU = "Xu et al., ICCV 2021 (arXiv:2103.12369)"
 _SCALE = "Ahmed et al., Scale-Dropout (arXiv:2311.15816)"
 _INVERTED = "after Ahmed et al., inverted normalization with affine dropout (arXiv:2401.12416)"
 _AFFINE = ScaleOptions(placement="after_norm", bias=True, start=(0.3, 0.6))
+_TINY = "Ahmed, Hefenbrock & Tahoori, 2024 (arXiv:2405.05286)"
 _ENSEMBLE = "Lakshminarayanan et al., NeurIPS 2017 (arXiv:1612.01474)"
 
 _binary = partial(Method, bits_w=1, bits_a=1)
@@ -63,6 +66,7 @@ METHODS: dict[str, Method] = {
         "Spatial-SpinDrop", "Ahmed et al., 2023 (arXiv:2306.10185)", input_dropout_per="feature_map"
     ),
     "spinbayes": _binary("SpinBayes", "Ahmed et al., ACM TECS, 2023", estimator="ede", arrays=4, divergence=1e-2),
+    "tiny_deep_ensemble": _irnet("Tiny-Deep Ensemble", _TINY, norm_sets=4),
     "proposed": _binary("Proposed", _SCALE, estimator="ede", scale=ScaleOptions()),
     "proposed_open": _open("Proposed, open skip", _SCALE, scale=ScaleOptions()),
     "proposed_affine": _binary("Proposed, affine", _INVERTED, estimator="ede", scale=_AFFINE),

@@ -13,6 +13,7 @@ from torch import nn
 from lit_scaledrop.layers.activations import PACT, Clip, DistributionLoss
 from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear, WeightScale
 from lit_scaledrop.layers.dropout import MCDropout, MCDropout2d, SpinDrop, fix_shapes
+from lit_scaledrop.layers.ensemble_norm import ensemble_norms
 from lit_scaledrop.layers.quantizers import BINARIZATIONS
 from lit_scaledrop.layers.scale_dropout import (
     ScaleDropout,
@@ -46,6 +47,10 @@ def check_method(method: "Method") -> None:
         raise ValueError("weight_dropout is for full-precision layers; a binary weight has no state for dropped")
     if (method.input_dropout or method.arrays > 1) and not method.binary:
         raise ValueError("input_dropout and arrays are for binary layers: give an estimator")
+    if method.norm_sets < 1 or (method.norm_sets > 1 and method.draws):
+        raise ValueError(
+            f"norm_sets is 1, or the members of an ensemble in which nothing else is random: {method.norm_sets}"
+        )
     if (method.members > 1) != bool(method.member):
         raise ValueError("an ensemble needs both: members above 1, and member, the method that they have")
 
@@ -92,6 +97,8 @@ class Method:
     """what is dropped as one"""
     arrays: int = 1
     """weight arrays that a binary layer stores, one of which is drawn per pass"""
+    norm_sets: int = 1
+    """sets of BatchNorm on the same weights; a pass uses one of them in all layers"""
     divergence: float = 0.0
     """weight of the posterior's KL divergence in the objective, for ``arrays`` above 1"""
     distribution_loss: float = 0.0
@@ -115,10 +122,15 @@ class Method:
         return self.binary and BINARIZATIONS[self.estimator].binary_inputs
 
     @property
-    def stochastic(self) -> bool:
-        """Whether passes of one network over one input differ."""
+    def draws(self) -> bool:
+        """Whether random bits are drawn for a pass."""
         rates = (self.feature_dropout, self.block_dropout, self.weight_dropout, self.input_dropout)
         return self.scale is not None or any(rates) or self.arrays > 1
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether passes of one network over one input differ."""
+        return self.draws or self.norm_sets > 1
 
     @property
     def bayesian(self) -> bool:
@@ -239,12 +251,14 @@ class Method:
         return MCDropout2d(self.block_dropout) if self.block_dropout else nn.Identity()
 
     def finish(self, network: nn.Module, input_shape: tuple[int, ...] | None = None) -> nn.Module:
-        """Set what needs the whole network: layer-adaptive drop probabilities, and sizes of masks.
+        """Set what needs the whole network: sets of BatchNorm, layer-adaptive drop probabilities, sizes of masks.
 
         Args:
             network: built of this method's layers.
             input_shape: one input, e.g. ``(3, 32, 32)``; masks for single neurons need it.
         """
+        if self.norm_sets > 1:
+            ensemble_norms(network, self.norm_sets)
         if self.scale is not None and self.scale.by_size is not None:
             set_adaptive_probability(network, self.scale.by_size)
         if input_shape is not None:

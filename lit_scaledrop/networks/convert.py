@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear
+from lit_scaledrop.layers.ensemble_norm import EnsembleNorm, Norm
 from lit_scaledrop.layers.probing import probe
 from lit_scaledrop.methods.classification import get_method
 from lit_scaledrop.methods.method import Method
@@ -76,7 +77,8 @@ def convert(
 ) -> Conversion:
     """Copy of a model whose convolutions and linear layers are those of a method, with Scale-Dropout behind each.
 
-    Weights are taken over as proxy weights; BatchNorm stays as it is. ReLU and ReLU6 up to the last binary layer become
+    Weights are taken over as proxy weights; BatchNorm stays as it is, but for a Tiny-Deep Ensemble, whose members have
+    copies of it that are moved a little apart. ReLU and ReLU6 up to the last binary layer become
     the method's nonlinearity, since ``sign(relu(x))`` is constant. The posterior of the result is sampled as that of
     any other network (``PosteriorPredictive``, loop or folded); fine-tune it first, with ``EstimatorSchedule`` if it is
     a Lightning module and with ``follow_optimizer`` for BNN, RAD and LAB.
@@ -108,7 +110,7 @@ def convert(
     """
     chosen = get_method(method) if isinstance(method, str) else method
     network = deepcopy(model)
-    order = _order(network, input_shape)
+    order = _order(network, input_shape, chosen.norm_sets > 1)
     layers = [name for name, (module, _) in order.items() if isinstance(module, nn.Conv2d | nn.Linear)]
     left = {name: _obstacle(*order[name]) for name in layers} | _kept(layers, keep)
     hidden = [name for name in layers if not left[name]] if chosen.binary or chosen.weight_dropout else []
@@ -123,6 +125,8 @@ def convert(
         why = left.get(name) or f"as {chosen.label} has it"
         if name in hidden and isinstance(module, nn.Conv2d | nn.Linear):
             new, why = _hidden(module, chosen), "1-bit weights and inputs" if chosen.binary else "random weights"
+        elif isinstance(module, Norm):
+            new, why = EnsembleNorm(module, chosen.norm_sets), "a set for each member"
         elif isinstance(module, _RECTIFIERS) and place < binary_until:
             new, why = chosen.activation_layer(), "a sign needs both signs"
         elif isinstance(module, _RECTIFIERS) and binary_until >= 0:
@@ -143,15 +147,18 @@ def _noise(input_shape: tuple[int, ...]) -> Tensor:
     return torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
 
 
-def _order(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[nn.Module, int]]:
-    """Convolutions, linear layers and rectifiers by name, as they run first, each with the dimensions of its input."""
+def _order(network: nn.Module, input_shape: tuple[int, ...], norms: bool) -> dict[str, tuple[nn.Module, int]]:
+    """Convolutions, linear layers and rectifiers by name, as they run first, each with the dimensions of its input.
+
+    BatchNorm as well with ``norms``.
+    """
     order: dict[str, tuple[nn.Module, int]] = {}
     names = {module: name for name, module in network.named_modules()}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         order.setdefault(names[module], (module, inputs[0].dim()))
 
-    kinds = (nn.Conv2d, nn.Linear, *_RECTIFIERS)
+    kinds = (nn.Conv2d, nn.Linear, *_RECTIFIERS, *((nn.BatchNorm1d, nn.BatchNorm2d) if norms else ()))
     probe(network, _noise(input_shape), [module for module in names if isinstance(module, kinds)], note)
     return order
 

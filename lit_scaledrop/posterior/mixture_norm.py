@@ -46,6 +46,8 @@ def reestimate_norms(network: nn.Module, batches: Iterable[Tensor], plan: MaskPl
         for batch in batches:
             draws = plan.folded(len(batch))
             weights = None if plan.weights is None else plan.weights.repeat_interleave(len(batch)).to(batch.device)
+            if weights is not None and bool((weights == weights[0]).all()):
+                weights = None  # also where each BatchNorm sees the rows of one pass, as in a Tiny-Deep Ensemble
             see = partial(_see, sums=sums, weights=weights, images=len(batch))
             hooks = [norm.register_forward_pre_hook(see) for norm in norms]
             try:

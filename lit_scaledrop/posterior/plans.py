@@ -11,6 +11,8 @@ The mean over the passes of a plan is an unbiased estimate of the predictive mea
                 dropped. Whatever its prefix, a pass drops with probability p. Random numbers that are no layer's only
                 bit are stratified.
 
+Where nothing is random passes take turns: pass t of a Tiny-Deep Ensemble is its member t mod M, under every scheme.
+
 A chip's junction may remember: with ``correlation`` $\rho$ a random bit repeats, with probability $\rho$, the number
 behind the bit that its junction drew before it, layer after layer and pass after pass. Every bit still drops with its
 layer's p; bits of one p are a two-state Markov chain, and k draws apart correlated by $\rho^k$, as telegraph noise is.
@@ -24,7 +26,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.stochastic import MaskPlan, stochastic_layers
+from lit_scaledrop.layers.stochastic import MaskPlan, StochasticLayer, stochastic_layers
 from lit_scaledrop.posterior.drop_probability import Probability, redrawing, seeded
 
 Scheme = Literal["iid", "stratified", "systematic"]
@@ -77,6 +79,8 @@ def draw_plan(
     else:
         with redrawing(model, probability, seeded("probability", seed)) as redraw:  # type: ignore[arg-type]
             draws = _passes(model, samples, generator, memory, redraw)
+    turns = {name: layer.turns for name, layer in stochastic_layers(model).items() if layer.turns}
+    draws |= {name: torch.arange(samples).remainder(number)[:, None] for name, number in turns.items()}
     return MaskPlan(_on_device_of(model, draws), samples)
 
 
@@ -96,6 +100,10 @@ class _Memory:
         self.last = torch.cat([now, self.last[bits:]])
 
 
+def _random_layers(model: nn.Module) -> dict[str, StochasticLayer]:
+    return {name: layer for name, layer in stochastic_layers(model).items() if not layer.turns}
+
+
 def _passes(
     model: nn.Module,
     samples: int,
@@ -103,7 +111,7 @@ def _passes(
     memory: _Memory | None = None,
     before: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
-    layers = stochastic_layers(model)
+    layers = _random_layers(model)
     passes = []
     for _ in range(samples):
         before()
@@ -120,7 +128,7 @@ def _passes(
 def _spread(model: nn.Module, samples: int, generator: torch.Generator, scheme: Scheme) -> dict[str, Tensor]:
     draws: dict[str, Tensor] = {}
     prefixes: list[tuple[bool, ...]] = [()] * samples
-    for name, layer in stochastic_layers(model).items():
+    for name, layer in _random_layers(model).items():
         # float64: with float32 the last stratum could round up to 1
         numbers = torch.rand(samples, *layer.uniform_shape, generator=generator, dtype=torch.float64)
         stratum = torch.rand(numbers.shape, generator=generator).argsort(0)

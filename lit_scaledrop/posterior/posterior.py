@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.layers.probing import evaluating
-from lit_scaledrop.layers.stochastic import MaskPlan, sampling
+from lit_scaledrop.layers.stochastic import MaskPlan, differing_passes, sampling
 from lit_scaledrop.posterior.drop_probability import Probability, as_built
 from lit_scaledrop.posterior.execution import (
     Execution,
@@ -57,7 +57,8 @@ class PosteriorPredictive:
 
     Args:
         networks: one network (T passes), or several (an ensemble; each makes ``samples`` passes of its own).
-        samples: passes T a network. A network without stochastic layers makes one.
+        samples: passes T a network. A network without stochastic layers makes one, a Tiny-Deep Ensemble at most one a
+            member.
         seed: seed of the mask plan; network m of an ensemble uses ``seed + m``.
         execution: how the passes are run.
         scheme: how a plan of T passes is drawn: ``"iid"``, or with less variance ``"stratified"`` or ``"systematic"``.
@@ -126,9 +127,10 @@ class PosteriorPredictive:
             plans = []
             for m, network in enumerate(self.networks):
                 with self._built(network):
-                    plans.append(draw_plan(network, samples, seed + m, scheme, self._redrawn, correlation))
-            # without random layers all passes are alike: one says it all
-            self.plans = [plan if plan.draws else MaskPlan({}, 1) for plan in plans]
+                    # further passes would repeat these
+                    passes = differing_passes(network, samples)
+                    plans.append(draw_plan(network, passes, seed + m, scheme, self._redrawn, correlation))
+            self.plans = plans
         self.choice: str = "" if execution == "auto" else execution
         self.reason = "" if execution == "auto" else "asked for"
 

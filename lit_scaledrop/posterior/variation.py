@@ -144,7 +144,7 @@ class Variation:
             ValueError: the network has no Scale-Dropout layer, or the device cannot reach a layer's probability; for a
                 correlation alone, it draws no bits.
         """
-        if self.correlation and not stochastic_layers(model):
+        if self.correlation and all(layer.turns for layer in stochastic_layers(model).values()):
             raise ValueError("the network draws no bits that could be correlated")
         if self.correlation and not self.moves_p:
             return

@@ -43,9 +43,9 @@ def trained(network="lenet5", method="proposed", width=0.5, channels=1, seed=0):
 
 @torch.no_grad()
 def logits(network, x):
-    """Without dropout, and of two random passes."""
-    plan, found = draw_plan(network, 2, seed=1), [network(x)]
-    for index in range(2):
+    """Without dropout, and of random passes, one at least of each member that there is."""
+    plan, found = draw_plan(network, 4, seed=1), [network(x)]
+    for index in range(4):
         with sampling(network, plan.single(index)):
             found.append(network(x))
     return torch.stack(found)
@@ -73,6 +73,19 @@ def test_where_batchnorm_becomes_a_comparison(tmp_path, network, count):
     assert len(packed.about["folded"]) == count - (network == "vgg_small")  # its last one goes to the classifier
     packed.write(tmp_path / "net.packed")
     assert torch.equal(logits(load_packed(tmp_path / "net.packed")[0].network, x), expected)
+
+
+def test_of_each_member_batchnorm_becomes_a_comparison(tmp_path):
+    module = trained("vgg_small", "tiny_deep_ensemble", 0.125, channels=3)
+    x = torch.randn(8, 3, 32, 32)
+    expected = logits(module.network, x)
+    packed = pack(module, IMAGES)
+    # six BatchNorms of four sets, but for the last, which goes to the classifier
+    assert len(packed.about["folded"]) == 5 * 4
+    packed.write(tmp_path / "net.packed")
+    found = logits(load_packed(tmp_path / "net.packed")[0].network, x)
+    assert torch.equal(found, expected)
+    assert all((found[1] != other).any() for other in found[2:])
 
 
 def test_size_is_one_bit_a_weight():
@@ -191,7 +204,7 @@ def test_signs_of_any_number_and_shape(tmp_path):
     assert all(torch.equal(found.tensors[name], tensors[name]) for name in tensors)
 
 
-@pytest.mark.parametrize("method", ["proposed", "spindrop"])
+@pytest.mark.parametrize("method", ["proposed", "spindrop", "tiny_deep_ensemble"])
 def test_exported_programs(tmp_path, method):
     onnxruntime = pytest.importorskip("onnxruntime")
     network = freeze(trained(method=method, width=0.25).network)

@@ -102,7 +102,7 @@ def test_they_are_the_networks(tmp_path):
     assert not np.array_equal(changing[0], changing[1]) or np.array_equal(*written[f"masks/{list(plan.draws)[1]}"])
 
 
-@pytest.mark.parametrize("method", ["proposed", "proposed_affine", "irnet"])
+@pytest.mark.parametrize("method", ["proposed", "proposed_affine", "irnet", "tiny_deep_ensemble"])
 @pytest.mark.parametrize("name", ["lenet5", "vgg_small"])
 def test_pooled_signs_are_the_next_layers_inputs(tmp_path, name, method):
     """Scale, pooling and BatchNorm in their order, with gains of both signs: any of a window, or all."""

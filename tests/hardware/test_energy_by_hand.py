@@ -110,3 +110,30 @@ def test_the_reviewed_number_of_lenet5():
     kept = float(plan.draws["hidden.5.scale"].sum())
     instead = kept * 84 * (32 * 10 / 64 + 12.68 * 8 / 32) - T * 32 * 0.009
     assert (report.energy_pj - since + instead) / 1e3 == pytest.approx(182.6, abs=0.05)
+
+
+@pytest.mark.parametrize("once", [4, 1])
+def test_four_sets_of_batchnorm(once):
+    """Four passes of IR-Net's LeNet-5; memories of four sets, of the first layer as well, whose sums are words."""
+    one = estimate_energy(build_network("lenet5", METHODS["irnet"], in_channels=1), (1, 32, 32), 1).report()
+    expected = {e.component: 4 * e.energy_pj for e in one.by_component()}
+    for component, memory in (("digital MAC", 0), ("weight memory", 8 * REAL["lenet5"][0][1])):
+        each = memory * sram_pj(memory) if memory else REAL["lenet5"][0][0] * 0.3
+        expected[component] -= (4 - once) * each
+    widths = [math.ceil(math.log2(rows + 1)) + 1 for rows, *_ in LENET]
+    words = [columns * (width + 1) for (_, columns, *_), width in zip(LENET[:2], widths, strict=False)]
+    expected["threshold memory"] = sum(4 * bits * sram_pj(4 * bits) for bits in (6 * 33, *words))
+    expected["affine memory"] = 4 * 84 * 64 * sram_pj(4 * 84 * 64)
+    expected["averaging"] = 4 * 10 * 0.21
+    if once == 1:
+        expected["prefix buffer"] = (1 + 4) * 4704 * 32 * sram_pj(4704 * 32)
+    network = build_network("lenet5", METHODS["tiny_deep_ensemble"], in_channels=1)
+    for execution in ("loop",) if once == 4 else ("prefix", "shared"):
+        estimate = estimate_energy(network, (1, 32, 32), T, execution=execution)
+        assert estimate.passes == 4
+        assert all(use.draws == 0 for use in estimate.uses)
+        found = {e.component: e.energy_pj for e in estimate.report().by_component() if e.energy_pj}
+        if execution == "shared":
+            # three of four groups wait, each written and read
+            expected["prefix buffer"] *= 6 / 5
+        assert found == pytest.approx(expected, rel=1e-9)

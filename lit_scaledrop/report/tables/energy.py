@@ -32,7 +32,7 @@ from lit_scaledrop.report.tables.energy_words import against_paper, one_converte
 from lit_scaledrop.results.result import Result
 
 Frames = dict[tuple[Any, ...], tuple[Result, pd.DataFrame]]
-_METHODS = (PROPOSED, "Proposed, affine", "SpinDrop", "Spatial-SpinDrop", "MC-Dropout (IR-Net)")
+_METHODS = (PROPOSED, "Proposed, affine", "SpinDrop", "Spatial-SpinDrop", "MC-Dropout (IR-Net)", "Tiny-Deep Ensemble")
 _NOTES = [
     "Ours is a model: operation counts of the topology at full width, for an image of MNIST's (LeNet-5, padded to "
     "32 x 32) or CIFAR-10's size, times cited component energies (`hardware/presets/components.yaml`; the paper's own "
@@ -221,10 +221,12 @@ def _sources(topology: str, run: Result, frame: pd.DataFrame) -> Section:
 
 def _caption(runs: list[Result]) -> list[str]:
     first = runs[0]
+    fewer = {run.label: run.config["passes"] for run in runs if run.config["passes"] != first.config["passes"]}
+    others = "".join(f"; {method} makes {passes}, one a member" for method, passes in fewer.items())
     return [
         "Counted on the layers at full width; nothing is trained, so profile and data do not matter.",
-        f"T = {first.config['passes']} passes an image, the paper's. Commit: {commits_of(runs)}. Make it again: "
-        f"`scaledrop cost --table table8 --profile {first.profile}{on_chip(first)}`, then `scaledrop report "
+        f"T = {first.config['passes']} passes an image, the paper's{others}. Commit: {commits_of(runs)}. Make it "
+        f"again: `scaledrop cost --table table8 --profile {first.profile}{on_chip(first)}`, then `scaledrop report "
         f"{first.study} --profile {first.profile}`.",
     ]
 
