@@ -1,6 +1,5 @@
 """The folder of one run: who works in it, which checkpoint to resume from, and whether its network is there."""
 
-import fcntl
 import itertools
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from lit_scaledrop.callbacks.training import PREVIOUS
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint
+from lit_scaledrop.results.locks import take
 from lit_scaledrop.results.result import Result, is_finished, read_result, write_atomic
 from lit_scaledrop.runs.tracking import Tracking
 
@@ -128,13 +128,16 @@ def require_writable(folder: Path) -> None:
 def exclusive(folder: Path, doing: str = "trains") -> Iterator[None]:
     """Hold a run's folder; a second process waits. The lock ends with its process, however that ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another process {doing} {folder}: waiting for it", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = folder / "lock"
+    held = take(lock)
+    if held is None:
+        print(f"another process {doing} {folder}: waiting for it", file=sys.stderr, flush=True)
+        held = take(lock, wait=True)
+    try:
         yield
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:

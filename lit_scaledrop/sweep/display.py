@@ -24,14 +24,14 @@ class Display:
         from rich.progress import Progress
 
         terminal = sys.stdout.isatty()
-        self.points = list(points)
+        self.places = {point.result: place for place, point in enumerate(points, 1)}
         self.streams, self.echoes = jobs == 1 and terminal, jobs == 1 and not terminal
         self.progress = Progress(disable=jobs == 1 or not terminal, auto_refresh=False)  # without its thread
-        self.task = self.progress.add_task("points", total=len(self.points))
+        self.task = self.progress.add_task("points", total=len(points))
 
     def event(self, point: Point, what: str, settled: int) -> None:
         """Show what happened to a point; `settled` of all points need no more work."""
-        line = f"[{self.points.index(point) + 1}/{len(self.points)}] {point.name}: {what}"
+        line = f"[{self.places[point.result]}/{len(self.places)}] {point.name}: {what}"
         if self.progress.disable:
             print(line, flush=True)
             return

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import COMMANDS, SweepError, build_command, grid
-from lit_scaledrop.sweep.runner import Point
 
 Plan = Callable[[list[str]], Path]
 """From the arguments of a command to the file of its result."""
