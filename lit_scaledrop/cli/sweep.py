@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Annotated, Any, Literal
 
 from lit_scaledrop.cli.command import call
+from lit_scaledrop.naming import plain
 from lit_scaledrop.results.result import ResultError, is_finished
 from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import COMMANDS, SweepError, command_of, load_sweep
@@ -224,6 +225,9 @@ PLANS: dict[str, Plan] = {
 
 def _dry_run(points: Sequence[Point]) -> int:
     for place, point in enumerate(points, 1):
-        state = "skip" if is_finished(point.result, move_broken=False) else "run"
+        try:
+            state = "skip" if is_finished(point.result, move_broken=False) else "run"
+        except ResultError as error:
+            state = f"fail ({plain(str(error))})"
         print(f"[{place}/{len(points)}] {state} {point.name} -> {point.result}\n    {shlex.join(point.argv)}")
     return 0

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -17,6 +16,7 @@ from lit_scaledrop.methods.method import Method
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.provenance import portable
+from lit_scaledrop.results.yaml_text import load_yaml
 from lit_scaledrop.runs.identity import FROM_DATA, class_of, run_identity
 from lit_scaledrop.runs.run import Run
 
@@ -40,7 +40,7 @@ class RunPlan:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The settings as plain data, every default filled in, without the folders of this machine."""
-        plain = yaml.safe_load(self.parser.dump(self.settings, skip_none=False, skip_link_targets=False))
+        plain = load_yaml(self.parser.dump(self.settings, skip_none=False, skip_link_targets=False))
         for name in _NOT_OF_THE_RUN:
             plain.pop(name, None)
         for name in ("results", "runs"):

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from lit_scaledrop.naming import plain
 from lit_scaledrop.sweep.child import Child, Point
 
 _TAIL = 12  # lines of a failed point's log in the summary
@@ -31,7 +32,7 @@ class Display:
 
     def event(self, point: Point, what: str, settled: int) -> None:
         """Show what happened to a point; `settled` of all points need no more work."""
-        line = f"[{self.places[point.result]}/{len(self.places)}] {point.name}: {what}"
+        line = f"[{self.places[point.result]}/{len(self.places)}] {point.name}: {plain(what)}"
         if self.progress.disable:
             print(line, flush=True)
             return
@@ -50,7 +51,7 @@ class Display:
 
     def explain(self, point: Point, reason: str) -> None:
         """Show the command and the end of the log of a point that failed."""
-        print(f"\n{point.name} FAILED: {reason}\n  command: {shlex.join(point.argv)}")
+        print(f"\n{point.name} FAILED: {plain(reason)}\n  command: {shlex.join(point.argv)}")
         if self.streams:
             print("  its output is above")
         elif point.log.exists():  # it was started, and on this machine
