@@ -110,7 +110,7 @@ def _tell(error: Exception, command: str) -> int:
     if code := getattr(error, "exit_code", 0):  # no fault: see callbacks/limits.py
         print(f"scaledrop {command}: {error}", file=sys.stderr)
         return int(code)
-    from lit_scaledrop.naming import plain
+    from lit_scaledrop.results.text import plain
 
     misused = isinstance(error, argparse.ArgumentError)
     hint = "" if misused else "\n(SCALEDROP_TRACEBACK=1 shows where)"

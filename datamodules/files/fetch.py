@@ -55,7 +55,7 @@ def download(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     failures = []
-    with _alone(target.with_name(f".{target.name}.lock")):
+    with _alone(target.parent):
         if target.is_file() and md5_of_file(target) == md5:  # another process has fetched it meanwhile
             return target
         for url in urls:
@@ -69,17 +69,20 @@ def download(
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold a lock of the kernel, so that two processes do not write one file; where there is none, do without."""
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another process fetches {lock.name[1:-5]}: waiting for it", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            print(f"{lock.parent} has no locks ({error.strerror}): fetch once at a time", file=sys.stderr, flush=True)
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder by a lock of the kernel: two processes do not write one file. Where there is none, do without."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another process fetches into {folder}: waiting for it", file=sys.stderr, flush=True)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        print(f"{folder} cannot be locked ({error.strerror}): fetch once at a time", file=sys.stderr, flush=True)
+    try:
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _from_mirror(url: str, part: Path, md5: str, progress: Progress | None, timeout: float, most: float) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from lit_scaledrop.cli.command import APPEND, UsageError, call
-from lit_scaledrop.naming import nearest, plain
+from lit_scaledrop.naming import nearest
 from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.figures.learning import keep_curves, learning_picture, write_curves
 from lit_scaledrop.report.page import write_page
@@ -26,6 +26,7 @@ from lit_scaledrop.report.table import Report, csv, markdown, show
 from lit_scaledrop.report.tables import TABLES, build
 from lit_scaledrop.results.failures import load_failures, notes
 from lit_scaledrop.results.result import Result, ResultError, load_results, write_atomic
+from lit_scaledrop.results.text import plain
 from lit_scaledrop.results.trials import JournalError, trials_in
 
 _NO_MATPLOTLIB = "figures need matplotlib; install it with pip install matplotlib"

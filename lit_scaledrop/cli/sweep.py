@@ -7,14 +7,13 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Literal
 
 from lit_scaledrop.cli.command import call
-from lit_scaledrop.naming import plain
 from lit_scaledrop.results.result import ResultError, is_finished
+from lit_scaledrop.results.text import plain
 from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import COMMANDS, SweepError, command_of, load_sweep
 from lit_scaledrop.sweep.points import Plan, plan_points, point_paths
@@ -211,13 +210,28 @@ def _report(folder: Path) -> None:
         report([folder.name, "--results", str(folder.parents[1]), "--profile", folder.parent.name])
 
 
-def _planned(command: str, function: str, flags: list[str]) -> Path:
+@dataclass
+class CommandPlan:
     """Where a command would write its result; imports torch."""
-    return getattr(importlib.import_module(f"lit_scaledrop.cli.{command}"), function)(flags)
+
+    command: str
+    function: str
+    known: dict[tuple[str, ...], Path] = field(default_factory=dict)
+
+    def __call__(self, flags: list[str]) -> Path:
+        """The file of one point."""
+        if (path := self.known.get(tuple(flags))) is not None:
+            return path
+        return getattr(importlib.import_module(f"lit_scaledrop.cli.{self.command}"), self.function)(flags)
+
+    def prepare(self, points: Sequence[Sequence[str]]) -> None:
+        """Find the files of many points of `fit` at once."""
+        if self.command == "fit":
+            self.known = importlib.import_module("lit_scaledrop.cli.many").planned_results(points)
 
 
 PLANS: dict[str, Plan] = {
-    command: partial(_planned, command, function)
+    command: CommandPlan(command, function)
     for command, function in zip(COMMANDS, ("planned_result", "planned_assessment", "planned_cost"), strict=True)
 }
 """Commands that a sweep can run."""

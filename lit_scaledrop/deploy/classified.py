@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lit_scaledrop.naming import cell
 from lit_scaledrop.report.figures.style import style
+from lit_scaledrop.results.text import cell
 from lit_scaledrop.shapes import Float, UInt8
 
 COLUMNS, MOST = 8, 64

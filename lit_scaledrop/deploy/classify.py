@@ -19,12 +19,13 @@ from datamodules.pictures import read_pictures, standardized, with_channels
 from lit_scaledrop.deploy.classified import ClassifiedImage, draw_sheet
 from lit_scaledrop.deploy.open import LeftOut, begin, readable
 from lit_scaledrop.modules.base import LitNetwork
-from lit_scaledrop.naming import count, plain
+from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.text import plain
 
 SIDE, BATCH, SHOWN, LEVEL = 32, 64, 40, 0.95
 COLUMNS = ("file", "class", "confidence", "lower", "upper", "entropy", "mutual_information", "decision")

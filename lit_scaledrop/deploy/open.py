@@ -15,9 +15,10 @@ from lit_scaledrop.deploy.model import load_packed
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.modules.base import LitNetwork
-from lit_scaledrop.naming import lookup, plain
+from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.results.text import plain
 
 Read = TypeVar("Read")
 MODELS = Path(str(resources.files("lit_scaledrop.deploy"))) / "models"

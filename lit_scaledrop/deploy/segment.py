@@ -25,11 +25,12 @@ from datamodules.pictures import standardized
 from datamodules.segmentation.paired_files import read_picture, squeezed
 from lit_scaledrop.deploy.open import LeftOut, begin, readable
 from lit_scaledrop.modules.base import LitNetwork
-from lit_scaledrop.naming import cell, count
+from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.text import cell
 from lit_scaledrop.shapes import Float, Int, UInt8
 
 BATCH = 16

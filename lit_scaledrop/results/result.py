@@ -333,8 +333,8 @@ def _check_names(result: Result) -> None:
         if problem := bad_folder_name(getattr(result, name)):
             _fail(f"{name} {problem}")
     for name in ("network", "method", "label"):
-        if not (word := getattr(result, name)).isprintable() or set("<|") & {*word} or word.startswith(tuple("=+-@")):
-            _fail(f"{name} must be words, without Markdown, formulas or control characters, not {word!r}")
+        if not (word := getattr(result, name)).isprintable() or word.startswith(tuple("=+-@")):
+            _fail(f"{name} must be words, no formula and without control characters, not {word!r}")
 
 
 def _check_once(measurements: list[Measurement]) -> None:

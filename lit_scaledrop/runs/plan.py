@@ -1,6 +1,6 @@
 """What a training would be, as a value: its settings, method, evaluation, identity and place. Nothing is built yet."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -54,12 +54,7 @@ class RunPlan:
     @cached_property
     def method(self) -> Method | None:
         """Method of the network with the options that it was given; none for a module that has no method."""
-        arguments = self.config["model"].get("init_args") or {}
-        if "method" not in arguments:
-            return None
-        methods = class_of(self.config["model"]["class_path"]).methods
-        method = methods[lookup("method", arguments["method"], methods)]
-        return method.with_scale(**ScaleOptions.given(arguments))
+        return method_of(self.config)
 
     @cached_property
     def id(self) -> str:
@@ -112,6 +107,16 @@ class RunPlan:
         arguments = model.get("init_args") or {}
         told = {name: getattr(data, name) for name in FROM_DATA if name in arguments}
         return portable({**self.config, "model": {**model, "init_args": {**arguments, **told}}})
+
+
+def method_of(config: Mapping[str, Any]) -> Method | None:
+    """Method of a resolved configuration with the options that it was given; none for a module that has no method."""
+    arguments = config["model"].get("init_args") or {}
+    if "method" not in arguments:
+        return None
+    methods = class_of(config["model"]["class_path"]).methods
+    method = methods[lookup("method", arguments["method"], methods)]
+    return method.with_scale(**ScaleOptions.given(arguments))
 
 
 @contextmanager

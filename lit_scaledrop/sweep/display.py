@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from lit_scaledrop.naming import plain
+from lit_scaledrop.results.text import plain
 from lit_scaledrop.sweep.child import Child, Point
 
 _TAIL = 12  # lines of a failed point's log in the summary
