@@ -102,6 +102,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except ImportError as error:
         raise PresetError("presets are YAML files: pip install pyyaml, or build the objects yourself") from error
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise PresetError(f"{path} cannot be read: it is no file")
         text = path.read_text(encoding="utf-8")
         rest, number = [yaml.compose(text, yaml.SafeLoader)], 0
         while rest:  # an alias of aliases of aliases stands for more than any machine holds

@@ -84,6 +84,8 @@ def read_packed(path: str | Path) -> Packed:
     Raises:
         PackedError: if there is none, it is of another kind or version, or it is damaged.
     """
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+        raise PackedError(f"cannot read {path}: it is no file")
     try:
         content = Path(path).read_bytes()
     except OSError as error:
