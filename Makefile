@@ -81,33 +81,36 @@ reproduce-ageing:       ## the same of chips whose critical voltage has drifted
 # severity 5: Table X of ResNet-20 then takes half an hour on two cores instead of five hours.
 # The 62 parts of `hardware`, 121 of `temperature`, 101 of `ageing` and 24 of `pareto` get 1,000 images each, 200 in the
 # quick profile.
+# a word for the shell, whatever is in it
+quoted = '$(subst ','\'',$(1))'
+place = --profile $(call quoted,$(PROFILE)) --results $(call quoted,$(RESULTS))
 comma := ,
 large = $(filter hardware temperature ageing pareto,$*)
 few = $(if $(filter cpu,$(PROFILE)),$(if $(large),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(large),200,500)))
 limit = $(or $(LIMIT),$(if $(filter table9 reliability,$*),,$(few)))
 parts = $(or $(PARTS),$(if $(filter cpu-table10,$(PROFILE)-$*),clean$(comma)corrupted/*$(comma)renormalized/*/5))
-asked = $(if $(filter table3 table5,$*),,$(if $(limit),--limit=$(limit)) $(if $(parts),'--parts=$(parts)'))
+asked = $(if $(filter table3 table5,$*),,$(if $(limit),$(call quoted,--limit=$(limit))) $(if $(parts),$(call quoted,--parts=$(parts))))
 
 # a failing point does not hide the table of the others
 $(STUDIES:%=reproduce-%): reproduce-%: install
-	@$(BIN)/scaledrop sweep sweeps/$*.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
-	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(patsubst %,'%',$(ONLY))) -- $(strip $(SPEED) $(asked)); status=$$?; \
-	$(BIN)/scaledrop report $* --profile $(PROFILE) --results $(RESULTS) && exit $$status
+	@$(BIN)/scaledrop sweep sweeps/$*.yaml $(place) --jobs $(call quoted,$(JOBS)) \
+	  $(if $(SEEDS),--seeds $(foreach seed,$(SEEDS),$(call quoted,$(seed)))) $(if $(ONLY),--only $(foreach name,$(ONLY),$(call quoted,$(name)))) -- $(strip $(SPEED) $(asked)); status=$$?; \
+	$(BIN)/scaledrop report $* $(place) && exit $$status
 
 reproduce-table7: install  ## dropout modules of every topology and method: number, area, power; trains nothing
-	@$(BIN)/scaledrop cost --profile $(PROFILE) --results $(RESULTS)
-	@$(BIN)/scaledrop report table7 --profile $(PROFILE) --results $(RESULTS)
+	@$(BIN)/scaledrop cost $(place)
+	@$(BIN)/scaledrop report table7 $(place)
 
 reproduce-table8: install  ## energy of an image on the chip, of methods and executions; trains nothing
-	@$(BIN)/scaledrop cost --table table8 --profile $(PROFILE) --results $(RESULTS)
-	@$(BIN)/scaledrop report table8 --profile $(PROFILE) --results $(RESULTS)
+	@$(BIN)/scaledrop cost --table table8 $(place)
+	@$(BIN)/scaledrop report table8 $(place)
 
 reproduce-figure8: install  ## segmented images beside the truth, with uncertainty; trains what Table V lacks
-	@$(BIN)/scaledrop figure8 --profile $(PROFILE) --results $(RESULTS)
+	@$(BIN)/scaledrop figure8 $(place)
 
 report: install  ## print Table III from the results that are there; all tables and figures as one HTML page
-	@$(BIN)/scaledrop report table3 --profile $(PROFILE) --results $(RESULTS); status=$$?; \
-	$(BIN)/scaledrop report --html --profile $(PROFILE) --results $(RESULTS) && exit $$status
+	@$(BIN)/scaledrop report table3 $(place); status=$$?; \
+	$(BIN)/scaledrop report --html $(place) && exit $$status
 
 ablation-placement: sweep-placement  ## the same as sweep-placement (docs/scale-placement.md)
 
@@ -121,17 +124,17 @@ sweep-passes:        ## number of passes T: accuracy, likelihood, calibration, d
 # an ablation compares short trainings, 4 epochs in the cpu profile; T is asked of the networks of Table III
 short = $(if $(filter cpu,$(PROFILE)),$(if $(filter passes,$*),,--trainer.max_epochs=4))
 $(ABLATIONS:%=sweep-%): sweep-%: install
-	@$(BIN)/scaledrop sweep sweeps/ablation-$*.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
-	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ONLY),--only $(patsubst %,'%',$(ONLY))) -- $(strip $(SPEED) $(short) \
-	  $(if $(filter sigma passes,$*),$(if $(or $(LIMIT),$(few)),--limit=$(or $(LIMIT),$(few)))))
+	@$(BIN)/scaledrop sweep sweeps/ablation-$*.yaml $(place) --jobs $(call quoted,$(JOBS)) \
+	  $(if $(SEEDS),--seeds $(foreach seed,$(SEEDS),$(call quoted,$(seed)))) $(if $(ONLY),--only $(foreach name,$(ONLY),$(call quoted,$(name)))) -- $(strip $(SPEED) $(short) \
+	  $(if $(filter sigma passes,$*),$(if $(or $(LIMIT),$(few)),$(call quoted,--limit=$(or $(LIMIT),$(few))))))
 
 sweep-search: install  ## Bayesian search over p, learning rate and regularizers; RUNS=number of trainings
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[search]'
-	@$(BIN)/scaledrop sweep sweeps/search-proposed.yaml --profile $(PROFILE) --jobs $(JOBS) --results $(RESULTS) \
-	  $(if $(RUNS),--runs $(RUNS)) -- $(strip $(SPEED) $(short))
+	@$(BIN)/scaledrop sweep sweeps/search-proposed.yaml $(place) --jobs $(call quoted,$(JOBS)) \
+	  $(if $(RUNS),--runs $(call quoted,$(RUNS))) -- $(strip $(SPEED) $(short))
 
 data: install  ## list the data sets that are there
-	@$(BIN)/scaledrop data --root $(DATA)
+	@$(BIN)/scaledrop data --root $(call quoted,$(DATA))
 
 bench: install-dev  ## measure speed and memory anew into benchmarks/results (an idle machine, about an hour)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -1,5 +1,6 @@
 """Folders of pictures in any common format, decoded to tensors of one size, and images brought to another's form."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules.files.integrity import DatasetCorruptError
+from datamodules.files.limits import too_large
 from datamodules.shapes import Float, Images, Pixels, UInt8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
@@ -25,16 +27,22 @@ def opened(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
     Raises:
         DatasetCorruptError: If it is unreadable, here or while the picture is decoded; it names the file.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DatasetCorruptError(f"{path} is no readable {kind}: it is no file")
     try:
-        with Image.open(path) as picture:
-            yield picture
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a broken file
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's limit is half of its error's
+            with Image.open(path) as picture:
+                if problem := too_large("it", 4.0 * picture.width * picture.height):
+                    raise DatasetCorruptError(f"{path} is no readable {kind}: {problem}")
+                yield picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's for a broken file
         raise DatasetCorruptError(f"{path} is no readable {kind}: {error}") from error
 
 
 def picture_paths(folder: Path) -> list[Path]:
     """All pictures below a folder, ordered by their paths."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
 
 
 def read_pictures(paths: Sequence[Path], size: int = 32) -> UInt8[Tensor, "pictures 3 size size"]:
@@ -55,7 +63,7 @@ def read_pictures(paths: Sequence[Path], size: int = 32) -> UInt8[Tensor, "pictu
 
 def _decode(path: Path, size: int) -> np.ndarray:
     with opened(path) as stored:
-        picture = stored.convert("RGB")
+        picture = eight_bits(path, stored, "RGB")
     side = min(picture.size)
     left, top = ((length - side) // 2 for length in picture.size)
     if picture.size != (size, size):
@@ -63,6 +71,32 @@ def _decode(path: Path, size: int) -> np.ndarray:
         square = picture.crop((left, top, left + side, top + side))
         picture = square.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(picture).transpose(2, 0, 1)
+
+
+def eight_bits(path: Path, file: Image.Image, mode: str) -> Image.Image:
+    """A picture of 8 bits in a mode: 16 bits by their upper half, what is transparent over black.
+
+    Raises:
+        DatasetCorruptError: Its numbers are no levels of a picture; it names the file.
+    """
+    if file.mode.startswith(("I", "F")):
+        return _from_16_bit(path, np.asarray(file)).convert(mode)
+    if file.has_transparency_data:
+        coloured = file.convert("RGBA")
+        black = Image.new("RGBA", coloured.size, "black")
+        return Image.alpha_composite(black, coloured).convert(mode)
+    return file.convert(mode)
+
+
+def _from_16_bit(path: Path, levels: np.ndarray) -> Image.Image:
+    if levels.dtype.kind == "f" or levels.min() < 0 or levels.max() > 65_535:
+        raise DatasetCorruptError(f"{path} holds {levels.dtype} numbers instead of 8 or 16 bits; convert it first")
+    if 0 < levels.max() < 4096:
+        raise DatasetCorruptError(
+            f"{path} is a 16-bit picture whose largest level is {levels.max()} of 65,535, which would be black here; "
+            "stretch its levels to the full range first"
+        )
+    return Image.fromarray(np.rint(levels / 257).astype(np.uint8))
 
 
 def resized(images: Pixels, size: int) -> UInt8[Tensor, "batch channels size size"]:

@@ -92,6 +92,9 @@ class Preset:
         return constant
 
 
+_LARGEST = 100_000  # values of a YAML file
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A mapping from a YAML file."""
     try:
@@ -99,7 +102,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except ImportError as error:
         raise PresetError("presets are YAML files: pip install pyyaml, or build the objects yourself") from error
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise PresetError(f"{path} cannot be read: it is no file")
+        text = path.read_text(encoding="utf-8")
+        rest, number = [yaml.compose(text, yaml.SafeLoader)], 0
+        while rest:  # an alias of aliases of aliases stands for more than any machine holds
+            node, number = rest.pop(), number + 1
+            if number > _LARGEST:
+                raise PresetError(f"{path} holds more than {_LARGEST:,} values, counting what aliases stand for")
+            children = node if isinstance(node, tuple) else getattr(node, "value", None)
+            rest += children if isinstance(children, list | tuple) else ()
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise PresetError(f"{path} is no YAML: {error}") from error
     except OSError as error:

@@ -50,6 +50,7 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    _require_streams()
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -78,6 +79,26 @@ def main(argv: list[str] | None = None) -> int:
         return 141
     except (argparse.ArgumentError, ValueError, OSError, RuntimeError) as error:
         return _tell(error, command)
+    except MemoryError:
+        return _tell(MemoryError("out of memory: this needs more than the machine, or its limit, gives"), command)
+    except ModuleNotFoundError as error:
+        return _tell(error, command)
+
+
+def _require_streams() -> None:
+    """Output goes nowhere where it is closed, and what its encoding lacks is shown as question marks.
+
+    A file that is opened later would otherwise get the number of a closed stream, and what others print.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (for all of the process)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 def _tell(error: Exception, command: str) -> int:
@@ -90,9 +111,11 @@ def _tell(error: Exception, command: str) -> int:
     if code := getattr(error, "exit_code", 0):  # no fault: see callbacks/limits.py
         print(f"scaledrop {command}: {error}", file=sys.stderr)
         return int(code)
+    from lit_scaledrop.results.text import plain
+
     misused = isinstance(error, argparse.ArgumentError)
     hint = "" if misused else "\n(SCALEDROP_TRACEBACK=1 shows where)"
-    print(f"scaledrop {command}: error: {error}{hint}", file=sys.stderr)
+    print(f"scaledrop {command}: error: {plain(str(error))}{hint}", file=sys.stderr)
     return 2 if misused else 1
 
 

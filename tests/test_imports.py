@@ -15,7 +15,18 @@ CORE = {
     "torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "docstring_parser", "numpy", "jaxtyping",
     "yaml", *OURS,
 }  # fmt: skip
-LIGHT = ("__main__", "__init__", "cli/sweep", "cli/report", "sweep/points", "sweep/runner", "sweep/leases")
+LIGHT = (
+    "__main__",
+    "__init__",
+    "cli/sweep",
+    "cli/report",
+    "sweep/points",
+    "sweep/runner",
+    "sweep/remote",
+    "sweep/slurm",
+    "sweep/ray",
+    "results/locks",
+)
 WITHOUT_TORCH = ("report", "results", "sweep", "naming.py")
 
 

@@ -1,6 +1,7 @@
 """The recipes of ``recipes/``, as far as one machine can try them: two nodes on loopback, a SLURM of two scripts."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -147,3 +148,20 @@ def test_one_gpu_refuses_a_budget_that_is_no_time(place):
     assert done.returncode == 1
     assert "--budget takes a time such as 9m" in done.stderr
     assert not (RECIPES.parent / "out").exists()
+
+
+@pytest.mark.parametrize("target", ["report", "reproduce-table6", "reproduce-table7", "sweep-sigma", "data"])
+def test_what_users_type_behind_make_reaches_no_shell(target):
+    """Spaces, quotes, `;` and `$( )` arrive as they were typed, as words of the command."""
+    typed = "a b'; touch PWN $$(touch PWN)"
+    words = [f"{name}={typed}" for name in ("RESULTS", "PROFILE", "DATA", "JOBS", "LIMIT", "PARTS")]
+    command = ["make", "-n", "-C", str(RECIPES.parent), target, *words]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in shown.replace("\\\n", " ").splitlines() if "bin/scaledrop" in line]
+    assert lines
+    arrived = typed.replace("$$", "$")
+    for line in lines:
+        words = shlex.split(line)
+        assert any(arrived in word for word in words), words
+        assert "PWN" not in words
+        assert "touch" not in words

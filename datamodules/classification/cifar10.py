@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -119,17 +120,68 @@ class CIFAR10DataModule(PublishedDataModule):
         return torch.stack(images), torch.tensor(labels)
 
 
+class _Bytes:
+    """What an array of bytes is unpickled to: its state as it stands in the file, of which no array is made here.
+
+    NumPy's own classes would do what the file says, with objects in place of bytes, or with any shape and strides over
+    a buffer, and end the process.
+    """
+
+    def __init__(self, *_: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def array(self) -> np.ndarray:
+        """The rows of bytes.
+
+        Raises:
+            ValueError: It is no such array.
+        """
+        _, shape, dtype, fortran, content = self.state
+        if not isinstance(dtype, _Type) or dtype.code not in ("u1", b"u1") or not isinstance(content, bytes):
+            raise ValueError("its images are no bytes")
+        if not all(isinstance(length, int) and length >= 0 for length in shape):
+            raise ValueError(f"its images have the shape {shape}")
+        return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+class _Type:
+    """What the type of an array is unpickled to."""
+
+    def __init__(self, code: Any = None, *_: Any) -> None:
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        """Byte order and fields, which a byte has not."""
+
+
+def _rebuild(*_: Any) -> _Bytes:
+    return _Bytes()
+
+
 class _BatchUnpickler(pickle.Unpickler):
-    """Unpickle plain containers and NumPy arrays, and nothing that could run code."""
+    """Unpickle plain containers and arrays of bytes, and nothing that could run code or reach memory."""
 
     def find_class(self, module: str, name: str) -> Any:
-        rebuild: Any = np.empty(0).__reduce__()[0]
-        allowed = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+        allowed: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Bytes, ("numpy", "dtype"): _Type}
         for package in ("numpy.core", "numpy._core"):  # before and since NumPy 2
-            allowed[package + ".multiarray", "_reconstruct"] = rebuild
+            allowed[package + ".multiarray", "_reconstruct"] = _rebuild
         if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"a CIFAR batch has no use for {module}.{name}")
         return allowed[module, name]
+
+
+def _require_small_memo(content: bytes) -> None:
+    """Refuse a pickle that remembers something under a large number, for which Python would make room.
+
+    Raises:
+        ValueError: It does, or it is no pickle.
+    """
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(content):
+            raise ValueError(f"it remembers more than its {len(content):,} bytes can hold")
 
 
 def decode_batch(name: str, read: Read, classes: int, key: bytes = b"labels") -> tuple[Tensor, Tensor]:
@@ -149,10 +201,17 @@ def decode_batch(name: str, read: Read, classes: int, key: bytes = b"labels") ->
     """
     kind = f"CIFAR-{classes}"
     try:
-        batch = _BatchUnpickler(io.BytesIO(read(name)), encoding="bytes").load()
-        data, labels = batch[b"data"], torch.tensor(batch[key], dtype=torch.int64)
-        images = torch.from_numpy(np.ascontiguousarray(data).reshape(-1, 3, 32, 32))
-    except (pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError) as error:
+        content = read(name)
+        _require_small_memo(content)
+        batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
+        if not isinstance(batch[b"data"], _Bytes):
+            raise ValueError("its images are no bytes")
+        labels = torch.tensor(list(batch[key]), dtype=torch.int64)
+        images = torch.from_numpy(batch[b"data"].array().reshape(-1, 3, 32, 32).copy())
+    except (
+        *(pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError, ImportError),
+        *(OverflowError, RecursionError, MemoryError, RuntimeError),
+    ) as error:
         raise DatasetCorruptError(f"{name} is no {kind} batch: {error}") from error
     if (
         images.dtype != torch.uint8

@@ -1,10 +1,14 @@
 """Downloads that survive interruption: mirrors in order, resumed by HTTP Range, accepted by md5 only."""
 
+import contextlib
+import fcntl
 import http.client
+import math
 import os
+import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from datamodules.files.integrity import md5_of_file
@@ -21,7 +25,12 @@ class DownloadError(RuntimeError):
 
 
 def download(
-    urls: Sequence[str], target: Path, md5: str, progress: Progress | None = None, timeout: float = 30.0
+    urls: Sequence[str],
+    target: Path,
+    md5: str,
+    progress: Progress | None = None,
+    timeout: float = 30.0,
+    most: float = math.inf,
 ) -> Path:
     """Fetch a file from the first mirror that has it.
 
@@ -34,6 +43,7 @@ def download(
         md5: Expected md5 in hexadecimal.
         progress: Called after every piece.
         timeout: Seconds without a byte after which a connection counts as broken.
+        most: Bytes that the file has at most; what sends more is refused.
 
     Raises:
         ValueError: If an address is not http or https.
@@ -45,28 +55,51 @@ def download(
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     failures = []
-    for url in urls:
-        failure = _from_mirror(url, part, md5, progress, timeout)
-        if failure is None:
-            os.replace(part, target)
+    with _alone(target.parent):
+        if target.is_file() and md5_of_file(target) == md5:  # another process has fetched it meanwhile
             return target
-        failures.append(f"  {url}: {failure}")
+        for url in urls:
+            failure = _from_mirror(url, part, md5, progress, timeout, most)
+            if failure is None:
+                os.replace(part, target)
+                return target
+            failures.append(f"  {url}: {failure}")
     kept = f"\n{part} keeps what arrived; run again to go on from there." if part.exists() else ""
     raise DownloadError(f"could not download {target.name}:\n" + "\n".join(failures) + kept)
 
 
-def _from_mirror(url: str, part: Path, md5: str, progress: Progress | None, timeout: float) -> str | None:
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder by a lock of the kernel: two processes do not write one file. Where there is none, do without."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another process fetches into {folder}: waiting for it", file=sys.stderr, flush=True)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        print(f"{folder} cannot be locked ({error.strerror}): fetch once at a time", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _from_mirror(url: str, part: Path, md5: str, progress: Progress | None, timeout: float, most: float) -> str | None:
     """Complete ``part`` from one mirror; returns what went wrong, or None."""
     failure = ""
     for _ in range(RETRIES):
         before = _size(part)
         try:
-            _transfer(url, part, progress, timeout)
+            _transfer(url, part, progress, timeout, most)
         except (OSError, http.client.HTTPException) as error:
             failure = str(getattr(error, "reason", "") or error) or type(error).__name__
             if isinstance(error, urllib.error.HTTPError) or _size(part) <= before:
                 return failure
             continue
+        if _size(part) > most:
+            part.unlink()
+            return f"it is larger than the {most / 1e6:,.0f} MB that were expected; refused"
         found = md5_of_file(part)
         if found == md5:
             return None
@@ -77,7 +110,7 @@ def _from_mirror(url: str, part: Path, md5: str, progress: Progress | None, time
     return failure
 
 
-def _transfer(url: str, part: Path, progress: Progress | None, timeout: float) -> None:
+def _transfer(url: str, part: Path, progress: Progress | None, timeout: float, most: float) -> None:
     """Append what ``part`` lacks, or rewrite it where the server does not resume."""
     have = _size(part)
     headers = {"User-Agent": "lit-scaledrop", **({"Range": f"bytes={have}-"} if have else {})}
@@ -101,9 +134,11 @@ def _transfer(url: str, part: Path, progress: Progress | None, timeout: float) -
             while piece := response.read(CHUNK):
                 stream.write(piece)
                 have += len(piece)
+                if have > most:
+                    break
                 if progress is not None:
                     progress(have, total)
-    if total is not None and have < total:
+    if total is not None and have < min(total, most):
         raise ConnectionError(f"the connection closed after {have:,} of {total:,} bytes")
 
 

@@ -1,7 +1,6 @@
 """Lung CT volumes with masks, in NIfTI files, as sets of axial slices."""
 
 import math
-import zlib
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -11,6 +10,7 @@ from torch.nn import functional
 
 from datamodules.base import require
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
+from datamodules.files.limits import too_large
 from datamodules.files.source_folders import SourceFolders
 from datamodules.segmentation.base import SegmentationDataModule
 from datamodules.segmentation.covid_ct import BINARY, TWO_CLASSES
@@ -178,12 +178,21 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """The voxels as float32 (depth, height, width), and the letters of the orientation in the file."""
     import nibabel  # only volumes need it
 
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DatasetCorruptError(f"{path} is no readable NIfTI file: it is no file")
     try:
         stored: Any = nibabel.load(path)
+        shape = stored.shape
+        if stored.get_data_dtype().fields or min(shape, default=0) < 1:
+            raise ValueError(f"its voxels are {stored.get_data_dtype()}, its shape is {shape}")
+        if problem := too_large("it", 8.0 * math.prod(shape)):  # float32, and what it is made from
+            raise ValueError(problem)
         turned = nibabel.aff2axcodes(stored.affine)
+        if None in turned:
+            raise ValueError("its affine matrix is singular: it does not say where front and right are")
         voxels = np.asarray(nibabel.as_closest_canonical(stored).dataobj, np.float32)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise DatasetCorruptError(f"{path} is no readable NIfTI file: {error}") from error
+    except Exception as error:  # nibabel raises whatever the bytes happen to trigger
+        raise DatasetCorruptError(f"{path} is no readable NIfTI file: {error or type(error).__name__}") from error
     voxels = voxels.squeeze(tuple(range(3, voxels.ndim))) if voxels.shape[3:] == (1,) * (voxels.ndim - 3) else voxels
     if voxels.ndim != 3:
         raise DatasetCorruptError(f"{path} has {voxels.ndim} axes instead of 3")

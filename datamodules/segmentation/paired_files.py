@@ -15,7 +15,7 @@ from PIL import Image
 
 from datamodules.files.integrity import DatasetCorruptError
 from datamodules.files.source_folders import INDEX
-from datamodules.pictures import opened
+from datamodules.pictures import eight_bits, opened
 from datamodules.shapes import Float, UInt8
 
 IGNORE = 255
@@ -202,24 +202,7 @@ def read_picture(path: Path, size: int, channels: int) -> tuple[Image.Image, tup
     with opened(path) as file:
         stored = file.size
         file.draft(mode, (max(2 * size, _DRAFT),) * 2)  # does nothing to other formats than JPEG
-        if file.mode.startswith(("I", "F")):
-            return _from_16_bit(path, np.asarray(file)).convert(mode), stored
-        if file.has_transparency_data:
-            coloured = file.convert("RGBA")
-            black = Image.new("RGBA", coloured.size, "black")
-            return Image.alpha_composite(black, coloured).convert(mode), stored
-        return file.convert(mode), stored
-
-
-def _from_16_bit(path: Path, levels: np.ndarray) -> Image.Image:
-    if levels.dtype.kind == "f" or levels.min() < 0 or levels.max() > 65_535:
-        raise DatasetCorruptError(f"{path} holds {levels.dtype} numbers instead of 8 or 16 bits; convert it first")
-    if 0 < levels.max() < 4096:
-        raise DatasetCorruptError(
-            f"{path} is a 16-bit picture whose largest level is {levels.max()} of 65,535, which would be black here; "
-            "stretch its levels to the full range first"
-        )
-    return Image.fromarray(np.rint(levels / 257).astype(np.uint8))
+        return eight_bits(path, file, mode), stored
 
 
 def _read_mask(path: Path, labels: int) -> UInt8[np.ndarray, "height width"]:

@@ -65,7 +65,7 @@ def planned_assessment(argv: list[str]) -> Path:
         ValueError: it is not finished, and the model or the data refuse their arguments.
     """
     planned = plan_assessment(argv)
-    if not is_finished(planned.path, move_broken=False):
+    if not planned.path.exists():
         check(planned.plan, planned.evaluation)
     return planned.path
 

@@ -147,10 +147,11 @@ def get(name: str, *, root: str | None = None, from_: Path | None = None, mirror
 
 
 def _download_all(files: FileSet | Tree, root: Path, mirrors: Sequence[str]) -> None:
+    most = 1.1e6 * files.megabytes + 1e6
     for item in files.downloads:
         target = root / item.path
         with _progress(target.name) as progress:
-            download([*_addresses(mirrors, item), *item.urls], target, item.md5, progress)
+            download([*_addresses(mirrors, item), *item.urls], target, item.md5, progress, most=most)
         if item.path in files.archives:
             files.install(target, root)
             target.unlink()  # its verified content is there

@@ -41,7 +41,7 @@ def planned_result(flags: Sequence[str]) -> Path:
         ValueError: the run is not finished, and its model or data refuse their arguments.
     """
     plan = plan_fit(flags)
-    if not is_finished(plan.result, move_broken=False):
+    if not plan.result.exists():  # whether it is sound, who runs the point will see
         check(plan)
     return plan.result
 
@@ -144,6 +144,7 @@ def quiet() -> None:
     """Keep Lightning's adverts and hints that do not apply to in-memory data out of the console."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*deprecated.*")  # Lightning's own, with torch 2.14

@@ -2,11 +2,13 @@
 
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
+import yaml
+from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -19,10 +21,22 @@ from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, re
 from lit_scaledrop.evaluation.evaluate import write_predictions
 from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.results.yaml_text import require_bounded
 from lit_scaledrop.runs.compiler import require_compiler
 from lit_scaledrop.runs.identity import FROM_DATA
 from lit_scaledrop.runs.plan import plain_refusals
 from lit_scaledrop.runs.run import Run
+
+_load_yaml: Callable[[str], Any] = get_loader("yaml")
+
+
+def _load_bounded(text: str) -> Any:
+    """What jsonargparse reads YAML with, without aliases that stand for more than any machine holds."""
+    require_bounded(text)
+    return _load_yaml(text)
+
+
+set_loader("yaml", _load_bounded, exceptions=(yaml.YAMLError,))
 
 
 class BaseCLI(LightningCLI):

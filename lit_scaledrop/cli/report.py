@@ -9,6 +9,7 @@ Atomically and deterministically: the same results give the same bytes.
 
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,11 +20,13 @@ from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.figures.learning import keep_curves, learning_picture, write_curves
 from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in
+from lit_scaledrop.report.sound import from_sound
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.table import Report, csv, markdown, show
 from lit_scaledrop.report.tables import TABLES, build
 from lit_scaledrop.results.failures import load_failures, notes
 from lit_scaledrop.results.result import Result, ResultError, load_results, write_atomic
+from lit_scaledrop.results.text import plain
 from lit_scaledrop.results.trials import JournalError, trials_in
 
 _NO_MATPLOTLIB = "figures need matplotlib; install it with pip install matplotlib"
@@ -96,7 +99,8 @@ def _one(name: str, results: str, chosen: str, format: str) -> int:
     if name in FIGURES and find_spec("matplotlib") is None:
         return _warn(_NO_MATPLOTLIB)
     written = _write(name, found, failed, Path(results) / chosen / name, format)
-    print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)
+    if written:
+        print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
 
 
@@ -104,14 +108,21 @@ def _write(name: str, results: list[Result], failed: list[str], stem: Path, form
     """Write a figure, a sweep or a table with the figures that are drawn with it; the files."""
     plots = find_spec("matplotlib") is not None
     if name in FIGURES:
-        return pictures(name, results, stem)
+        return from_sound(lambda some: pictures(name, some, stem), results, _warn)
     if name not in TABLES:
         trials = trials_in(stem)
-        written = _table(sweep_report(name, results, trials), failed, stem, form)
+        report = from_sound(lambda some: sweep_report(name, some, trials), results, _warn)
+        written = _table(report, failed, stem, form)
         return written + (sweep_pictures(name, results, stem, trials) if plots else [])
-    written = _table(build(name, results), failed, stem, form)
-    drawn = [drawing for drawing, figure in FIGURES.items() if figure.study == name and plots]
-    return written + [path for drawing in drawn for path in pictures(drawing, results, stem.with_name(drawing))]
+    written = _table(from_sound(lambda some: build(name, some), results, _warn), failed, stem, form)
+    for drawing, figure in FIGURES.items():
+        if figure.study == name and plots:
+            try:
+                place = stem.with_name(drawing)
+                written += from_sound(partial(pictures, drawing, stem=place), results, _warn)
+            except OSError as error:  # the table is shown already
+                _warn(f"not drawn: {drawing} ({error.strerror or error})")
+    return written
 
 
 def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
@@ -144,13 +155,24 @@ def _table(report: Report, failed: list[str], stem: Path, form: str) -> list[Pat
     report = replace(report, notes=[*report.notes, *failed])
     texts = {"markdown": markdown(report), "csv": csv(report)}
     files = {stem.with_suffix(".md"): texts["markdown"], stem.with_suffix(".csv"): texts["csv"]}
-    for path, text in files.items():
-        write_atomic(path, text)
+    written = _written(files)
     if form == "terminal":
         show(report)
     else:
         print(texts[form], end="")
-    return list(files)
+    return written
+
+
+def _written(files: dict[Path, str]) -> list[Path]:
+    """The files that could be written: a table is shown also where the results are read only."""
+    done = []
+    for path, text in files.items():
+        try:
+            write_atomic(path, text)
+            done.append(path)
+        except OSError as error:
+            _warn(f"not written: {path} ({error.strerror or error})")
+    return done
 
 
 def _nothing(name: str, results: str, profile: str) -> str:
@@ -163,5 +185,5 @@ def _nothing(name: str, results: str, profile: str) -> str:
 
 
 def _warn(message: str, status: int = 1) -> int:
-    print(f"scaledrop report: {message}", file=sys.stderr)
+    print(f"scaledrop report: {plain(message)}", file=sys.stderr)
     return status

@@ -2,23 +2,25 @@
 
 import argparse
 import importlib
-import math
 import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.results.result import ResultError, is_finished
+from lit_scaledrop.results.text import plain
+from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import COMMANDS, SweepError, command_of, load_sweep
-from lit_scaledrop.sweep.leases import STALE
 from lit_scaledrop.sweep.points import Plan, plan_points, point_paths
-from lit_scaledrop.sweep.runner import Point, Runner, child_environment, visible_gpus
+from lit_scaledrop.sweep.remote import Remote
+from lit_scaledrop.sweep.resources import Resources
+from lit_scaledrop.sweep.runner import Runner, child_environment, visible_gpus
+from lit_scaledrop.sweep.tally import Launch
 
 
 def _positive(text: str) -> int:
@@ -36,16 +38,6 @@ def _time(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
-    return seconds
-
-
 @dataclass(frozen=True)
 class Settings:
     """Run a Weights & Biases sweep file here, without a server; finished points are skipped.
@@ -60,7 +52,15 @@ class Settings:
         budget: time for all points of a fit, e.g. 9m: the epochs of each are what its share allows.
         results: folder of results (default: as in the configuration).
         only: points by name, e.g. 'resnet20-*' (default: all).
-        stale: take over a point whose sweep, on another machine, shows no sign of life for so many seconds.
+        launcher: who runs the points: processes here (local), an array of SLURM's jobs, or tasks of Ray.
+        cpus: cores of a point on a cluster.
+        gpus: GPUs of a point on a cluster.
+        memory: GiB of main memory of a point on a cluster (default: what the cluster gives).
+        time: until SLURM stops a job, which then goes on as another one, e.g. 4h.
+        array_parallelism: most SLURM jobs at once.
+        partition: of SLURM.
+        sbatch: more options of sbatch, e.g. account=NAME constraint=a100.
+        address: of a Ray cluster, e.g. auto or HOST:6379 (default: one is started on this machine).
         dry_run: only show the commands and what is skipped.
     """
 
@@ -74,7 +74,15 @@ class Settings:
     budget: Annotated[float | None, _time] = None
     results: str | None = None
     only: list[str] = field(default_factory=lambda: ["*"])
-    stale: Annotated[float, _seconds] = STALE
+    launcher: Literal["local", "slurm", "ray"] = "local"
+    cpus: Annotated[int, _positive] = 4
+    gpus: int = 0
+    memory: float | None = None
+    time: Annotated[float, _time] = 4 * 3600.0
+    array_parallelism: Annotated[int, _positive] = 256
+    partition: str | None = None
+    sbatch: list[str] = field(default_factory=list)
+    address: str | None = None
     dry_run: bool = False
 
 
@@ -97,15 +105,15 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         env = child_environment(os.environ, args.profile, args.file.stem, args.jobs)
         config = load_sweep(args.file)
         plan = plan or PLANS[command_of(config)]
+        launch = _launcher(args, env)
         if config["method"] != "grid":
-            return _search(config, args, env, extra, plan)
+            return _search(config, args, env, extra, plan, launch)
         points = plan_points(config, env, args.seeds, extra, plan, args.only)
         if args.dry_run:
             return _dry_run(points)
         if args.budget:
-            return _within_budget(args.budget, args.stale, env, points)
-        gpus = visible_gpus(env) if args.jobs > 1 else []
-        code = Runner(points, args.jobs, env, gpus, stale=args.stale).run()
+            return _within_budget(args.budget, points, launch)
+        code = launch(points, None).run()
         _report(points[0].result.parent)
         return code
     except (SweepError, ResultError) as error:
@@ -117,7 +125,34 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         return 130
 
 
-def _search(config: dict[str, Any], args: Settings, env: Mapping[str, str], extra: Sequence[str], plan: Plan) -> int:
+def _launcher(args: Settings, env: Mapping[str, str]) -> Launch:
+    """Who runs the points.
+
+    Raises:
+        SweepError: it is not there, or cannot do what is asked.
+    """
+    if args.launcher == "local" or args.dry_run:
+        gpus = visible_gpus(env) if args.jobs > 1 else []
+        return lambda points, stop: Runner(points, args.jobs, stop, env, gpus)
+    if args.budget:
+        raise SweepError(
+            "--budget shares out the time of this machine; on a cluster give each point --budget behind --"
+        )
+    if args.jobs > 1 and args.launcher == "slurm":
+        raise SweepError("--jobs is of the local launcher; for SLURM give --array-parallelism")
+    names = [field.name for field in fields(Resources)]
+    try:
+        resources = Resources(**{**{name: getattr(args, name) for name in names}, "sbatch": tuple(args.sbatch)})
+    except ValueError as error:
+        raise SweepError(str(error)) from error
+    module = importlib.import_module(f"lit_scaledrop.sweep.{args.launcher}")
+    engine = getattr(module, args.launcher.capitalize())(resources)
+    return lambda points, stop: Remote(points, len(points), stop, engine=engine, env=env)
+
+
+def _search(
+    config: dict[str, Any], args: Settings, env: Mapping[str, str], extra: Sequence[str], plan: Plan, launch: Launch
+) -> int:
     from lit_scaledrop.sweep import search
 
     runs = args.runs or config.get("run_cap")
@@ -127,14 +162,14 @@ def _search(config: dict[str, Any], args: Settings, env: Mapping[str, str], extr
         raise SweepError("--only and several --seeds are of a grid; a search chooses its points, one training each")
     if args.seeds:
         config = {**config, "parameters": {**config["parameters"], "seed_everything": {"value": args.seeds[0]}}}
-    asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan, args.stale)
+    asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan, launch)
     code, folder = search.run(asked, args.dry_run)
     if not args.dry_run:
         _report(folder)
     return code
 
 
-def _within_budget(budget: float, stale: float, env: Mapping[str, str], points: Sequence[Point]) -> int:
+def _within_budget(budget: float, points: Sequence[Point], launch: Launch) -> int:
     """Run the points one by one, first things first: each gets an equal share of the time that is left.
 
     What a point does not use is left for those behind it. A point is an ordinary run of the epochs that its share
@@ -157,7 +192,7 @@ def _within_budget(budget: float, stale: float, env: Mapping[str, str], points: 
             continue
         argv = [*point.argv, f"--trainer.max_epochs={epochs}"]
         result, logs = point_paths(argv, PLANS["fit"], point.name)
-        code |= Runner([Point(point.name, argv, result, logs / f"{point.name}.log")], 1, env, stale=stale).run()
+        code |= launch([Point(point.name, argv, result, logs / f"{point.name}.log")], None).run()
     _report(points[0].result.parent)
     return code
 
@@ -175,13 +210,28 @@ def _report(folder: Path) -> None:
         report([folder.name, "--results", str(folder.parents[1]), "--profile", folder.parent.name])
 
 
-def _planned(command: str, function: str, flags: list[str]) -> Path:
+@dataclass
+class CommandPlan:
     """Where a command would write its result; imports torch."""
-    return getattr(importlib.import_module(f"lit_scaledrop.cli.{command}"), function)(flags)
+
+    command: str
+    function: str
+    known: dict[tuple[str, ...], Path] = field(default_factory=dict)
+
+    def __call__(self, flags: list[str]) -> Path:
+        """The file of one point."""
+        if (path := self.known.get(tuple(flags))) is not None:
+            return path
+        return getattr(importlib.import_module(f"lit_scaledrop.cli.{self.command}"), self.function)(flags)
+
+    def prepare(self, points: Sequence[Sequence[str]]) -> None:
+        """Find the files of many points of `fit` at once."""
+        if self.command == "fit":
+            self.known = importlib.import_module("lit_scaledrop.cli.many").planned_results(points)
 
 
 PLANS: dict[str, Plan] = {
-    command: partial(_planned, command, function)
+    command: CommandPlan(command, function)
     for command, function in zip(COMMANDS, ("planned_result", "planned_assessment", "planned_cost"), strict=True)
 }
 """Commands that a sweep can run."""
@@ -189,6 +239,9 @@ PLANS: dict[str, Plan] = {
 
 def _dry_run(points: Sequence[Point]) -> int:
     for place, point in enumerate(points, 1):
-        state = "skip" if is_finished(point.result, move_broken=False) else "run"
+        try:
+            state = "skip" if is_finished(point.result, move_broken=False) else "run"
+        except ResultError as error:
+            state = f"fail ({plain(str(error))})"
         print(f"[{place}/{len(points)}] {state} {point.name} -> {point.result}\n    {shlex.join(point.argv)}")
     return 0

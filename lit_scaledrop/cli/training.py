@@ -56,8 +56,14 @@ class Training(BaseCLI):
         """Find where the run resumes."""
         config = self.config["fit"]
         self.timer = AttemptTimer(config["trainer"]["max_time"])
-        own = resume_checkpoint(self.plan.folder, first=process_rank() == 0)
+        own = resume_checkpoint(self.plan.folder, process_rank() == 0, self._shapes)
         config["ckpt_path"] = str(own) if own else config["ckpt_path"]
+
+    def _shapes(self) -> dict[str, torch.Size]:
+        """Of the tensors of the network that is to be trained."""
+        with torch.random.fork_rng(devices=[]):
+            model = self.plan.build()["model"]
+        return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lit_scaledrop.report.figures.style import style
+from lit_scaledrop.results.text import cell
 from lit_scaledrop.shapes import Float, UInt8
 
 COLUMNS, MOST = 8, 64
@@ -43,7 +44,12 @@ class ClassifiedImage:
     def row(self) -> list[str]:
         """Cells of :data:`COLUMNS`."""
         numbers = (self.confidence, *self.interval, self.entropy, self.mutual_information)
-        return [self.path.name, self.name, *(f"{n:.4f}" for n in numbers), "accept" if self.accepted else "reject"]
+        return [
+            cell(self.path.name),
+            self.name,
+            *(f"{n:.4f}" for n in numbers),
+            "accept" if self.accepted else "reject",
+        ]
 
 
 def draw_sheet(images: Sequence[ClassifiedImage], path: Path) -> None:

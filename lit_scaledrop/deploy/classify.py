@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from datamodules.pictures import read_pictures, standardized, with_channels
 from lit_scaledrop.deploy.classified import ClassifiedImage, draw_sheet
-from lit_scaledrop.deploy.open import begin
+from lit_scaledrop.deploy.open import LeftOut, begin, readable
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -25,6 +25,7 @@ from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.text import plain
 
 SIDE, BATCH, SHOWN, LEVEL = 32, 64, 40, 0.95
 COLUMNS = ("file", "class", "confidence", "lower", "upper", "entropy", "mutual_information", "decision")
@@ -52,22 +53,26 @@ def classify_folder(
 
     Raises:
         FileNotFoundError: there is no picture.
+        DatasetCorruptError: none of them is readable.
     """
     paths, posterior, where = begin(module, images, evaluation, device)
     found: list[ClassifiedImage] = []
+    left_out = LeftOut()
     file = out if out.suffix else out / "predictions.csv"
     try:
-        found.extend(with_progress(classify(posterior, paths, about, evaluation, where), "classifying", len(paths)))
-    finally:  # also what was done before a broken file
+        seen = classify(posterior, paths, about, evaluation, where, left_out)
+        found.extend(with_progress(seen, "classifying", len(paths)))
+    finally:  # also what was done before it was stopped
         if found:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(file, _csv(found, about["class_names"]))
+    left_out.require_others(found)
     _show(found, about["name"])
     if figure:
         draw_sheet(found, figure)
     accepted = sum(image.accepted for image in found)
     more = f", sheet {figure}" if figure else ""
-    print(f"{count(len(found), 'picture')}, {accepted} accepted: {file}{more}", flush=True)
+    print(f"{count(len(found), 'picture')}, {accepted} accepted{left_out}: {file}{more}", flush=True)
 
 
 def classify(
@@ -76,6 +81,7 @@ def classify(
     images: dict[str, Any],
     evaluation: Evaluation,
     device: torch.device | str = "cpu",
+    left_out: LeftOut | None = None,
 ) -> Iterator[ClassifiedImage]:
     """Classify pictures one after the other, in batches.
 
@@ -85,14 +91,18 @@ def classify(
         images: ``mean``, ``std``, ``border`` and ``class_names`` of the training.
         evaluation: quantile and threshold of the rule.
         device: where the network is.
+        left_out: notes files that are no readable pictures.
 
     Raises:
-        DatasetCorruptError: a file is no readable picture; it names the file.
+        DatasetCorruptError: a file is no readable picture, and nobody notes it; it names the file.
     """
     border = images.get("border", 0)
+    side = SIDE - 2 * border
     for start in range(0, len(paths), BATCH):
-        part = paths[start : start + BATCH]
-        pixels = functional.pad(read_pictures(part, SIDE - 2 * border), [border] * 4)
+        part, read = readable(paths[start : start + BATCH], lambda path: read_pictures([path], side), left_out)
+        if not part:
+            continue
+        pixels = functional.pad(torch.cat(read), [border] * 4)
         x = standardized(with_channels(pixels, len(images["mean"])), images["mean"], images["std"])
         yield from _classified(posterior(x.to(device)).cpu(), part, pixels, images["class_names"], evaluation)
 
@@ -138,7 +148,7 @@ def _show(found: Sequence[ClassifiedImage], data: str) -> None:
         numbers = (f"{image.confidence:.3f}", "{:.2f}-{:.2f}".format(*image.interval))
         nats = (f"{image.entropy:.2f}", f"{image.mutual_information:.3f}")
         style = None if image.accepted else "dim"
-        table.add_row(image.path.name, image.name, *numbers, *nats, image.row[-1], style=style)
+        table.add_row(plain(image.path.name), image.name, *numbers, *nats, image.row[-1], style=style)
     Console().print(table)
     if len(found) > SHOWN:
         print(f"... and {len(found) - SHOWN} more in the CSV file")

@@ -84,6 +84,8 @@ def read_packed(path: str | Path) -> Packed:
     Raises:
         PackedError: if there is none, it is of another kind or version, or it is damaged.
     """
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+        raise PackedError(f"cannot read {path}: it is no file")
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -94,7 +96,7 @@ def read_packed(path: str | Path) -> Packed:
         raise PackedError(f"{path} has layout {content[len(MAGIC) - 1]}, this version reads 1: update lit-scaledrop")
     try:
         return _parse(content[len(MAGIC) :])
-    except (ValueError, KeyError, TypeError, struct.error, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error, zlib.error) as error:
         raise PackedError(f"{path} is damaged ({error}); make it again from its checkpoint") from error
 
 
@@ -106,17 +108,31 @@ def _parse(content: bytes) -> Packed:
     if hashlib.sha256(body).hexdigest() != header["sha256"]:
         raise ValueError("its content does not fit its checksum")
     tensors: dict[str, Tensor] = {}
-    at = 0
+    at, room = 0, 8 * len(body)
     for name, kind, shape in header["tensors"]:
-        dtype, count = DTYPES[kind], math.prod(shape)
+        dtype, count = DTYPES[kind], _count(shape, room)
         values = np.frombuffer(body, dtype, count, at).astype(dtype.newbyteorder("="))
         tensors[name] = torch.from_numpy(values).reshape(shape)
         at += dtype.itemsize * count
-    total = sum(math.prod(shape) for _, shape in header["signs"])
+    total = sum(_count(shape, room) for _, shape in header["signs"])
+    if total > 8 * (len(body) - at):
+        raise ValueError(f"its header lists {total:,} signs, more than it holds")
     bits = np.unpackbits(np.frombuffer(body, np.uint8, offset=at), count=total).astype(bool)
     signs: dict[str, Tensor] = {}
     at = 0
     for name, shape in header["signs"]:
         signs[name] = torch.from_numpy(bits[at : at + math.prod(shape)].copy()).reshape(shape)
         at += math.prod(shape)
+    if not isinstance(header["about"], dict):
+        raise ValueError("its header says nothing of the network")
     return Packed(header["about"], tensors, signs)
+
+
+def _count(shape: list[int], room: int) -> int:
+    """Numbers in a tensor, at most the bits that the file has."""
+    if not all(isinstance(length, int) and 0 <= length <= room for length in shape) or len(shape) > 16:
+        raise ValueError(f"its header lists a tensor of shape {str(shape)[:80]}, more than it holds")
+    count = math.prod(shape)
+    if count > room:
+        raise ValueError(f"its header lists a tensor of {count:,} numbers, more than it holds")
+    return count

@@ -1,11 +1,14 @@
 """A trained network by whatever names it: a checkpoint, a packed file, or a model that comes with the package."""
 
+import sys
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from datamodules.files.integrity import DatasetCorruptError
 from datamodules.pictures import picture_paths
 from lit_scaledrop.deploy.container import MAGIC
 from lit_scaledrop.deploy.model import load_packed
@@ -15,7 +18,9 @@ from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
+from lit_scaledrop.results.text import plain
 
+Read = TypeVar("Read")
 MODELS = Path(str(resources.files("lit_scaledrop.deploy"))) / "models"
 
 
@@ -96,3 +101,47 @@ def begin(
         raise FileNotFoundError(f"there is no picture in {images} (PNG, JPEG, BMP, WebP)")
     where = evaluation_device(device)
     return paths, build_posterior(module.network.to(where), evaluation), where
+
+
+class LeftOut:
+    """Pictures that could not be read: each is said on the error output, and the others are gone on with."""
+
+    def __init__(self) -> None:
+        self.errors: list[DatasetCorruptError] = []
+
+    def add(self, error: DatasetCorruptError) -> None:
+        """Note one."""
+        self.errors.append(error)
+        print(f"left out: {plain(str(error))}", file=sys.stderr, flush=True)
+
+    def require_others(self, done: Sequence[object]) -> None:
+        """Refuse an empty result.
+
+        Raises:
+            DatasetCorruptError: nothing was done; the first reason.
+        """
+        if self.errors and not done:
+            raise self.errors[0]
+
+    def __str__(self) -> str:
+        return f", {len(self.errors)} left out" if self.errors else ""
+
+
+def readable(
+    paths: Sequence[Path], read: Callable[[Path], Read], left_out: LeftOut | None
+) -> tuple[list[Path], list[Read]]:
+    """Files that can be read, and what is in them; the others are noted.
+
+    Raises:
+        DatasetCorruptError: a file cannot be read, and nobody notes it.
+    """
+    sound, found = [], []
+    for path in paths:
+        try:
+            found.append(read(path))
+            sound.append(path)
+        except DatasetCorruptError as error:
+            if left_out is None:
+                raise
+            left_out.add(error)
+    return sound, found

@@ -10,6 +10,7 @@ the most probable class is taken.
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,14 @@ from torch.nn import functional as F
 
 from datamodules.pictures import standardized
 from datamodules.segmentation.paired_files import read_picture, squeezed
-from lit_scaledrop.deploy.open import begin
+from lit_scaledrop.deploy.open import LeftOut, begin, readable
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.text import cell
 from lit_scaledrop.shapes import Float, Int, UInt8
 
 BATCH = 16
@@ -74,6 +76,7 @@ def segment_folder(
 
     Raises:
         FileNotFoundError: there is no picture.
+        DatasetCorruptError: none of them is readable.
     """
     paths, posterior, where = begin(module, images, evaluation, device)
     out.mkdir(parents=True, exist_ok=True)
@@ -82,14 +85,18 @@ def segment_folder(
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow([*_COLUMNS, *(f"share({name})" for name in about["class_names"])])
     size = module.hparams["image_size"]
-    found = segment(posterior, paths, size, about["mean"], about["std"], where)
+    left_out, done = LeftOut(), []
+    found = segment(posterior, paths, size, about["mean"], about["std"], where, left_out)
     try:
-        for name, image in zip(names, with_progress(found, "segmenting", len(paths)), strict=True):
+        for image in with_progress(found, "segmenting", len(paths)):
+            name = names[image.path]
             _write_pictures(out / name, image)
             rows.writerow(_row(image, name, len(about["class_names"])))
-    finally:  # also of what was done before a broken file
+            done.append(name)
+    finally:  # also of what was done before it was stopped
         write_atomic(out / "predictions.csv", table.getvalue())
-    print(f"{count(len(paths), 'picture')}: masks, uncertainty and overlays in {out}", flush=True)
+    left_out.require_others(done)
+    print(f"{count(len(done), 'picture')}{left_out}: masks, uncertainty and overlays in {out}", flush=True)
 
 
 def segment(
@@ -99,6 +106,7 @@ def segment(
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device | str = "cpu",
+    left_out: LeftOut | None = None,
 ) -> Iterator[SegmentedImage]:
     """Segment pictures one after the other, in batches.
 
@@ -109,13 +117,17 @@ def segment(
         mean: mean of each channel in the training, on the scale 0 to 1; their number is that of the channels.
         std: likewise its standard deviation.
         device: where the network is.
+        left_out: notes files that are no readable pictures.
 
     Raises:
-        DatasetCorruptError: a file is no readable picture; it names the file.
+        DatasetCorruptError: a file is no readable picture, and nobody notes it; it names the file.
     """
+    channels = 3 if len(mean) == 3 else 1
     for start in range(0, len(paths), BATCH):
-        part = paths[start : start + BATCH]
-        pictures = [read_picture(path, size, 3 if len(mean) == 3 else 1) for path in part]
+        batch = paths[start : start + BATCH]
+        part, pictures = readable(batch, lambda path: read_picture(path, size, channels), left_out)
+        if not part:
+            continue
         x = torch.from_numpy(np.stack([squeezed(picture, size) for picture, _ in pictures]))
         predictive = posterior(standardized(x, mean, std).to(device)).cpu()
         shape = (len(part), size, size)
@@ -161,11 +173,12 @@ def _row(image: SegmentedImage, name: str, classes: int) -> list[object]:
     shares = torch.bincount(image.mask.flatten(), minlength=classes) / image.mask.numel()
     entropy, confidence = image.entropy, image.probs.amax(0).mean().item()
     numbers = (entropy.mean().item(), entropy.max().item(), image.mutual_information, confidence, *shares.tolist())
-    return [image.path.name if "/" not in name else name, width, height, *(f"{number:.6g}" for number in numbers)]
+    return [cell(image.path.name if "/" not in name else name), width, height, *(f"{number:.6g}" for number in numbers)]
 
 
-def _output_names(paths: Sequence[Path], images: Path) -> list[str]:
+def _output_names(paths: Sequence[Path], images: Path) -> dict[Path, str]:
     """Path of each picture below the folder, without its suffix where that keeps the names apart."""
     below = [path.relative_to(images) if images.is_dir() else Path(path.name) for path in paths]
     stems = [str(path.with_suffix("")) for path in below]
-    return [str(path) if stems.count(stem) > 1 else stem for path, stem in zip(below, stems, strict=True)]
+    times = Counter(stems)
+    return {path: str(name) if times[stem] > 1 else stem for path, name, stem in zip(paths, below, stems, strict=True)}

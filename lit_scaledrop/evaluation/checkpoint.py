@@ -1,7 +1,8 @@
 """What was trained, from its checkpoint: the module, its weights, their digest."""
 
 import hashlib
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,12 @@ def trained_module(checkpoint: dict[str, Any], path: str | Path, **overrides: An
         CheckpointError: the weights do not fit the network.
     """
     task = checkpoint.get("task", LitClassifier.__name__)  # the first checkpoints do not name it
-    if task not in MODULES:
+    if not isinstance(task, str) or task not in MODULES:
         raise CheckpointError(f"{path} was trained for {task!r}; there are {', '.join(MODULES)}")
-    model = MODULES[task](**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
+    try:
+        model = MODULES[task](**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} has hyper-parameters that {task} has not: {error}") from error
     fit_weights(model, checkpoint["state_dict"], path)
     return model.eval()
 
@@ -57,12 +61,55 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}; runs keep theirs in runs/<profile>/<study>/<id>/checkpoints")
     try:
+        _require_stored(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes happen to trigger
         raise CheckpointError(f"{path} is no checkpoint, or it is damaged ({type(error).__name__})") from error
     if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict", "epoch"} <= checkpoint.keys():
         raise CheckpointError(f"{path} is no checkpoint of a run: its weights or hyper-parameters are missing")
+    state, epoch, images = checkpoint["state_dict"], checkpoint["epoch"], checkpoint.get("images")
+    sound = isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())
+    if not sound or not isinstance(checkpoint["hyper_parameters"], dict):
+        raise CheckpointError(f"{path} is no checkpoint of a run: its weights or hyper-parameters are something else")
+    if not isinstance(epoch, int) or epoch < 0:
+        raise CheckpointError(f"{path} is no checkpoint of a run: it is of epoch {epoch!r}")
+    if images is not None and (not isinstance(images, dict) or not {"mean", "std", "class_names"} <= images.keys()):
+        raise CheckpointError(f"{path} is no checkpoint of a run: what it says of its images is something else")
     return checkpoint
+
+
+def _require_stored(path: Path) -> None:
+    """Refuse a file that unpacks to far more than it is; ours are not compressed.
+
+    Raises:
+        ValueError: it does.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > 2 * path.stat().st_size + 1_000_000:
+            raise ValueError(f"it unpacks to {size:,} bytes")
+
+
+def why_unusable(checkpoint: dict[str, Any], shapes: Mapping[str, torch.Size] | None = None) -> str:
+    """Why a training cannot go on from a checkpoint that could be read; empty if it can.
+
+    Args:
+        checkpoint: see :func:`read_checkpoint`.
+        shapes: of the tensors of the network that is trained, by name.
+    """
+    state, callbacks = checkpoint["state_dict"], checkpoint.get("callbacks", {})
+    if not checkpoint.get("optimizer_states") or not isinstance(checkpoint.get("loops"), dict):
+        return "the state of its optimizer or its loops is missing"
+    if not isinstance(callbacks, dict) or not all(isinstance(one, dict) for one in callbacks.values()):
+        return "the state of its callbacks is something else"
+    if not all(isinstance(one.get("best_model_path", ""), str) for one in callbacks.values()):
+        return "it does not say which checkpoint was the best"
+    if broken := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
+        return f"{broken[0]} holds what is no number"
+    if shapes is not None and {name: tensor.shape for name, tensor in state.items()} != dict(shapes):
+        return "it belongs to another network"
+    return ""
 
 
 def start_digest(path: Path) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from lit_scaledrop.results.text import without_tags
+
 LOST = "lost in our copy"
 """Source of a published number that our copy of the paper has lost."""
 RESULT_IDS = "result_ids"
@@ -102,12 +104,12 @@ def markdown(report: Report) -> str:
     sources: dict[str, int] = {}
     lines = [f"# {report.title}", ""]
     for section in report.sections:
-        cells = section_cells(section, sources)
+        cells = section_cells(section, sources).map(without_tags)
         align = ["left" if column.left else "right" for column in section.columns.values()]
         lines += [f"## {section.heading}", ""]
         lines += [cells.to_markdown(index=False, disable_numparse=True, colalign=align), ""]
         lines += [line for caption in section.caption for line in (caption, "")]
-    lines += [line for note in report.notes for line in (f"- {note}", "")]
+    lines += [line for note in report.notes for line in (f"- {without_tags(note)}", "")]
     lines += [f"[^{number}]: {source}" for source, number in sources.items()]
     return "\n".join(lines).rstrip() + "\n"
 

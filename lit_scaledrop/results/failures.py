@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.text import one_line
 
 SUFFIX = ".failed.json"
 
@@ -48,10 +49,12 @@ def write_failure(failure: Failure, result: Path) -> None:
 
 def read_failure(result: Path) -> Failure | None:
     """The failure of the run that should have written `result`; ``None`` where there is none that can be read."""
+    path = failure_path(result)
     try:
-        return Failure(**json.loads(failure_path(result).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        failure = Failure(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    return failure if failure and all(isinstance(word, str) for word in vars(failure).values()) else None
 
 
 def forget_failure(result: Path) -> None:
@@ -70,4 +73,4 @@ def load_failures(folder: Path, finished: Iterable[str]) -> list[Failure]:
 
 def notes(failures: Iterable[Failure]) -> list[str]:
     """A sentence a failure, for the foot of a table."""
-    return [f"FAILED: {f.name}: {f.reason}. The same sweep runs it again." for f in failures]
+    return [f"FAILED: {one_line(f.name)}: {one_line(f.reason)}. The same sweep runs it again." for f in failures]

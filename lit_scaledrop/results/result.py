@@ -6,22 +6,35 @@ Everything a table prints beside a number (data, epochs, device, commit, command
 are read, too.
 """
 
+import contextlib
+import errno
+import glob
 import json
 import logging
 import os
 import re
 import secrets
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_origin, get_type_hints
 
 from lit_scaledrop.results import schema1
 from lit_scaledrop.results.measurement import Coordinate, Measurement
-from lit_scaledrop.results.schema import Data, EvaluationRecord, Provenance, Training, check_group, check_type
+from lit_scaledrop.results.schema import (
+    Data,
+    EvaluationRecord,
+    Provenance,
+    Training,
+    check_group,
+    check_type,
+    odd_settings,
+)
 
 SCHEMA = 2
 _log = logging.getLogger(__name__)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_ID = re.compile(r"[0-9a-f]{12}")
 
 
 class ResultError(RuntimeError):
@@ -82,11 +95,7 @@ class Result:
                 _fail("training.val_acc or training.val_iou is missing")
         except ValueError as error:
             raise InvalidResultError(str(error)) from error
-        if not re.fullmatch(r"[0-9a-f]{12}", self.id):
-            _fail(f"id must be 12 hexadecimal digits, not {self.id!r}")
-        for name in ("study", "profile"):
-            if not _NAME.fullmatch(getattr(self, name)):
-                _fail(f"{name} must be a plain folder name, not {getattr(self, name)!r}")
+        _check_names(self)
         if trained and self.evaluation["checkpoint"] not in ("best", "last"):
             _fail(f"evaluation.checkpoint must be 'best' or 'last', not {self.evaluation['checkpoint']!r}")
         if not self.measurements:
@@ -131,6 +140,8 @@ class Result:
             record = json.loads(text)
         except ValueError as error:
             raise InvalidResultError(f"not JSON: {error}") from error
+        except RecursionError as error:
+            raise InvalidResultError("its JSON is nested too deeply") from error
         if not isinstance(record, dict):
             _fail("the file holds no JSON object")
         theirs = record.get("schema")
@@ -157,6 +168,17 @@ _GROUPS: dict[str, type] = {
 _TYPES: dict[str, type] = {
     name: dict if name in _GROUPS else get_origin(kind) or kind for name, kind in get_type_hints(Result).items()
 }
+
+
+def bad_folder_name(name: str) -> str:
+    """What is wrong with the name of a study or profile, which is a folder's; empty if nothing is.
+
+    >>> bad_folder_name("table3"), bad_folder_name("my study")
+    ('', "must be a plain folder name (letters without accents, digits, _ . -; not first), not 'my study'")
+    """
+    if _NAME.fullmatch(name):
+        return ""
+    return f"must be a plain folder name (letters without accents, digits, _ . -; not first), not {name!r}"
 
 
 def result_path(results_dir: Path | str, profile: str, study: str, id: str) -> Path:
@@ -199,8 +221,14 @@ def read_result(path: Path | str) -> Result:
         InvalidResultError: the file is half-written or no result; the message says what to delete.
         ResultError: the file cannot be opened, or was written by another release.
     """
+    path = Path(path)
     try:
-        return Result.from_json(Path(path).read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # a folder; or a pipe, which would be waited for
+            raise ResultError("is no file; move it away and repeat the run that writes it")
+        result = Result.from_json(path.read_text(encoding="utf-8"))
+        if _ID.fullmatch(path.stem) and result.id != path.stem:
+            _fail(f"it is that of run {result.id}")
+        return result
     except OSError as error:
         raise ResultError(f"cannot read {path}: {error.strerror or error}") from error
     except (InvalidResultError, UnicodeDecodeError) as error:
@@ -221,6 +249,9 @@ def load_results(results_dir: Path | str, profile: str, study: str) -> tuple[lis
             result = read_result(path)
         except ResultError as error:
             problems.append(str(error))
+            continue
+        if odd := odd_settings(result.config, result.provenance["command"]):
+            problems.append(f"{path} is no valid result ({odd}); delete it and repeat the run that writes it")
             continue
         if result.path(results_dir) != path:
             problems.append(f"{path} belongs at {result.path(results_dir)}; move it there or delete it")
@@ -267,12 +298,43 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="replace") if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+    _tidy(path)
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise  # else a file system that has none, some FUSE and 9p
+
+
+def _tidy(path: Path) -> None:
+    """Remove what processes that were killed have left beside a file, an hour ago or earlier."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+
+
+def _check_names(result: Result) -> None:
+    if not _ID.fullmatch(result.id):
+        _fail(f"id must be 12 hexadecimal digits, not {result.id!r}")
+    for name in ("study", "profile"):
+        if problem := bad_folder_name(getattr(result, name)):
+            _fail(f"{name} {problem}")
+    for name in ("network", "method", "label"):
+        if not (word := getattr(result, name)).isprintable() or word.startswith(tuple("=+-@")):
+            _fail(f"{name} must be words, no formula and without control characters, not {word!r}")
 
 
 def _check_once(measurements: list[Measurement]) -> None:

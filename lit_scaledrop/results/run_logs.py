@@ -2,10 +2,13 @@
 
 import csv
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lit_scaledrop.results.yaml_text import load_yaml
 
 Points = dict[int, dict[str, float]]
 """Values by epochs behind them and by name, e.g. ``{1: {"val/acc": 0.32, "loss/task": 2.0139}}``."""
@@ -65,14 +68,17 @@ def logged_points(run_dir: Path, names: Iterable[str]) -> Points:
 
 def logged_runs(runs_dir: Path | str, profile: str) -> Iterator[LoggedRun]:
     """The runs of a profile under ``runs_dir``, finished or not, that have logged a validation of classes."""
-    import yaml
-
     for run_dir in sorted(Path(runs_dir).glob(f"{profile}/*/*")):
         points = logged_points(run_dir, ("val/acc", "loss/task"))
         if not any("val/acc" in values for values in points.values()):
             continue
-        text = (_versions(run_dir)[-1] / "hparams.yaml").read_text(encoding="utf-8")
-        yield LoggedRun(run_dir.name, run_dir.parent.name, yaml.safe_load(text), points)
+        settings = _versions(run_dir)[-1] / "hparams.yaml"
+        try:
+            config = load_yaml(settings.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            print(f"left out: {settings} is no configuration of a run ({error})", file=sys.stderr)
+            continue
+        yield LoggedRun(run_dir.name, run_dir.parent.name, config, points)
 
 
 def _versions(run_dir: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Schema 2 of the record: the groups of a result, and the check that each says what it must. Other keys are kept."""
 
 import math
+import shlex
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, NotRequired, TypedDict, get_args, get_origin, get_type_hints
@@ -114,3 +115,23 @@ def check_type(name: str, value: Any, kind: type) -> None:
         raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}: a result holds finite numbers only; find out why the run diverged")
+
+
+def odd_settings(config: Mapping[str, Any], command: str) -> str:
+    """What of a result's configuration no table could read, in words; empty if nothing is.
+
+    Args:
+        config: of a result.
+        command: by which it was made.
+    """
+    try:
+        shlex.split(command)
+    except ValueError as error:
+        return f"provenance.command: {error}"
+    for group in ("model", "data", "trainer", "evaluation"):
+        settings = config.get(group)
+        if settings is not None and not isinstance(settings, dict):
+            return f"config.{group} has no settings, it is {settings!r}"
+        if not isinstance((settings or {}).get("init_args") or {}, dict):
+            return f"config.{group}.init_args is {(settings or {})['init_args']!r}"
+    return ""

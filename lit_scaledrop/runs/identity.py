@@ -7,6 +7,7 @@ to :data:`NETWORK_REVISIONS` or :data:`ESTIMATOR_REVISIONS`, and all other resul
 and its constants, whatever it is called and wherever its file lies.
 """
 
+import functools
 import hashlib
 import importlib
 import inspect
@@ -177,6 +178,7 @@ def class_of(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+@functools.cache
 def _defaults(component: type) -> dict[str, str]:
     """Defaults of a class and of its bases, which may take its ``**kwargs``; in JSON, where a tuple is a list."""
     defaults: dict[str, str] = {}

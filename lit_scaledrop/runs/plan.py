@@ -1,13 +1,12 @@
 """What a training would be, as a value: its settings, method, evaluation, identity and place. Nothing is built yet."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -17,6 +16,7 @@ from lit_scaledrop.methods.method import Method
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.provenance import portable
+from lit_scaledrop.results.yaml_text import load_yaml
 from lit_scaledrop.runs.identity import FROM_DATA, class_of, run_identity
 from lit_scaledrop.runs.run import Run
 
@@ -40,7 +40,7 @@ class RunPlan:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The settings as plain data, every default filled in, without the folders of this machine."""
-        plain = yaml.safe_load(self.parser.dump(self.settings, skip_none=False, skip_link_targets=False))
+        plain = load_yaml(self.parser.dump(self.settings, skip_none=False, skip_link_targets=False))
         for name in _NOT_OF_THE_RUN:
             plain.pop(name, None)
         for name in ("results", "runs"):
@@ -54,12 +54,7 @@ class RunPlan:
     @cached_property
     def method(self) -> Method | None:
         """Method of the network with the options that it was given; none for a module that has no method."""
-        arguments = self.config["model"].get("init_args") or {}
-        if "method" not in arguments:
-            return None
-        methods = class_of(self.config["model"]["class_path"]).methods
-        method = methods[lookup("method", arguments["method"], methods)]
-        return method.with_scale(**ScaleOptions.given(arguments))
+        return method_of(self.config)
 
     @cached_property
     def id(self) -> str:
@@ -112,6 +107,16 @@ class RunPlan:
         arguments = model.get("init_args") or {}
         told = {name: getattr(data, name) for name in FROM_DATA if name in arguments}
         return portable({**self.config, "model": {**model, "init_args": {**arguments, **told}}})
+
+
+def method_of(config: Mapping[str, Any]) -> Method | None:
+    """Method of a resolved configuration with the options that it was given; none for a module that has no method."""
+    arguments = config["model"].get("init_args") or {}
+    if "method" not in arguments:
+        return None
+    methods = class_of(config["model"]["class_path"]).methods
+    method = methods[lookup("method", arguments["method"], methods)]
+    return method.with_scale(**ScaleOptions.given(arguments))
 
 
 @contextmanager

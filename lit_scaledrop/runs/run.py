@@ -1,19 +1,21 @@
 """The folder of one run: who works in it, which checkpoint to resume from, and whether its network is there."""
 
-import fcntl
 import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from lit_scaledrop.callbacks.training import PREVIOUS
-from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint
-from lit_scaledrop.results.result import Result, is_finished, read_result, write_atomic
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint, why_unusable
+from lit_scaledrop.results.locks import take
+from lit_scaledrop.results.result import Result, bad_folder_name, is_finished, read_result, write_atomic
 from lit_scaledrop.runs.tracking import Tracking
 
 UNFINISHED = "unfinished"
@@ -39,9 +41,8 @@ class Run:
 
     def __post_init__(self) -> None:
         for name in ("profile", "study"):
-            value = getattr(self, name)
-            if not value or value != os.path.basename(value):
-                raise ValueError(f"run.{name} is a folder name and must not be empty or contain a slash, got {value!r}")
+            if problem := bad_folder_name(getattr(self, name)):
+                raise ValueError(f"run.{name} {problem}")
 
     def result_path(self, run_id: str) -> Path:
         """File of the result."""
@@ -128,16 +129,21 @@ def require_writable(folder: Path) -> None:
 def exclusive(folder: Path, doing: str = "trains") -> Iterator[None]:
     """Hold a run's folder; a second process waits. The lock ends with its process, however that ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another process {doing} {folder}: waiting for it", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = folder / "lock"
+    held = take(lock)
+    if held is None:
+        print(f"another process {doing} {folder}: waiting for it", file=sys.stderr, flush=True)
+        held = take(lock, wait=True)
+    try:
         yield
+    finally:
+        if held is not None:
+            os.close(held)
 
 
-def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
+def resume_checkpoint(
+    run_dir: Path, first: bool = True, shapes: Callable[[], Mapping[str, torch.Size]] | None = None
+) -> Path | None:
     """Checkpoint to resume from: of the sound ones whose best one is there, that with most epochs behind it.
 
     Damaged files are moved aside, since Lightning would write the next one under another name beside it. A best one
@@ -146,11 +152,13 @@ def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
     Args:
         run_dir: folder of the run.
         first: whether this is the process that speaks and moves files for all that train the network.
+        shapes: gives those of the network's tensors by name, if there is a checkpoint; what does not fit is damaged.
     """
     folder = run_dir / "checkpoints"
     last = folder / "last.ckpt"
     files = [path for path in (*sorted(folder.glob("best*.ckpt")), last, folder / PREVIOUS) if path.is_file()]
-    epochs = {path: number for path in files if (number := _usable_epochs(path, first))}
+    known = shapes() if shapes and files else None
+    epochs = {path: number for path in files if (number := _usable_epochs(path, first, known))}
     if epochs:
         chosen = max(epochs, key=lambda path: (epochs[path], path == last))
         if first:
@@ -165,10 +173,12 @@ def resume_checkpoint(run_dir: Path, first: bool = True) -> Path | None:
     return None
 
 
-def _usable_epochs(path: Path, first: bool) -> int:
+def _usable_epochs(path: Path, first: bool, shapes: Mapping[str, torch.Size] | None) -> int:
     """Epochs behind a checkpoint; 0 if it is damaged, or the best one of its time is lost."""
     try:
         checkpoint = read_checkpoint(path)
+        if why := why_unusable(checkpoint, shapes):
+            raise CheckpointError(f"{path} is damaged: {why}")
     except CheckpointError as error:
         if first:
             _move_aside(path, str(error))

@@ -122,5 +122,8 @@ def add_artifacts(experiment: Any, result: Path, checkpoint: Path | None = None)
 def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    netrc = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    try:
+        netrc = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    except RuntimeError:  # neither HOME nor a name, as in some containers
+        return False
     return netrc.is_file() and "wandb" in netrc.read_text(errors="ignore")

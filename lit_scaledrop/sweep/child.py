@@ -17,9 +17,11 @@ Grace = Sequence[tuple[int, float]]
 _LONGEST = 300  # characters of a reason in a table
 
 # Runs between fork and the child's program. A preexec_fn would run Python in a forked copy of this process,
-# which may deadlock where it has threads (torch). PR_SET_PDEATHSIG = 1, and survives exec.
+# which may deadlock where it has threads (torch). PR_SET_PDEATHSIG = 1, and survives exec, as an ignored signal does:
+# SLURM warns all processes of a job by SIGUSR2 that its time is up, and only ours acts upon it.
 _GUARD = """import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 if os.getppid() != int(sys.argv[1]): sys.exit("the sweep has ended")
 try: os.execvp(sys.argv[2], sys.argv[2:])
 except OSError as error: sys.exit(f"cannot start {sys.argv[2]}: {error.strerror}")"""
@@ -37,6 +39,11 @@ class Point:
     """The file that a finished run leaves."""
     log: Path
     """Where its output goes, unless that streams to a terminal."""
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the process that trains it; beside the result: who may write the one may write the other."""
+        return self.result.with_name(f".{self.result.stem}.lock")
 
     @property
     def error_file(self) -> Path:
@@ -61,8 +68,15 @@ class Child:
     """When it is killed if it does not."""
 
     @classmethod
-    def start(cls, point: Point, env: Mapping[str, str], slot: int, streams: bool) -> "Child":
+    def start(cls, point: Point, env: Mapping[str, str], slot: int, streams: bool, held: int) -> "Child":
         """Start it; its output goes to the terminal if it `streams`, else to its log.
+
+        Args:
+            point: what to run.
+            env: environment of the process.
+            slot: which of the jobs it is.
+            streams: whether its output goes to the terminal.
+            held: descriptor of the point's lock; the process has it too, until it and what it has forked have ended.
 
         Raises:
             OSError: its files cannot be written, or no process made.
@@ -79,6 +93,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 process_group=0,
+                pass_fds=(held,),
             )
             return cls(point, process, slot, log.tell() if log else 0)
 

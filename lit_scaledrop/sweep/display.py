@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from lit_scaledrop.results.text import plain
 from lit_scaledrop.sweep.child import Child, Point
 
 _TAIL = 12  # lines of a failed point's log in the summary
@@ -24,14 +25,14 @@ class Display:
         from rich.progress import Progress
 
         terminal = sys.stdout.isatty()
-        self.points = list(points)
+        self.places = {point.result: place for place, point in enumerate(points, 1)}
         self.streams, self.echoes = jobs == 1 and terminal, jobs == 1 and not terminal
         self.progress = Progress(disable=jobs == 1 or not terminal, auto_refresh=False)  # without its thread
-        self.task = self.progress.add_task("points", total=len(self.points))
+        self.task = self.progress.add_task("points", total=len(points))
 
     def event(self, point: Point, what: str, settled: int) -> None:
         """Show what happened to a point; `settled` of all points need no more work."""
-        line = f"[{self.points.index(point) + 1}/{len(self.points)}] {point.name}: {what}"
+        line = f"[{self.places[point.result]}/{len(self.places)}] {point.name}: {plain(what)}"
         if self.progress.disable:
             print(line, flush=True)
             return
@@ -50,7 +51,7 @@ class Display:
 
     def explain(self, point: Point, reason: str) -> None:
         """Show the command and the end of the log of a point that failed."""
-        print(f"\n{point.name} FAILED: {reason}\n  command: {shlex.join(point.argv)}")
+        print(f"\n{point.name} FAILED: {plain(reason)}\n  command: {shlex.join(point.argv)}")
         if self.streams:
             print("  its output is above")
         elif point.log.exists():  # it was started, and on this machine

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.results.yaml_text import load_yaml
+
 METHODS = ("grid", "random", "bayes")
 COMMANDS = ("fit", "assess", "cost")
 """Commands that a sweep can run."""
-_ENVVAR = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
+_ENVVAR = re.compile(r"\$\{envvar:([^}]*)\}")
 
 
 class SweepError(RuntimeError):
@@ -23,11 +25,11 @@ def load_sweep(path: Path) -> dict[str, Any]:
     Raises:
         SweepError: the file is missing, no YAML, or nothing that can be run here.
     """
-    import yaml
-
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
+        config = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise SweepError(f"cannot read {path}: {error}") from error
     if not isinstance(config, dict):
         raise SweepError(f"{path} is no sweep file: it needs method, parameters and command")
@@ -95,7 +97,9 @@ def build_command(config: Mapping[str, Any], values: Mapping[str, Any], env: Map
     for element in map(str, config["command"]):
         if missing := [name for name in _ENVVAR.findall(element) if name not in env]:
             raise SweepError(f"the command needs the environment variable {missing[0]}; set it")
-        element = _ENVVAR.sub(lambda match: env[match[1]], element)
+        if _ENVVAR.search(element):  # what a variable holds is not expanded once more
+            filled.append(_ENVVAR.sub(lambda match: env[match[1]], element))
+            continue
         if element.startswith("${") and element.endswith("}") and element not in macros:
             raise SweepError(f"the command has the macro {element}; here there is {', '.join(macros)}")
         filled += macros.get(element, [element])

@@ -1,10 +1,12 @@
 """The file that keeps a study: optuna's journal, under a lock of the kernel, which ends with its process."""
 
-import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from lit_scaledrop.results.locks import take
 
 
 class Lock:
@@ -23,9 +25,9 @@ class Lock:
         self.depth += 1
         if self.path is None or self.depth > 1:
             return True
-        self.file = open(self.path, "a+b")  # noqa: SIM115  (closing it is what unlocks)
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-        self.file.seek(0)
+        held = take(self.path, wait=True)
+        assert held is not None
+        self.file = os.fdopen(held, "r+b")  # closing it is what unlocks
         if torn := len(self.file.read().rpartition(b"\n")[2]):
             self.file.truncate(self.file.tell() - torn)
         return True

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import COMMANDS, SweepError, build_command, grid
-from lit_scaledrop.sweep.runner import Point
 
 Plan = Callable[[list[str]], Path]
 """From the arguments of a command to the file of its result."""
@@ -45,6 +45,7 @@ def plan_points(
     points: dict[Path, Point] = {}
     rows: dict[Path, Any] = {}
     names: set[str] = set()
+    asked: list[tuple[str, dict[str, Any], list[str]]] = []
     for values in grid(config["parameters"], seeds):
         argv = build_command(config, values, env) + list(extra)
         name = base = _name(values, config["parameters"])
@@ -53,8 +54,10 @@ def plan_points(
                 break
             name = f"{base}-{n}"
         names.add(name)
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
-            continue
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in only):
+            asked.append((name, values, argv))
+    _prepare(plan, [argv for *_, argv in asked])
+    for name, values, argv in asked:
         result, logs = point_paths(argv, plan, name)
         if result in points:
             if rows[result] != values.get("row"):  # a profile's stand-in serves several rows
@@ -68,14 +71,30 @@ def plan_points(
     return list(points.values())
 
 
+def _prepare(plan: Plan, commands: Sequence[Sequence[str]]) -> None:
+    """Let a plan that can find the results of many points at once."""
+    prepare = getattr(plan, "prepare", None)
+    if prepare is None or not commands:
+        return
+    try:
+        prepare([_flags(argv) for argv in commands])
+    except (Exception, SystemExit) as error:  # jsonargparse exits on a bad flag
+        raise SweepError(f"a point of the sweep is not valid: {error}") from error
+
+
+def _flags(argv: Sequence[str]) -> list[str]:
+    """What follows the command."""
+    command = next(word for word in argv if word in COMMANDS)
+    return list(argv[argv.index(command) + 1 :])
+
+
 def point_paths(argv: Sequence[str], plan: Plan, name: str) -> tuple[Path, Path]:
     """The file of a point's result, and the folder of the logs.
 
     Raises:
         SweepError: the command would refuse the point's flags.
     """
-    command = next(word for word in argv if word in COMMANDS)
-    flags = list(argv[argv.index(command) + 1 :])
+    command, flags = next(word for word in argv if word in COMMANDS), _flags(argv)
     try:
         result = Path(plan(flags))
     except (Exception, SystemExit) as error:  # jsonargparse exits on a bad flag

@@ -19,12 +19,12 @@ from typing import Any
 from lit_scaledrop.naming import count
 from lit_scaledrop.results.result import is_finished, read_result
 from lit_scaledrop.results.trials import JournalError, Trial, write_trials
+from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import SweepError, build_command
-from lit_scaledrop.sweep.leases import STALE
 from lit_scaledrop.sweep.points import Plan, point_paths
 from lit_scaledrop.sweep.pruner import scores
-from lit_scaledrop.sweep.runner import Point, Runner, visible_gpus
 from lit_scaledrop.sweep.study import Study
+from lit_scaledrop.sweep.tally import Launch
 
 _LOOK = 1.0  # seconds between two looks at a training's log
 _SCIENCE = ("method", "metric", "parameters", "command", "early_terminate")
@@ -47,8 +47,8 @@ class Search:
     """of the search, not of the trainings"""
     plan: Plan
     """finds the result file of a point; that of the file's command by default"""
-    stale: float = STALE
-    """seconds without a sign of life after which another process's claim on a point counts as dead"""
+    launch: Launch
+    """runs the points of a round"""
 
     @property
     def id(self) -> str:
@@ -115,9 +115,8 @@ class _Round:
         for trial in self.trials:
             values = ", ".join(f"{name} {value}" for name, value in trial.values.items())
             print(f"{trial.name} of {search.runs}: {values}", flush=True)
-        gpus = visible_gpus(search.env) if search.jobs > 1 else []
         stop = self.stop if "early_terminate" in search.config else None
-        runner = Runner(list(points.values()), search.jobs, search.env, gpus, stop=stop, stale=search.stale)
+        runner = search.launch(list(points.values()), stop)
         runner.run()
         stopped = {point.name: why for point, why in runner.stopped}
         failed = {point.name: why for point, why in runner.failures}

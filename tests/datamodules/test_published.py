@@ -168,7 +168,7 @@ def batch(count, size=3072, kind=np.uint8, **labels):
         (batch(2, labels=[0]), "do not belong together"),
         (batch(1, labels=[10]), "do not belong together"),
         (batch(1, 3071, labels=[1]), "reshape"),
-        (batch(1, kind=np.float32, labels=[1]), "do not belong together"),
+        (batch(1, kind=np.float32, labels=[1]), "no bytes"),
     ],
 )
 def test_batch_with_a_right_md5_but_wrong_content_is_refused(tmp_path, content, message):

@@ -1,9 +1,10 @@
 """Several sweeps on one table: no point is run twice, whatever happens to one of them, and the time is shared.
 
-The points are small programs in place of trainings; claims, results and processes are real.
+The points are small programs in place of trainings; locks, results and processes are real.
 """
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,17 +16,24 @@ import pytest
 import yaml
 
 from lit_scaledrop.results.failures import failure_path, read_failure
-from lit_scaledrop.sweep.leases import Claims
 from stand_ins import RESULT
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 POINTS = 8
 
-# A point: notes that it runs, works for a while, leaves a result that says nothing of who made it.
+# A point: notes that it runs, works for a while, leaves a result that says nothing of who made it. One that is told to
+# stop takes its time, as a training does that saves what it has.
 CHILD = """
-import json, os, pathlib, sys, time
+import json, os, pathlib, signal, sys, time
+def slowly(*_):
+    time.sleep(float(os.environ.get("LINGER", 0)))
+    span("killed")
+    os._exit(1)
+def span(what):
+    with open("spans", "a") as file: file.write(f"{flags['--n']} {what} {time.monotonic()}\\n")
+signal.signal(signal.SIGTERM, slowly)
 flags = dict(flag.split("=") for flag in sys.argv[2:])
+span("begin")
 with open("notes", "a") as file: file.write(flags["--n"] + "\\n")
 if flags["--n"] == os.environ.get("FAILS"): sys.exit("it broke")
 time.sleep(float(os.environ["NAP"]))
@@ -34,6 +42,7 @@ part = path.with_suffix(f".{os.getpid()}")
 result = json.loads(pathlib.Path("template.json").read_text())
 part.write_text(json.dumps({**result, "id": path.stem}))
 part.rename(path)
+span("end")
 """
 DRIVER = """
 import pathlib, signal, sys
@@ -90,6 +99,7 @@ def wait_until(condition, seconds: float = 600) -> None:
 EACH_ONCE = Counter(map(str, range(POINTS)))
 
 
+@pytest.mark.slow
 def test_no_point_twice_over_20_repetitions_and_the_time_is_shared(tmp_path, monkeypatch, record_property):
     """Wall time and results of two processes against those of one."""
     prepare(tmp_path / "alone", monkeypatch)
@@ -105,12 +115,50 @@ def test_no_point_twice_over_20_repetitions_and_the_time_is_shared(tmp_path, mon
         together.append(time.monotonic() - begin)
         assert notes() == EACH_ONCE, f"repetition {repetition}: {said}"
         assert table() == expected
-        assert list(Path("results/quick/s/.claims").iterdir()) == []
+        assert not list(Path("results/quick/s").glob(".*"))
     together.sort()
     record_property("two sweeps", f"one process {alone:.1f} s, two {together[10]:.1f} s (median of 20)")
     assert together[10] < 0.9 * alone
 
 
+def overlaps() -> list[str]:
+    """Points that began while another process was still at them."""
+    running: set[str] = set()
+    found = []
+    for n, what, _ in map(str.split, Path("spans").read_text().splitlines()):
+        if what == "begin":
+            found += [n] if n in running else []
+            running.add(n)
+        else:
+            running.discard(n)
+    return found
+
+
+@pytest.mark.parametrize("repetitions", [pytest.param(2, marks=()), pytest.param(20, marks=pytest.mark.slow)])
+def test_two_sweeps_and_one_killed_at_random(tmp_path, monkeypatch, record_property, repetitions):
+    """The points take 0.4 s to stop after SIGTERM; nobody begins one meanwhile, and the table is as undisturbed."""
+    random_ = random.Random(repetitions)
+    prepare(tmp_path / "alone", monkeypatch)
+    finish(start(nap=0))
+    expected, killed_in_time = table(), 0
+    for repetition in range(repetitions):
+        prepare(tmp_path / str(repetition), monkeypatch)
+        first, second = (start(nap=0.3, LINGER="0.4") for _ in range(2))
+        wait_until(lambda: notes())
+        time.sleep(random_.uniform(0, 1.5))
+        victim, other = random_.sample([first, second], 2)
+        killed_in_time += victim.poll() is None
+        victim.kill()
+        victim.communicate()
+        said = finish(other)
+        assert overlaps() == [], f"repetition {repetition}: {said}"
+        assert table() == expected
+        assert all(times <= 2 for times in notes().values())
+    record_property("one of two sweeps killed", f"{killed_in_time} of {repetitions} before the end, no overlap")
+    assert killed_in_time >= repetitions / 2
+
+
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_is_followed(here, record_property):
     first = start(nap=600)
     wait_until(lambda: notes() == Counter(["0"]))
@@ -123,6 +171,7 @@ def test_a_sweep_that_is_killed_is_followed(here, record_property):
     assert len(table()) == POINTS
 
 
+@pytest.mark.slow
 def test_a_sweep_that_waits_says_for_whom_and_takes_over(here, record_property):
     first = start(nap=600)
     wait_until(lambda: notes() == Counter(["0"]))
@@ -138,6 +187,7 @@ def test_a_sweep_that_waits_says_for_whom_and_takes_over(here, record_property):
     assert f"[1/8] 0: put off, process {first.pid} on " in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_that_is_stopped_lets_go(here, record_property, signum):
     first = start(nap=600)
@@ -152,43 +202,34 @@ def test_a_sweep_that_is_stopped_lets_go(here, record_property, signum):
     assert len(table()) == POINTS
 
 
-def test_a_sweep_that_stands_still_gives_way(here, record_property):
-    """SIGSTOP for longer than --stale: its point is taken over; when it goes on, it stops its own process."""
-    first = start("--stale", "3", nap=1800)
+@pytest.mark.slow
+def test_a_sweep_that_stands_still_keeps_its_point(here, record_property):
+    """SIGSTOP: its child goes on and holds the lock, so the other sweep does the rest and waits for this point."""
+    first = start(nap=4)
     wait_until(lambda: notes() == Counter(["0"]))
     first.send_signal(signal.SIGSTOP)
-    (said,) = finish(start("--stale", "3"))
-    assert len(table()) == POINTS
+    (said,) = finish(start(nap=0.1))
+    assert "[1/8] 0: skipped, finished already" in said
+    assert notes() == EACH_ONCE
     first.send_signal(signal.SIGCONT)
-    (said,) = finish(first)  # it does not wait for its own process
+    finish(first)
     record_property("fault", "a sweep that stood still")
-    assert "stopped: this sweep stood still, and another one has taken the point over" in said
-    assert notes() == EACH_ONCE + Counter(["0"])
-
-
-def test_claims_of_a_machine_that_is_gone(here, monkeypatch, record_property):
-    with monkeypatch.context() as patch:
-        patch.setattr("lit_scaledrop.sweep.leases._place", lambda: "another machine")
-        gone = Claims(stale=3.0)
-        for n in range(3):
-            assert gone.take(Path("results/quick/s", f"{n:012x}.json")) == ""
-    (said,) = finish(start("--stale", "3"))
-    record_property("fault", "a machine that is gone")
-    assert "[1/8] 0: put off" in said
-    assert notes() == EACH_ONCE
-    assert len(table()) == POINTS
-
-
-@pytest.mark.parametrize("content", ["", '{"host": "x", "pid"'])
-def test_broken_claims(here, content, record_property):
-    folder = Path("results/quick/s/.claims")
-    folder.mkdir(parents=True)
-    (folder / f"{3:012x}.1.json").write_text(content)
-    finish(start("--stale", "2"))
-    record_property("fault", f"a claim with the content {content!r}")
     assert notes() == EACH_ONCE
 
 
+@pytest.mark.slow
+def test_a_lock_that_nobody_holds_is_no_obstacle(here, record_property):
+    """What a power cut leaves."""
+    path = Path("results/quick/s", f".{3:012x}.lock")
+    path.parent.mkdir(parents=True)
+    path.write_text("process 1 on a machine that is gone")
+    finish(start())
+    record_property("fault", "a lock of a machine that is gone")
+    assert notes() == EACH_ONCE
+    assert not path.exists()
+
+
+@pytest.mark.slow
 def test_a_broken_record_of_a_failure(here, record_property):
     path = failure_path(Path("results/quick/s", f"{3:012x}.json"))
     path.parent.mkdir(parents=True)
@@ -198,6 +239,7 @@ def test_a_broken_record_of_a_failure(here, record_property):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_point_that_fails_is_tried_by_one_of_two_and_mended_by_the_next(here, record_property):
     first, second = start(FAILS="3"), start(FAILS="3")
     said = [process.communicate(timeout=900)[0] for process in (first, second)]

@@ -41,7 +41,7 @@ def test_load_results_sorts_and_names_problems(make, tmp_path):
     assert [result.seed for result in loaded] == [1, 3]
     assert len(problems) == 2
     assert "000000000002.json" in problems[0]
-    assert "belongs at" in problems[1]
+    assert "it is that of run 000000000003" in problems[1]
     assert load_results(tmp_path, "paper", "table3") == ([], [])
 
 

@@ -55,6 +55,7 @@ with open(logs / "metrics.csv", "w") as file:
         file.write(f"{epoch},{best - 0.1 / (epoch + 1)}\\n"); file.flush()
 record = json.loads(pathlib.Path("template.json").read_text())
 record["training"]["val_acc"] = best
+record["id"] = path.stem
 path.parent.mkdir(parents=True, exist_ok=True)
 path.write_text(json.dumps(record))
 """

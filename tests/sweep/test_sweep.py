@@ -51,7 +51,7 @@ if behaviour == "fail": sys.exit("it broke\\nbadly")
 if behaviour == "work":
     path = plan(flags)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(pathlib.Path("template.json").read_text())
+    path.write_text(pathlib.Path("template.json").read_text().replace("0" * 12, path.stem))
 """
 
 DRIVER = """
@@ -78,7 +78,7 @@ def finish(*flags: str) -> Path:
     """Leave the result of a point."""
     path = plan([*flags])
     path.parent.mkdir(parents=True)
-    path.write_text(RESULT)
+    path.write_text(RESULT.replace("0" * 12, path.stem))
     return path
 
 

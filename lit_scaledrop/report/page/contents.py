@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +13,7 @@ import pandas as pd
 from lit_scaledrop.report.figures import FIGURES, Picture, pictures_of
 from lit_scaledrop.report.figures.learning import learning_picture
 from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, epochs_heading, ids_of
+from lit_scaledrop.report.sound import from_sound
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.swept import swept as varied
 from lit_scaledrop.report.table import RESULT_IDS, Report, Section, bits, number, text
@@ -85,18 +87,19 @@ def studies(results_dir: Path | str, profile: str) -> list[Study]:
 def _fill(study: Study, folder: Path) -> None:
     try:
         if study.name in TABLES:
-            study.report = build(study.name, study.results)
+            study.report = from_sound(partial(build, study.name), study.results, study.problems.append)
         elif study.name not in FIGURES:
             swept = study.name in SWEEPS or varied(study.results)
             trials = trials_in(folder / study.name)
             study.report = sweep_report(study.name, study.results, trials) if swept else _plain(study)
-    except (ValueError, LookupError, TypeError, JournalError) as error:  # one table must not take the others with it
+    # one table must not take the others with it
+    except (ValueError, LookupError, TypeError, AttributeError, JournalError) as error:
         study.problems.append(f"the table could not be made: {_reason(error)}")
     for name, figure in FIGURES.items():
         if study.name == (figure.study or name):
             try:
                 study.pictures += _figure(name, study.results, folder, study.problems)
-            except (ValueError, LookupError, TypeError, OSError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
                 study.problems.append(f"the picture {name} could not be made: {_reason(error)}")
 
 
@@ -139,7 +142,8 @@ def _foreign(made: list[Study], folder: Path) -> None:
     for stem in sorted({path.with_suffix("") for form in ("svg", "png") for path in folder.glob(f"*.{form}")}):
         if stem.name == "curves" or any(stem.name == name or stem.name.startswith(f"{name}-") for name in FIGURES):
             continue
-        files = _files(stem)
+        if not (files := _files(stem)):  # a folder with a picture's name
+            continue
         form, image = _smaller({path.suffix[1:]: path.read_bytes() for path in files})
         owners = [study for study in made if study.results and f"{stem.name}-".startswith(f"{study.name}-")]
         if owners:
@@ -183,7 +187,7 @@ def _draw_sweep(study: Study, folder: Path) -> None:
         try:
             trials = trials_in(folder / study.name)
             drawn = sweep_pictures(study.name, study.results, Path(temporary) / study.name, trials)
-        except (ValueError, LookupError, TypeError, JournalError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, JournalError) as error:
             study.problems.append(f"the pictures could not be made: {_reason(error)}")
             return
         for path in drawn:

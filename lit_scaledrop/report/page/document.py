@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import jinja2
@@ -125,11 +124,13 @@ def _data_url(shown: Shown) -> str:
 
 
 def _ratio(shown: Shown) -> float:
-    """Width over height of a picture, from its header."""
+    """Width over height of a picture, from its header; 1 where that says nothing."""
     if shown.form == "png":
-        return int.from_bytes(shown.image[16:20], "big") / int.from_bytes(shown.image[20:24], "big")
-    box: Any = re.search(rb' viewBox="\S+ \S+ (\S+) (\S+)"', shown.image[:2000])
-    return float(box[1]) / float(box[2]) if box else 1.0
+        width, height = (float(int.from_bytes(shown.image[at : at + 4], "big")) for at in (16, 20))
+    else:
+        box = re.search(rb' viewBox="\S+ \S+ ([\d.]+) ([\d.]+)"', shown.image[:2000])
+        width, height = (float(box[1]), float(box[2])) if box else (1.0, 1.0)
+    return width / height if width and height else 1.0
 
 
 def _asset(name: str) -> str:

@@ -1,0 +1,46 @@
+"""A table or picture from the results that it can be made from: one that is odd is named and left out."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from lit_scaledrop.results.result import Result
+
+Made = TypeVar("Made")
+_ODD = (LookupError, AttributeError, TypeError)  # of a configuration that has not what it should
+
+
+def from_sound(make: Callable[[list[Result]], Made], results: Sequence[Result], say: Callable[[str], object]) -> Made:
+    """Make something from results, and once more without those that stop it.
+
+    Args:
+        make: the table or picture.
+        results: all of them.
+        say: is told of each that was left out.
+
+    Raises:
+        ValueError: what `make` says, or that nothing can be made from any of them.
+    """
+    try:
+        return make([*results])
+    except _ODD as error:
+        odd = {result.id: why for result in results if (why := _why(make, result))}
+        sound = [result for result in results if result.id not in odd]
+        if not odd or not sound:
+            raise ValueError(f"nothing can be made of the results: {_words(error)}") from error
+    for id, why in odd.items():
+        say(f"left out: result {id} has another configuration than such a run has: {why}")
+    return make(sound)
+
+
+def _why(make: Callable[[list[Result]], Made], result: Result) -> str:
+    try:
+        make([result])
+    except _ODD as error:
+        return _words(error)
+    except ValueError:
+        return ""
+    return ""
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__} {error}"
