@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from datamodules import MNISTDataModule
-from datamodules.pictures import standardized
+from datamodules.pictures import picture_paths, standardized
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.deploy.open import model_names, open_trained
 from lit_scaledrop.layers import sampling
@@ -121,7 +121,7 @@ def test_good_pictures_are_classified_beside_bad_ones(pictures, tmp_path, monkey
     """A broken file, an empty one, a pipe, a dangling link, a folder, and names that are no UTF-8 or formulas."""
     monkeypatch.chdir(tmp_path)
     good = next(path for path in sorted(pictures.iterdir()) if path.suffix == ".png")
-    number = len([*pictures.iterdir()])
+    number = len(picture_paths(pictures))
     for name in (b"=1+1.png", b"\xff.png", b"\x1b[31m.png"):
         Path(os.fsdecode(os.fsencode(pictures) + b"/" + name)).write_bytes(good.read_bytes())
     (pictures / "a_broken.png").write_bytes(b"\x89PNG nothing")

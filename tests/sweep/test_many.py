@@ -17,11 +17,12 @@ def grid(**values) -> list[list[str]]:
 
 
 POINTS = grid(
-    row=["lenet5/proposed", "resnet20/fp", "resnet20/proposed"],
+    row=["lenet5/proposed", "resnet20/proposed", "vgg_small/proposed"],
     model__p=[0.1, 0.2, 0.3, 0.15],
     model__lr=[0.1, 0.01],
     seed_everything=[1, 2, 3],
 )
+SEEDS = grid(seed_everything=range(70))
 
 
 def test_files_are_those_of_each_point(tmp_path, monkeypatch):
@@ -53,21 +54,31 @@ def test_a_bad_value_is_refused_before_anything_runs(tmp_path, monkeypatch):
     "points",
     [
         grid(model__p=[0.1, 0.2], seed_everything=range(10)),  # few
-        [[*point, f"--model.lr={0.1 + n}"] for n, point in enumerate(grid(model__lr=[0.1], seed_everything=range(70)))],
-        [
-            ["--row", f"lenet5/{name}", *point]
-            for name in ("fp", "proposed")
-            for point in grid(seed_everything=range(40))
-        ],
-        [*grid(seed_everything=range(70)), ["--profile", "quick"]],
-        [[f"--run.study=s{n}", *point] for n, point in enumerate(grid(seed_everything=range(70)))],
+        [["--row", f"lenet5/{name}", *point] for name in ("fp", "proposed") for point in SEEDS],
+        [*SEEDS, ["--profile", "quick"]],
+        [[f"--run.study=s{n}", *point] for n, point in enumerate(SEEDS)],
     ],
 )
 def test_what_is_no_such_grid_is_planned_point_by_point(tmp_path, monkeypatch, points):
-    """Few points, two flags for one setting, values that are words of their own, other lengths, other folders."""
+    """Few points, values that are words of their own, other lengths, other folders."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(many, "check", lambda plan: None)
     assert many.planned_results(points) == {}
+
+
+def test_flags_that_change_one_setting_or_a_class_are_seen():
+    one, other = {("model", "lr"): 1}, {("model", "p"): 1}
+    assert many._overlap({0: {"a": one}, 1: {"b": {**one, **other}}})
+    assert many._overlap({0: {"a": one}, 1: {"b": {("data", "class_path"): "x"}}})
+    assert not many._overlap({0: {"a": one}, 1: {"b": other}})
+
+
+def test_a_point_that_its_flags_forbid_together_is_refused(tmp_path, monkeypatch):
+    """A drop probability for a method without Scale-Dropout."""
+    monkeypatch.chdir(tmp_path)
+    points = grid(row=["lenet5/proposed", "lenet5/fp"], model__p=[0.1, 0.2], seed_everything=range(20))
+    with pytest.raises(ValueError, match="'FP' has no Scale-Dropout"):
+        many.planned_results(points)
 
 
 def test_a_sample_that_is_planned_otherwise_is_believed(tmp_path, monkeypatch):
