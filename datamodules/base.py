@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from datamodules.files.fileset import FileSet
-from datamodules.files.integrity import fingerprint
+from datamodules.files.integrity import DatasetCorruptError, fingerprint
 from datamodules.files.source_folders import SourceFolders
 from datamodules.loading import BatchLoader, ShardBatches, stratified_subset, train_batches
 from datamodules.pictures import standardized
@@ -101,6 +101,8 @@ class DataModule(LightningDataModule, ABC):
         if self._contents is None:
             contents = self.load()
             self.train_set, self.val_set, self.test_set = self.split(contents)
+            if not len(self.test_set):  # else found when hours of training are to be evaluated
+                raise DatasetCorruptError(f"data set {self.name!r} has no test image: {self.root} lacks them")
             self._contents = contents
 
     @property

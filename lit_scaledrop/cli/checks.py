@@ -1,7 +1,10 @@
 """Settings that a training cannot go with, refused before it begins."""
 
 import math
+import os
 from typing import Any
+
+import torch
 
 from lit_scaledrop.callbacks.limits import no_validation
 
@@ -40,6 +43,10 @@ def require_trainer(trainer: dict[str, Any]) -> None:
                 f"trainer.{name}={str(without).lower()} leaves no checkpoint to evaluate: leave it out; "
                 "--trainer.fast_dev_run=1 is a trial that writes nothing"
             )
+    devices, cores = str(trainer.get("devices", "")), os.cpu_count() or 1
+    on_cpu = trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
+    if devices.isdecimal() and on_cpu and trainer.get("accelerator") in ("cpu", "auto") and int(devices) > cores:
+        raise ValueError(f"trainer.devices={devices}: this machine has {cores} cores, each process takes one at least")
 
 
 def require_validation(config: dict[str, Any]) -> None:

@@ -93,7 +93,8 @@ def read_packed(path: str | Path) -> Packed:
     if not content.startswith(MAGIC[:-1]):
         raise PackedError(f"{path} is no packed network; `scaledrop export --model CHECKPOINT --out {path}` makes one")
     if not content.startswith(MAGIC):
-        raise PackedError(f"{path} has layout {content[len(MAGIC) - 1]}, this version reads 1: update lit-scaledrop")
+        layout = [*content[len(MAGIC) - 1 : len(MAGIC)], "none"][0]
+        raise PackedError(f"{path} has layout {layout}, this version reads 1: update lit-scaledrop")
     try:
         return _parse(content[len(MAGIC) :])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error, zlib.error) as error:

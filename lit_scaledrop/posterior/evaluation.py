@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from hardware.chip_file import ChipFile
 
 
+_MOST_SAMPLES = 100_000  # the standard error of a probability is then 0.0016 at most
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How a trained network is evaluated."""
@@ -65,6 +68,8 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"evaluation.samples (T) must be at least 1, got {self.samples}")
+        if self.samples > _MOST_SAMPLES:
+            raise ValueError(f"evaluation.samples (T) must be at most {_MOST_SAMPLES:,}, got {self.samples}")
         for name in ("quantile", "threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"evaluation.{name} must lie in [0, 1], got {getattr(self, name)}")

@@ -1,7 +1,9 @@
 """Classes of one's own pictures: any size and mode, by a model of the package, a packed file or a checkpoint."""
 
 import csv
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from PIL import Image
 
 from datamodules import MNISTDataModule
-from datamodules.pictures import standardized
+from datamodules.pictures import picture_paths, standardized
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.deploy.open import model_names, open_trained
 from lit_scaledrop.layers import sampling
@@ -113,6 +115,29 @@ def test_a_checkpoint_and_its_packed_file_agree(pictures, place, finished, capsy
     assert main(["export", "--ckpt_path", "net.ckpt", "--out", "net.packed", "--root", "empty"]) == 0
     assert main(["predict", "--model", "net.packed", "--images", str(pictures), "--out", "b.csv"]) == 0
     assert rows("a.csv") == rows("b.csv")
+
+
+def test_good_pictures_are_classified_beside_bad_ones(pictures, tmp_path, monkeypatch, capsys):
+    """A broken file, an empty one, a pipe, a dangling link, a folder, and names that are no UTF-8 or formulas."""
+    monkeypatch.chdir(tmp_path)
+    good = next(path for path in sorted(pictures.iterdir()) if path.suffix == ".png")
+    number = len(picture_paths(pictures))
+    for name in (b"=1+1.png", b"\xff.png", b"\x1b[31m.png"):
+        Path(os.fsdecode(os.fsencode(pictures) + b"/" + name)).write_bytes(good.read_bytes())
+    (pictures / "a_broken.png").write_bytes(b"\x89PNG nothing")
+    (pictures / "b_empty.png").touch()
+    (pictures / "c_link.png").symlink_to("nowhere")
+    (pictures / "d_folder.png").mkdir()
+    os.mkfifo(pictures / "e_pipe.png")
+    assert main(["predict", "--model=resnet20-proposed", "--images=pictures", "--samples=2"]) == 0
+    said = capsys.readouterr()
+    for name in ("a_broken.png", "b_empty.png", "c_link.png", "e_pipe.png"):
+        assert f"{name} is no readable picture" in said.err
+    assert "4 left out" in said.out
+    with open("predictions/predictions.csv", newline="", encoding="utf-8") as file:
+        names = [row["file"] for row in csv.DictReader(file)]
+    assert len(names) == number + 3
+    assert {"'=1+1.png", "?.png", "?[31m.png"} <= {*names}
 
 
 def test_errors(pictures, tmp_path, monkeypatch, capsys):
