@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from lit_scaledrop.networks.convert import convert
 from lit_scaledrop.posterior import PosteriorPredictive, diagnose, draw_plan, enumerate_plan
 from lit_scaledrop.posterior.mixture_norm import reestimate_norms
 from lit_scaledrop.posterior.variation import Variation
+from lit_scaledrop.results.result import read_result
 
 TINY = METHODS["tiny_deep_ensemble"]
 M = 4
@@ -194,3 +196,16 @@ def test_what_makes_no_sense():
         Method("x", "y", norm_sets=0)
     assert TINY.bayesian
     assert not TINY.draws
+
+
+def test_the_measured_table_is_of_its_files():
+    docs = Path(__file__).parents[2] / "docs"
+    text, files = (docs / "scale-placement.md").read_text(encoding="utf-8"), list((docs / "members").glob("*.json"))
+    assert len(files) == 7
+    for path in files:
+        run = read_result(path)
+        m = run.metrics
+        percent = [f"{100 * m['cls/acc']:.2f}", f"{m['cls/nll']:.3f}", f"{100 * m['cal/ece']:.2f}"]
+        cells = [*percent, f"{m['unc/mutual_information']:.4f}", f"{100 * m['ood/rate']:.1f}"]
+        assert f"| {run.label}, {run.seed} | {run.evaluation['samples']} | {' | '.join(cells)} |" in text
+        assert not run.provenance["dirty"]
