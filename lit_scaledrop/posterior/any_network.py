@@ -84,7 +84,7 @@ def logits_in(given: Any, output: Output | None = None) -> Tensor:
     if callable(output):
         found = output(given)
     elif output is not None:
-        found = getattr(given, output) if isinstance(output, str) and hasattr(given, output) else given[output]  # type: ignore[index]
+        found = getattr(given, output) if isinstance(output, str) and hasattr(given, output) else given[output]
     elif isinstance(given, list | tuple) and given and not hasattr(given, "_fields"):
         found = given[0]
     else:

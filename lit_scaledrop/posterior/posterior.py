@@ -42,8 +42,8 @@ class PosteriorPredictive:
     ===========  ======================================================================================================
     ``loop``     one pass after the other; any network, also a compiled one
     ``folded``   all passes as one batch of ``T * batch`` rows
-    ``shared``   each common prefix of masks once (:mod:`lit_scaledrop.layers.prefix`); networks with skip connections
-                 call ``align``
+    ``shared``   each common prefix of masks once (:mod:`lit_scaledrop.layers.prefix`); networks whose branches meet
+                 otherwise than in sums, products and concatenations call ``align``
     ``exact``    all masks with their probabilities, in place of ``samples`` random ones, computed as ``shared`` is: no
                  Monte-Carlo error. Of more than ``max_leaves`` masks the most probable ones that cover ``mass``; the
                  prediction's ``uncovered`` then bounds the error of each class probability
@@ -330,5 +330,6 @@ class PosteriorPredictive:
                 with sharing(network, self._tree(member), 2) as state:
                     state.expand(network(pair))
             except (RuntimeError, ValueError) as error:
-                return f"the network cannot share prefixes ({str(error).splitlines()[0]})"
+                why = str(error).splitlines()[0]
+                return f"the network cannot share prefixes ({why}); align() where its branches meet would let it"
         return ""
