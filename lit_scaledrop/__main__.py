@@ -49,6 +49,8 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # classes of one's own, also for the console script; behind what is installed
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0

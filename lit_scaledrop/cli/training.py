@@ -24,9 +24,11 @@ from lit_scaledrop.callbacks import (
 )
 from lit_scaledrop.cli.lightning import BaseCLI, interactive, process_rank
 from lit_scaledrop.cli.planning import require_variation
-from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, load_trained, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import diagnosed, evaluate_network, normalized_test_set
 from lit_scaledrop.evaluation.on_chip import on_chip
+from lit_scaledrop.modules.anybody import baseline_of, method_of, metrics_of, monitor_of, network_of
+from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.posterior.diagnosis import Diagnosis
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement, flat_names
@@ -68,7 +70,7 @@ class Training(BaseCLI):
         """Trainer with our loggers and callbacks beside the user's."""
         config, plan = self.config_init["fit"]["trainer"], self.plan
         self.checkpoint = RunCheckpoint(
-            plan.folder / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
+            plan.folder / "checkpoints", "best-{epoch}", monitor=monitor_of(self.model), mode="max", save_last=True
         )
         bar = interactive() and find_spec("rich") is not None
         kwargs |= {
@@ -86,8 +88,10 @@ class Training(BaseCLI):
             "enable_progress_bar": bar,
         }
         if config["logger"] is not False:
-            arguments = plan.config["model"]["init_args"]
-            name = f"{arguments.get('network')}-{arguments.get('method')}-s{plan.config['seed_everything']}"
+            model = plan.config["model"]
+            arguments = model.get("init_args") or {}
+            what = arguments.get("network", model["class_path"]), arguments.get("method", "own")
+            name = f"{what[0]}-{what[1]}-s{plan.config['seed_everything']}"
             tags = [plan.run.profile, plan.run.study, plan.id]
             kwargs["logger"] = build_loggers(
                 plan.folder, plan.run.tracking, plan.run.project, plan.run.study, name, tags
@@ -127,16 +131,17 @@ class Training(BaseCLI):
 
     def _record(self, path: Path, device: torch.device) -> None:
         """Evaluate a checkpoint, and write and log what was found."""
-        plan, data, compiled = self.plan, self.datamodule, self.model.hparams["compile_network"]
-        model = load_trained(path, compile_network=compiled)
-        measured = model.test_metrics(plan.evaluation)
-        network = on_chip([model.network.to(device)], plan.evaluation, data, device)
-        metrics, how = evaluate_network(network, normalized_test_set(data), plan.evaluation, measured, device)
+        plan, data, compiled = self.plan, self.datamodule, bool(self.model.hparams.get("compile_network"))
+        model = self._trained(path, compiled)
+        network = network_of(model)
+        measured = metrics_of(model, plan.evaluation, data)
+        asked = on_chip([network.to(device)], plan.evaluation, data, device)
+        metrics, how = evaluate_network(asked, normalized_test_set(data), plan.evaluation, measured, device)
         epoch = read_checkpoint(path)["epoch"]
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
-        record = RunRecord.of(plan, data, self.started, self.commit, self.model.method)
-        energy = self._energy(model.network)
-        result = record.result(data, training, how, [Measurement(metrics | energy | model.baseline(data))])
+        record = RunRecord.of(plan, data, self.started, self.commit, method_of(self.model))
+        energy = self._energy(network)
+        result = record.result(data, training, how, [Measurement(metrics | energy | baseline_of(model, data))])
         written = keep_or_write(result, plan.run)
         diagnosis = self._diagnose(path, device, result, written)
         loggers, step = self.trainer.loggers, self.trainer.global_step
@@ -147,10 +152,17 @@ class Training(BaseCLI):
         if diagnosis and diagnosis.agrees:
             print(diagnosis.sentence(), flush=True)
 
+    def _trained(self, path: Path, compiled: bool = False) -> L.LightningModule:
+        """The module with the weights of a checkpoint: ours built anew, the user's own the one that was trained."""
+        if isinstance(self.model, LitNetwork):
+            return load_trained(path, compile_network=compiled)
+        fit_weights(self.model, read_checkpoint(path)["state_dict"], path)
+        return self.model.float().eval()
+
     def _diagnose(self, path: Path, device: torch.device, result: Result, written: Path) -> Diagnosis | None:
         """What random bits do in the network, added to its result; a failure costs no training its end."""
         try:
-            network = load_trained(path).network  # not compiled: outputs of single layers are read
+            network = network_of(self._trained(path))  # not compiled: outputs of single layers are read
             found = diagnosed(network, self.datamodule, self.plan.evaluation.samples, device)
             if found:
                 whole = replace(result, measurements=[*result.measurements, *found.records()])

@@ -41,7 +41,15 @@ def trained_module(checkpoint: dict[str, Any], path: str | Path, **overrides: An
     """
     task = checkpoint.get("task", LitClassifier.__name__)  # the first checkpoints do not name it
     if task not in MODULES:
-        raise CheckpointError(f"{path} was trained for {task!r}; there are {', '.join(MODULES)}")
+        raise CheckpointError(
+            f"{path} was trained by {task!r}, a module of its owner: this is for {' and '.join(MODULES)}. In Python, "
+            "load it by its class and ask PosteriorPredictive"
+        )
+    if not {"network"} <= {*checkpoint["hyper_parameters"], *overrides}:
+        raise CheckpointError(
+            f"{path} has the weights of a network that was given as a module: in Python, "
+            f"{task}.load_from_checkpoint({str(path)!r}, network=...) with one of its kind"
+        )
     model = MODULES[task](**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
     fit_weights(model, checkpoint["state_dict"], path)
     return model.eval()
@@ -60,9 +68,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes happen to trigger
         raise CheckpointError(f"{path} is no checkpoint, or it is damaged ({type(error).__name__})") from error
-    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict", "epoch"} <= checkpoint.keys():
-        raise CheckpointError(f"{path} is no checkpoint of a run: its weights or hyper-parameters are missing")
-    return checkpoint
+    if not isinstance(checkpoint, dict) or not {"state_dict", "epoch"} <= checkpoint.keys():
+        raise CheckpointError(f"{path} is no checkpoint of a run: its weights or its epoch are missing")
+    return {"hyper_parameters": {}, **checkpoint}
 
 
 def start_digest(path: Path) -> str:

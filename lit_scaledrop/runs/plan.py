@@ -57,7 +57,9 @@ class RunPlan:
         arguments = self.config["model"].get("init_args") or {}
         if "method" not in arguments:
             return None
-        methods = class_of(self.config["model"]["class_path"]).methods
+        methods = getattr(class_of(self.config["model"]["class_path"]), "methods", None)
+        if methods is None:
+            return None
         method = methods[lookup("method", arguments["method"], methods)]
         return method.with_scale(**ScaleOptions.given(arguments))
 
