@@ -1,5 +1,6 @@
 """The training of a planned ``fit``, from its start or from where it stopped to its record."""
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
 
-import datamodules  # noqa: F401  so that --data finds its classes by name
+import datamodules.base  # all of it, so that --data finds its classes by name
 from lit_scaledrop.callbacks import (
     AttemptTimer,
     CrossbarEnergy,
@@ -93,13 +94,17 @@ class Training(BaseCLI):
             what = arguments.get("network", model["class_path"]), arguments.get("method", "own")
             name = f"{what[0]}-{what[1]}-s{plan.config['seed_everything']}"
             tags = [plan.run.profile, plan.run.study, plan.id]
-            kwargs["logger"] = build_loggers(
-                plan.folder, plan.run.tracking, plan.run.project, plan.run.study, name, tags
-            )
+            run, given = plan.run, config["logger"]
+            own = [] if given in (None, True) else given if isinstance(given, list) else [given]
+            asked = {"entity": run.entity, "notes": run.notes}
+            shown = (run.tracking, run.project, run.study, run.name or name, tags)
+            kwargs["logger"] = build_loggers(plan.folder, *shown, own=own, **asked)
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
         """Note when and from which code the training begins, and start the loggers."""
+        if isinstance(self.datamodule, datamodules.base.DataModule):
+            self.datamodule.setup("fit")  # what is not there is said before a tracker has begun
         # now, not at the end: the tree may be edited while the run trains
         self.started, self.commit = datetime.now(UTC), provenance.commit()
         start_loggers(self.trainer.loggers, {"id": self.plan.id, **self.plan.recorded(self.datamodule)})
@@ -143,6 +148,7 @@ class Training(BaseCLI):
         energy = self._energy(network)
         result = record.result(data, training, how, [Measurement(metrics | energy | baseline_of(model, data))])
         written = keep_or_write(result, plan.run)
+        print(f"checkpoint: {os.path.relpath(path)}", flush=True)
         diagnosis = self._diagnose(path, device, result, written)
         loggers, step = self.trainer.loggers, self.trainer.global_step
         log_media(loggers, model, measured, data, plan.evaluation, step)

@@ -46,7 +46,7 @@ def metrics_of(module: L.LightningModule, evaluation: Evaluation, data: Any) -> 
         data: data module, set up.
     """
     if hasattr(module, "test_metrics"):
-        return module.test_metrics(evaluation)
+        return module.test_metrics(evaluation)  # type: ignore[operator]
     if data.test_set[0][1].dim():
         return SegmentationMetrics(data.num_classes)
     return classification_metrics(data.num_classes, evaluation.quantile, evaluation.threshold, evaluation.interpolation)

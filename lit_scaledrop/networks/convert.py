@@ -132,7 +132,8 @@ def convert(
     binary_until = max([place for place, name in enumerate(order) if name in hidden and chosen.binary], default=-1)
     changes = []
     for place, (name, used) in enumerate(order.items()):
-        module, new = used.module, None
+        module = used.module
+        new: nn.Module | None = None
         why = left.get(name) or f"as {chosen.label} has it"
         if name in hidden and isinstance(module, nn.Conv2d | nn.Linear):
             before, after = _describe(module), _hidden(module, chosen)
