@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.pictures import standardized
-from datamodules.segmentation.paired_files import read_picture, squeezed
+from datamodules.pictures import OUTPUTS, read_picture, standardized
+from datamodules.segmentation.paired_files import squeezed
 from lit_scaledrop.deploy.open import begin
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import count
@@ -75,7 +75,7 @@ def segment_folder(
     Raises:
         FileNotFoundError: there is no picture.
     """
-    paths, posterior, where = begin(module, images, evaluation, device)
+    paths, posterior, where = begin(module, images, evaluation, device, out)
     out.mkdir(parents=True, exist_ok=True)
     names = _output_names(paths, images)
     table = io.StringIO()
@@ -115,7 +115,7 @@ def segment(
     """
     for start in range(0, len(paths), BATCH):
         part = paths[start : start + BATCH]
-        pictures = [read_picture(path, size, 3 if len(mean) == 3 else 1) for path in part]
+        pictures = [read_picture(path, 3 if len(mean) == 3 else 1, size) for path in part]
         x = torch.from_numpy(np.stack([squeezed(picture, size) for picture, _ in pictures]))
         predictive = posterior(standardized(x, mean, std).to(device)).cpu()
         shape = (len(part), size, size)
@@ -152,7 +152,7 @@ def _write_pictures(stem: Path, image: SegmentedImage) -> None:
 
     shades = (255 * image.uncertainty).round().byte().numpy()
     stem.parent.mkdir(parents=True, exist_ok=True)
-    for what, pixels in (("mask", image.mask.byte().numpy()), ("uncertainty", shades), ("overlay", overlay(image))):
+    for what, pixels in zip(OUTPUTS, (image.mask.byte().numpy(), shades, overlay(image)), strict=True):
         Image.fromarray(pixels).save(stem.with_name(f"{stem.name}_{what}.png"))
 
 

@@ -379,7 +379,8 @@ def test_a_users_loggers_and_checkpoints_are_beside_ours(place):
 def test_a_users_wandb_logger_takes_the_place_of_ours(place):
     pytest.importorskip("wandb")
     words = ["--run.tracking=offline", "--trainer.max_epochs=1", "--trainer.logger=WandbLogger"]
-    settings = ["--trainer.logger.offline=true", "--trainer.logger.save_dir=mine", "--trainer.logger.project=theirs"]
+    own = {"offline": "true", "save_dir": place / "mine", "project": "theirs"}  # W&B's process has a folder of its own
+    settings = [f"--trainer.logger.{name}={value}" for name, value in own.items()]
     Path("mine").mkdir()
     assert main([*FIT, *words, *settings]) == 0
     (path,) = place.rglob("offline-run-*/run-*.wandb")
