@@ -337,6 +337,7 @@ def test_masks_of_black_and_white_are_not_ignored(tmp_path):
     assert data.masks[0].unique().tolist() == [0, 1, 255]
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # nibabel's, of writing a zero matrix
 def test_headers_that_say_nothing_name_the_file(tmp_path):
     save, units, _ = volumes(tmp_path)
 
