@@ -183,8 +183,9 @@ def _track(assessment: Assessment, result: Result, folder: Path) -> None:
     """Mirror the result as a W&B run of job type "assess", in the group of its probe."""
     run, name = assessment.plan.run, f"{result.network}-{result.method}-s{result.seed}-{assessment.probe}"
     tags = [run.profile, assessment.probe, assessment.plan.id]
-    who, about = (run.tracking, run.project, assessment.probe), {"entity": run.entity, "notes": run.notes}
-    logger = wandb_logger(folder, *who, run.name or name, tags, "assess", **about)
+    about: dict[str, Any] = {"entity": run.entity, "notes": run.notes}
+    shown = (run.project, assessment.probe, run.name or name, tags)
+    logger = wandb_logger(folder, run.tracking, *shown, "assess", **about)
     if logger is not None:
         start_loggers([logger], {"id": result.id, **result.config})
         log_artifacts([logger], assessment.path)

@@ -34,7 +34,7 @@ def wandb_mode(tracking: Tracking) -> str:
     Raises:
         ValueError: online without a key, where wandb would ask for one, or a WANDB_MODE that there is not.
     """
-    mode = tracking
+    mode: str = tracking
     if tracking == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
         return "disabled"
     if tracking == "auto" and (asked := os.environ.get("WANDB_MODE", "").lower()):
