@@ -1,6 +1,12 @@
-"""Folders of pictures in any common format, decoded to tensors of one size, and images brought to another's form."""
+"""Folders of pictures in any common format, decoded to tensors of one size, and images brought to another's form.
+
+One decoder for all doors, :func:`read_picture`, which gives what a viewer shows: turned as the camera says (EXIF), the
+colours of a palette, CMYK as RGB, transparency laid over black, 16-bit grey levels divided by 257, of an animation the
+first picture.
+"""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -8,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image  # comes with torchvision, whose own decoders are deprecated
+from PIL import Image, ImageOps  # comes with torchvision, whose own decoders are deprecated
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +24,11 @@ from datamodules.shapes import Float, Images, Pixels, UInt8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 """What counts as a picture, in upper or lower case."""
+OUTPUTS = ("mask", "uncertainty", "overlay")
+"""Pictures that a segmentation writes of each, ``NAME_mask.png`` and so on."""
+_OF_SYSTEMS = {"Thumbs.db", "desktop.ini"}
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
+_DRAFT = 512  # JPEG pictures at least twice as large are decoded at a reduced size
 
 
 @contextmanager
@@ -41,8 +52,49 @@ def opened(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
 
 
 def picture_paths(folder: Path) -> list[Path]:
-    """All pictures below a folder, ordered by their paths."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    """All pictures below a folder, ordered by their paths, as :func:`find_pictures` finds them."""
+    return find_pictures(folder)[0]
+
+
+def find_pictures(folder: Path, written: Path | None = None) -> tuple[list[Path], dict[str, int]]:
+    """All pictures below a folder, ordered by their paths, and how many files were left out, by what they are.
+
+    Args:
+        folder: Where to look.
+        written: Folder of masks and overlays that were made of these pictures, which are none of them.
+
+    Returns:
+        The pictures; counts of hidden files (those of macOS among them), of earlier outputs, and of files with other
+        endings, by the ending.
+    """
+    pictures, left = [], Counter[str]()
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
+        if not path.is_file():
+            continue
+        if any(part.startswith(".") or part == "__MACOSX" for part in below.parts) or path.name in _OF_SYSTEMS:
+            left["hidden"] += 1
+        elif path.suffix.lower() not in SUFFIXES:
+            left[_ending(path)] += 1
+        elif written is not None and _is_output(path, folder, written):
+            left["earlier outputs"] += 1
+        else:
+            pictures.append(path)
+    return pictures, dict(left)
+
+
+def _ending(path: Path) -> str:
+    """What kind of file it is, by its name."""
+    suffix = path.suffix.lower()
+    return ("".join(path.suffixes[-2:]).lower() if suffix == ".gz" else suffix) or "without an ending"
+
+
+def _is_output(path: Path, folder: Path, written: Path) -> bool:
+    """Whether a file is in the folder of outputs, or, where that is the folder of the pictures, one of an output's."""
+    if folder.resolve() != written.resolve():
+        return path.resolve().is_relative_to(written.resolve())
+    stem, _, what = path.stem.rpartition("_")
+    return what in OUTPUTS and all(path.with_name(f"{stem}_{other}.png").is_file() for other in OUTPUTS)
 
 
 def read_pictures(paths: Sequence[Path], size: int = 32) -> UInt8[Tensor, "pictures 3 size size"]:
@@ -62,8 +114,7 @@ def read_pictures(paths: Sequence[Path], size: int = 32) -> UInt8[Tensor, "pictu
 
 
 def _decode(path: Path, size: int) -> np.ndarray:
-    with opened(path) as stored:
-        picture = eight_bits(path, stored, "RGB")
+    picture, _ = read_picture(path, 3)
     side = min(picture.size)
     left, top = ((length - side) // 2 for length in picture.size)
     if picture.size != (size, size):
@@ -73,19 +124,38 @@ def _decode(path: Path, size: int) -> np.ndarray:
     return np.asarray(picture).transpose(2, 0, 1)
 
 
-def eight_bits(path: Path, file: Image.Image, mode: str) -> Image.Image:
-    """A picture of 8 bits in a mode: 16 bits by their upper half, what is transparent over black.
+def read_picture(path: Path, channels: int, size: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """An 8-bit picture as a viewer shows it, and its width and height in the file, which may be larger.
+
+    Args:
+        path: The file.
+        channels: 1 for grey (ITU-R BT.601 luma of colours), 3 for RGB.
+        size: Side that is wanted; a large JPEG is decoded at a reduced size, not below twice as much.
 
     Raises:
-        DatasetCorruptError: Its numbers are no levels of a picture; it names the file.
+        DatasetCorruptError: If it is no readable picture; it names the file.
     """
-    if file.mode.startswith(("I", "F")):
-        return _from_16_bit(path, np.asarray(file)).convert(mode)
-    if file.has_transparency_data:
-        coloured = file.convert("RGBA")
-        black = Image.new("RGBA", coloured.size, "black")
-        return Image.alpha_composite(black, coloured).convert(mode)
-    return file.convert(mode)
+    mode = "RGB" if channels == 3 else "L"
+    with opened(path) as file:
+        if (frames := getattr(file, "n_frames", 1)) > 1:
+            warnings.warn(f"{path} has {frames} pictures, the first is taken", stacklevel=2)
+        width, height = file.size
+        if size is not None:
+            file.draft(mode, (max(2 * size, _DRAFT),) * 2)  # does nothing to other formats than JPEG
+        turned = file.getexif().get(_ORIENTATION, 1)
+        shown = ImageOps.exif_transpose(file)
+        stored = (height, width) if turned in _ON_ITS_SIDE else (width, height)
+        if shown.mode.startswith(("I", "F")):
+            return _from_16_bit(path, np.asarray(shown)).convert(mode), stored
+        return over_black(shown).convert(mode), stored
+
+
+def over_black(picture: Image.Image) -> Image.Image:
+    """What is transparent laid over black: colours under it were never meant to be seen."""
+    if not picture.has_transparency_data:
+        return picture
+    coloured = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", coloured.size, "black"), coloured).convert("RGB")
 
 
 def _from_16_bit(path: Path, levels: np.ndarray) -> Image.Image:

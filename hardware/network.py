@@ -39,14 +39,19 @@ def on_crossbar(
     """
     chip = copy.deepcopy(model).eval()
     binary = is_binary or (lambda module: hasattr(module, "binary_weight"))
-    names = [name for name, module in chip.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    names = [name for name in names if binary(chip.get_submodule(name))]
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in chip.named_modules(remove_duplicate=False):  # a module may be used in several places
+        if isinstance(module, nn.Conv2d | nn.Linear) and binary(module):
+            names.setdefault(module, []).append(name)
     if not names:
         raise ValueError("the network has no binary layer that a crossbar could hold")
-    for name in names:
-        layer = _converted(name, chip.get_submodule(name), crossbar, imperfect, generator, noise)
-        parent, _, child = name.rpartition(".")
-        setattr(chip.get_submodule(parent), child, layer)
+    for module, places in names.items():
+        layer = _converted(places[0], module, crossbar, imperfect, generator, noise)
+        if module is chip:
+            return layer
+        for name in places:
+            parent, _, child = name.rpartition(".")
+            setattr(chip.get_submodule(parent), child, layer)
     return chip
 
 

@@ -1,11 +1,13 @@
 """Layer shapes of any torch model, traced by one forward pass: what the hardware model sees of a network.
 
-A layer is a convolution or a linear layer; its multiply-accumulates (MAC) are ``positions * rows * columns``, where
-``rows`` are the weights that one output sums over and ``columns`` the output channels. BatchNorm and activations have
-no MAC here. What is random is known by a property ``random_bits`` of its class, what scales by an attribute ``scale``,
-what is binary by a method ``binary_weight``, how wide its inputs are by an attribute ``input_bits`` (1 without it), and
-how many sets of a normalization passes take turns with by an attribute ``turns`` of what says so: the hardware model
-knows no class of any library but torch's.
+A layer is a convolution, of any dimensions, also transposed or called as a function, or a linear layer; its
+multiply-accumulates (MAC) are ``positions * rows * columns``, where ``rows`` are the weights that one output sums over
+and ``columns`` the output channels. A transposed convolution multiplies every input pixel by all of its kernel, so its
+positions are the input's and its columns channels times kernel area. BatchNorm and activations have no MAC here. What
+is random is known by a property ``random_bits`` of its class, what scales by an attribute ``scale``, what is binary by
+a method ``binary_weight``, how wide its inputs are by an attribute ``input_bits`` (1 without it), and how many sets of
+a normalization passes take turns with by an attribute ``turns`` of what says so: the hardware model knows no class of
+any library but torch's.
 
 Who sees the outputs of a layer decides what stands behind it: a layer whose outputs only become inputs of binary layers
 needs thresholds; in front of a skip or of a layer with real inputs its scale and BatchNorm are a product and a sum.
@@ -21,6 +23,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardware.flow import Flow
+
+FUNCTION = "convolution"
+"""Name of convolutions that are no module, with their number."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,14 @@ class _Trace(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         # inside a layer an estimator may add
-        if not self.inside:
+        if not self.inside and func is torch.ops.aten.convolution.default:
+            image, weight, transposed, groups = args[0], args[1], args[6], args[8]
+            self._seen("to_real", [image])
+            number = sum(layer.name.startswith(FUNCTION) for layer in self.layers)
+            shape = _convolution(f"{FUNCTION} {number}", image, result, weight, transposed, groups)
+            self.layers.append(shape)
+            self.flow.begin(result, len(self.layers) - 1)
+        elif not self.inside:
             if self.layers:
                 self._between(func, args, result)
             if self._is_skip(func, args, result):
@@ -169,16 +181,21 @@ class _Trace(TorchDispatchMode):
     def leave(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.inside -= 1
         weight: Any = module.weight
-        area = weight[0, 0].numel() if isinstance(module, nn.Conv2d) else 1
-        shape = LayerShape(
-            self.names[module],
-            rows=weight[0].numel(),
-            columns=weight.shape[0],
-            positions=output[0].numel() // weight.shape[0],
+        transposed, groups = getattr(module, "transposed", False), getattr(module, "groups", 1)
+        if isinstance(module, nn.Linear):
+            shape = LayerShape(
+                self.names[module],
+                rows=weight[0].numel(),
+                columns=weight.shape[0],
+                positions=output[0].numel() // weight.shape[0],
+                binary=False,
+                inputs=inputs[0][0].numel(),
+            )
+        else:
+            shape = _convolution(self.names[module], inputs[0], output, weight, transposed, groups)
+        shape = replace(
+            shape,
             binary=self.is_binary(module),
-            inputs=inputs[0][0].numel(),
-            kernel_area=area,
-            groups=module.groups if isinstance(module, nn.Conv2d) else 1,
             input_bits=getattr(module, "input_bits", 1),
             front=self.front[0],
             front_bits=self.front[1],
@@ -204,6 +221,21 @@ class _Trace(TorchDispatchMode):
 
     def _amend(self, **changes: Any) -> None:
         self.layers[-1] = replace(self.layers[-1], **changes)
+
+
+def _convolution(name: str, image: Tensor, output: Tensor, weight: Tensor, transposed: bool, groups: int) -> LayerShape:
+    """A convolution of one image in full precision."""
+    area = weight[0, 0].numel()
+    return LayerShape(
+        name,
+        rows=weight.shape[0] // groups if transposed else weight[0].numel(),
+        columns=weight.shape[1] * groups * area if transposed else weight.shape[0],
+        positions=image[0, 0].numel() if transposed else output[0, 0].numel(),
+        binary=False,
+        inputs=image[0].numel(),
+        kernel_area=1 if transposed else area,
+        groups=groups,
+    )
 
 
 def _draws(module: nn.Module) -> bool:
@@ -238,7 +270,7 @@ def trace_workload(
     state = _Trace(names, is_binary or (lambda module: hasattr(module, "binary_weight")))
     hooks = []
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
             hooks.append(module.register_forward_pre_hook(state.enter))
             hooks.append(module.register_forward_hook(state.leave))
         elif _draws(module):

@@ -47,3 +47,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'lit_scaledrop' has no attribute {name!r}")
     return getattr(importlib.import_module(f"lit_scaledrop.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

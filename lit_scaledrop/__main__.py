@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     _require_streams()
+    _find_own_classes()
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -99,6 +100,12 @@ def _require_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (for all of the process)
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def _find_own_classes() -> None:
+    """Let the console script import from the current folder, behind what is installed."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def _tell(error: Exception, command: str) -> int:

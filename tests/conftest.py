@@ -58,7 +58,7 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch, data: Path) -> None:
     patch.chdir(folder)
     patch.setenv("DATA", str(data))
     patch.setenv("HOME", str(folder))
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "NETRC", "SCALEDROP_TRACEBACK", "PROFILE"):
+    for name in ("WANDB_MODE", "WANDB_DISABLED", "WANDB_API_KEY", "NETRC", "SCALEDROP_TRACEBACK", "PROFILE"):
         patch.delenv(name, raising=False)
     (folder / "tiny.yaml").write_text(TINY)
 

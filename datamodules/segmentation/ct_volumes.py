@@ -27,6 +27,9 @@ from datamodules.shapes import Float, UInt8
 LUNG_WINDOW = (-1350.0, 150.0)
 """Hounsfield units shown as black and white: the usual lung window, level -600 and width 1500."""
 Slices = Literal["all", "foreground"]
+TWINS = {"radiopaedia_10_85902_3": "radiopaedia_10_85902_1"}
+"""Volumes of the public set (Zenodo 3757476) that are of one patient, and stay on one side."""
+_MOST_VOXELS = 2**29  # 2 GB as float32, four times the largest that a scanner of 512 x 512 pixels makes of a body
 
 
 class CTVolumesDataModule(SegmentationDataModule):
@@ -36,11 +39,15 @@ class CTVolumesDataModule(SegmentationDataModule):
       folders ``images/`` and ``masks/`` of equal file names; ``.nii`` as well. Known sets of this form: the volumes of
       MedSeg, and "COVID-19 CT lung and infection segmentation dataset" (J. Ma et al., Zenodo 3757476, 20 cases). No
       md5s are required.
+    - **Units**: a volume without a negative voxel and none above 255 is not in Hounsfield units (half of that Zenodo
+      set is grey levels): it is refused, unless ``grey_window`` says which units 0 and 255 stand for.
     - **Format**: Hounsfield units, cut to ``window`` and stored in 256 steps; slices along the body's axis, front of
       the body up and its right side left, by the orientation in the file's header; squeezed to ``image_size``.
-    - **Masks**: 0 background, anything else infection (255: ignored); with ``two_classes`` 1 is ground-glass opacity
-      and 2 consolidation. Volume and mask must agree in shape and orientation. Voxels that are no number are refused.
-    - **Splits**: ours, by volume, which stands for a patient: all slices of a volume are on one side.
+    - **Masks**: 0 background, anything else infection (255: ignored, but in a mask of 0 and 255 alone); with
+      ``two_classes`` 1 is ground-glass opacity and 2 consolidation. Volume and mask must agree in shape and
+      orientation. Voxels that are no number are refused.
+    - **Splits**: ours, by volume, which stands for a patient: all slices of a volume are on one side, and so are the
+      public set's two volumes of one patient.
     - **Normalization**: the middle of the window is 0 and its ends are -2 and 2, in every set alike.
     - **Cite** and **terms**: those of the set at hand. Table V is on slices, see ``covid_ct``.
 
@@ -48,6 +55,7 @@ class CTVolumesDataModule(SegmentationDataModule):
         window: Hounsfield units that become black and white.
         slices: ``all``, or only those with ``foreground``.
         two_classes: Tell ground-glass opacity and consolidation apart.
+        grey_window: Hounsfield units that volumes of grey levels have at 0 and at 255.
         **kwargs: As in ``SegmentationDataModule``.
     """
 
@@ -64,9 +72,13 @@ class CTVolumesDataModule(SegmentationDataModule):
         window: tuple[float, float] = LUNG_WINDOW,
         slices: Slices = "all",
         two_classes: bool = False,
+        grey_window: tuple[float, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        low, high = grey_window or (0, 1)
+        require(math.isfinite(high - low) and low < high, "grey_window", grey_window, "two ascending numbers")
+        self.grey_window = grey_window
         low, high = window
         require(math.isfinite(high - low) and low < high, "window", window, "two ascending numbers")
         require(slices in get_args(Slices), "slices", slices, f"one of {get_args(Slices)}")
@@ -79,9 +91,13 @@ class CTVolumesDataModule(SegmentationDataModule):
         cases = find_volumes(folder)
         if not cases:
             raise DatasetNotFoundError(f"{folder} holds no volume.\n{self.files.remedy(self.root)}")
-        images, masks, names, groups = [], [], [], []
-        for group, (case, (volume_path, mask_path)) in enumerate(sorted(cases.items())):
+        images, masks, names, groups, converted = [], [], [], [], []
+        patients = {case: number for number, case in enumerate(sorted(cases))}
+        for case, (volume_path, mask_path) in sorted(cases.items()):
             volume, labels = read_volume(volume_path, mask_path, self.num_classes)
+            if is_grey(volume):
+                volume = self._in_hounsfield_units(volume, volume_path)
+                converted.append(case)
             depths = list(range(len(volume)))
             if self.slices == "foreground":
                 depths = [depth for depth in depths if ((labels[depth] > 0) & (labels[depth] != IGNORE)).any()]
@@ -89,11 +105,12 @@ class CTVolumesDataModule(SegmentationDataModule):
                 images.append(windowed(volume[depth], self.window, self.image_size))
                 masks.append(resize_mask(labels[depth], self.image_size))
                 names.append(f"{case}/{depth}")
-            groups += [group] * len(depths)
+            groups += [patients.get(TWINS.get(case, case), patients[case])] * len(depths)
         if not images:
             raise DatasetCorruptError(f"no slice in {folder} has any foreground; use slices=all")
         low, high = self.window
-        source = f"{folder.name}, {len(cases)} volumes, window {low:g} to {high:g} HU, {self.slices} slices"
+        grey = f" ({len(converted)} of grey levels, {self.grey_window} HU)" if converted else ""
+        source = f"{folder.name}, {len(cases)} volumes{grey}, window {low:g} to {high:g} HU, {self.slices} slices"
         return MaskedImages(
             torch.from_numpy(np.stack(images))[:, None],
             torch.from_numpy(np.stack(masks)),
@@ -103,6 +120,25 @@ class CTVolumesDataModule(SegmentationDataModule):
             None,
             f"{source}, two classes" if self.two_classes else source,
         )
+
+    def _in_hounsfield_units(self, volume: np.ndarray, path: Path) -> np.ndarray:
+        if self.grey_window is None:
+            raise DatasetCorruptError(
+                f"{path} is not in Hounsfield units: its voxels are {volume.min():g} to {volume.max():g}, and air has "
+                "-1000 there. Convert it, leave it out, or say which units 0 and 255 stand for, e.g. "
+                "--data.grey_window=[-1250,250]"
+            )
+        low, high = self.grey_window
+        return volume / 255 * (high - low) + low
+
+
+def is_grey(volume: Float[np.ndarray, "depth height width"]) -> bool:
+    """Whether a volume is grey levels in place of Hounsfield units: whole numbers from 0 to 255, and above 1.
+
+    >>> is_grey(np.array([[[0.0, 255.0]]])), is_grey(np.array([[[-1000.0, 40.0]]]))
+    (True, False)
+    """
+    return bool(volume.min() >= 0 and 1 < volume.max() <= 255)
 
 
 def find_volumes(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -144,7 +180,9 @@ def read_volume(
     if np.abs(whole - labels).max() > 1e-3 or whole.min() < 0 or whole.max() > IGNORE:
         raise DatasetCorruptError(f"{mask_path} holds numbers that are no labels, such as {labels.flat[0]:g}")
     whole = whole.astype(np.uint8)
-    if classes == 2:
+    if classes == 2 and not ((whole > 0) & (whole < IGNORE)).any():
+        whole = np.minimum(whole, 1)  # black and white
+    elif classes == 2:
         whole = np.where(whole == IGNORE, IGNORE, whole > 0).astype(np.uint8)
     else:
         check_labels(mask_path, whole, classes)
@@ -182,16 +220,16 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         raise DatasetCorruptError(f"{path} is no readable NIfTI file: it is no file")
     try:
         stored: Any = nibabel.load(path)
-        shape = stored.shape
-        if stored.get_data_dtype().fields or min(shape, default=0) < 1:
-            raise ValueError(f"its voxels are {stored.get_data_dtype()}, its shape is {shape}")
-        if problem := too_large("it", 8.0 * math.prod(shape)):  # float32, and what it is made from
+        _require_plain(path, stored)
+        if problem := too_large("it", 8.0 * math.prod(stored.shape)):  # float32, and what it is made from
             raise ValueError(problem)
         turned = nibabel.aff2axcodes(stored.affine)
         if None in turned:
             raise ValueError("its affine matrix is singular: it does not say where front and right are")
         voxels = np.asarray(nibabel.as_closest_canonical(stored).dataobj, np.float32)
-    except Exception as error:  # nibabel raises whatever the bytes happen to trigger
+    except DatasetCorruptError:
+        raise
+    except Exception as error:  # nibabel, NumPy and zlib raise whatever a broken header leads to
         raise DatasetCorruptError(f"{path} is no readable NIfTI file: {error or type(error).__name__}") from error
     voxels = voxels.squeeze(tuple(range(3, voxels.ndim))) if voxels.shape[3:] == (1,) * (voxels.ndim - 3) else voxels
     if voxels.ndim != 3:
@@ -202,3 +240,18 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         )
     # canonical axes grow to the right, the front and the head; pictures show the front up and the right side left
     return voxels.transpose(2, 1, 0)[:, ::-1, ::-1], turned
+
+
+def _require_plain(path: Path, stored: Any) -> None:
+    """Refuse a volume whose header says that it cannot be read as numbers in a known place, before it is read."""
+    if stored.get_data_dtype().fields or stored.get_data_dtype().kind not in "biuf":
+        raise DatasetCorruptError(f"{path} holds {stored.get_data_dtype()} voxels, for instance colours, not numbers")
+    if min(stored.shape, default=0) < 1 or math.prod(map(int, stored.shape)) > _MOST_VOXELS:
+        shape = " x ".join(map(str, stored.shape))
+        raise DatasetCorruptError(f"{path} says that it has {shape} voxels; up to {_MOST_VOXELS:,} are read")
+    matrix = np.asarray(stored.affine)[:3, :3]
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
+        raise DatasetCorruptError(
+            f"{path} does not say how it lies in the body: its affine matrix has no inverse. Save it with the matrix "
+            "of its DICOM series"
+        )

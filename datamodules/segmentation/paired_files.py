@@ -1,7 +1,8 @@
 """Pictures with a mask each, decoded to one square size: checks, conversions and resizing that all sets share.
 
-Conversions of pictures: an alpha channel is laid over black, colours become grey (ITU-R BT.601) or grey becomes RGB as
-the set wants it, and 16-bit grey levels are divided by 257.
+Pictures are decoded by :func:`datamodules.pictures.read_picture`. What a mask shows is its labels: numbers, or the
+indices of a palette of colours; of two classes a palette of greys, whatever its order, and grey levels are black and
+white; where grey does not vary and alpha does, the mask is in the alpha channel.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,18 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datamodules.files.integrity import DatasetCorruptError
 from datamodules.files.source_folders import INDEX
-from datamodules.pictures import eight_bits, opened
+from datamodules.pictures import opened, over_black, read_picture
 from datamodules.shapes import Float, UInt8
 
 IGNORE = 255
 """Label of pixels that count nowhere."""
 THUMBNAIL = 64
 """Height and width of what near-duplicates are found by."""
-_DRAFT = 512  # JPEG pictures at least twice as large are decoded at a reduced size
 
 
 class PairFiles(NamedTuple):
@@ -171,7 +171,7 @@ def squeezed(picture: Image.Image, size: int) -> UInt8[np.ndarray, "channels siz
 
 
 def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Example:
-    picture, stored = read_picture(files.image, size, channels)
+    picture, stored = read_picture(files.image, channels, size)
     mask = np.zeros((stored[1], stored[0]), np.uint8)
     for path in files.masks:
         found = _read_mask(path, labels)
@@ -187,29 +187,9 @@ def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Examp
     )
 
 
-def read_picture(path: Path, size: int, channels: int) -> tuple[Image.Image, tuple[int, int]]:
-    """An 8-bit picture, and the width and height of its file, which may be larger than the picture.
-
-    Args:
-        path: The file.
-        size: Side that is wanted; a large JPEG is decoded at a reduced size, not below twice as much.
-        channels: 1 for grey, 3 for RGB.
-
-    Raises:
-        DatasetCorruptError: If it is no readable picture; it names the file.
-    """
-    mode = "RGB" if channels == 3 else "L"
-    with opened(path) as file:
-        stored = file.size
-        file.draft(mode, (max(2 * size, _DRAFT),) * 2)  # does nothing to other formats than JPEG
-        return eight_bits(path, file, mode), stored
-
-
 def _read_mask(path: Path, labels: int) -> UInt8[np.ndarray, "height width"]:
     with opened(path, "mask") as file:
-        # the indices of a palette are what was meant, its colours are for the eye
-        plain = file.mode in ("1", "L", "P") or file.mode.startswith("I")
-        values = np.asarray(file if plain else file.convert("L"))
+        values = _shown(ImageOps.exif_transpose(file), labels)
     present = {*_present(values).tolist()}
     if labels > 2 or present <= {0, 1} or (1 in present and present <= {0, 1, IGNORE}):
         check_labels(path, values, labels)
@@ -217,6 +197,22 @@ def _read_mask(path: Path, labels: int) -> UInt8[np.ndarray, "height width"]:
     if max(present) <= 127:
         raise DatasetCorruptError(f"{path} has values up to {max(present)}; a mask holds 0 and 1, or 0 and 255")
     return (values > 127).astype(np.uint8)
+
+
+def _shown(mask: Image.Image, labels: int) -> np.ndarray:
+    """The numbers of a mask as they are meant."""
+    if mask.mode == "P" and labels == 2 and not mask.has_transparency_data:
+        palette = np.asarray(mask.getpalette(), np.uint8).reshape(-1, 3)[_present(np.asarray(mask))]
+        if (palette == palette[:, :1]).all() and palette.max() > 1:  # greys: the order of a palette says nothing
+            return np.asarray(mask.convert("L"))
+    # else the indices of a palette are what was meant, its colours are for the eye
+    if mask.mode in ("1", "L", "P") or mask.mode.startswith("I"):
+        return np.asarray(mask)
+    if mask.has_transparency_data:
+        grey, alpha = (np.asarray(part) for part in mask.convert("LA").split())
+        if grey.min() == grey.max() and alpha.min() < alpha.max():
+            return alpha
+    return np.asarray(over_black(mask).convert("L"))
 
 
 def _present(values: np.ndarray) -> np.ndarray:

@@ -147,16 +147,18 @@ class RunCheckpoint(ModelCheckpoint):
             ValueError: saying what to do.
         """
         before, now = checkpoint.get("data_fingerprint"), _fingerprint(trainer)
-        if before and now and before != now and self._is_own(checkpoint["callbacks"].get(self.state_key, {})):
+        states = checkpoint["callbacks"]
+        own = self._is_own(states.get(self.state_key, states.get(self._legacy_state_key, {})))
+        if before and now and before != now and own:
             raise ValueError(
                 f"the data has changed since this run began: its fingerprint was {before} and is {now}. Put the data "
                 f"back, or remove {Path(str(self.dirpath)).parent} to train on the new data"
             )
 
     @property
-    def state_key(self) -> str:
-        """The key that the checkpoints of a plain ``ModelCheckpoint`` have."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+    def _legacy_state_key(self) -> str:  # type: ignore[override]
+        """The key of a plain ``ModelCheckpoint``, which ours had too: now a user's may be beside it."""
+        return self.state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over which checkpoint is the best, in the folder as it is called now; not that of another run."""

@@ -31,6 +31,20 @@ def require_model_optimizer(config: Any) -> None:
             raise ValueError(f"--{name} is not used here, the model has its own: take {instead}")
 
 
+def require_named_network(config: dict[str, Any]) -> None:
+    """Refuse a network that is given as a class: a checkpoint could not say what its weights belong to.
+
+    Raises:
+        ValueError: saying how it is given.
+    """
+    network = (config["model"].get("init_args") or {}).get("network")
+    if isinstance(network, dict):
+        raise ValueError(
+            f"model.network is a name: --model.network={network.get('class_path')} for a class or function of yours, "
+            "which takes num_classes"
+        )
+
+
 def require_trainer(trainer: dict[str, Any]) -> None:
     """Refuse what a run cannot do without: its checkpoint.
 

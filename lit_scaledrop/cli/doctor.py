@@ -140,7 +140,11 @@ def tracking() -> Iterator[Finding]:
 
     if importlib.util.find_spec("wandb") is None:
         return
-    mode = wandb_mode("auto")
+    try:
+        mode = wandb_mode("auto")
+    except ValueError as error:
+        yield Finding("W&B", str(error), "problem")
+        return
     how = {"offline": "no key found; `wandb login`, or WANDB_API_KEY, for online runs", "online": "a key is there"}
     yield Finding("W&B", ", ".join(filter(None, (mode, how.get(mode)))))
 

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop.callbacks import MTJVariation, evaluation_with
-from lit_scaledrop.cli.checks import require_model_optimizer, require_trainer, require_validation
+from lit_scaledrop.cli.checks import require_model_optimizer, require_named_network, require_trainer, require_validation
 from lit_scaledrop.cli.flags import expand_configs
 from lit_scaledrop.cli.lightning import BaseCLI
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -56,6 +56,7 @@ class Planner(BaseCLI):
         require_model_optimizer(settings)
         evaluation = evaluation_with(_variations(settings), Evaluation(**settings["evaluation"].as_dict()))
         plan = RunPlan(self.words, settings, evaluation, parser)
+        require_named_network(plan.config)
         require_trainer(plan.config["trainer"])
         require_validation(plan.config)
         return plan

@@ -1,5 +1,6 @@
 """The training of a planned ``fit``, from its start or from where it stopped to its record."""
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
 
-import datamodules  # noqa: F401  so that --data finds its classes by name
+import datamodules.base  # all of it, so that --data finds its classes by name
 from lit_scaledrop.callbacks import (
     AttemptTimer,
     CrossbarEnergy,
@@ -24,9 +25,11 @@ from lit_scaledrop.callbacks import (
 )
 from lit_scaledrop.cli.lightning import BaseCLI, interactive, process_rank
 from lit_scaledrop.cli.planning import require_variation
-from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, load_trained, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import diagnosed, evaluate_network, normalized_test_set
 from lit_scaledrop.evaluation.on_chip import on_chip
+from lit_scaledrop.modules.anybody import baseline_of, method_of, metrics_of, monitor_of, network_of
+from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.posterior.diagnosis import Diagnosis
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement, flat_names
@@ -74,7 +77,7 @@ class Training(BaseCLI):
         """Trainer with our loggers and callbacks beside the user's."""
         config, plan = self.config_init["fit"]["trainer"], self.plan
         self.checkpoint = RunCheckpoint(
-            plan.folder / "checkpoints", "best-{epoch}", monitor=self.model.monitor, mode="max", save_last=True
+            plan.folder / "checkpoints", "best-{epoch}", monitor=monitor_of(self.model), mode="max", save_last=True
         )
         bar = interactive() and find_spec("rich") is not None
         kwargs |= {
@@ -92,16 +95,22 @@ class Training(BaseCLI):
             "enable_progress_bar": bar,
         }
         if config["logger"] is not False:
-            arguments = plan.config["model"]["init_args"]
-            name = f"{arguments.get('network')}-{arguments.get('method')}-s{plan.config['seed_everything']}"
+            model = plan.config["model"]
+            arguments = model.get("init_args") or {}
+            what = arguments.get("network", model["class_path"]), arguments.get("method", "own")
+            name = f"{what[0]}-{what[1]}-s{plan.config['seed_everything']}"
             tags = [plan.run.profile, plan.run.study, plan.id]
-            kwargs["logger"] = build_loggers(
-                plan.folder, plan.run.tracking, plan.run.project, plan.run.study, name, tags
-            )
+            run, given = plan.run, config["logger"]
+            own = [] if given in (None, True) else given if isinstance(given, list) else [given]
+            asked = {"entity": run.entity, "notes": run.notes}
+            shown = (run.tracking, run.project, run.study, run.name or name, tags)
+            kwargs["logger"] = build_loggers(plan.folder, *shown, own=own, **asked)
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
         """Note when and from which code the training begins, and start the loggers."""
+        if isinstance(self.datamodule, datamodules.base.DataModule):
+            self.datamodule.setup("fit")  # what is not there is said before a tracker has begun
         # now, not at the end: the tree may be edited while the run trains
         self.started, self.commit = datetime.now(UTC), provenance.commit()
         start_loggers(self.trainer.loggers, {"id": self.plan.id, **self.plan.recorded(self.datamodule)})
@@ -133,17 +142,19 @@ class Training(BaseCLI):
 
     def _record(self, path: Path, device: torch.device) -> None:
         """Evaluate a checkpoint, and write and log what was found."""
-        plan, data, compiled = self.plan, self.datamodule, self.model.hparams["compile_network"]
-        model = load_trained(path, compile_network=compiled)
-        measured = model.test_metrics(plan.evaluation)
-        network = on_chip([model.network.to(device)], plan.evaluation, data, device)
-        metrics, how = evaluate_network(network, normalized_test_set(data), plan.evaluation, measured, device)
+        plan, data, compiled = self.plan, self.datamodule, bool(self.model.hparams.get("compile_network"))
+        model = self._trained(path, compiled)
+        network = network_of(model)
+        measured = metrics_of(model, plan.evaluation, data)
+        asked = on_chip([network.to(device)], plan.evaluation, data, device)
+        metrics, how = evaluate_network(asked, normalized_test_set(data), plan.evaluation, measured, device)
         epoch = read_checkpoint(path)["epoch"]
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
-        record = RunRecord.of(plan, data, self.started, self.commit, self.model.method)
-        energy = self._energy(model.network)
-        result = record.result(data, training, how, [Measurement(metrics | energy | model.baseline(data))])
+        record = RunRecord.of(plan, data, self.started, self.commit, method_of(self.model))
+        energy = self._energy(network)
+        result = record.result(data, training, how, [Measurement(metrics | energy | baseline_of(model, data))])
         written = keep_or_write(result, plan.run)
+        print(f"checkpoint: {os.path.relpath(path)}", flush=True)
         diagnosis = self._diagnose(path, device, result, written)
         loggers, step = self.trainer.loggers, self.trainer.global_step
         log_media(loggers, model, measured, data, plan.evaluation, step)
@@ -153,10 +164,17 @@ class Training(BaseCLI):
         if diagnosis and diagnosis.agrees:
             print(diagnosis.sentence(), flush=True)
 
+    def _trained(self, path: Path, compiled: bool = False) -> L.LightningModule:
+        """The module with the weights of a checkpoint: ours built anew, the user's own the one that was trained."""
+        if isinstance(self.model, LitNetwork):
+            return load_trained(path, compile_network=compiled)
+        fit_weights(self.model, read_checkpoint(path)["state_dict"], path)
+        return self.model.float().eval()
+
     def _diagnose(self, path: Path, device: torch.device, result: Result, written: Path) -> Diagnosis | None:
         """What random bits do in the network, added to its result; a failure costs no training its end."""
         try:
-            network = load_trained(path).network  # not compiled: outputs of single layers are read
+            network = network_of(self._trained(path))  # not compiled: outputs of single layers are read
             found = diagnosed(network, self.datamodule, self.plan.evaluation.samples, device)
             if found:
                 whole = replace(result, measurements=[*result.measurements, *found.records()])

@@ -8,7 +8,6 @@ from pathlib import Path
 from torch import Tensor
 
 from lit_scaledrop.report.figures.style import style
-from lit_scaledrop.results.text import cell
 from lit_scaledrop.shapes import Float, UInt8
 
 COLUMNS, MOST = 8, 64
@@ -40,16 +39,16 @@ class ClassifiedImage:
         """Mean probability of the most probable class."""
         return self.probs.max().item()
 
+    def below(self, folder: Path) -> str:
+        """Its path below the folder of the pictures; its name where it is the only one."""
+        inside = self.path.is_relative_to(folder) and self.path != folder
+        return self.path.relative_to(folder).as_posix() if inside else self.path.name
+
     @property
     def row(self) -> list[str]:
-        """Cells of :data:`COLUMNS`."""
+        """What a table has behind the file."""
         numbers = (self.confidence, *self.interval, self.entropy, self.mutual_information)
-        return [
-            cell(self.path.name),
-            self.name,
-            *(f"{n:.4f}" for n in numbers),
-            "accept" if self.accepted else "reject",
-        ]
+        return [self.name, *(f"{n:.4f}" for n in numbers), "accept" if self.accepted else "reject"]
 
 
 def draw_sheet(images: Sequence[ClassifiedImage], path: Path) -> None:

@@ -65,9 +65,9 @@ def classify_folder(
     finally:  # also what was done before it was stopped
         if found:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, _csv(found, about["class_names"]))
+            write_atomic(file, _csv(found, about["class_names"], images))
     left_out.require_others(found)
-    _show(found, about["name"])
+    _show(found, about["name"], images)
     if figure:
         draw_sheet(found, figure)
     accepted = sum(image.accepted for image in found)
@@ -126,16 +126,16 @@ def _classified(
         )
 
 
-def _csv(found: Sequence[ClassifiedImage], names: Sequence[str]) -> str:
+def _csv(found: Sequence[ClassifiedImage], names: Sequence[str], folder: Path) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*COLUMNS, *(f"p({name})" for name in names)])
     for image in found:
-        table.writerow([*image.row, *(f"{p:.6g}" for p in image.probs.tolist())])
+        table.writerow([image.below(folder), *image.row, *(f"{p:.6g}" for p in image.probs.tolist())])
     return text.getvalue()
 
 
-def _show(found: Sequence[ClassifiedImage], data: str) -> None:
+def _show(found: Sequence[ClassifiedImage], data: str, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -148,7 +148,7 @@ def _show(found: Sequence[ClassifiedImage], data: str) -> None:
         numbers = (f"{image.confidence:.3f}", "{:.2f}-{:.2f}".format(*image.interval))
         nats = (f"{image.entropy:.2f}", f"{image.mutual_information:.3f}")
         style = None if image.accepted else "dim"
-        table.add_row(plain(image.path.name), image.name, *numbers, *nats, image.row[-1], style=style)
+        table.add_row(plain(image.below(folder)), image.name, *numbers, *nats, image.row[-1], style=style)
     Console().print(table)
     if len(found) > SHOWN:
         print(f"... and {len(found) - SHOWN} more in the CSV file")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from datamodules.files.integrity import DatasetCorruptError
-from datamodules.pictures import picture_paths
+from datamodules.pictures import find_pictures
 from lit_scaledrop.deploy.container import MAGIC
 from lit_scaledrop.deploy.model import load_packed
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
@@ -89,14 +89,19 @@ def _is_packed(path: Path) -> bool:
 
 
 def begin(
-    module: LitNetwork, images: Path, evaluation: Evaluation, device: str
+    module: LitNetwork, images: Path, evaluation: Evaluation, device: str, written: Path | None = None
 ) -> tuple[list[Path], PosteriorPredictive, torch.device]:
     """The pictures of a folder, or one; the posterior that they are shown to; where it runs.
+
+    What is left out is said: hidden files, outputs of an earlier run in ``written``, and files of other kinds.
 
     Raises:
         FileNotFoundError: there is no picture.
     """
-    paths = [images] if images.is_file() else picture_paths(images)
+    paths, left = ([images], {}) if images.is_file() else find_pictures(images, written)
+    if left:
+        what = ", ".join(f"{number:,} {kind}" for kind, number in sorted(left.items()))
+        print(f"scaledrop: left out of {images}: {what} (read are PNG, JPEG, BMP, WebP)", file=sys.stderr, flush=True)
     if not paths:
         raise FileNotFoundError(f"there is no picture in {images} (PNG, JPEG, BMP, WebP)")
     where = evaluation_device(device)

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.pictures import standardized
-from datamodules.segmentation.paired_files import read_picture, squeezed
+from datamodules.pictures import OUTPUTS, read_picture, standardized
+from datamodules.segmentation.paired_files import squeezed
 from lit_scaledrop.deploy.open import LeftOut, begin, readable
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import count
@@ -78,7 +78,7 @@ def segment_folder(
         FileNotFoundError: there is no picture.
         DatasetCorruptError: none of them is readable.
     """
-    paths, posterior, where = begin(module, images, evaluation, device)
+    paths, posterior, where = begin(module, images, evaluation, device, out)
     out.mkdir(parents=True, exist_ok=True)
     names = _output_names(paths, images)
     table = io.StringIO()
@@ -125,7 +125,7 @@ def segment(
     channels = 3 if len(mean) == 3 else 1
     for start in range(0, len(paths), BATCH):
         batch = paths[start : start + BATCH]
-        part, pictures = readable(batch, lambda path: read_picture(path, size, channels), left_out)
+        part, pictures = readable(batch, lambda path: read_picture(path, channels, size), left_out)
         if not part:
             continue
         x = torch.from_numpy(np.stack([squeezed(picture, size) for picture, _ in pictures]))
@@ -164,7 +164,7 @@ def _write_pictures(stem: Path, image: SegmentedImage) -> None:
 
     shades = (255 * image.uncertainty).round().byte().numpy()
     stem.parent.mkdir(parents=True, exist_ok=True)
-    for what, pixels in (("mask", image.mask.byte().numpy()), ("uncertainty", shades), ("overlay", overlay(image))):
+    for what, pixels in zip(OUTPUTS, (image.mask.byte().numpy(), shades, overlay(image)), strict=True):
         Image.fromarray(pixels).save(stem.with_name(f"{stem.name}_{what}.png"))
 
 

@@ -42,9 +42,18 @@ def trained_module(checkpoint: dict[str, Any], path: str | Path, **overrides: An
     """
     task = checkpoint.get("task", LitClassifier.__name__)  # the first checkpoints do not name it
     if not isinstance(task, str) or task not in MODULES:
-        raise CheckpointError(f"{path} was trained for {task!r}; there are {', '.join(MODULES)}")
+        raise CheckpointError(
+            f"{path} was trained by {task!r}, a module of its owner: this is for {' and '.join(MODULES)}. In Python, "
+            "load it by its class and ask PosteriorPredictive"
+        )
+    given = {**checkpoint["hyper_parameters"], "compile_network": False, **overrides}
+    if "network" not in given:
+        raise CheckpointError(
+            f"{path} has the weights of a network that was given as a module: in Python, "
+            f"{task}.load_from_checkpoint({str(path)!r}, network=...) with one of its kind"
+        )
     try:
-        model = MODULES[task](**{**checkpoint["hyper_parameters"], "compile_network": False, **overrides})
+        model = MODULES[task](**given)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has hyper-parameters that {task} has not: {error}") from error
     fit_weights(model, checkpoint["state_dict"], path)
@@ -65,8 +74,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes happen to trigger
         raise CheckpointError(f"{path} is no checkpoint, or it is damaged ({type(error).__name__})") from error
-    if not isinstance(checkpoint, dict) or not {"hyper_parameters", "state_dict", "epoch"} <= checkpoint.keys():
-        raise CheckpointError(f"{path} is no checkpoint of a run: its weights or hyper-parameters are missing")
+    if not isinstance(checkpoint, dict) or not {"state_dict", "epoch"} <= checkpoint.keys():
+        raise CheckpointError(f"{path} is no checkpoint of a run: its weights or its epoch are missing")
+    checkpoint = {"hyper_parameters": {}, **checkpoint}
     state, epoch, images = checkpoint["state_dict"], checkpoint["epoch"], checkpoint.get("images")
     sound = isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())
     if not sound or not isinstance(checkpoint["hyper_parameters"], dict):

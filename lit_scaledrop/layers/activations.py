@@ -36,12 +36,16 @@ from lit_scaledrop.shapes import Float
 
 
 class _Clip(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
-        y = x.clamp(low, high)
-        ctx.save_for_backward(y)
-        ctx.low, ctx.high = low, high
-        return y
+    def forward(x: Tensor, low: float, high: float) -> Tensor:
+        return x.clamp(low, high)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        _, ctx.low, ctx.high = inputs
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
@@ -70,25 +74,28 @@ SMALLEST_CLIP = 1e-3
 
 
 class _ClippedLevels(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, clip: Tensor, bits: int) -> Tensor:
-        clip = clip.clamp_min(SMALLEST_CLIP)
-        ctx.save_for_backward(x, clip)
+    def forward(x: Tensor, clip: Tensor, bits: int) -> Tensor:
         top = 2**bits - 1
-        step = clip / top
+        step = clip.clamp_min(SMALLEST_CLIP) / top
         # clipped behind the division: whatever its rounding, there are 2^k levels
-        level = (x / step).clamp_(0, top).round_()
-        return level * step if torch.compiler.is_compiling() else level.mul_(step)  # see `binary.signs_of`
+        return (x / step).clamp(0, top).round() * step
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], _: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], inputs[1].clamp_min(SMALLEST_CLIP))
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, clip = ctx.saved_tensors
         # arithmetic instead of comparisons, as in `binary.window`
-        below = (clip - x).clamp_(0, 1).ceil_()  # 1 where x < clip
-        negative = x.neg().clamp_(0, 1).ceil_()  # 1 where x < 0
+        below = (clip - x).clamp(0, 1).ceil()  # 1 where x < clip
+        negative = x.neg().clamp(0, 1).ceil()  # 1 where x < 0
         wide = torch.promote_types(grad[0].dtype, torch.float32)
         to_clip = (grad[0] * (1 - below)).sum(dtype=wide).to(clip.dtype)
-        return grad[0] * below.sub_(negative), to_clip, None
+        return grad[0] * (below - negative), to_clip, None
 
 
 def pact(x: Float[Tensor, "..."], clip: Float[Tensor, ""], bits: int) -> Float[Tensor, "..."]:

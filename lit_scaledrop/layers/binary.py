@@ -39,6 +39,8 @@ def signs_of(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
     torch 2.11 compiles such a gradient away, without a word, if its result has been detached or made in place.
     """
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(x):
+        return (x >= 0).to(x.dtype) * 2 - 1  # torch.func.vmap has no rule for what follows
     # of one type throughout: torch.where with two numbers is much slower on a CPU
     positive = x.clone().ge_(0)
     if torch.compiler.is_compiling():
@@ -58,22 +60,31 @@ def window(x: Float[Tensor, "..."], low: float = -1.0, high: float = 1.0) -> Flo
     return 1 - torch.maximum(low - x, x - high).clamp(0, 1).ceil()
 
 
-class _StraightThroughSign(torch.autograd.Function):
+class _Sign(torch.autograd.Function):
+    """Sign of the first input; the gradient, which may read all inputs, is a subclass's. Also under ``torch.func``."""
+
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
+    def forward(x: Tensor) -> Tensor:
         return signs_of(x)
 
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+
+class _StraightThroughSign(_Sign):
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return grad[0] * window(x)
 
 
-class _ErrorDecaySign(torch.autograd.Function):
+class _ErrorDecaySign(_Sign):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, t: Tensor, k: Tensor) -> Tensor:
-        ctx.save_for_backward(x, t, k)
+    def forward(x: Tensor, _t: Tensor, _k: Tensor) -> Tensor:  # type: ignore[override]
+        # no *args: torch.compile counts the arguments
         return signs_of(x)
 
     @staticmethod
@@ -133,12 +144,7 @@ class EDE(nn.Module):
         return f"t_min={self.t_min}, t_max={self.t_max}"
 
 
-class _PolynomialSign(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return signs_of(x)
-
+class _PolynomialSign(_Sign):
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors

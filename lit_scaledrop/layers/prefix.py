@@ -6,25 +6,29 @@ has at most two variants, and so on. So the network runs once over groups of sam
 1. before the first draw there is one group, and the input has ``batch`` rows;
 2. in front of a stochastic layer every group whose samples disagree about its draw splits: rows are copied, the layer
    gets a draw for each row, and all other layers see a larger batch (group-major) and know nothing of it;
-3. a skip connection carries an older, coarser grouping: :func:`align` expands it to the current one before a sum or a
-   concatenation. Splitting only refines, so the number of groups names the grouping;
+3. a skip connection carries an older, coarser grouping: it is expanded to the current one before a sum, a product or a
+   concatenation, by :func:`align` where the network calls it and else where PyTorch's function is called. Splitting
+   only refines, so the number of groups names the grouping;
 4. at the end every sample reads its leaf.
 
 With the same draws the result is that of T passes, up to rounding. The shared forward runs eagerly also where the
 network is compiled: the rows of every layer depend on the plan, so each plan would be compiled again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lit_scaledrop.layers.stochastic import MaskPlan, StochasticLayer, check_plan, stochastic_layers
 
 _active: "Sharing | None" = None
+_MEET = {"add", "sub", "mul", "div", "truediv", "maximum", "minimum"}
+"""PyTorch's functions of two operands, in front of which rows are aligned"""
 
 
 def align(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -160,6 +164,41 @@ class Sharing:
         return (self.expand(inputs[0]), *inputs[1:])
 
 
+class _Meeting(TorchFunctionMode):
+    """In the block, tensors of different groupings that meet in a sum, product or concatenation are aligned."""
+
+    def __init__(self, state: Sharing) -> None:
+        super().__init__()
+        self.state = state
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Expand the coarser one; what is not about rows stays."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in ("cat", "concat", "concatenate") and (kwargs.get("dim") or (args[1:] and args[1])):
+            return func(self._aligned(args[0]), *args[1:], **kwargs)
+        operation = name.strip("_").removeprefix("i" if name.startswith("__i") else "")
+        if operation in _MEET and len(args) == 2:
+            first, second = self._aligned(args)
+            if first is not args[0] and name.endswith("_"):  # in place, into a tensor that has too few rows
+                return getattr(torch, operation)(first, second, **kwargs)
+            return func(first, second, **kwargs)
+        return func(*args, **kwargs)
+
+    def _aligned(self, operands: Sequence[Any]) -> list[Any]:
+        tensors = [operand for operand in operands if isinstance(operand, Tensor) and operand.dim()]
+        rows, state = max((len(tensor) for tensor in tensors), default=0), self.state
+        if len(tensors) < 2 or rows != state.partition.groups * state.batch:
+            return list(operands)
+        dimensions = max(tensor.dim() for tensor in tensors)
+
+        def coarse(operand: Any) -> bool:
+            same = isinstance(operand, Tensor) and operand.dim() == dimensions and len(operand) < rows
+            return same and len(operand) % state.batch == 0
+
+        return [state.expand(operand) if coarse(operand) else operand for operand in operands]
+
+
 @contextmanager
 def sharing(model: nn.Module, tree: PrefixTree, batch: int) -> Iterator[Sharing]:
     """Let a forward of ``model`` on ``batch`` inputs compute all samples of the tree's plan in this block."""
@@ -170,7 +209,7 @@ def sharing(model: nn.Module, tree: PrefixTree, batch: int) -> Iterator[Sharing]
     hooks = [layer.register_forward_pre_hook(partial(state.branch, name)) for name, layer in layers.items()]
     _active = state
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with torch.compiler.set_stance("force_eager"), _Meeting(state):
             yield state
     finally:
         _active = before

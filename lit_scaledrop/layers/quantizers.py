@@ -60,10 +60,16 @@ def follow_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer) -> An
 
 
 class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, _: Tensor, value: Tensor, slope: Tensor | None) -> Tensor:
-        ctx.save_for_backward(*(() if slope is None else (slope,)))
+    def forward(_: Tensor, value: Tensor, _slope: Tensor | None) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], _: Tensor) -> None:
+        slope = inputs[2]
+        ctx.save_for_backward(*(() if slope is None else (slope,)))
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
@@ -126,10 +132,15 @@ class DoReFaWeight(nn.Module):
 class _UnitRound(torch.autograd.Function):
     """Keeps the input, which the layer before keeps as well, and no mask of bytes, as ``window`` says."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
+    def forward(x: Tensor) -> Tensor:
         return x.clamp(0, 1).round()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], _: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> Tensor:
@@ -189,10 +200,15 @@ class LABWeight(nn.Module):
 class _SoftQuantizer(torch.autograd.Function):
     """Values of the hard quantizer, derivatives of the soft one; autograd's chain would take twice the time."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, c: Tensor, a: Tensor) -> Tensor:
-        ctx.save_for_backward(x, c, a)
+    def forward(x: Tensor, c: Tensor, _: Tensor) -> Tensor:
         return c * signs_of(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], _: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +17,8 @@ from lit_scaledrop.modules.schedule import steps_per_epoch, total_steps
 from lit_scaledrop.modules.stepping import Capture, Stepper, require_gradients, settle_rates, steps_per_call
 from lit_scaledrop.modules.streams import ResumableModule
 from lit_scaledrop.naming import lookup
+from lit_scaledrop.networks.own import OWN, is_own, own_network
+from lit_scaledrop.posterior.any_network import logits_in, two_classes
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.shapes import Float
@@ -107,9 +109,29 @@ class LitNetwork(ResumableModule, ABC):
         capture: Capture = "auto",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()  # of every training; a task adds its own
+        self.save_hyperparameters(ignore=["network"])  # of every training; a task adds its own
         known = self.methods[lookup("method", method, self.methods)]
         self.method = known.with_scale(**ScaleOptions.given(self.hparams))
+
+    def _build(self, network: str | nn.Module, build: Callable[..., nn.Module], **shape: Any) -> None:
+        """Take a module of the user's, what an import path makes, or a topology.
+
+        Args:
+            network: which.
+            build: makes a topology of its name, the method and ``shape``.
+            shape: of the network.
+        """
+        if isinstance(network, nn.Module):
+            given = [name for name in ScaleOptions.arguments().values() if self.hparams.get(name) is not None]
+            if given:
+                raise ValueError(f"{', '.join(given)}: options of networks that are built here; set them in yours")
+            self._take(network)
+        elif is_own(network):
+            own, of_method = own_network(network, {**shape, "method": self.method})
+            self.method = self.method if of_method else OWN
+            self._take(own)
+        else:
+            self._take(build(network, self.method, **shape))
 
     def _take(self, network: nn.Module) -> None:
         """Make ``network`` the one that is trained, in the memory format and compiled as the hyper-parameters say."""
@@ -141,7 +163,10 @@ class LitNetwork(ResumableModule, ABC):
         """Logits of one deterministic pass (of a random one in training)."""
         if self.hparams["channels_last"]:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.network(images)
+        weight = next(self.network.parameters(), None)
+        if weight is not None and images.is_floating_point():
+            images = images.to(weight.dtype)  # of a training in bfloat16 or float64
+        return two_classes(logits_in(self.network(images)))
 
     def setup(self, stage: str) -> None:
         """Decide how many steps a call of ``training_step`` takes."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -20,7 +20,8 @@ class LitClassifier(LitNetwork):
     """A classification network trained by the paper's objective.
 
     Args:
-        network: topology, a key of ``NETWORKS``.
+        network: topology, a key of ``NETWORKS``; a module of yours, in Python; or the import path of a class or
+            function of ``num_classes`` that makes one (and of ``in_channels``, ``width``, ``method`` if it takes them).
         method: row of Table III, a key of ``METHODS``.
         num_classes: classes of the data.
         in_channels: channels of the images.
@@ -36,7 +37,7 @@ class LitClassifier(LitNetwork):
 
     def __init__(
         self,
-        network: str = "resnet20",
+        network: str | nn.Module = "resnet20",
         method: str = "proposed",
         num_classes: int = 10,
         in_channels: int = 3,
@@ -46,8 +47,9 @@ class LitClassifier(LitNetwork):
         **training: Any,
     ) -> None:
         super().__init__(method, **training)
-        self.save_hyperparameters()
-        self._take(build_network(network, self.method, num_classes, in_channels, width, shortcut))
+        self.save_hyperparameters(ignore=["network"] if isinstance(network, nn.Module) else None)
+        shape = {"num_classes": num_classes, "in_channels": in_channels, "width": width, "shortcut": shortcut}
+        self._build(network, build_network, **shape)
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def task_loss(self, logits: Float[Tensor, "batch classes"], target: Int[Tensor, " batch"]) -> Float[Tensor, ""]:

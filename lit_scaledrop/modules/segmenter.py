@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import JaccardIndex
 
@@ -24,7 +24,7 @@ class LitSegmenter(LitNetwork):
     checkpoint is chosen by the IoU of the validation split, over all its pixels.
 
     Args:
-        network: topology, a key of ``SEGMENTATION_NETWORKS``.
+        network: topology, a key of ``SEGMENTATION_NETWORKS``, or a network of yours as in :class:`LitClassifier`.
         method: row of Table V, a key of ``SEGMENTATION_METHODS``.
         num_classes: classes of the masks, the background among them.
         in_channels: channels of the images.
@@ -39,7 +39,7 @@ class LitSegmenter(LitNetwork):
 
     def __init__(
         self,
-        network: str = "unet",
+        network: str | nn.Module = "unet",
         method: str = "proposed",
         num_classes: int = 2,
         in_channels: int = 3,
@@ -49,10 +49,11 @@ class LitSegmenter(LitNetwork):
         **training: Any,
     ) -> None:
         super().__init__(method, **training)
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["network"] if isinstance(network, nn.Module) else None)
         if dice_weight < 0:
             raise ValueError(f"dice_weight must not be negative, got {dice_weight}")
-        self._take(build_segmentation_network(network, self.method, num_classes, in_channels, width, image_size))
+        shape = {"num_classes": num_classes, "in_channels": in_channels, "width": width, "image_size": image_size}
+        self._build(network, build_segmentation_network, **shape)
         kind = {"task": "binary"} if num_classes == 2 else {"task": "multiclass", "num_classes": num_classes}
         self.val_iou = JaccardIndex(**kind, ignore_index=IGNORE)
 

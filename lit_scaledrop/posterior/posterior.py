@@ -1,7 +1,7 @@
 """Posterior inference: T passes of one stochastic network, all its masks, or M networks become one Predictive."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, get_args
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.layers.probing import evaluating
 from lit_scaledrop.layers.stochastic import MaskPlan, differing_passes, sampling
+from lit_scaledrop.posterior.any_network import AnyNetwork, Output, adapted, inputs_in
 from lit_scaledrop.posterior.drop_probability import Probability, as_built
 from lit_scaledrop.posterior.execution import (
     Execution,
@@ -41,8 +42,8 @@ class PosteriorPredictive:
     ===========  ======================================================================================================
     ``loop``     one pass after the other; any network, also a compiled one
     ``folded``   all passes as one batch of ``T * batch`` rows
-    ``shared``   each common prefix of masks once (:mod:`lit_scaledrop.layers.prefix`); networks with skip connections
-                 call ``align``
+    ``shared``   each common prefix of masks once (:mod:`lit_scaledrop.layers.prefix`); networks whose branches meet
+                 otherwise than in sums, products and concatenations call ``align``
     ``exact``    all masks with their probabilities, in place of ``samples`` random ones, computed as ``shared`` is: no
                  Monte-Carlo error. Of more than ``max_leaves`` masks the most probable ones that cover ``mass``; the
                  prediction's ``uncovered`` then bounds the error of each class probability
@@ -52,13 +53,19 @@ class PosteriorPredictive:
 
     Loop, folded and shared give the same T samples for the same plan, up to rounding.
 
+    Networks that are not ours (:mod:`lit_scaledrop.posterior.any_network`): ``nn.Dropout`` and
+    ``torch.nn.functional.dropout`` with their relatives, whatever ``training`` says, are sampled by the plan as
+    MC-Dropout, one mask for all inputs of a pass; :attr:`plans` has their masks once a prediction has shown where they
+    are. Other random numbers, and dropout within fused layers, are refused. One logit z is a sigmoid's: logits 0 and z
+    of two classes.
+
     Of a segmentation network, whose logits are maps ``(batch, classes, h, w)``, every pixel is an example of the
     prediction, in the order image, row, column: ``prediction.mean.unflatten(0, (batch, h, w))`` are maps again.
 
     Args:
         networks: one network (T passes), or several (an ensemble; each makes ``samples`` passes of its own).
-        samples: passes T a network. A network without stochastic layers makes one, a Tiny-Deep Ensemble at most one a
-            member.
+        samples: passes T a network. A network without stochastic layers or dropout makes one, a Tiny-Deep Ensemble at
+            most one a member.
         seed: seed of the mask plan; network m of an ensemble uses ``seed + m``.
         execution: how the passes are run.
         scheme: how a plan of T passes is drawn: ``"iid"``, or with less variance ``"stratified"`` or ``"systematic"``.
@@ -75,6 +82,9 @@ class PosteriorPredictive:
             that no layer's output is larger than that of the network's widest layer for this many inputs. Default:
             128 on a CPU (for ``shared`` and ``exact`` one and a half times the batch, from 32 to 128: little more than
             the loop's memory, and more is not faster); 1024 elsewhere, which is not measured.
+        sample_dropout: whether PyTorch's dropout is sampled, or off as in any evaluation.
+        output: of networks that return tuples, dicts or dataclasses, which part the logits are: a key, a place or a
+            function. By default the first of a tuple, ``logits`` or ``out``, or the only tensor.
 
     Attributes:
         choice: the execution that runs; for ``auto`` ``""`` before the first prediction.
@@ -99,6 +109,8 @@ class PosteriorPredictive:
         probability: Probability | None = None,
         chip: int | None = None,
         correlation: float = 0.0,
+        sample_dropout: bool = True,
+        output: Output | None = None,
     ) -> None:
         if execution not in get_args(Execution):
             raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
@@ -120,17 +132,17 @@ class PosteriorPredictive:
                 "whose p are fixed, or use execution='shared'"
             )
         self.execution, self.max_leaves, self.row_budget = execution, max_leaves, row_budget
+        self._samples, self._seed, self._scheme, self._mass, self._correlation = (
+            samples,
+            seed,
+            scheme,
+            mass,
+            correlation,
+        )
+        self._sample_dropout, self._output = sample_dropout, output
+        self._seen: torch.Size | None = None
         self._segments: dict[tuple[int, torch.Size], list[Segment]] = {}
-        if execution == "exact":
-            self.plans = [self._all_masks(network, mass) for network in self.networks]
-        else:
-            plans = []
-            for m, network in enumerate(self.networks):
-                with self._built(network):
-                    # further passes would repeat these
-                    passes = differing_passes(network, samples)
-                    plans.append(draw_plan(network, passes, seed + m, scheme, self._redrawn, correlation))
-            self.plans = plans
+        self.plans = [self._plan(m) for m in range(len(self.networks))]
         self.choice: str = "" if execution == "auto" else execution
         self.reason = "" if execution == "auto" else "asked for"
 
@@ -158,12 +170,14 @@ class PosteriorPredictive:
     def __call__(self, x: Float[Tensor, "batch ..."]) -> Predictive:
         """Predictive distribution for a batch of inputs."""
         with evaluating(*self.networks):
+            self._look(x)
             if not self.choice:
                 self.choice, self.reason = self._best(x)
                 logger.info("execution: %s, %s", self.choice, self.reason)
             run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
             runs = [run(member, x) for member in range(len(self.networks))]
-        logits = (torch.cat(runs) if len(runs) > 1 else runs[0]).float()
+        logits = torch.cat(runs) if len(runs) > 1 else runs[0]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.dim() == 5:
             logits = logits.flatten(1, 3)
         if self.plans[0].weights is None:
@@ -171,25 +185,55 @@ class PosteriorPredictive:
         weights = torch.cat([plan.weights for plan in self.plans if plan.weights is not None]) / len(self.plans)
         return Predictive(logits, weights.to(logits.device), self.uncovered)
 
-    def over(self, batches: Iterable[Any], description: str = "predicting") -> Predictive:
+    def over(
+        self,
+        batches: Iterable[Any],
+        description: str = "predicting",
+        inputs: str | Callable[[Any], Tensor] | None = None,
+    ) -> Predictive:
         """The predictive distribution of many batches, with a progress bar on a terminal; the result is on the CPU.
 
         Args:
-            batches: inputs, or tuples that begin with them, as a ``DataLoader`` gives; each is moved to the network's
-                device.
+            batches: as a ``DataLoader`` gives them: inputs, tuples that begin with them, or dicts with one of the keys
+                ``image``, ``images``, ``input``, ``inputs``, ``x`` and ``pixel_values``; each is moved to the
+                network's device.
             description: what the bar says.
+            inputs: of other batches, the key of the inputs or a function that takes them out.
 
         Raises:
-            ValueError: there is no batch.
+            ValueError: there is no batch, or its inputs are not plain.
         """
         device = next((tensor.device for tensor in self.networks[0].state_dict().values()), torch.device("cpu"))
-        inputs = (batch if isinstance(batch, Tensor) else batch[0] for batch in with_progress(batches, description))
-        return Predictive.cat([self(x.to(device)).cpu() for x in inputs])
+        taken = (inputs_in(batch, inputs) for batch in with_progress(batches, description))
+        return Predictive.cat([self(x.to(device)).cpu() for x in taken])
 
     def passes(self, x: Float[Tensor, "batch ..."]) -> float:
         """Work of ``shared`` (or ``exact``) execution in passes of the network, all members together."""
         with evaluating(*self.networks):
+            self._look(x)
             return sum(shared_passes(self._trace(m, x), self._tree(m)) for m in range(len(self.networks)))
+
+    def _look(self, x: Tensor) -> None:
+        """Find PyTorch's dropout in the networks, whose masks have the sizes of this input, and what they return."""
+        if not len(x) or x.shape[1:] == self._seen:
+            return
+        self._seen, found = x.shape[1:], False
+        for member, network in enumerate(self.networks):
+            inner = network.network if isinstance(network, AnyNetwork) else network
+            network = adapted(inner, x, self._samples, self._sample_dropout, self._output)
+            if network is not inner:
+                self.networks[member], found = network, True
+        if found:
+            self.plans = [self._plan(member) for member in range(len(self.networks))]
+
+    def _plan(self, member: int) -> MaskPlan:
+        network = self.networks[member]
+        if self.execution == "exact":
+            return self._all_masks(network, self._mass)
+        how = self._scheme, self._redrawn, self._correlation
+        with self._built(network):
+            # further passes would repeat these
+            return draw_plan(network, differing_passes(network, self._samples), self._seed + member, *how)
 
     def _built(self, network: nn.Module) -> AbstractContextManager[None]:
         """The network with the probabilities of the finished chip, if there is one."""
@@ -286,5 +330,6 @@ class PosteriorPredictive:
                 with sharing(network, self._tree(member), 2) as state:
                     state.expand(network(pair))
             except (RuntimeError, ValueError) as error:
-                return f"the network cannot share prefixes ({str(error).splitlines()[0]})"
+                why = str(error).splitlines()[0]
+                return f"the network cannot share prefixes ({why}); align() where its branches meet would let it"
         return ""

@@ -28,7 +28,7 @@ class Predictive:
     Derived quantities are computed once, on the device of the logits. Entropies are in nats.
 
     Raises:
-        ValueError: The logits are not finite floats of three dimensions with a sample and a class, or the
+        ValueError: The logits are not finite floats of three dimensions with a sample and two classes, or the
             weights are not one non-negative number per sample that sum to one.
 
     >>> prediction = Predictive(torch.tensor([[[0.9, 0.1]], [[0.5, 0.5]]]).log())
@@ -50,8 +50,11 @@ class Predictive:
                 "logits must be floats of shape (samples, batch, classes), a single pass being logits[None]; "
                 f"got {self.logits.dtype} of shape {shape}"
             )
-        if shape[0] < 1 or shape[2] < 1:
-            raise ValueError(f"a prediction needs at least one sample and one class, got logits of shape {shape}")
+        if shape[0] < 1 or shape[2] < 2:
+            raise ValueError(
+                f"a prediction needs at least one sample and two classes, got logits of shape {shape}; those of one "
+                "logit z, a sigmoid's, are 0 and z: lit_scaledrop.posterior.any_network.two_classes"
+            )
         bad = self.logits.numel() - int(self.logits.isfinite().sum())
         if bad:
             raise ValueError(f"{bad} of {self.logits.numel()} logits are not finite; the network has diverged")
@@ -143,9 +146,9 @@ class Predictive:
             of: Probabilities, or logits (paper Fig. 5).
             draws: Number of passes, for ``normal`` with weights; see :func:`uncertainty.normal_interval`.
 
-        >>> passes = torch.arange(11.0).view(11, 1, 1)
+        >>> passes = torch.arange(11.0).view(11, 1, 1).expand(-1, -1, 2)
         >>> Predictive(passes).confidence_interval(0.8, kind="quantile", of="logits")
-        (tensor([[1.]]), tensor([[9.]]))
+        (tensor([[1., 1.]]), tensor([[9., 9.]]))
         """
         if of not in ("probs", "logits"):
             raise ValueError(f"an interval is of 'probs' or 'logits', not of {of!r}")

@@ -91,8 +91,8 @@ class Result:
             trained = bool(self.data or self.training or self.evaluation)
             for name in _GROUPS if trained else ("provenance",):
                 check_group(name, getattr(self, name), _GROUPS[name])
-            if trained and not {"val_acc", "val_iou"} & self.training.keys():
-                _fail("training.val_acc or training.val_iou is missing")
+            if trained and not {"val_acc", "val_iou", "monitored"} & self.training.keys():
+                _fail("training.val_acc, training.val_iou or training.monitored is missing")
         except ValueError as error:
             raise InvalidResultError(str(error)) from error
         _check_names(self)

@@ -32,8 +32,10 @@ class Training(TypedDict):
     precision: str
     compiled: bool
     val_acc: NotRequired[float]
-    """best metric of the validation split, a fraction: this or the next"""
+    """best metric of the validation split, a fraction: this or one of the next two"""
     val_iou: NotRequired[float]
+    monitored: NotRequired[dict[str, float]]
+    """the same by its name, of a module that is not ours and chooses by another one"""
     world_size: NotRequired[int]
     logged: NotRequired[dict[str, float]]
     """last epoch's means: loss terms, validation, and what callbacks log"""

@@ -27,7 +27,7 @@ from lit_scaledrop.runs.identity import SAME_NUMBERS, run_identity, with_content
 from lit_scaledrop.runs.plan import RunPlan
 from lit_scaledrop.runs.record import RunRecord
 from lit_scaledrop.runs.run import TrainedNetwork, exclusive
-from lit_scaledrop.runs.tracking import finish_loggers, log_artifacts, wandb_logger
+from lit_scaledrop.runs.tracking import finish_loggers, log_artifacts, start_loggers, wandb_logger
 
 #: raised when all probes come to measure something else; one alone has a version of its own
 ASSESSMENT_VERSION = 1
@@ -183,9 +183,11 @@ def _track(assessment: Assessment, result: Result, folder: Path) -> None:
     """Mirror the result as a W&B run of job type "assess", in the group of its probe."""
     run, name = assessment.plan.run, f"{result.network}-{result.method}-s{result.seed}-{assessment.probe}"
     tags = [run.profile, assessment.probe, assessment.plan.id]
-    logger = wandb_logger(folder, run.tracking, run.project, assessment.probe, name, tags, "assess")
+    about: dict[str, Any] = {"entity": run.entity, "notes": run.notes}
+    shown = (run.project, assessment.probe, run.name or name, tags)
+    logger = wandb_logger(folder, run.tracking, *shown, "assess", **about)
     if logger is not None:
-        logger.log_hyperparams({"id": result.id, **result.config})
+        start_loggers([logger], {"id": result.id, **result.config})
         log_artifacts([logger], assessment.path)
         finish_loggers([logger], flat_names(result.measurements), 0)
 

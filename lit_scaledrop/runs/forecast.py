@@ -84,5 +84,5 @@ def announce(trainer: Any, model: Any, data: Any, profile: str) -> None:
         )
     data.setup("fit")
     fast = bool(model.hparams.get("compile_network"))
-    if said := warning(model.network, data, trainer.max_epochs, profile, fast):
+    if said := warning(getattr(model, "network", model), data, trainer.max_epochs, profile, fast):
         print(f"scaledrop: {said}", file=sys.stderr, flush=True)

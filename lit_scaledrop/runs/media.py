@@ -5,11 +5,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning import LightningModule
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from lit_scaledrop.functional.segmentation import IGNORE
-from lit_scaledrop.modules.base import LitNetwork, PredictionMetrics
+from lit_scaledrop.modules.base import PredictionMetrics
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.modules.segmenter import LitSegmenter
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
@@ -24,7 +25,7 @@ IMAGES = 4
 
 def log_media(
     loggers: Sequence[Logger],
-    module: LitNetwork,
+    module: LightningModule,
     measured: PredictionMetrics,
     data: Any,
     evaluation: Evaluation,

@@ -114,7 +114,9 @@ def method_of(config: Mapping[str, Any]) -> Method | None:
     arguments = config["model"].get("init_args") or {}
     if "method" not in arguments:
         return None
-    methods = class_of(config["model"]["class_path"]).methods
+    methods = getattr(class_of(config["model"]["class_path"]), "methods", None)
+    if methods is None:
+        return None
     method = methods[lookup("method", arguments["method"], methods)]
     return method.with_scale(**ScaleOptions.given(arguments))
 

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
 from lit_scaledrop.callbacks.learning_curve import LOSS, LearningCurve
 from lit_scaledrop.methods.method import Method
+from lit_scaledrop.networks.own import OWN
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement
 from lit_scaledrop.results.result import Result, is_finished, read_result, write_atomic, write_result
@@ -49,11 +50,18 @@ def training_record(
         "precision": str(trainer.precision),
         "compiled": compiled,
         "best_epoch": best_epoch,
-        str(checkpoint.monitor).replace("/", "_"): float(score),
+        **_chosen_by(str(checkpoint.monitor), float(score)),
         # last epoch's means: loss terms, validation, and what callbacks log
         "logged": {name: float(value) for name, value in trainer.callback_metrics.items()},
         "curve": curve({epoch: values for epoch, values in points.items() if epoch <= trainer.current_epoch}),
     }
+
+
+def _chosen_by(monitor: str, score: float) -> dict[str, Any]:
+    """The score of the chosen checkpoint as a record has it."""
+    if monitor in ("val/acc", "val/iou"):
+        return {monitor.replace("/", "_"): score}
+    return {"monitored": {monitor: score}}
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,8 @@ class RunRecord:
             evaluation: how the numbers were obtained.
             measurements: the numbers.
         """
-        arguments = self.config["model"]["init_args"]
+        model = self.config["model"]
+        arguments = {"network": model["class_path"], "method": "own", **(model.get("init_args") or {})}
         commit, dirty = self.commit
         sizes = data.sizes()
         return Result(
@@ -99,7 +108,7 @@ class RunRecord:
             label=self.method.label,
             bits_w=self.method.bits_w,
             bits_a=self.method.bits_a,
-            bayesian=self.method.bayesian,
+            bayesian=self.method.bayesian or (self.method is OWN and evaluation["samples"] > 1),
             seed=self.config["seed_everything"],
             data=Data(
                 name=data.name,

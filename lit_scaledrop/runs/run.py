@@ -38,6 +38,12 @@ class Run:
     """W&B: auto is online when a key is there and offline otherwise"""
     project: str = "lit-scaledrop"
     """W&B project"""
+    entity: str | None = None
+    """W&B user or team"""
+    name: str | None = None
+    """W&B name of the run; by default network, method and seed"""
+    notes: str | None = None
+    """W&B notes about the run"""
 
     def __post_init__(self) -> None:
         for name in ("profile", "study"):

@@ -9,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.call import _call_callbacks_load_state_dict
 from torch.nn import functional as F
 
 from fakes.training import Batches, quiet_trainer
@@ -209,9 +210,14 @@ def test_best_checkpoint_of_another_run_is_not_ours(tmp_path):
     assert checkpoint.best_model_score is None
 
 
-def test_checkpoints_of_lightnings_class_are_read(tmp_path):
-    arguments = {"dirpath": tmp_path, "monitor": "val/acc", "mode": "max"}
-    assert RunCheckpoint(**arguments).state_key == ModelCheckpoint(**arguments).state_key
+def test_checkpoints_of_lightnings_class_are_read_and_a_users_own_may_be_beside_ours(tmp_path):
+    arguments = {"dirpath": tmp_path / "0123" / "checkpoints", "monitor": "val/acc", "mode": "max"}
+    ours, theirs = RunCheckpoint(**arguments), ModelCheckpoint(**arguments)
+    assert ours.state_key != theirs.state_key
+    trainer = quiet_trainer(callbacks=[ours], enable_checkpointing=True)
+    earlier = {"callbacks": {theirs.state_key: saved(tmp_path / "0123" / "checkpoints")}}
+    _call_callbacks_load_state_dict(trainer, earlier)
+    assert ours.best_model_path.startswith(str(tmp_path / "0123"))
 
 
 def test_checkpoints_of_validations_that_come_every_few_epochs(place, monkeypatch):

@@ -1,6 +1,7 @@
 """Each segmentation set in its published layouts: what is read, how it is split, and what is refused."""
 
 import csv
+import gzip
 import shutil
 from functools import partial
 
@@ -285,3 +286,81 @@ def test_real_packs(module, sizes, left_out, fingerprint):
     images = data.normalized(everything.images[::5])
     assert images.mean().abs() < 0.05
     assert images.std().item() == pytest.approx(1, abs=0.05)
+
+
+def volumes(folder):
+    """Three volumes: one in Hounsfield units, and two of one patient that are grey levels."""
+    nibabel = pytest.importorskip("nibabel")
+    units = np.full((32, 32, 4), 40, np.int16)
+    units[6:26, 6:26] = -800
+    units[10:14, 10:14] = -200
+    levels = ((units + 1250) / 1500 * 255).round().astype(np.uint8)
+    mask = (units == -200).astype(np.uint8)
+    for part in ("images", "masks"):
+        (folder / "covid19-ct-volumes" / part).mkdir(parents=True)
+
+    def save(part, name, voxels, affine=None):
+        affine = np.diag([-1, -1, 5, 1]) if affine is None else affine
+        path = folder / "covid19-ct-volumes" / part / f"{name}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+        return path
+
+    for name, volume in {
+        "coronacases_001": units, "radiopaedia_10_85902_1": levels, "radiopaedia_10_85902_3": levels
+    }.items():  # fmt: skip
+        save("images", name, volume)
+        save("masks", name, mask)
+    return save, units, mask
+
+
+def test_volumes_of_grey_levels_are_refused_or_converted_aloud(tmp_path):
+    volumes(tmp_path)
+    with pytest.raises(DatasetCorruptError, match=r"85902_1.nii.gz is not in Hounsfield units: .* 76 to 219"):
+        CTVolumesDataModule(root=str(tmp_path), image_size=32).load()
+    data = CTVolumesDataModule(root=str(tmp_path), image_size=32, grey_window=(-1250.0, 250.0)).load()
+    assert (data.images[0].int() - data.images[4].int()).abs().max() <= 1  # one body, whatever it is stored as
+    assert data.groups.tolist() == [0] * 4 + [1] * 8  # the public set's two volumes of one patient
+    assert "3 volumes (2 of grey levels, (-1250.0, 250.0) HU)" in data.source
+    with pytest.raises(ValueError, match="grey_window must be two ascending numbers"):
+        CTVolumesDataModule(root=str(tmp_path), grey_window=(5.0, 5.0))
+
+
+def test_masks_of_black_and_white_are_not_ignored(tmp_path):
+    save, _, mask = volumes(tmp_path)
+    save("masks", "coronacases_001", mask * 255)
+    data = CTVolumesDataModule(root=str(tmp_path), image_size=32, grey_window=(-1250.0, 250.0)).load()
+    assert torch.equal(data.masks[0], data.masks[4])
+    assert data.masks[0].unique().tolist() == [0, 1]
+    mask[0] = 2  # with a label beside it, 255 is "ignored"
+    save("masks", "coronacases_001", np.where(mask == 1, 255, mask).astype(np.uint8))
+    data = CTVolumesDataModule(root=str(tmp_path), image_size=32, grey_window=(-1250.0, 250.0)).load()
+    assert data.masks[0].unique().tolist() == [0, 1, 255]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # nibabel's, of writing a zero matrix
+def test_headers_that_say_nothing_name_the_file(tmp_path):
+    save, units, _ = volumes(tmp_path)
+
+    def refused(message):
+        with pytest.raises(DatasetCorruptError, match=rf"coronacases_001.nii.gz {message}"):
+            CTVolumesDataModule(root=str(tmp_path), image_size=32, grey_window=(-1250.0, 250.0)).load()
+
+    colours = np.zeros(units.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for voxels, affine, message in (
+        (units, np.zeros((4, 4)), "does not say how it lies"),
+        (units, np.diag([1, 1, 0, 1]), "does not say how it lies"),
+        (colours, None, "holds .* voxels, for instance colours"),
+    ):
+        path = save("images", "coronacases_001", voxels, affine)
+        refused(message)
+    header = bytearray(gzip.decompress(save("images", "coronacases_001", units).read_bytes()))
+    for field, value, message in (
+        (70, 9999, "is no readable NIfTI file"),
+        (42, 32767, "says that it has|is no readable"),
+    ):
+        broken = bytearray(header)
+        broken[field : field + 2] = int(value).to_bytes(2, "little")
+        if field == 42:
+            broken[44:48] = 2 * (32767).to_bytes(2, "little")
+        path.write_bytes(gzip.compress(bytes(broken)))
+        refused(message)

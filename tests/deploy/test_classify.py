@@ -57,7 +57,7 @@ def test_a_model_of_the_package(pictures, tmp_path, monkeypatch, capsys):
     assert "4 pictures, " in printed
     assert "palette.PNG" in printed
     found = rows("predictions/predictions.csv")
-    assert [row["file"] for row in found] == ["a.png", "alpha.webp", "grey.bmp", "palette.PNG"]
+    assert [row["file"] for row in found] == ["a.png", "alpha.webp", "grey.bmp", "more/palette.PNG"]
     with Image.open("sheet.png") as sheet:
         assert sheet.width > 500
     module, images = open_trained("resnet20-proposed")

@@ -291,3 +291,16 @@ def test_a_chip_is_one_state_of_the_generator():
         state = torch.get_rng_state()
         CrossbarLayer(weight, Crossbar(rows, mapping=layout), imperfect, seeded())(x)
         assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_layer_in_two_places_is_one_crossbar_and_a_layer_alone_is_one_too():
+    torch.manual_seed(0)
+    layer, x = METHODS["proposed"].linear_layer(6, 6).eval(), torch.randn(4, 6)
+    net = nn.Sequential(layer, nn.Hardtanh(), layer)
+    chip = on_crossbar(net)
+    assert isinstance(chip[0], CrossbarLayer)
+    assert chip[0] is chip[2]
+    assert torch.equal(chip(x), net(x))
+    alone = on_crossbar(layer)
+    assert isinstance(alone, CrossbarLayer)
+    assert torch.equal(alone(x), layer(x))

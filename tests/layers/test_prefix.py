@@ -1,11 +1,13 @@
 """Prefix sharing: T passes for less, equal to the loop, at the work that the prefix tree predicts."""
 
+import operator
 import subprocess
 import sys
 from collections import defaultdict
 
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -17,6 +19,7 @@ from lit_scaledrop.layers import MCDropout, ScaleDropout, align, stochastic_laye
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import NETWORKS
+from lit_scaledrop.networks.convert import convert
 from lit_scaledrop.posterior import draw_plan
 from lit_scaledrop.posterior.execution import trace
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
@@ -195,22 +198,67 @@ def test_batches_keep_their_order_and_empty_ones_their_shape():
     assert posterior(x[:0]).logits.shape == (6, 0, 10)
 
 
+class Skip(nn.Module):
+    """A skip connection that knows nothing of :func:`align`."""
+
+    def __init__(self, meet):
+        super().__init__()
+        self.meet, self.linear, self.scale = meet, nn.Linear(4, 4), ScaleDropout(4, 0.5)
+
+    def forward(self, x):
+        return self.meet(x, self.scale(self.linear(x)))
+
+
+def in_place(method):
+    return lambda x, y: getattr(x.clone(), method)(y)
+
+
+MEETINGS = {
+    "+": lambda x, y: x + y,
+    "reversed": lambda x, y: y - x,
+    "in place into the finer": lambda x, y: in_place("add_")(y, x),
+    "+=": lambda x, y: operator.iadd(x.clone(), y),
+    "*=": lambda x, y: operator.imul(x.clone(), y),
+    "in place into the coarser": in_place("mul_"),
+    "function": lambda x, y: torch.div(x, 2 + y.abs()),
+    "alpha": lambda x, y: torch.add(x, y, alpha=3),
+    "maximum": torch.maximum,
+    "cat": lambda x, y: torch.cat([x, y, x[:, :1]], 1),
+    "cat by name": lambda x, y: torch.cat((y, x), dim=-1),
+}
+
+
+@pytest.mark.parametrize("meeting", MEETINGS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_branches_that_meet_are_aligned_where_they_do(meeting, batch):
+    first, second = as_trained(Skip(MEETINGS[meeting]), seed=0), as_trained(Skip(torch.add), seed=1)
+    net = nn.Sequential(first, nn.LazyLinear(4), second)
+    x = torch.randn(batch, 4)
+    net(x)
+    assert_shared_is_loop(net, x, 9)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2"])
+def test_converted_networks_of_torchvision_share_their_prefixes(name):
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, name)(num_classes=4)
+    net = as_trained(convert(model, input_shape=(3, 32, 32)).network)
+    x = torch.randn(2, 3, 32, 32)
+    assert_shared_is_loop(net, x, 4)
+    posterior = PosteriorPredictive(net, 20, execution="auto")
+    posterior(x)
+    assert posterior.choice == "shared"
+
+
 def test_a_missing_align_is_an_error_and_auto_takes_the_loop():
-    class Unaligned(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear, self.scale = nn.Linear(4, 4), ScaleDropout(4, 0.5)
-
-        def forward(self, x):
-            return x + self.scale(self.linear(x))
-
-    net = as_trained(Unaligned(), seed=0)
+    net = as_trained(Skip(lambda x, y: torch.lerp(x, y, 0.5)), seed=0)
     with pytest.raises(RuntimeError):
         PosteriorPredictive(net, 9, execution="shared")(torch.randn(3, 4))
     posterior = PosteriorPredictive(net, 9, execution="auto", row_budget=8)
     logits = posterior(torch.randn(3, 4)).logits
     assert (posterior.choice, len(logits)) == ("loop", 9)
     assert "cannot share prefixes" in posterior.reason
+    assert "align()" in posterior.reason
 
 
 def test_rows_that_are_no_copies_of_the_batch_are_refused():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,22 @@ def test_pictures_of_any_size_and_mode(place, pictures, tmp_path, capsys):
         share = (np.asarray(mask) == 1).mean()
     assert float(row["share(lesion)"]) == pytest.approx(share, abs=1e-5)
     assert float(row["share(lesion)"]) + float(row["share(background)"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+def test_outputs_are_never_read_as_inputs(place, pictures, capsys):
+    (pictures / "._grey.png").write_bytes(b"of macOS")
+    (pictures / "scan.dcm").write_bytes(b"x")
+    for out in (pictures / "out", pictures):
+        words = ["predict", "--ckpt_path", str(checkpoint()), f"--images={pictures}", "--out", str(out), "--samples=1"]
+        for attempt in range(2):
+            assert main(words) == 0
+            printed = capsys.readouterr()
+            assert "4 pictures" in printed.out
+            assert "1 .dcm" in printed.err
+            assert "1 hidden" in printed.err
+            assert ("12 earlier outputs" in printed.err) == (attempt == 1)
+        shutil.rmtree(pictures / "out", ignore_errors=True)
 
 
 def test_pictures_that_cannot_be_segmented(place, tmp_path, capsys):

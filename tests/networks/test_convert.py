@@ -186,3 +186,126 @@ def test_conversion_draws_plans_without_a_forward_pass():
     assert sum(draws[0].numel() for draws in plan.draws.values()) == sum(
         layer.random_bits for layer in stochastic_layers(network).values()
     )
+
+
+def small(*middle, size=8):
+    """A convolution in front of ``middle``, a linear layer behind it."""
+    torch.manual_seed(0)
+    front = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *middle, nn.Flatten())
+    features = front(torch.zeros(1, 3, size, size)).shape[1]
+    return nn.Sequential(*front, nn.Linear(features, 4))
+
+
+def test_shared_modules_are_converted_wherever_they_are():
+    conv, act = nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()
+    conversion = convert(small(act, conv, act, conv), input_shape=(3, 8, 8))
+    net = conversion.network
+    assert net[2] is net[4]
+    assert net[1] is net[3]
+    assert type(net[2].conv) is BinaryConv2d
+    assert [(c.name, c.after.split(" ")[0]) for c in conversion.changes] == [
+        ("0", "Conv2d"), ("1, 3", "Clip"), ("2, 4", "BinaryConv2d"), ("6", "Linear"),
+    ]  # fmt: skip
+    more = small(act, conv, act, conv, nn.Tanh(), nn.Conv2d(8, 8, 1))
+    assert type(convert(more, input_shape=(3, 8, 8), keep=["4"]).network[2]) is nn.Conv2d  # by its other name
+
+
+def test_tied_weights_stay_tied():
+    first, second = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+    second.weight = first.weight
+    model = small(first, nn.Tanh(), second)
+    net = convert(model, input_shape=(3, 8, 8)).network
+    assert net[1].conv.weight is net[3].conv.weight
+    assert net[1].conv.weight is not first.weight  # the model's own are not touched
+    torch.testing.assert_close(net[1].conv.weight, first.weight)
+    assert net[1].bias.bias is not net[3].bias.bias
+    kept = convert(model, input_shape=(3, 8, 8), keep=["3"]).network  # one converted, one left
+    assert kept[1].conv.weight is kept[3].weight
+
+
+@pytest.mark.parametrize("method", ["proposed", "dsq", "mc_dropconnect", "spinbayes"])
+def test_frozen_layers_stay_frozen(method):
+    model = small(nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+    model[:3].requires_grad_(False)
+    conversion = convert(model, method, input_shape=(3, 8, 8))
+    trained = [name for name, p in conversion.network.named_parameters() if p.requires_grad]
+    assert trained == ["3.weight", "3.bias", "5.weight", "5.bias"]
+    assert conversion.changes[2].why.endswith(", frozen")
+    model[2].weight.requires_grad_(True)  # its bias alone is frozen
+    network = convert(model, method, input_shape=(3, 8, 8)).network
+    assert not network[2].bias.bias.requires_grad
+    assert network.get_submodule("2.conv").weight.requires_grad
+
+
+class SqueezeExcite(nn.Module):
+    """As timm has it: channels are weighted by what two small layers make of their means."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.fc1, self.act, self.fc2 = nn.Conv2d(channels, 4, 1), nn.ReLU(), nn.Conv2d(4, channels, 1)
+
+    def forward(self, x):
+        return x * self.fc2(self.act(self.fc1(x.mean((2, 3), keepdim=True)))).sigmoid()
+
+
+class FreshBlock(nn.Module):
+    """A residual block that begins as the identity: the scale of its last BatchNorm is zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.se, self.act = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), None, nn.ReLU()
+        self.se = SqueezeExcite(8)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x):
+        return self.act(self.se(self.norm(self.conv(x))) + x)
+
+
+def test_fresh_norms_of_zero_are_looked_through():
+    net = convert(small(nn.ReLU(), FreshBlock(), FreshBlock()), input_shape=(3, 8, 8)).network
+    assert type(net[2].se.fc1.conv) is BinaryConv2d
+    assert not net[2].norm.weight.any()  # and stay what they are
+
+
+@pytest.mark.parametrize("name", ["seresnet18", "resnet18d"])
+def test_fresh_networks_of_timm(name):
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    conversion = convert(timm.create_model(name, num_classes=10), input_shape=(3, 64, 64))
+    assert conversion.network.eval()(torch.randn(2, 3, 64, 64)).shape == (2, 10)
+
+
+def test_scale_dropout_in_full_precision():
+    model = small(nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
+    conversion = convert(model, input_shape=(3, 8, 8), binary=False)
+    assert [c.why for c in conversion.changes if "Scale" in c.after] == ["a scale that is dropped"] * 2
+    net, x = conversion.network, torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(net(x), model(x))  # scales of one: nothing is changed yet
+    net[2].scale.scale.data.fill_(2.0)
+    net[4].scale.scale.data.fill_(3.0)
+
+    def by_hand(first, second):
+        h = F.conv2d(model[:2](x), model[2].weight, None, padding=1, groups=8) * (2 if first else 1)
+        h = F.conv2d(F.relu(h + model[2].bias[:, None, None]), model[4].weight) * (3 if second else 1)
+        return model[6](torch.flatten(h + model[4].bias[:, None, None], 1))
+
+    exact = PosteriorPredictive(net, execution="exact")
+    found = exact(x)
+    drawn = [tuple(bool(draws[index].item()) for draws in exact.plans[0].draws.values()) for index in range(4)]
+    torch.testing.assert_close(found.logits, torch.stack([by_hand(*bits) for bits in drawn]).detach())
+    with pytest.raises(ValueError, match="'IR-Net' has none"):
+        convert(model, "irnet", input_shape=(3, 8, 8), binary=False)
+
+
+def test_mc_dropout_by_its_name():
+    model = small(nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
+    conversion = convert(model, "mc_dropout", input_shape=(3, 8, 8))
+    assert [c.name for c in conversion.changes if c.before != c.after] == ["4"]
+    x = torch.randn(2, 3, 8, 8)
+    posterior = PosteriorPredictive(conversion.network, samples=5)
+    found = posterior(x)
+    (masks,) = posterior.plans[0].draws.values()
+    with torch.no_grad():
+        by_hand = torch.stack([model[4](model[:4](x) * mask / 0.5) for mask in masks])
+    torch.testing.assert_close(found.logits, by_hand)
+    with pytest.raises(ValueError, match="nothing to convert"):
+        convert(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), "mc_dropout", input_shape=(3, 4, 4))

@@ -99,7 +99,7 @@ LOGITS = torch.zeros(2, 3, 4)
         (torch.zeros(3, 4), None, r"single pass being logits\[None\]; got torch.float32 of shape \(3, 4\)"),
         (torch.zeros(2, 3, 4, dtype=torch.long), None, "must be floats .* got torch.int64"),
         (torch.zeros(0, 3, 4), None, "at least one sample"),
-        (torch.zeros(2, 3, 0), None, "one class"),
+        (torch.zeros(2, 3, 1), None, "two classes"),
         (torch.full((2, 3, 4), math.nan), None, "24 of 24 logits are not finite"),
         (torch.tensor([[[0.0, math.inf, -math.inf]]]), None, "2 of 3 logits are not finite"),
         (LOGITS, torch.ones(3) / 3, r"one for each of the 2 samples; got torch.float32 of shape \(3,\)"),

@@ -1,10 +1,13 @@
 """Trackers: which mode, what reaches W&B's own file, and that a run goes on without it."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
+import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,15 @@ from lightning.pytorch.loggers import CSVLogger
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.results.glossary import TRAINING
 from lit_scaledrop.results.result import read_result
-from lit_scaledrop.runs.tracking import add_artifacts, build_loggers, wandb_mode
+from lit_scaledrop.runs.tracking import (
+    add_artifacts,
+    build_loggers,
+    finish_loggers,
+    reachable,
+    start_loggers,
+    wandb_mode,
+)
+from stand_ins import FIT
 
 
 @pytest.mark.parametrize(
@@ -28,6 +39,11 @@ from lit_scaledrop.runs.tracking import add_artifacts, build_loggers, wandb_mode
         ("auto", {"WANDB_MODE": "offline", "WANDB_API_KEY": "k"}, "", "offline"),
         ("auto", {"WANDB_MODE": "disabled"}, "", "disabled"),
         ("auto", {"WANDB_MODE": "online", "WANDB_API_KEY": "k"}, "", "online"),
+        ("auto", {"WANDB_MODE": "dryrun", "WANDB_API_KEY": "k"}, "", "offline"),
+        ("auto", {"WANDB_MODE": "OFFLINE", "WANDB_API_KEY": "k"}, "", "offline"),
+        ("auto", {"WANDB_DISABLED": "true", "WANDB_API_KEY": "k"}, "", "disabled"),
+        ("auto", {"WANDB_DISABLED": "false"}, "", "offline"),
+        ("offline", {"WANDB_DISABLED": "true"}, "", "offline"),
         ("offline", {"WANDB_MODE": "online", "WANDB_API_KEY": "k"}, "", "offline"),
         ("disabled", {"WANDB_API_KEY": "k"}, "", "disabled"),
         ("online", {"WANDB_API_KEY": "k"}, "", "online"),
@@ -247,3 +263,140 @@ def test_two_runs_of_one_process_are_two_wandb_runs(place):
         assert main(["fit", "--config=tiny.yaml", *words]) == 0
         assert wandb.run is None
     assert len(list(place.glob("runs/quick/tiny/*/wandb/offline-run-*"))) == 2
+
+
+def test_a_mode_that_there_is_not_is_refused(place, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offlin")
+    with pytest.raises(ValueError, match="unknown WANDB_MODE 'offlin'; did you mean 'offline'"):
+        wandb_mode("auto")
+
+
+class Server:
+    """A server on this machine: it answers with a status, or accepts and says nothing."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer, self.socket = answer, socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.held: list[socket.socket] = []
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                self.held.append(connection)
+                if self.answer:
+                    connection.recv(1000)
+                    connection.sendall(self.answer)
+                    connection.close()
+
+    def close(self) -> None:
+        for one in (self.socket, *self.held):
+            one.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (b"HTTP/1.0 200 OK\r\n\r\n", True),
+        (b"HTTP/1.0 404 Not Found\r\n\r\n", True),  # it is there, whatever it says
+        (b"", False),
+    ],
+)
+def test_a_server_is_there_if_it_answers_in_time(monkeypatch, answer, found):
+    monkeypatch.setenv("no_proxy", "*")
+    server, start = Server(answer), time.monotonic()
+    assert reachable(server.url, seconds=1.0) == found
+    assert time.monotonic() - start < 10
+    server.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        return closed.getsockname()[1]
+
+
+def test_a_server_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    assert not reachable(f"http://127.0.0.1:{free_port()}", seconds=1.0)
+    assert not reachable("no url", seconds=1.0)
+
+
+def test_a_training_without_network_goes_on_offline(place, monkeypatch, capfd):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
+    own = ["--run.entity=team", "--run.name=first try", "--run.notes=why not"]
+    assert main([*FIT, "--run.tracking=auto", "--trainer.max_epochs=1", *own]) == 0
+    out, err = capfd.readouterr()
+    assert err.count("W&B is not reached") == 1
+    assert "anonymous" not in out + err
+    (path,) = place.glob("runs/quick/tiny/*/wandb/offline-run-*/run-*.wandb")
+    run = read_run(path).run
+    assert (run.entity, run.display_name, run.notes) == ("team", "first try", "why not")
+    (file,) = place.glob("runs/quick/tiny/*/checkpoints/best-*.ckpt")
+    assert f"checkpoint: {file.relative_to(place)}" in out.splitlines()
+
+
+def test_a_run_that_cannot_begin_online_begins_offline(tmp_path, monkeypatch, capfd):
+    wandb = pytest.importorskip("wandb")
+    from lightning.pytorch.loggers import WandbLogger
+
+    begin = wandb.init
+
+    def refuse(**settings):
+        if settings.get("mode") != "offline":
+            raise wandb.errors.AuthenticationError("the key is not valid")
+        return begin(**settings)
+
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr(wandb, "init", refuse)
+    logger = WandbLogger(save_dir=tmp_path, project="p")
+    start_loggers([logger], {"a": 1})
+    assert logger.experiment.offline
+    finish_loggers([logger], {}, 0)
+    assert "W&B is not reached (the key is not valid): the run is kept offline" in capfd.readouterr().err
+
+
+def test_a_users_loggers_and_checkpoints_are_beside_ours(place):
+    loggers = [{"class_path": "CSVLogger", "init_args": {"save_dir": "mine", "name": name}} for name in "ab"]
+    chosen = {"dirpath": "kept", "monitor": "val/acc", "mode": "max", "save_top_k": 2, "save_last": True}
+    callbacks = [{"class_path": "ModelCheckpoint", "init_args": chosen}]
+    Path("own.yaml").write_text(json.dumps({"trainer": {"logger": loggers, "callbacks": callbacks}}))
+    assert main([*FIT, "--config=own.yaml"]) == 0
+    (ours,) = place.glob("runs/quick/tiny/*/logs/version_0/metrics.csv")
+    for name in "ab":
+        assert (place / "mine" / name / "version_0" / "metrics.csv").read_text() == ours.read_text()
+    assert len([*place.glob("kept/*.ckpt")]) == 3
+    assert [*place.glob("runs/quick/tiny/*/checkpoints/best-*.ckpt")]
+    (result,) = place.glob("results/quick/tiny/*.json")
+    recorded = read_result(result).config["trainer"]
+    assert [logger["init_args"]["save_dir"] for logger in recorded["logger"]] == ["mine", "mine"]
+
+
+def test_a_users_wandb_logger_takes_the_place_of_ours(place):
+    pytest.importorskip("wandb")
+    words = ["--run.tracking=offline", "--trainer.max_epochs=1", "--trainer.logger=WandbLogger"]
+    own = {"offline": "true", "save_dir": place / "mine", "project": "theirs"}  # W&B's process has a folder of its own
+    settings = [f"--trainer.logger.{name}={value}" for name, value in own.items()]
+    Path("mine").mkdir()
+    assert main([*FIT, *words, *settings]) == 0
+    (path,) = place.rglob("offline-run-*/run-*.wandb")
+    assert path.is_relative_to(place / "mine")
+    assert read_run(path).run.project == "theirs"
+
+
+def test_missing_data_is_said_before_a_tracker_begins(place, monkeypatch, capsys):
+    monkeypatch.setenv("DATA", str(place / "nowhere"))
+    assert main([*FIT, "--run.tracking=offline"]) == 1
+    assert "nowhere" in capsys.readouterr().err
+    assert not [*place.rglob("offline-run-*")]
+
+
+def test_names_of_the_package_are_there_for_completion():
+    import lit_scaledrop
+
+    assert {*lit_scaledrop.__all__} <= {*dir(lit_scaledrop)}
+    assert "__version__" in dir(lit_scaledrop)
