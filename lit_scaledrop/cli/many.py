@@ -7,6 +7,7 @@ setting, or a class, and where a sample of points that are parsed whole has othe
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def _result(first: RunPlan, changes: Sequence[_Changes]) -> Path:
                 group.pop(key[-1], None)
             else:
                 group[key[-1]] = value
-    return first.run.result_path(run_identity(config, method_of(config)))
+    run = replace(first.run, profile=config["run"]["profile"], study=config["run"]["study"])
+    return run.result_path(run_identity(config, method_of(config)))
 
 
 def _copy(config: Mapping[str, Any]) -> dict[str, Any]:
