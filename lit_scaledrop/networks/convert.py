@@ -129,16 +129,16 @@ def convert(
     if not hidden and not last:
         why = "every layer that the model runs is kept or left" if converts else "its layers are ordinary ones"
         raise ValueError(f"{chosen.label} has nothing to convert: {why}")
-    binary_until = max([place for place, name in enumerate(order) if name in hidden and chosen.binary], default=-1)
+    binary_until = max([used.calls[-1] for name, used in order.items() if name in hidden and chosen.binary], default=-1)
     changes = []
-    for place, (name, used) in enumerate(order.items()):
+    for name, used in order.items():
         module = used.module
         new: nn.Module | None = None
         why = left.get(name) or f"as {chosen.label} has it"
         if name in hidden and isinstance(module, nn.Conv2d | nn.Linear):
             before, after = _describe(module), _hidden(module, chosen)
             new, why = after, _what(chosen) + (", frozen" if _frozen(after) else "")
-        elif isinstance(module, _RECTIFIERS) and place < binary_until:
+        elif isinstance(module, _RECTIFIERS) and used.calls[0] < binary_until:
             before, new, why = _describe(module), chosen.activation_layer(), "a sign needs both signs"
         else:
             before = _describe(module)
@@ -190,6 +190,8 @@ class _Used:
     """all of its names; several of a module that is used in several places"""
     dimensions: int
     """of its first input"""
+    calls: list[int]
+    """when it runs, among all calls of the run"""
 
 
 def _order(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, _Used]:
@@ -202,7 +204,8 @@ def _order(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, _Used]
         raise ValueError("the model is a single layer, which is its first and its last: there is nothing to convert")
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        order.setdefault(names[module][0], _Used(module, tuple(names[module]), inputs[0].dim()))
+        used = order.setdefault(names[module][0], _Used(module, tuple(names[module]), inputs[0].dim(), []))
+        used.calls.append(sum(len(other.calls) for other in order.values()))
 
     kinds = (nn.Conv2d, nn.Linear, *_RECTIFIERS)
     probe(network, _noise(input_shape), [module for module in names if isinstance(module, kinds)], note)
