@@ -47,7 +47,12 @@ def opened(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
                 if problem := too_large("it", 4.0 * picture.width * picture.height):
                     raise DatasetCorruptError(f"{path} is no readable {kind}: {problem}")
                 yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's for a broken file
+    except Image.DecompressionBombError as error:
+        raise DatasetCorruptError(
+            f"{path} is no {kind} that is read here: it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. "
+            "Reduce it first"
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for a broken file
         raise DatasetCorruptError(f"{path} is no readable {kind}: {error}") from error
 
 
@@ -70,7 +75,7 @@ def find_pictures(folder: Path, written: Path | None = None) -> tuple[list[Path]
     pictures, left = [], Counter[str]()
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
-        if not path.is_file():
+        if path.is_dir():
             continue
         if any(part.startswith(".") or part == "__MACOSX" for part in below.parts) or path.name in _OF_SYSTEMS:
             left["hidden"] += 1

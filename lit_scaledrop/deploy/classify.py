@@ -25,7 +25,7 @@ from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
-from lit_scaledrop.results.text import plain
+from lit_scaledrop.results.text import cell, plain
 
 SIDE, BATCH, SHOWN, LEVEL = 32, 64, 40, 0.95
 COLUMNS = ("file", "class", "confidence", "lower", "upper", "entropy", "mutual_information", "decision")
@@ -131,7 +131,7 @@ def _csv(found: Sequence[ClassifiedImage], names: Sequence[str], folder: Path) -
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*COLUMNS, *(f"p({name})" for name in names)])
     for image in found:
-        table.writerow([image.below(folder), *image.row, *(f"{p:.6g}" for p in image.probs.tolist())])
+        table.writerow([cell(image.below(folder)), *image.row, *(f"{p:.6g}" for p in image.probs.tolist())])
     return text.getvalue()
 
 

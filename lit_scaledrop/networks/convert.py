@@ -129,9 +129,9 @@ def convert(
     hidden = [name for name in layers if converts and not left[name]]
     last = _head(layers, order) if chosen.feature_dropout else ""
     _require_some([*hidden, last], chosen, converts)
-    binary_until = max([place for place, name in enumerate(order) if name in hidden and chosen.binary], default=-1)
+    binary_until = max([used.calls[-1] for name, used in order.items() if name in hidden and chosen.binary], default=-1)
     changes = []
-    for place, (name, used) in enumerate(order.items()):
+    for name, used in order.items():
         module, before = used.module, _describe(used.module)
         new: nn.Module | None = None
         why = left.get(name) or f"as {chosen.label} has it"
@@ -140,7 +140,7 @@ def convert(
             why = _what(chosen, after)
         elif isinstance(module, Norm):
             new, why = EnsembleNorm(module, chosen.norm_sets), "a set for each member"
-        elif isinstance(module, _RECTIFIERS) and place < binary_until:
+        elif isinstance(module, _RECTIFIERS) and used.calls[0] < binary_until:
             new, why = chosen.activation_layer(), "a sign needs both signs"
         elif isinstance(module, _RECTIFIERS) and binary_until >= 0:
             why = "behind the last binary layer"
@@ -195,6 +195,8 @@ class _Used:
     """all of its names; several of a module that is used in several places"""
     dimensions: int
     """of its first input"""
+    calls: list[int]
+    """when it runs, among all calls of the run"""
 
 
 def _order(network: nn.Module, input_shape: tuple[int, ...], norms: bool) -> dict[str, _Used]:
@@ -207,7 +209,8 @@ def _order(network: nn.Module, input_shape: tuple[int, ...], norms: bool) -> dic
         raise ValueError("the model is a single layer, which is its first and its last: there is nothing to convert")
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        order.setdefault(names[module][0], _Used(module, tuple(names[module]), inputs[0].dim()))
+        used = order.setdefault(names[module][0], _Used(module, tuple(names[module]), inputs[0].dim(), []))
+        used.calls.append(sum(len(other.calls) for other in order.values()))
 
     kinds = (nn.Conv2d, nn.Linear, *_RECTIFIERS, *((nn.BatchNorm1d, nn.BatchNorm2d) if norms else ()))
     probe(network, _noise(input_shape), [module for module in names if isinstance(module, kinds)], note)

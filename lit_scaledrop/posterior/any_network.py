@@ -54,6 +54,8 @@ def adapted(network: nn.Module, x: Tensor, samples: int, sample_dropout: bool, o
     Raises:
         ValueError: something in the network is random that no plan can hold, or its logits are not to be found.
     """
+    if output is None and _of_the_package(network):
+        return network
     places, given, drew = find_places(network, x[:1])
     if drew:
         raise ValueError(
@@ -68,6 +70,12 @@ def adapted(network: nn.Module, x: Tensor, samples: int, sample_dropout: bool, o
     if not places and logits is given and two_classes(logits) is logits:
         return network
     return AnyNetwork(network, places, output)
+
+
+def _of_the_package(network: nn.Module) -> bool:
+    """Whether it is one of our topologies as it was built, which need no run to be known."""
+    ours = type(network).__module__.startswith("lit_scaledrop.networks.")
+    return ours and not any(isinstance(module, _DropoutNd) for module in network.modules())
 
 
 def logits_in(given: Any, output: Output | None = None) -> Tensor:

@@ -281,7 +281,10 @@ def test_an_odd_volume_is_named(tmp_path, break_):
     break_(header)
     content[:348] = header.binaryblock
     (tmp_path / "v.nii").write_bytes(content)
-    with pytest.raises(DatasetCorruptError, match=r"v\.nii is no readable NIfTI file"):
+    with pytest.raises(
+        DatasetCorruptError,
+        match=r"v\.nii (is no readable NIfTI file|does not say how|says that it has .* voxels|holds .* voxels)",
+    ):
         _read_nifti(tmp_path / "v.nii")
 
 

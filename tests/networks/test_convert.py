@@ -206,6 +206,9 @@ def test_shared_modules_are_converted_wherever_they_are():
     assert [(c.name, c.after.split(" ")[0]) for c in conversion.changes] == [
         ("0", "Conv2d"), ("1, 3", "Clip"), ("2, 4", "BinaryConv2d"), ("6", "Linear"),
     ]  # fmt: skip
+    # a ReLU between two uses of one layer stands in front of a binary layer
+    between = convert(small(nn.ReLU(), conv, nn.ReLU(), conv), input_shape=(3, 8, 8))
+    assert [c.after.split(" ")[0] for c in between.changes] == ["Conv2d", "Clip", "BinaryConv2d", "Clip", "Linear"]
     more = small(act, conv, act, conv, nn.Tanh(), nn.Conv2d(8, 8, 1))
     assert type(convert(more, input_shape=(3, 8, 8), keep=["4"]).network[2]) is nn.Conv2d  # by its other name
 
