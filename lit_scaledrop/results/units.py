@@ -12,7 +12,7 @@ def unit_of(energy_pj: float) -> str:
 def each_for(target: float, total: float, part: float, operations: float) -> float | None:
     """Energy of an operation with which a total meets a target; ``None`` where all but its part takes more.
 
-    >>> each_for(10.0, 14.0, 6.0, 4), each_for(8.0, 14.0, 6.0, 4)
+    >>> each_for(10.0, 14.0, 6.0, 4.0), each_for(8.0, 14.0, 6.0, 4.0)
     (0.5, None)
     """
     left = target - total + part

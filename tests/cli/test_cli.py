@@ -119,7 +119,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--trainer.callbacks+=Foo"], "--trainer.callbacks: 'Foo' is no class that can be imported"),
         (["--evaluation.samples=0"], "evaluation.samples (T) must be at least 1, got 0"),
         (["--evaluation.quantile=2"], "evaluation.quantile must lie in [0, 1], got 2.0"),
-        (["--run.study=a/b"], "run.study is a folder name"),
+        (["--run.study=a/b"], "run.study must be a plain folder name"),
         (["--data.val_fraction=0"], "the validation split chooses the checkpoint"),
         (["--trainer.limit_val_batches=0"], "the validation split chooses the checkpoint"),
         (["--trainer.max_epochs=0"], "the validation split chooses the checkpoint"),

@@ -146,10 +146,12 @@ def test_what_lies_beside_the_pictures_is_counted(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     pictures, left = find_pictures(tmp_path, tmp_path / "out")
-    assert [path.relative_to(tmp_path).as_posix() for path in pictures] == ["a/0001.png", "b/0001.JPG"]
+    assert [path.relative_to(tmp_path).as_posix() for path in pictures] == [
+        "a/0001.png", "b/0001.JPG", "dangling.png", "pipe.png"
+    ]  # fmt: skip
     counts = {"hidden": 4, ".dcm": 2, ".nii.gz": 1, "without an ending": 1, "earlier outputs": 1}
     assert left == counts
-    assert len(find_pictures(tmp_path)[0]) == 3
+    assert len(find_pictures(tmp_path)[0]) == 5
 
 
 def test_outputs_beside_the_pictures_are_told_from_masks_of_ones_own(tmp_path):

@@ -352,7 +352,7 @@ def test_headers_that_say_nothing_name_the_file(tmp_path):
         (280, bytes(48), "does not say how it lies"),  # the matrix
         (312, bytes(16), "does not say how it lies"),  # its last row
         (70, (9999).to_bytes(2, "little"), "is no readable NIfTI"),  # the type
-        (42, 3 * (32767).to_bytes(2, "little"), "says that it has 32767 x 32767 x 32767 voxels"),
+        (42, 3 * (32767).to_bytes(2, "little"), "is no readable NIfTI file: it needs 281,"),
     ):
         broken = bytearray(header)
         broken[start : start + len(bytes_of_it)] = bytes_of_it

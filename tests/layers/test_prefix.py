@@ -138,7 +138,7 @@ def test_work_is_the_prefix_trees(network, method):
     posterior(x)
     rows = rows_of_layers(net, lambda: posterior(x))
     # an independent count: the distinct prefixes of what each sample has drawn in front of a layer
-    prefixes, expected, waiting = [()] * 20, {}, dict(posterior.plans[0].draws)
+    prefixes, expected, waiting = [()] * posterior.plans[0].samples, {}, dict(posterior.plans[0].draws)
     for name, _ in net.named_modules():
         # a convolution may draw itself, its weights or its inputs: then it works on what has been drawn
         for layer in [layer for layer in waiting if layer == name or (name in rows and layer.startswith(f"{name}."))]:

@@ -161,7 +161,8 @@ def test_a_training_ends_with_a_diagnosis(unrecorded, finished, capsys):
     assert result.measurements == read_result(only("results/quick/tiny/*.json", finished)).measurements
     information = result.at(suite="validation")["unc/mutual_information"]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2].startswith("accuracy ")
+    assert lines[-3].startswith("accuracy ")
+    assert lines[-2].startswith("checkpoint: ")
     assert lines[-1].startswith(f"the passes agree: mutual information is {information:.4f} nats on 20 validation ")
     log = only("runs/quick/tiny/*/logs/version_0/metrics.csv", finished).read_text().splitlines()
     logged = dict(zip(log[0].split(","), log[-1].split(","), strict=True))
@@ -461,7 +462,7 @@ def test_run_folders():
     assert run.result_path("0123").as_posix() == "a/cpu/s/0123.json"
     assert run.run_dir("0123").as_posix() == "b/cpu/s/0123"
     for value in ("", "a/b", "/a"):
-        with pytest.raises(ValueError, match="is a folder name"):
+        with pytest.raises(ValueError, match="must be a plain folder name"):
             Run(study=value)
 
 
