@@ -59,7 +59,8 @@ def test_every_load_is_a_safe_one():
             if name == "np.load":
                 assert given["allow_pickle"] == "False", path
             if name in ("yaml.load", "yaml.compose"):  # faster, and bounded
-                assert (path.name, "SafeLoader" in ast.unparse(call)) == ("yaml_text.py", True), path
+                assert path.name in ("yaml_text.py", "constants.py"), path
+                assert "SafeLoader" in ast.unparse(call), path
             elif name.startswith("yaml."):
                 assert name in ("yaml.safe_load", "yaml.safe_dump", "yaml.YAMLError"), path
             if name == "tar.extractall":
