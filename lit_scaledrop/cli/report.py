@@ -7,6 +7,7 @@ With `--html` in place of a name, all tables, figures and sweeps that have resul
 Atomically and deterministically: the same results give the same bytes.
 """
 
+import errno
 import sys
 from dataclasses import replace
 from functools import partial
@@ -171,6 +172,8 @@ def _written(files: dict[Path, str]) -> list[Path]:
             write_atomic(path, text)
             done.append(path)
         except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):  # a full disk is for the user to mend
+                raise
             _warn(f"not written: {path} ({error.strerror or error})")
     return done
 
