@@ -1,7 +1,6 @@
 """The training of a planned ``fit``, from its start or from where it stopped to its record."""
 
 import os
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +32,6 @@ from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.posterior.diagnosis import Diagnosis
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Measurement, flat_names
-from lit_scaledrop.results.result import Result, write_atomic
 from lit_scaledrop.runs import forecast
 from lit_scaledrop.runs.media import log_media
 from lit_scaledrop.runs.plan import RunPlan
@@ -152,15 +150,17 @@ class Training(BaseCLI):
         training = training_record(self.trainer, self.timer, self.checkpoint, epoch, compiled)
         record = RunRecord.of(plan, data, self.started, self.commit, method_of(self.model))
         energy = self._energy(network)
-        result = record.result(data, training, how, [Measurement(metrics | energy | baseline_of(model, data))])
-        written = keep_or_write(result, plan.run)
+        # in front of the result, which is written once: what is killed between them is evaluated again
+        diagnosis = self._diagnose(path, device)
+        found = diagnosis.records() if diagnosis else []
+        of_test = Measurement(metrics | energy | baseline_of(model, data))
+        written = keep_or_write(record.result(data, training, how, [of_test, *found]), plan.run)
         print(f"checkpoint: {os.path.relpath(path)}", flush=True)
-        diagnosis = self._diagnose(path, device, result, written)
         loggers, step = self.trainer.loggers, self.trainer.global_step
         log_media(loggers, model, measured, data, plan.evaluation, step)
         log_artifacts(loggers, written, path)
         logged = {f"test/{name}": value for name, value in metrics.items()} | energy
-        finish_loggers(loggers, logged | flat_names(diagnosis.records() if diagnosis else []), step)
+        finish_loggers(loggers, logged | flat_names(found), step)
         if diagnosis and diagnosis.agrees:
             print(diagnosis.sentence(), flush=True)
 
@@ -171,18 +171,14 @@ class Training(BaseCLI):
         fit_weights(self.model, read_checkpoint(path)["state_dict"], path)
         return self.model.float().eval()
 
-    def _diagnose(self, path: Path, device: torch.device, result: Result, written: Path) -> Diagnosis | None:
-        """What random bits do in the network, added to its result; a failure costs no training its end."""
+    def _diagnose(self, path: Path, device: torch.device) -> Diagnosis | None:
+        """What random bits do in the network; a failure costs no training its result."""
         try:
             network = network_of(self._trained(path))  # not compiled: outputs of single layers are read
-            found = diagnosed(network, self.datamodule, self.plan.evaluation.samples, device)
-            if found:
-                whole = replace(result, measurements=[*result.measurements, *found.records()])
-                write_atomic(written, whole.to_json())
+            return diagnosed(network, self.datamodule, self.plan.evaluation.samples, device)
         except Exception as error:
             print(f"no diagnosis ({type(error).__name__}: {error})", flush=True)
             return None
-        return found
 
     def _energy(self, network: torch.nn.Module) -> dict[str, float]:
         """Energy on the chip, where the callback that counts it is there."""
