@@ -64,7 +64,8 @@ def draw_sheet(images: Sequence[ClassifiedImage], path: Path) -> None:
     columns = min(COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
     with style():
-        figure = Figure(figsize=(1.45 * columns + 0.3, 1.95 * rows + 0.5), layout="constrained")
+        # wide enough for the title
+        figure = Figure(figsize=(max(4.0, 1.45 * columns + 0.3), 1.95 * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
