@@ -98,7 +98,7 @@ def _end_all_jobs(env: dict[str, str]) -> None:
 
 
 def _wait_until_idle(env: dict[str, str], folder: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         said = subprocess.run(["sinfo", "-h", "-o", "%T"], env=env, capture_output=True, text=True, check=False)
         if said.stdout.strip() == "idle":

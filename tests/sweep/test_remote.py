@@ -109,10 +109,12 @@ def submitit(monkeypatch):
             asked.update(parameters)
 
         def submit_array(self, jobs):
+            if len(arrays) == module.room:
+                raise RuntimeError("QOSMaxSubmitJobPerUserLimit")
             arrays.append(jobs)
             return [types.SimpleNamespace(job_id=f"{len(arrays)}_{place}") for place in range(len(jobs))]
 
-    module = types.SimpleNamespace(SlurmExecutor=SlurmExecutor, arrays=arrays, asked=asked)
+    module = types.SimpleNamespace(SlurmExecutor=SlurmExecutor, arrays=arrays, asked=asked, room=100)
     module.core = types.SimpleNamespace(utils=types.SimpleNamespace(FailedJobError=RuntimeError))
     monkeypatch.setitem(sys.modules, "submitit", module)
     monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
@@ -142,3 +144,8 @@ def test_arrays_share_out_how_many_jobs_run_at_once(submitit, monkeypatch, capsy
     assert engine.alive() == {"7_1", "7_[2]", "1_0", "1_1", "1_2", "1_3", "2_0", "2_1", "2_2", "2_3", "3_0", "3_1"}
     assert "squeue: it is busy; looking again" in capsys.readouterr().err
     assert [*engine.submit([])] == []
+    submitit.room = 4
+    handed_over = engine.submit(jobs)
+    assert [next(handed_over) for _ in range(4)] == ["4_0", "4_1", "4_2", "4_3"]  # known before the next is refused
+    with pytest.raises(SweepError, match="sbatch refuses the jobs: QOSMaxSubmitJobPerUserLimit"):
+        next(handed_over)
