@@ -77,13 +77,14 @@ reproduce-pareto:       ## passes, ADC bits, crossbar size, mapping, execution: 
 reproduce-temperature:  ## accuracy, calibration and detection of chips from 250 to 400 K
 reproduce-ageing:       ## the same of chips whose critical voltage has drifted
 
+# a word for the shell, whatever is in it
+quoted = '$(subst ','\'',$(1))'
+place = --profile $(call quoted,$(PROFILE)) --results $(call quoted,$(RESULTS))
+
 # In the quick profile a part has 500 images. In the cpu profile it has 2,000, and re-normalized corruptions are those of
 # severity 5: Table X of ResNet-20 then takes half an hour on two cores instead of five hours.
 # The 62 parts of `hardware`, 121 of `temperature`, 101 of `ageing` and 24 of `pareto` get 1,000 images each, 200 in the
 # quick profile.
-# a word for the shell, whatever is in it
-quoted = '$(subst ','\'',$(1))'
-place = --profile $(call quoted,$(PROFILE)) --results $(call quoted,$(RESULTS))
 comma := ,
 large = $(filter hardware temperature ageing pareto,$*)
 few = $(if $(filter cpu,$(PROFILE)),$(if $(large),1000,2000),$(if $(filter quick,$(PROFILE)),$(if $(large),200,500)))

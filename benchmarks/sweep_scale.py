@@ -1,11 +1,10 @@
-"""Seconds and memory of a sweep of 10,000 points: planned, all skipped, and reported. No training is run.
+"""Time and memory of a sweep of 10,000 points: planned, all skipped, and reported. No training is run.
 
 python benchmarks/sweep_scale.py [POINTS]
 """
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,8 @@ STEP = """
 import resource, sys
 from lit_scaledrop.__main__ import main
 code = main(sys.argv[1:])
-print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB", file=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(f"{used.ru_utime + used.ru_stime:.1f} s of CPU, {used.ru_maxrss / 1e6:.2f} GB", file=sys.stderr)
 sys.exit(code)
 """
 
@@ -66,13 +66,13 @@ def write_results(folder: Path) -> None:
 
 
 def measure(name: str, *words: str) -> dict[str, object]:
-    """Seconds and gigabytes of one command in a process of its own."""
+    """What one command takes in a process of its own."""
     start = time.monotonic()
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", STEP, *words], env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return {"step": name, "seconds": round(time.monotonic() - start, 1), "memory": done.stderr.split("\n")[-2]}
+    return {"step": name, "seconds": round(time.monotonic() - start, 1), "took": done.stderr.split("\n")[-2]}
 
 
 def main(points: int) -> None:
@@ -82,10 +82,9 @@ def main(points: int) -> None:
         Path("scale.yaml").write_text(yaml.safe_dump(sweep_file(points), sort_keys=False), encoding="utf-8")
         print(json.dumps(measure("planned", "sweep", "scale.yaml", "--dry-run")), flush=True)
         write_results(Path("results"))
-        print(json.dumps(measure("planned, skipped and reported", "sweep", "scale.yaml")), flush=True)
+        print(json.dumps(measure("planned and skipped", "sweep", "scale.yaml")), flush=True)
         print(json.dumps(measure("reported", "report", "scale")), flush=True)
         print(json.dumps(measure("page", "report", "--html")), flush=True)
-        print(json.dumps({"this process, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}), flush=True)
 
 
 if __name__ == "__main__":

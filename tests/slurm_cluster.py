@@ -17,7 +17,7 @@ SlurmctldPort={ctld}
 SlurmdPort={slurmd}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=20
 SlurmUser=root
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -98,7 +98,7 @@ def _end_all_jobs(env: dict[str, str]) -> None:
 
 
 def _wait_until_idle(env: dict[str, str], folder: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         said = subprocess.run(["sinfo", "-h", "-o", "%T"], env=env, capture_output=True, text=True, check=False)
         if said.stdout.strip() == "idle":

@@ -4,7 +4,7 @@ import os
 
 
 def largest() -> int:
-    """Bytes that one picture, volume, member of an archive or checkpoint may take; ``SCALEDROP_LIMIT_GB`` says more.
+    """Bytes that one picture or volume may take; ``SCALEDROP_LIMIT_GB`` says more.
 
     Raises:
         ValueError: The variable is no number above 0.

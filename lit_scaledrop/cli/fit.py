@@ -147,7 +147,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended.*")
-    warnings.filterwarnings("ignore", ".*`srun` command is available.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*deprecated.*")  # Lightning's own, with torch 2.14
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
     # test and validate need a checkpoint's weights, not the callbacks that its training had

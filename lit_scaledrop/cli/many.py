@@ -50,8 +50,11 @@ def planned_results(points: Sequence[Sequence[str]]) -> dict[tuple[str, ...], Pa
                     check(plan)
     if _overlap(changes):
         return {}
-    known = {tuple(point): _result(first, [changes[place][point[place]] for place in places]) for point in points}
-    sample = random.Random(0).sample([*known], _SAMPLE)
+    settings = dict(_flat(first.config))
+    known = {
+        tuple(point): _result(first, settings, [changes[place][point[place]] for place in places]) for point in points
+    }
+    sample = random.Random(0).sample([*known], min(_SAMPLE, len(known)))
     return known if all(plan_fit(point).result == known[point] for point in sample) else {}
 
 
@@ -94,21 +97,16 @@ def _overlap(changes: Mapping[int, Mapping[str, _Changes]]) -> bool:
     return False
 
 
-def _result(first: RunPlan, changes: Sequence[_Changes]) -> Path:
+def _result(first: RunPlan, settings: _Changes, changes: Sequence[_Changes]) -> Path:
     """Of the first plan with changed settings."""
-    config = _copy(first.config)
     for change in changes:
-        for key, value in change.items():
-            group = config
-            for name in key[:-1]:
-                group = group.setdefault(name, {})
-            if value is _GONE:
-                group.pop(key[-1], None)
-            else:
-                group[key[-1]] = value
+        settings = settings | change
+    config: dict[str, Any] = {}
+    for key, value in settings.items():
+        group = config
+        for name in key[:-1]:
+            group = group.setdefault(name, {})
+        if value is not _GONE:
+            group[key[-1]] = {} if value == {} else value
     run = replace(first.run, profile=config["run"]["profile"], study=config["run"]["study"])
     return run.result_path(run_identity(config, method_of(config)))
-
-
-def _copy(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _copy(value) if isinstance(value, dict) else value for name, value in config.items()}

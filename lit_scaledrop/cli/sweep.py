@@ -105,7 +105,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         env = child_environment(os.environ, args.profile, args.file.stem, args.jobs)
         config = load_sweep(args.file)
         plan = plan or PLANS[command_of(config)]
-        launch = _launcher(args, env)
+        launch = _launcher(args, env, config["method"])
         if config["method"] != "grid":
             return _search(config, args, env, extra, plan, launch)
         points = plan_points(config, env, args.seeds, extra, plan, args.only)
@@ -125,7 +125,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         return 130
 
 
-def _launcher(args: Settings, env: Mapping[str, str]) -> Launch:
+def _launcher(args: Settings, env: Mapping[str, str], method: str) -> Launch:
     """Who runs the points.
 
     Raises:
@@ -138,11 +138,10 @@ def _launcher(args: Settings, env: Mapping[str, str]) -> Launch:
         raise SweepError(
             "--budget shares out the time of this machine; on a cluster give each point --budget behind --"
         )
-    if args.jobs > 1 and args.launcher == "slurm":
-        raise SweepError("--jobs is of the local launcher; for SLURM give --array-parallelism")
-    names = [field.name for field in fields(Resources)]
+    if args.jobs > 1 and method == "grid":
+        raise SweepError("--jobs is of searches and the local launcher; for SLURM give --array-parallelism")
     try:
-        resources = Resources(**{**{name: getattr(args, name) for name in names}, "sbatch": tuple(args.sbatch)})
+        resources = Resources(**{field.name: getattr(args, field.name) for field in fields(Resources)})
     except ValueError as error:
         raise SweepError(str(error)) from error
     module = importlib.import_module(f"lit_scaledrop.sweep.{args.launcher}")

@@ -1,5 +1,6 @@
 """A W&B sweep file: what it must have, its grid, and its command."""
 
+import importlib
 import itertools
 import re
 import sys
@@ -17,6 +18,15 @@ _ENVVAR = re.compile(r"\$\{envvar:([^}]*)\}")
 
 class SweepError(RuntimeError):
     """A sweep that cannot be run as asked; the message says what to change."""
+
+
+def extra(what: str, name: str, requirement: str, otherwise: str = "") -> Any:
+    """Import a package that is installed on demand, and say what needs it, as which extra, where it is missing."""
+    try:
+        return importlib.import_module(re.split("[<>=]", requirement)[0])
+    except ImportError as error:
+        remedy = f"install it with\n    pip install '{requirement}'{otherwise}"
+        raise SweepError(f"{what} the extra `{name}` ({error}); {remedy}") from error
 
 
 def load_sweep(path: Path) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Ray as an engine of sweeps: a task a point, started again when its worker is lost."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lit_scaledrop.sweep.file import SweepError
+from lit_scaledrop.sweep.file import SweepError, extra
 from lit_scaledrop.sweep.remote import Job
 from lit_scaledrop.sweep.resources import Resources
 
@@ -26,13 +26,8 @@ class Ray:
     look = 1.0
 
     def __init__(self, resources: Resources) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise SweepError(
-                f"--launcher ray needs the extra `ray` ({error}); install it with\n    pip install 'ray>=2.40'"
-            ) from error
-        self.ray, self.resources = ray, resources
+        self.ray = ray = extra("--launcher ray needs", "ray", "ray>=2.40")
+        self.resources = resources
         self.tasks: dict[str, Any] = {}
         try:
             if resources.address:
@@ -42,16 +37,16 @@ class Ray:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise SweepError(f"no Ray cluster at {resources.address or 'this machine'}: {error}") from error
 
-    def submit(self, jobs: Sequence[Job]) -> list[str]:
+    def submit(self, jobs: Sequence[Job]) -> Iterator[str]:
         """Hand over all; Ray runs as many at once as its nodes have room for."""
         ask = self.resources
         memory = {"memory": int(ask.memory * 2**30)} if ask.memory else {}
         options = {"num_cpus": ask.cpus, "num_gpus": ask.gpus, "max_retries": _RETRIES, "max_calls": 1, **memory}
         task = self.ray.remote(**options)(_run)
-        names = [f"{len(self.tasks) + place}" for place in range(len(jobs))]
-        for name, job in zip(names, jobs, strict=True):
+        for job in jobs:
+            name = f"{len(self.tasks)}"
             self.tasks[name] = task.remote(replace(job, environment=dict(os.environ)))
-        return names
+            yield name
 
     def alive(self) -> set[str]:
         """Tasks that wait or run."""

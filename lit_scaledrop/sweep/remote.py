@@ -4,10 +4,9 @@ A job runs its point as `scaledrop sweep` does here: under the point's lock, or 
 that is given twice, or once more after it was preempted, costs nothing but its start.
 """
 
-import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -48,8 +47,8 @@ class Engine(Protocol):
     look: float
     """Seconds between two looks."""
 
-    def submit(self, jobs: Sequence[Job]) -> list[str]:
-        """Hand jobs over; names them, in order."""
+    def submit(self, jobs: Sequence[Job]) -> Iterator[str]:
+        """Hand jobs over; names them, in order and as soon as they are."""
 
     def alive(self) -> set[str]:
         """Names of the jobs that wait or run."""
@@ -76,10 +75,11 @@ class Remote(Tally):
         """
         for point in list(self.waiting.values()):
             self.is_settled(point)
-        jobs = self._submit()
+        jobs: dict[str, Point] = {}
         self._stopping: dict[str, str] = {}
         with self.display.progress:
             try:
+                self._submit(jobs)
                 while jobs:
                     time.sleep(self.engine.look)
                     alive = self.engine.alive()
@@ -91,26 +91,24 @@ class Remote(Tally):
                 raise
         return self.summary()
 
-    def _submit(self) -> dict[str, Point]:
-        """The points of this sweep by the names of their jobs."""
-        begun = self.engine.alive()
-        jobs: dict[str, Point] = {}
+    def _submit(self, jobs: dict[str, Point]) -> None:
+        """Fill in the points of this sweep by the names of their jobs, each noted when it has one."""
+        begun, new = self.engine.alive(), []
         for point in self.waiting.values():
-            with contextlib.suppress(OSError):
-                name = _note(point, self.engine).read_text(encoding="utf-8")
-                if name in begun and name not in jobs:
-                    jobs[name] = point
-                    self.event(point, f"is {self.engine.name} job {name} already")
-        there = {point.result for point in jobs.values()}
-        new = [point for result, point in self.waiting.items() if result not in there]
+            note = _note(point, self.engine)
+            name = note.read_text(encoding="utf-8") if note.exists() else ""
+            if name in begun and name not in jobs:
+                jobs[name] = point
+                self.event(point, f"is {self.engine.name} job {name} already")
+            else:
+                new.append(point)
         made = [Job(point, os.getcwd(), self.env["PROFILE"], self.env["WANDB_RUN_GROUP"]) for point in new]
-        for name, point in zip(self.engine.submit(made) if made else [], new, strict=True):
+        for name, point in zip(self.engine.submit(made), new, strict=True):
             jobs[name] = point
             note = _note(point, self.engine)
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(name, encoding="utf-8")
             self.event(point, f"{self.engine.name} job {name}, log {point.log}")
-        return jobs
 
     def _look(self, name: str, point: Point, alive: bool) -> bool:
         """Whether a job has ended; then it is noted how."""
@@ -128,10 +126,7 @@ class Remote(Tally):
             self.finish(point, self._begun)
         elif name in self._stopping:
             self.cut(point, self._stopping[name])
-        elif failure := self.failed_elsewhere(point):
-            self.failures.append((point, failure))
-            self.settle(point, f"FAILED, {failure}")
-        else:
+        elif not self.failed_elsewhere(point):
             self.fail(point, f"{self.engine.name} job {name} ended without a result")
         return True
 

@@ -1,6 +1,7 @@
 """What a point of a sweep gets where others run it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -20,7 +21,7 @@ class Resources:
     """Most jobs of SLURM at once."""
     partition: str | None = None
     """Of SLURM."""
-    sbatch: tuple[str, ...] = ()
+    sbatch: Sequence[str] = ()
     """Further options of `sbatch`, `account=NAME`."""
     address: str | None = None
     """Of a Ray cluster; without one a cluster is started on this machine."""
@@ -28,6 +29,8 @@ class Resources:
     def __post_init__(self) -> None:
         if bad := [option for option in self.sbatch if not option.partition("=")[0].strip("-")]:
             raise ValueError(f"--sbatch takes NAME=VALUE, or NAME alone, not {bad[0]!r}")
+        if self.gpus < 0 or not (self.memory is None or 0 < self.memory < math.inf):
+            raise ValueError(f"--gpus is 0 or more, not {self.gpus}, and --memory above 0, not {self.memory}")
 
     @property
     def sbatch_options(self) -> Mapping[str, str | bool]:

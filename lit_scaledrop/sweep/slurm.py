@@ -5,11 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lit_scaledrop.sweep.child import stop_all
-from lit_scaledrop.sweep.file import SweepError
+from lit_scaledrop.sweep.file import SweepError, extra
 from lit_scaledrop.sweep.remote import Job
 from lit_scaledrop.sweep.resources import Resources
 
@@ -26,7 +27,7 @@ class SlurmJob(Job):
 
         if hasattr(self, "runner"):
             stop_all(self.runner.children, self.runner.grace)
-        return DelayedSubmission(SlurmJob(self.point, self.folder, self.profile, self.group))
+        return DelayedSubmission(replace(self))
 
 
 class Slurm:
@@ -43,27 +44,27 @@ class Slurm:
     look = 5.0
 
     def __init__(self, resources: Resources) -> None:
-        try:
-            import submitit
-        except ImportError as error:
-            raise SweepError(
-                f"--launcher slurm needs the extra `slurm` ({error}); install it with\n    pip install 'submitit>=1.5'"
-            ) from error
+        self._submitit = extra("--launcher slurm needs", "slurm", "submitit>=1.5")
         for command in ("sbatch", "srun", "squeue", "scontrol", "scancel"):
             if shutil.which(command) is None:
                 raise SweepError(
                     f"--launcher slurm: there is no {command} in the PATH; start the sweep on a login node"
                 )
-        self._submitit, self.resources = submitit, resources
+        self.resources = resources
         self._alive: set[str] = set()
 
-    def submit(self, jobs: Sequence[Job]) -> list[str]:
+    def submit(self, jobs: Sequence[Job]) -> Iterator[str]:
         """Submit arrays of as many jobs as SLURM allows in one, whose logs lie beside those of the points.
+
+        Several arrays share out how many jobs may run at once; each runs one at least.
 
         Raises:
             SweepError: what `sbatch` says.
         """
-        mine = [SlurmJob(job.point, job.folder, job.profile, job.group) for job in jobs]
+        if not jobs:
+            return
+        most = _largest_array()
+        arrays = [jobs[start : start + most] for start in range(0, len(jobs), most)]
         executor = self._submitit.SlurmExecutor(jobs[0].point.log.parents[1] / "slurm", max_num_timeout=_TIMES_UP)
         ask = self.resources
         asked = {
@@ -73,20 +74,19 @@ class Slurm:
             "gpus_per_node": ask.gpus or None,
             "mem": f"{math.ceil(1024 * ask.memory)}M" if ask.memory else None,
             "partition": ask.partition,
-            "array_parallelism": ask.array_parallelism,
+            "array_parallelism": max(1, ask.array_parallelism // len(arrays)),
             "signal_delay_s": _WARNING,
             "additional_parameters": {"requeue": True, **ask.sbatch_options},
         }
         executor.update_parameters(**{name: value for name, value in asked.items() if value is not None})
-        names: list[str] = []
-        most = _largest_array()
-        try:
-            for start in range(0, len(mine), most):
-                names += [job.job_id for job in executor.submit_array(mine[start : start + most])]
-        except self._submitit.core.utils.FailedJobError as error:
-            raise SweepError(f"sbatch refuses the jobs: {str(error).strip()}") from error
-        self._alive = {*names}
-        return names
+        for array in arrays:
+            try:
+                made = executor.submit_array([SlurmJob(**vars(job)) for job in array])
+            except self._submitit.core.utils.FailedJobError as error:
+                raise SweepError(f"sbatch refuses the jobs: {str(error).strip()}") from error
+            names = [job.job_id for job in made]
+            self._alive |= {*names}
+            yield from names
 
     def alive(self) -> set[str]:
         """Jobs of this user that wait or run; those known before while SLURM gives no answer."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_scaledrop.results.trials import JournalError, State, Trial
-from lit_scaledrop.sweep.file import SweepError
+from lit_scaledrop.sweep.file import SweepError, extra
 from lit_scaledrop.sweep.journal import Lock, open_storage
 from lit_scaledrop.sweep.pruner import build_pruner
 from lit_scaledrop.sweep.space import search_space
@@ -144,13 +144,8 @@ class Study:
 
 
 def _import_optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise SweepError(
-            f"random and bayes need the extra `search` ({error}); install it with\n    pip install 'optuna>=5,<6'\n"
-            "or let W&B's server choose: wandb sweep and wandb agent"
-        ) from error
+    otherwise = "\nor let W&B's server choose: wandb sweep and wandb agent"
+    optuna = extra("random and bayes need", "search", "optuna>=5,<6", otherwise)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -62,27 +62,30 @@ class Tally(ABC):
             return True
         if finished:
             self.skipped += 1
-            forget_failure(point.result)
-            with contextlib.suppress(OSError):  # read-only results
-                point.lock.unlink(missing_ok=True)
+            self._tidy(point)
             self.settle(point, "skipped, finished already")
-        elif failure := self.failed_elsewhere(point):
-            self.failures.append((point, failure))
-            self.settle(point, f"FAILED elsewhere, {failure}")
-        return finished or bool(failure)
+        return finished or self.failed_elsewhere(point)
 
-    def failed_elsewhere(self, point: Point) -> str:
-        """Why another process has failed at a point since this sweep began; empty if none has."""
+    def failed_elsewhere(self, point: Point) -> bool:
+        """Whether another process has failed at a point since this sweep began; then it is noted why."""
         failure = read_failure(point.result)
-        return f"{failure.reason} (on {failure.host})" if failure and failure != self._known[point.result] else ""
+        if failure is None or failure == self._known[point.result]:
+            return False
+        reason = f"{failure.reason} (on {failure.host})"
+        self.failures.append((point, reason))
+        self.settle(point, f"FAILED elsewhere, {reason}")
+        return True
 
     def finish(self, point: Point, started: float) -> None:
         """Note that a point has left its result."""
         self.done += 1
-        forget_failure(point.result)
-        with contextlib.suppress(OSError):
-            point.lock.unlink(missing_ok=True)
+        self._tidy(point)
         self.settle(point, f"done ({time.monotonic() - started:.1f} s)")
+
+    def _tidy(self, point: Point) -> None:
+        forget_failure(point.result)
+        with contextlib.suppress(OSError):  # read-only results
+            point.lock.unlink(missing_ok=True)
 
     def fail(self, point: Point, reason: str, started: float | None = None) -> None:
         """Note why a point failed, also for the table."""

@@ -28,8 +28,7 @@ def test_files_are_those_of_each_point(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = many.planned_results(POINTS)
     assert [*found] == [tuple(point) for point in POINTS]
-    assert len({*found.values()}) == len({plan_fit(point).result for point in POINTS})
-    for point in POINTS[::7]:
+    for point in POINTS:
         assert found[tuple(point)] == plan_fit(point).result
     assert {path.parts[:2] for path in found.values()} == {("out", "quick")}
 
