@@ -145,7 +145,11 @@ def test_errors_of_plans_shrink():
     rows, work, leaves = errors(network.eval(), torch.randn(4, 1, 32, 32), [4, 40], 20)
     error = {(scheme, samples): value for scheme, samples, value, _ in rows}
     assert leaves == 8
-    assert 1 < work < 8
+    # products of the two convolutions once, of the linear layers behind one, two and three random bits 2, 4 and 8 times
+    convolutions = 25 * 3 * 28**2 + 75 * 8 * 10**2
+    linear = [200 * 60, 60 * 42, 42 * 10]
+    once = convolutions + sum(linear)
+    assert work == pytest.approx((convolutions + 2 * linear[0] + 4 * linear[1] + 8 * linear[2]) / once)
     assert 0 < error["iid", 40] < error["iid", 4]
     assert error["systematic", 40] < error["iid", 40] / 2
     assert table(["a"], rows[:1]).startswith("| a |\n|---|\n| iid | 4 | 0.0")

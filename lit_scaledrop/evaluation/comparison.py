@@ -1,5 +1,6 @@
 """Several networks side by side on the same images: one table and one picture."""
 
+import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ from lit_scaledrop.functional.ood import auroc
 from lit_scaledrop.functional.selective import aurc
 from lit_scaledrop.functional.uncertainty import brier_score, negative_log_likelihood
 from lit_scaledrop.metrics.ood import ood_scores
+from lit_scaledrop.posterior.any_network import inputs_in
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.text import cell, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,12 +105,14 @@ class Comparison:
         if form not in get_args(Form):
             raise ValueError(f"a table is {', '.join(get_args(Form))}, got {form!r}")
         if form == "csv":
-            return self.frame.to_csv(index_label="network")
+            return self.frame.rename(index=cell, columns=cell).to_csv(index_label="network")
         shown = self._shown()
         if form == "text":
             return shown.to_string()
         if form == "markdown":
-            return shown.to_markdown(disable_numparse=True, colalign=["left", *["right"] * shown.shape[1]])
+            return shown.rename(index=one_line, columns=one_line).to_markdown(
+                disable_numparse=True, colalign=["left", *["right"] * shown.shape[1]]
+            )
         return shown.to_latex(escape=True, column_format="l" + "r" * shown.shape[1])
 
     def _shown(self) -> "pd.DataFrame":
@@ -160,21 +165,23 @@ def compare(
     *,
     evaluation: Evaluation | None = None,
     rotations: Sequence[int | float] = (),
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Comparison:
     """Evaluate several networks on the same images.
 
     Args:
         networks: by their names: one, whose passes are drawn, or the members of an ensemble.
         batches: images ``(batch, ...)`` as the networks take them, and labels ``(batch,)``; read once.
-        ood: batches of images out of distribution by the names of their sets; labels behind them are not looked at.
+        ood: batches of images out of distribution by the names of their sets: images, tuples that begin with them, or
+            dicts with one of the keys of :func:`lit_scaledrop.posterior.any_network.inputs_in`.
         evaluation: passes, plan and seed; by default 20 passes.
         rotations: angles in degrees by which the images are turned as well, e.g. ``range(0, 181, 15)``; corners are
             filled with 0.
-        device: where the networks run.
+        device: where all networks run, and are moved to (default: where the first one is).
 
     Raises:
-        ValueError: there is no network or no image, labels are missing, or networks disagree on the classes.
+        ValueError: there is no network or no image, labels are missing, networks disagree on the classes, or the
+            evaluation names a chip file.
 
     >>> from lit_scaledrop import METHODS, build_network, compare
     >>> made = {name: build_network("lenet5", METHODS[name], width=0.5).eval() for name in ("proposed", "irnet")}
@@ -187,29 +194,41 @@ def compare(
     if not networks:
         raise ValueError("there are no networks to compare")
     asked = evaluation or Evaluation(samples=20, execution="shared")
-    posteriors: dict[str, PosteriorPredictive] = {}
-    for name, given in networks.items():
-        members = [given] if isinstance(given, nn.Module) else list(given)
-        posteriors[name] = build_posterior([member.to(device) for member in members], asked)
+    if asked.chip_file is not None:
+        raise ValueError(
+            "a chip file needs training images, which set the ranges of its converters: `scaledrop evaluate --chip "
+            "FILE`, or compare networks that are on a chip already (hardware.network.on_crossbar)"
+        )
+    members = {name: [given] if isinstance(given, nn.Module) else list(given) for name, given in networks.items()}
+    if empty := [name for name, theirs in members.items() if not theirs]:
+        raise ValueError(f"{empty[0]} is an ensemble without members")
+    device = device or next((tensor.device for tensor in next(iter(members.values()))[0].state_dict().values()), "cpu")
+    for one in itertools.chain(*members.values()):
+        one.to(device)
+    posteriors = {name: build_posterior(theirs, asked) for name, theirs in members.items()}
     seen = {name: Seen() for name in networks}
     turned: dict[float, dict[str, Seen]] = {float(angle): {name: Seen() for name in networks} for angle in rotations}
     for batch in with_progress(batches, "comparing"):
         x, labels = _with_labels(batch, device)
+        classes: dict[str, int] = {}
         for name, posterior in posteriors.items():
             start = time.perf_counter()
             prediction = posterior(x).cpu()
             seen[name].seconds += time.perf_counter() - start
-            _require_classes(name, prediction, labels)
+            classes[name] = prediction.num_classes
+            _require_classes(classes, labels)
             seen[name].add(prediction, labels)
-            for angle, theirs in turned.items():
-                theirs[name].add(posterior(rotated(x, angle)).cpu(), labels)
+        for angle, theirs in turned.items():
+            images = rotated(x, angle)
+            for name, posterior in posteriors.items():
+                theirs[name].add(posterior(images).cpu(), labels)
     outside = {suite: _outside(posteriors, theirs, suite, device) for suite, theirs in (ood or {}).items()}
     rows = [
         _row(posterior, seen[name], {suite: found[name] for suite, found in outside.items()})
         for name, posterior in posteriors.items()
     ]
-    images = len(seen[next(iter(networks))])
-    return Comparison(pd.DataFrame(rows, index=pd.Index(list(networks))), images, seen, outside, turned)
+    count = len(seen[next(iter(networks))])
+    return Comparison(pd.DataFrame(rows, index=pd.Index(list(networks))), count, seen, outside, turned)
 
 
 def _row(posterior: PosteriorPredictive, seen: Seen, outside: Mapping[str, Seen]) -> dict[str, Any]:
@@ -227,7 +246,7 @@ def _outside(
 ) -> dict[str, Seen]:
     found = {name: Seen() for name in posteriors}
     for batch in with_progress(batches, suite):
-        x = (batch if isinstance(batch, Tensor) else batch[0]).to(device)
+        x = inputs_in(batch).to(device)
         for name, posterior in posteriors.items():
             found[name].add(posterior(x).cpu(), None)
     if not all(map(len, found.values())):
@@ -236,14 +255,20 @@ def _outside(
 
 
 def _with_labels(batch: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    if isinstance(batch, Tensor) or len(batch) < 2:
-        raise ValueError("batches are images and labels, e.g. of a DataLoader; OOD sets alone need no labels")
-    x, labels = batch[0].to(device), batch[1].cpu()
+    if not isinstance(batch, tuple | list) or len(batch) < 2:
+        raise ValueError("batches are tuples of images and labels, e.g. of a DataLoader; OOD sets alone need no labels")
+    x, labels = batch[0].to(device), torch.as_tensor(batch[1]).cpu()
     if labels.dim() != 1 or len(labels) != len(x) or labels.is_floating_point():
         raise ValueError(f"labels are whole numbers of shape ({len(x)},), got {labels.dtype} {tuple(labels.shape)}")
     return x, labels
 
 
-def _require_classes(name: str, prediction: Predictive, labels: Tensor) -> None:
-    if int(labels.max()) >= prediction.num_classes or int(labels.min()) < 0:
-        raise ValueError(f"{name} tells {prediction.num_classes} classes apart, and a label is {int(labels.max())}")
+def _require_classes(classes: Mapping[str, int], labels: Tensor) -> None:
+    """The network that was looked at last tells as many classes apart as the first one, and all labels are of them."""
+    (first, number), (name, theirs) = next(iter(classes.items())), list(classes.items())[-1]
+    if theirs != number:
+        raise ValueError(f"{first} tells {number} classes apart and {name} {theirs}: they cannot be compared")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < number:
+        raise ValueError(
+            f"{name} tells {number} classes apart, and labels go from {int(labels.min())} to {int(labels.max())}"
+        )

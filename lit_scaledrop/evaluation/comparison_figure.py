@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from lit_scaledrop.functional.ood import roc
 from lit_scaledrop.functional.selective import risk_coverage
 from lit_scaledrop.report.figures.style import INK, panels, style, styles
 
@@ -26,7 +25,9 @@ def draw_comparison(
         outside: the same by OOD set and network.
         turned: the same by angle in degrees and network.
     """
-    with style():
+    from matplotlib import rc_context
+
+    with style(), rc_context({"text.parse_math": False}):  # a name may have dollar signs
         count = 2 + len(outside) + (2 if turned else 0)
         columns = count if count <= 4 else 3
         figure, axes = panels(
@@ -34,7 +35,7 @@ def draw_comparison(
         )
         free = iter(axes.flat)
         looks = styles(seen)
-        _reliability(next(free), seen, looks)
+        lines = _reliability(next(free), seen, looks)
         _rejection(next(free), seen, looks)
         for suite, theirs in outside.items():
             _roc(next(free), suite, seen, theirs, looks)
@@ -42,21 +43,25 @@ def draw_comparison(
             _rotation(next(free), next(free), turned, looks)
         for unused in free:
             unused.set_axis_off()
-        handles, names = axes.flat[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="lower left", ncols=min(len(names), 5), frameon=False, fontsize=8)
+        # matplotlib leaves names out that begin with _
+        names, wide = [f"\u200b{name}" if name.startswith("_") else name for name in looks], min(len(looks), 5)
+        figure.legend(lines, names, loc="lower left", ncols=wide, frameon=False, fontsize=8)
         height = figure.get_size_inches()[1]
-        figure.tight_layout(rect=(0, 0.32 / height, 1, 1 - 0.05 / height))
+        figure.tight_layout(rect=(0, (0.14 + 0.18 * -(-len(looks) // wide)) / height, 1, 1 - 0.05 / height))
     return figure
 
 
-def _reliability(panel: Any, seen: Mapping[str, Any], looks: Looks) -> None:
+def _reliability(panel: Any, seen: Mapping[str, Any], looks: Looks) -> list[Any]:
+    """The lines of the networks."""
+    lines = []
     panel.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (3, 2)))
     for name, (colour, mark) in looks.items():
         images, confidences, correct = seen[name].bins.unbind(1)
         some = images > 0
         x, y = (confidences / images)[some], (correct / images)[some]
-        panel.plot(x, y, color=colour, marker=mark, markersize=4, label=name)
+        lines += panel.plot(x, y, color=colour, marker=mark, markersize=4)
     panel.set(title="Reliability", xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    return lines
 
 
 def _rejection(panel: Any, seen: Mapping[str, Any], looks: Looks) -> None:
@@ -79,20 +84,6 @@ def _roc(panel: Any, suite: str, seen: Mapping[str, Any], theirs: Any, looks: Lo
     panel.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle=(0, (3, 2)))
     panel.set(title=f"ROC, {suite} (dotted: MI)", xlabel="false alarms (%)", ylabel="detected (%)")
     panel.set(xlim=(0, 100), ylim=(0, 101))
-
-
-def roc(inside: torch.Tensor, outside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shares of inside and of outside inputs whose score is at least as large as each threshold, from none to all.
-
-    >>> roc(torch.tensor([0.0, 0.5]), torch.tensor([0.5, 1.0]))
-    (tensor([0.0000, 0.0000, 0.5000, 1.0000]), tensor([0.0000, 0.5000, 1.0000, 1.0000]))
-    """
-    thresholds = torch.cat([inside, outside]).unique().flip(0)
-    shares = []
-    for scores in (inside, outside):
-        above = len(scores) - torch.searchsorted(scores.sort().values.contiguous(), thresholds)
-        shares.append(torch.cat([torch.zeros(1), above / len(scores)]))
-    return shares[0], shares[1]
 
 
 def _rotation(accuracy: Any, entropy: Any, turned: Mapping[float, Mapping[str, Any]], looks: Looks) -> None:

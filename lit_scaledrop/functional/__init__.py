@@ -16,6 +16,7 @@ from lit_scaledrop.functional.ood import (
     fpr_at_tpr,
     logit_variance,
     max_logit_score,
+    roc,
 )
 from lit_scaledrop.functional.segmentation import dice_loss, image_overlap, mean_mask_iou, patch_counts, pavpu
 from lit_scaledrop.functional.selective import (
@@ -81,6 +82,7 @@ __all__ = [
     "quantile_confidence",
     "quantile_interval",
     "risk_coverage",
+    "roc",
     "sample_quantile",
     "summary",
     "wide_dtype",

@@ -90,6 +90,24 @@ def auroc(inside: InScores, outside: OutScores) -> Float[Tensor, ""]:
     return twice.sum().to(wide_dtype(inside.device)) / (2 * len(inside) * len(outside))
 
 
+def roc(inside: InScores, outside: OutScores) -> tuple[Float[Tensor, " thresholds"], Float[Tensor, " thresholds"]]:
+    """ROC curve: shares of inside and of outside inputs that score each threshold or more, from none to all of them.
+
+    Raises:
+        ValueError: One of the sets is empty, or a score is NaN.
+
+    >>> roc(torch.tensor([0.0, 0.5]), torch.tensor([0.5, 1.0]))[1]
+    tensor([0.0000, 0.5000, 1.0000, 1.0000], dtype=torch.float64)
+    """
+    _check(inside, outside)
+    thresholds = torch.cat([inside, outside]).unique().flip(0)
+    none = torch.zeros(1, dtype=wide_dtype(inside.device), device=inside.device)
+    false, hits = (
+        torch.cat([none, _at_least(scores, thresholds) / none.new_tensor(len(scores))]) for scores in (inside, outside)
+    )
+    return false, hits
+
+
 def aupr(inside: InScores, outside: OutScores) -> Float[Tensor, ""]:
     r"""Average precision of detecting OOD, $\frac{1}{n_{out}} \sum_i \mathrm{precision}(s_i)$ over OOD scores $s_i$.
 

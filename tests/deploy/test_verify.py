@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from lit_scaledrop import from_pretrained
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.cli.verify import TOLERANCE
 from lit_scaledrop.deploy.open import MODELS, model_names
+from lit_scaledrop.methods.classification import METHODS
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +67,98 @@ def test_other_data_verify_nothing(trained, tmp_path, capsys):
     other = changed(result, tmp_path / "other.json", lambda said: said["data"].update(fingerprint="0" * 16))
     assert main(["verify", str(other), str(checkpoint)]) == 1
     assert "other data, which cannot verify it" in capsys.readouterr().err
+
+
+def evaluated(checkpoint, monkeypatch, *how):
+    """Metrics of the tiny training, evaluated otherwise."""
+    monkeypatch.setitem(datamodules.DATAMODULES, "cifar10", RecordedCIFAR10)
+    assert main(["evaluate", str(checkpoint), "--data=cifar10", "--samples=3", *how, "--out=found.json"]) == 0
+    return json.loads(Path("found.json").read_text())
+
+
+def with_metrics(said, metrics):
+    for measurement in said["measurements"]:
+        if measurement.keys() == {"metrics"}:
+            measurement["metrics"] = metrics
+
+
+def test_a_network_on_a_chip_is_verified_on_it(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    result, checkpoint = trained
+    Path("lab.yaml").write_text("device: {like: sot_80nm}\nconverter: {bits: 5}\n")
+    found = evaluated(checkpoint, monkeypatch, "--chip", "lab.yaml")
+
+    def on_chip(said):
+        with_metrics(said, found["metrics"])
+        said["config"]["evaluation"]["chip_file"] = "lab.yaml"
+        said["evaluation"]["on_chip"] = found["evaluation"]["on_chip"]
+
+    changed(result, tmp_path / "chip.json", on_chip)
+    assert main(["verify", "chip.json", str(checkpoint)]) == 0
+    Path("lab.yaml").write_text("device: {like: sot_80nm}\nconverter: {bits: 6}\n")
+    assert main(["verify", "chip.json", str(checkpoint)]) == 1
+    then = found["evaluation"]["on_chip"]["fingerprint"]
+    assert f"was evaluated with lab.yaml {then}, and what lies here is" in capsys.readouterr().err
+
+
+def test_the_variation_of_a_callback_is_that_of_the_record(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    result, checkpoint = trained[0], tmp_path / "apart.ckpt"
+    torch.manual_seed(0)
+    state = torch.load(trained[1], weights_only=True)
+    for name, values in state["state_dict"].items():
+        if name.endswith(".scale"):
+            values.normal_(1, 0.7)  # so that a dropped scale turns signs
+    torch.save(state, checkpoint)
+    nominal = evaluated(checkpoint, monkeypatch)
+    found = evaluated(checkpoint, monkeypatch, "--sigma=0.4", "--redraw=chip", "--chip=3")
+    assert abs(nominal["metrics"]["cls/nll"] - found["metrics"]["cls/nll"]) > TOLERANCE
+
+    def varied(said):
+        with_metrics(said, found["metrics"])
+        said["evaluation"]["variation"] = found["evaluation"]["variation"]
+
+    changed(result, tmp_path / "varied.json", varied)
+    assert main(["verify", "varied.json", str(checkpoint)]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    ours = next(line for line in told if line and line[0] == "cls/nll")
+    assert ours[1:] == [f"{found['metrics']['cls/nll']:.4f}"] * 2 + ["+0.0000"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda said: said["config"].update(assess={"probe": "table6"}), "made again by: scaledrop fit"),
+        (lambda said: said.update(method="irnet"), "is of lenet5/irnet, and"),
+        (lambda said: said.update(method="deep_ensemble"), "has 5 trained networks (fp), and 1 files were given"),
+        (lambda said: said["config"]["data"].update(class_path="theirs.Data"), "call verify in the folder where"),
+    ],
+)
+def test_a_result_and_weights_that_do_not_go_together(trained, tmp_path, capsys, change, message):
+    result, checkpoint = trained
+    other = changed(result, tmp_path / "other.json", change)
+    with contextlib.suppress(SystemExit):
+        assert main(["verify", str(other), str(checkpoint)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_an_ensemble_is_verified_of_its_members(trained, tmp_path, monkeypatch):
+    """Five times the same weights, whose masks differ."""
+    monkeypatch.chdir(tmp_path)
+    result, checkpoint = trained
+    monkeypatch.setitem(datamodules.DATAMODULES, "cifar10", RecordedCIFAR10)
+    ensemble = replace(METHODS["deep_ensemble"], members=2, member="proposed")
+    monkeypatch.setitem(METHODS, "pair", ensemble)
+    words = ["evaluate", *[str(checkpoint)] * 2, "--data=cifar10", "--samples=3", "--out=found.json"]
+    assert main(words) == 0
+    found = json.loads(Path("found.json").read_text())
+
+    def paired(said):
+        with_metrics(said, found["metrics"])
+        said["method"] = "pair"
+
+    pair = changed(result, tmp_path / "pair.json", paired)
+    assert main(["verify", str(pair), str(checkpoint), str(checkpoint)]) == 0
 
 
 class RecordedCIFAR10(datamodules.CIFAR10DataModule):

@@ -1,5 +1,6 @@
 """`compare`: each number by hand from the passes, tables and pictures of it, what it refuses."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from lit_scaledrop import METHODS, PosteriorPredictive, build_network, compare
-from lit_scaledrop.evaluation.comparison_figure import roc
+from lit_scaledrop.functional.ood import roc
 from lit_scaledrop.layers import ScaleDropout
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.report.figures.style import styles
 
 HOW = Evaluation(samples=6, seed=3, execution="shared")
 
@@ -100,6 +102,36 @@ def test_the_picture(found):
 IMAGES = torch.zeros(4, 1, 32, 32)
 
 
+def test_names_that_mean_something_to_a_format(tmp_path):
+    names = ["_first", r"a$\frac$ & 5 %", "$x$ | y", "=1"]
+    made = compare({name: network(0) for name in names}, [(IMAGES, torch.zeros(4).long())], {"$z$": [{"x": IMAGES}]})
+    figure = made.plot()
+    figure.savefig(tmp_path / "a.svg")
+    shown = [text.get_text().lstrip("\u200b") for text in figure.legends[0].get_texts()]
+    assert shown == names
+    assert r"a\$\textbackslash frac\$ \& 5 \%" in made.table("latex")
+    assert r"| $x$ \| y" in made.table("markdown")
+    assert "\n'=1," in made.table("csv")
+
+
+def test_more_networks_than_colours():
+    looks = list(styles([f"net {number}" for number in range(30)] + ["Proposed"]).values())
+    assert len(set(looks)) == 31
+    made = compare({str(number): network(0) for number in range(14)}, [(IMAGES, torch.zeros(4).long())])
+    figure = made.plot()
+    figure.canvas.draw()
+    legend, lowest = (each.get_window_extent() for each in (figure.legends[0], figure.axes[0].xaxis.label))
+    assert legend.y1 <= lowest.y0
+
+
+def test_networks_run_where_the_first_one_is():
+    """On the meta device nothing has values, so a prediction there cannot become numbers."""
+    first, second = network(0).to("meta"), network(1)
+    with contextlib.suppress(NotImplementedError, RuntimeError):
+        compare({"a": first, "b": second}, [(IMAGES, torch.zeros(4).long())])
+    assert next(second.parameters()).device.type == "meta"
+
+
 @pytest.mark.parametrize(
     ("networks", "batches", "ood", "message"),
     [
@@ -107,11 +139,21 @@ IMAGES = torch.zeros(4, 1, 32, 32)
         ({"a": "net"}, [], None, "no images to compare"),
         ({"a": "net"}, [IMAGES], None, "images and labels"),
         ({"a": "net"}, [(IMAGES, torch.zeros(4))], None, "whole numbers"),
-        ({"a": "net"}, [(IMAGES, torch.full((4,), 10))], None, "a tells 10 classes apart, and a label is 10"),
+        ({"a": "net"}, [(IMAGES, torch.full((4,), 10))], None, "a tells 10 classes apart, and labels go from 10 to 10"),
+        ({"a": "net"}, [(IMAGES, torch.zeros(4, 1).long())], None, "whole numbers of shape"),
+        ({"a": "net"}, [{"image": IMAGES, "label": torch.zeros(4)}], None, "images and labels"),
+        ({"a": "net", "b": "five"}, [(IMAGES, torch.zeros(4).long())], None, "a tells 10 classes apart and b 5"),
+        ({"a": "net", "b": "none"}, [(IMAGES, torch.zeros(4).long())], None, "b is an ensemble without members"),
         ({"a": "net"}, [(IMAGES, torch.zeros(4).long())], {"none": []}, "OOD set 'none'"),
     ],
 )
 def test_what_cannot_be_compared(networks, batches, ood, message):
-    made = {name: network(0) for name in networks}
+    known = {"net": network(0), "five": build_network("lenet5", METHODS["irnet"], 5, 1, width=0.5), "none": []}
+    made = {name: known[which] for name, which in networks.items()}
     with pytest.raises(ValueError, match=message):
         compare(made, batches, ood, evaluation=HOW)
+
+
+def test_a_chip_needs_training_images():
+    with pytest.raises(ValueError, match="a chip file needs training images"):
+        compare({"a": network(0)}, [(IMAGES, torch.zeros(4).long())], evaluation=Evaluation(chip_file="sot_80nm"))

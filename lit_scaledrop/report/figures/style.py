@@ -99,9 +99,11 @@ def images(figure: "Figure", footer: str) -> dict[str, bytes]:
 
 
 def styles(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and mark of each method; known ones keep theirs in every figure."""
+    """Colour and mark of each method; known ones keep theirs in every figure, and no two have the same."""
     names = list(dict.fromkeys(methods))
-    rest = iter(_OTHERS * len(names))
+    free = [*_OTHERS, *(look for name, look in _METHODS.items() if name not in names)]
+    size = len(free)
+    rest = ((free[index % size][0], free[(index + index // size) % size][1]) for index in range(len(names)))
     return {name: _METHODS.get(name) or next(rest) for name in names}
 
 
