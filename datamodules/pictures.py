@@ -29,6 +29,8 @@ OUTPUTS = ("mask", "uncertainty", "overlay")
 _OF_SYSTEMS = {"Thumbs.db", "desktop.ini"}
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
 _DRAFT = 512  # JPEG pictures at least twice as large are decoded at a reduced size
+# Pillow warns at half the pixels that it refuses. Said once: filters are of the process, not of a thread that decodes
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @contextmanager
@@ -41,12 +43,10 @@ def opened(path: Path, kind: str = "picture") -> Iterator[Image.Image]:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise DatasetCorruptError(f"{path} is no readable {kind}: it is no file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow's limit is half of its error's
-            with Image.open(path) as picture:
-                if problem := too_large("it", 4.0 * picture.width * picture.height):
-                    raise DatasetCorruptError(f"{path} is no readable {kind}: {problem}")
-                yield picture
+        with Image.open(path) as picture:
+            if problem := too_large("it", 4.0 * picture.width * picture.height):
+                raise DatasetCorruptError(f"{path} is no readable {kind}: {problem}")
+            yield picture
     except Image.DecompressionBombError as error:
         raise DatasetCorruptError(
             f"{path} is no {kind} that is read here: it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. "

@@ -12,7 +12,7 @@ Values of kept and dropped elements are PyTorch's:
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -40,6 +40,13 @@ _CHANNELS: dict[Callable[..., Any], bool] = {
     F.feature_alpha_dropout: True,
     torch.feature_alpha_dropout: True,
 }
+_OTHER_CALLS = (
+    "the network calls dropout otherwise than in the pass that found it: its forward must not depend on the values of "
+    "its input"
+)
+_UNCLEAR = (
+    "it is not clear which part is whose, so no mask can be planned. Set its p to 0, or pass sample_dropout=False"
+)
 _ALPHA = {F.alpha_dropout, torch.alpha_dropout, F.feature_alpha_dropout, torch.feature_alpha_dropout}
 
 
@@ -144,22 +151,25 @@ class Dropouts(nn.Module):
         def visit(function: Callable[..., Any], tensor: Tensor, p: float) -> Tensor:
             place = next(places, None)
             if not isinstance(place, PlannedDropout) or place.p != p or place.alpha != (function in _ALPHA):
-                raise RuntimeError(
-                    "the network calls dropout in another order than in the pass that found it: its forward must not "
-                    "depend on the values of its input"
-                )
+                raise RuntimeError(_OTHER_CALLS)
             return place.apply_to(tensor)
 
         with torch.compiler.set_stance("force_eager"), _Calls(visit):
-            return network(x)
+            given = network(x)
+        if next(places, None) is not None:
+            raise RuntimeError(_OTHER_CALLS)
+        return given
 
 
-def find_places(network: nn.Module, example: Float[Tensor, "1 ..."]) -> tuple[dict[str, PlannedDropout], Any, bool]:
+def find_places(
+    network: nn.Module, example: Float[Tensor, "1 ..."], planned: bool = True
+) -> tuple[dict[str, PlannedDropout], Any, bool]:
     """Run a network in evaluation mode and note where it calls dropout; nothing in it changes.
 
     Args:
         network: any network.
         example: one input.
+        planned: whether places are wanted; else dropout does what it does in evaluation mode, and there are none.
 
     Returns:
         The places in the order of their calls, named after the module that calls; what the network returns for two
@@ -168,25 +178,42 @@ def find_places(network: nn.Module, example: Float[Tensor, "1 ..."]) -> tuple[di
     Raises:
         ValueError: it cannot be told which dimension of a tensor that is dropped the inputs are in.
     """
-    two, output, drew = _calls(network, example, 2)
-    three = _calls(network, example, 3)[0] if two else []
+    two, output, drew = _calls(network, [example] * 2, planned)
+    three = _calls(network, [example] * 3, planned)[0] if two else []
     places: dict[str, PlannedDropout] = {}
-    for (name, function, p, shape), (_, _, _, longer) in zip(two, three, strict=True):
+    for (name, function, p, few), (_, _, _, many) in zip(two, three, strict=True):
+        shape, longer = tuple(few.shape), tuple(many.shape)
         grown = [d for d, (a, b) in enumerate(zip(shape, longer, strict=True)) if a != b]
         dim = grown[0] if grown else 0
         channels = _CHANNELS[function]
         if len(grown) != 1 or 2 * longer[dim] != 3 * shape[dim] or (channels and dim):
             raise ValueError(
                 f"dropout in {name or 'the network'} acts on a tensor of shape {shape} for two inputs and {longer} for "
-                "three: it is not clear which part is whose, so no mask can be planned. Set its p to 0, or pass "
-                "sample_dropout=False"
+                f"three: {_UNCLEAR}"
             )
         copies = shape[dim] // 2
         inner = [1 if channels and d > 1 else size for d, size in enumerate(shape)]
         mask = (*inner[:dim], *([copies] if (dim, copies) != (0, 1) else []), *inner[dim + 1 :])
         free = next(call for call in range(len(two)) if place_name(name, call) not in places)
         places[place_name(name, free)] = PlannedDropout(mask, p, function in _ALPHA, dim, copies)
+    if example.is_floating_point() and any(place.copies > 1 for place in places.values()):
+        _require_together(places, _calls(network, [example, torch.full_like(example, torch.nan)], planned)[0])
     return places, output, drew
+
+
+def _require_together(places: dict[str, PlannedDropout], calls: list[tuple]) -> None:
+    """Refuse places where the rows of an input do not lie together, as those of time steps in front of inputs.
+
+    Args:
+        places: where several rows are one input's.
+        calls: of a pass whose second input is no number.
+
+    Raises:
+        ValueError: naming the place.
+    """
+    for place, (name, _, _, no_number) in zip(places.values(), calls, strict=True):
+        if no_number.narrow(place.dim, 0, place.copies).any():
+            raise ValueError(f"rows of several inputs alternate where {name or 'the network'} drops: {_UNCLEAR}")
 
 
 def place_name(module: str, call: int = 0) -> str:
@@ -198,13 +225,13 @@ def place_name(module: str, call: int = 0) -> str:
     return f"{module.replace('.', '_') or 'network'}:{call}"
 
 
-def _calls(network: nn.Module, example: Tensor, rows: int) -> tuple[list[tuple], Any, bool]:
-    """Calls of dropout in a pass of equal inputs, its output, and whether the random stream moved."""
+def _calls(network: nn.Module, inputs: list[Tensor], planned: bool) -> tuple[list[tuple], Any, bool]:
+    """Calls of dropout in a pass, with what is no number in each; its output; whether the random stream moved."""
     calls: list[tuple] = []
     running = [""]
 
     def visit(function: Callable[..., Any], x: Tensor, p: float) -> Tensor:
-        calls.append((running[-1], function, p, tuple(x.shape)))
+        calls.append((running[-1], function, p, x.isnan()))
         return x
 
     streams = [torch.device("cuda", index) for index in {t.device.index for t in _tensors(network) if t.is_cuda}]
@@ -214,6 +241,8 @@ def _calls(network: nn.Module, example: Tensor, rows: int) -> tuple[list[tuple],
 
     with ExitStack() as stack:
         for name, module in network.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
+                continue
             entered = module.register_forward_pre_hook(lambda *_, name=name: running.append(name))
             left = module.register_forward_hook(leave, always_call=True)
             stack.callback(entered.remove)
@@ -221,8 +250,8 @@ def _calls(network: nn.Module, example: Tensor, rows: int) -> tuple[list[tuple],
         stack.enter_context(torch.random.fork_rng([device.index or 0 for device in streams]))
         stack.enter_context(evaluating(network))
         before = _random_state(streams)
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"), _Calls(visit):
-            output = network(example.repeat(rows, *[1] * (example.dim() - 1)))
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"), _Calls(visit) if planned else nullcontext():
+            output = network(torch.cat(inputs))
         drew = any(not torch.equal(a, b) for a, b in zip(before, _random_state(streams), strict=True))
     return calls, output, drew
 

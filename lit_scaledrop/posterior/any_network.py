@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from lit_scaledrop.layers.stochastic import stochastic_layers
+from lit_scaledrop.layers.stochastic import MaskPlan, stochastic_layers
 from lit_scaledrop.layers.torch_dropout import Dropouts, PlannedDropout, find_places, place_name
 
 Output = Callable[[Any], Tensor] | str | int
@@ -27,18 +27,26 @@ class AnyNetwork(nn.Module):
         network: any network.
         places: its calls of dropout, see :func:`lit_scaledrop.layers.torch_dropout.find_places`.
         output: which part of its output the logits are, where that is not plain.
+        sigmoid: whether it has one logit.
     """
 
-    def __init__(self, network: nn.Module, places: dict[str, PlannedDropout], output: Output | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        places: dict[str, PlannedDropout],
+        output: Output | None = None,
+        sigmoid: bool = False,
+    ) -> None:
         super().__init__()
-        self.network, self.output = network, output
+        self.network, self.output, self.sigmoid = network, output, sigmoid
         self.dropout = Dropouts(places)
         self.train(network.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, of a network with one logit z those of two classes, 0 and z: a sigmoid is their softmax."""
         given = self.dropout.run(self.network, x) if len(self.dropout) else self.network(x)
-        return two_classes(logits_in(given, self.output))
+        logits = logits_in(given, self.output)
+        return two_classes(logits) if self.sigmoid else logits
 
 
 def adapted(network: nn.Module, x: Tensor, samples: int, sample_dropout: bool, output: Output | None) -> nn.Module:
@@ -54,25 +62,32 @@ def adapted(network: nn.Module, x: Tensor, samples: int, sample_dropout: bool, o
     Raises:
         ValueError: something in the network is random that no plan can hold, or its logits are not to be found.
     """
-    if output is None and _of_the_package(network):
+    if output is None and of_the_package(network):
         return network
-    places, given, drew = find_places(network, x[:1])
+    places, given, drew = find_places(network, x[:1], sample_dropout)
     if drew:
         raise ValueError(
             "the network draws random numbers of its own in evaluation mode, which no plan of masks knows: make the "
-            "layer that does a StochasticLayer (lit_scaledrop.layers), or use PyTorch's dropout"
+            "layer that does a StochasticLayer (lit_scaledrop.layers), or use PyTorch's dropout and let it be sampled"
         )
     if sample_dropout:
         _require_reachable(network, set(places), samples)
-    else:
-        places = {}
     logits = logits_in(given, output)
-    if not places and logits is given and two_classes(logits) is logits:
+    sigmoid = two_classes(logits) is not logits
+    if not places and logits is given and not sigmoid:
         return network
-    return AnyNetwork(network, places, output)
+    return AnyNetwork(network, places, output, sigmoid)
 
 
-def _of_the_package(network: nn.Module) -> bool:
+def fits(plan: MaskPlan, network: nn.Module) -> bool:
+    """Whether a plan has masks for a network, of the sizes that its dropout has."""
+    layers = stochastic_layers(network)
+    return plan.draws.keys() == layers.keys() and all(
+        plan.draws[name].shape[1:] == layer.shape for name, layer in layers.items() if isinstance(layer, PlannedDropout)
+    )
+
+
+def of_the_package(network: nn.Module) -> bool:
     """Whether it is one of our topologies as it was built, which need no run to be known."""
     ours = type(network).__module__.startswith("lit_scaledrop.networks.")
     return ours and not any(isinstance(module, _DropoutNd) for module in network.modules())
@@ -108,12 +123,14 @@ def logits_in(given: Any, output: Output | None = None) -> Tensor:
 def two_classes(logits: Tensor) -> Tensor:
     """Logits of two classes in place of the one of a sigmoid, ``(batch,)`` or ``(batch, 1, ...)``; others as they are.
 
+    That of a single input may have no dimension, as ``squeeze()`` leaves it.
+
     >>> two_classes(torch.tensor([[2.0]])).softmax(1)[0, 1] == torch.tensor(2.0).sigmoid()
     tensor(True)
     """
-    if logits.dim() == 1:
-        logits = logits[:, None]
-    if logits.dim() < 2 or logits.shape[1] != 1:
+    if logits.dim() < 2:
+        logits = logits.reshape(-1, 1)
+    if logits.shape[1] != 1:
         return logits
     return torch.cat([torch.zeros_like(logits), logits], 1)
 
@@ -176,7 +193,7 @@ def _require_reachable(network: nn.Module, found: set[str], samples: int) -> Non
                 "`dropout` to 0, or pass sample_dropout=False to sample no dropout of PyTorch at all"
             )
     unsampled = {
-        f"{name} ({type(module).__name__})": isinstance(module, _DropoutNd)
+        f"{name} ({_class(module)})": isinstance(module, _DropoutNd)
         for name, module in network.named_modules()
         if _drops(module) and place_name(name) not in found
     }
@@ -192,6 +209,12 @@ def _drops(module: nn.Module) -> bool:
     """Whether a module drops something in training: dropout that was not called, stochastic depth, dropped blocks."""
     if isinstance(module, _DropoutNd):
         return module.p > 0
-    p = getattr(module, "drop_prob", getattr(module, "p", 0))
-    named = "drop" in type(module).__name__.lower() or "stochasticdepth" in type(module).__name__.lower()
+    # a traced module has forgotten its p
+    p = getattr(module, "drop_prob", getattr(module, "p", isinstance(module, torch.jit.ScriptModule)))
+    named = "drop" in _class(module).lower() or "stochasticdepth" in _class(module).lower()
     return named and not list(module.children()) and isinstance(p, float | int) and p > 0
+
+
+def _class(module: nn.Module) -> str:
+    """Name of a module's class, also where it has been made TorchScript."""
+    return getattr(module, "original_name", type(module).__name__)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.layers.probing import evaluating
 from lit_scaledrop.layers.stochastic import MaskPlan, differing_passes, sampling
-from lit_scaledrop.posterior.any_network import AnyNetwork, Output, adapted, inputs_in
+from lit_scaledrop.posterior.any_network import AnyNetwork, Output, adapted, fits, inputs_in, of_the_package
 from lit_scaledrop.posterior.drop_probability import Probability, as_built
 from lit_scaledrop.posterior.execution import (
     Execution,
@@ -43,7 +43,8 @@ class PosteriorPredictive:
     ``loop``     one pass after the other; any network, also a compiled one
     ``folded``   all passes as one batch of ``T * batch`` rows
     ``shared``   each common prefix of masks once (:mod:`lit_scaledrop.layers.prefix`); networks whose branches meet
-                 otherwise than in sums, products and concatenations call ``align``
+                 otherwise than in sums, products and concatenations call ``align``; others than ours are tried
+                 with two passes of one input, once for each size of inputs
     ``exact``    all masks with their probabilities, in place of ``samples`` random ones, computed as ``shared`` is: no
                  Monte-Carlo error. Of more than ``max_leaves`` masks the most probable ones that cover ``mass``; the
                  prediction's ``uncovered`` then bounds the error of each class probability
@@ -63,7 +64,8 @@ class PosteriorPredictive:
     prediction, in the order image, row, column: ``prediction.mean.unflatten(0, (batch, h, w))`` are maps again.
 
     Args:
-        networks: one network (T passes), or several (an ensemble; each makes ``samples`` passes of its own).
+        networks: one network (T passes), or several (an ensemble; each makes ``samples`` passes of its own, or one if
+            it is not random, and all count alike).
         samples: passes T a network. A network without stochastic layers or dropout makes one, a Tiny-Deep Ensemble at
             most one a member.
         seed: seed of the mask plan; network m of an ensemble uses ``seed + m``.
@@ -180,10 +182,15 @@ class PosteriorPredictive:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.dim() == 5:
             logits = logits.flatten(1, 3)
-        if self.plans[0].weights is None:
-            return Predictive(logits)
-        weights = torch.cat([plan.weights for plan in self.plans if plan.weights is not None]) / len(self.plans)
-        return Predictive(logits, weights.to(logits.device), self.uncovered)
+        return Predictive(logits, self._weights(logits.device), self.uncovered)
+
+    def _weights(self, device: torch.device) -> Tensor | None:
+        """Of the samples, so that each network counts alike; ``None`` where all samples do."""
+        if all(plan.weights is None and plan.samples == self.plans[0].samples for plan in self.plans):
+            return None
+        equal = [torch.full((plan.samples,), 1 / plan.samples, dtype=torch.float64) for plan in self.plans]
+        given = [plan.weights if plan.weights is not None else e for plan, e in zip(self.plans, equal, strict=True)]
+        return torch.cat([weights.to(device) for weights in given]) / len(given)
 
     def over(
         self,
@@ -217,14 +224,18 @@ class PosteriorPredictive:
         """Find PyTorch's dropout in the networks, whose masks have the sizes of this input, and what they return."""
         if not len(x) or x.shape[1:] == self._seen:
             return
-        self._seen, found = x.shape[1:], False
+        plans = list(self.plans)
         for member, network in enumerate(self.networks):
             inner = network.network if isinstance(network, AnyNetwork) else network
             network = adapted(inner, x, self._samples, self._sample_dropout, self._output)
             if network is not inner:
-                self.networks[member], found = network, True
-        if found:
-            self.plans = [self._plan(member) for member in range(len(self.networks))]
+                self.networks[member] = network
+                if not fits(plans[member], network):
+                    plans[member] = self._plan(member)
+        self.plans, self._seen = plans, x.shape[1:]
+        if self.choice in ("shared", "exact"):
+            for member in range(len(self.networks)):
+                self._require_shareable(member, x)
 
     def _plan(self, member: int) -> MaskPlan:
         network = self.networks[member]
@@ -321,6 +332,32 @@ class PosteriorPredictive:
             return "folded", f"{why}, and the passes fit into one batch"
         return "loop", why
 
+    def _require_shareable(self, member: int, x: Tensor) -> None:
+        """Refuse a network, not of ours, that loses passes when they share prefixes, by a look at two of them.
+
+        Raises:
+            ValueError: they are others than one after the other.
+        """
+        network, plan, drawn = self.networks[member], self.plans[member], self._tree(member).draw_of.values()
+        # the pass whose masks are most unlike the first one's
+        far = max(range(plan.samples), key=lambda index: sum(numbers[index] != numbers[0] for numbers in drawn))
+        if of_the_package(network) or not far:
+            return
+        two = MaskPlan({name: draws[[0, far]] for name, draws in plan.draws.items()}, 2)
+        with sharing(network, PrefixTree(network, two), 1) as state:
+            shared = classes_last(state.expand(network(x[:1])))[state.partition.group_of]
+        loop = []
+        for index in range(2):
+            with sampling(network, two.single(index)):
+                loop.append(classes_last(network(x[:1]))[0])
+        # what loses passes gives both the same, which is half of their distance off for one of them at least
+        error = max((a - b).norm() for a, b in zip(shared, loop, strict=True))
+        if error > (loop[0] - loop[1]).norm() / 4 and error > 1e-3 * loop[0].norm():
+            raise ValueError(
+                "passes that share prefixes are others than one after the other: behind its first random layer the "
+                "network counts rows as its input has them. Use execution='folded' or 'loop' for this network"
+            )
+
     def _obstacle(self, x: Tensor) -> str:
         """Why prefix sharing does not work for these networks; empty if it does."""
         # two inputs: the rows of a single one would broadcast where align() is missing
@@ -329,6 +366,7 @@ class PosteriorPredictive:
             try:
                 with sharing(network, self._tree(member), 2) as state:
                     state.expand(network(pair))
+                self._require_shareable(member, x)
             except (RuntimeError, ValueError) as error:
                 why = str(error).splitlines()[0]
                 return f"the network cannot share prefixes ({why}); align() where its branches meet would let it"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.glossary import TRAINING
@@ -57,7 +57,7 @@ def build_loggers(run_dir: Path, *wandb: Any, own: Sequence[Logger] = (), **opti
         own: the user's loggers; a W&B logger among them takes the place of ours.
         options: further arguments of :func:`wandb_logger`.
     """
-    has_own = any(type(logger).__name__ == "WandbLogger" for logger in own)
+    has_own = any(isinstance(logger, WandbLogger) for logger in own)
     mirror = None if has_own else wandb_logger(run_dir, *wandb, **options)
     return [CSVLogger(run_dir, name="logs"), *([] if mirror is None else [mirror]), *own]
 
@@ -93,7 +93,6 @@ def wandb_logger(
         return None
     try:
         import wandb  # noqa: F401  a bare cluster node may lack it
-        from lightning.pytorch.loggers import WandbLogger
     except ImportError:
         logging.getLogger(__name__).warning("wandb is not installed: tracking goes to CSV and JSON only")
         return None
@@ -136,10 +135,10 @@ def start_loggers(loggers: Sequence[Logger], config: dict[str, Any]) -> None:
     value, over the step. A W&B run that cannot begin online begins offline.
     """
     for logger in loggers:
-        if type(logger).__name__ == "WandbLogger":
+        if isinstance(logger, WandbLogger):
             _begin(logger)
         logger.log_hyperparams(config)
-        define = getattr(getattr(logger, "experiment", None), "define_metric", None)
+        define = getattr(_wandb_run(logger), "define_metric", None)
         if define is None:
             continue
         for name, entry in TRAINING.items():
@@ -176,9 +175,14 @@ def finish_loggers(loggers: Sequence[Logger], metrics: dict[str, float], step: i
         logger.log_metrics(metrics, step)
         logger.finalize("success")
         # W&B's run, which the next one in this process would join otherwise
-        finish = getattr(getattr(logger, "experiment", None), "finish", None)
+        finish = getattr(_wandb_run(logger), "finish", None)
         if finish is not None:
             finish()
+
+
+def _wandb_run(logger: Logger) -> Any:
+    """W&B's run, in other processes than the first a stand-in; ``None`` of another tracker."""
+    return logger.experiment if isinstance(logger, WandbLogger) else None
 
 
 def log_artifacts(loggers: Sequence[Logger], result: Path, checkpoint: Path | None = None) -> None:
@@ -187,9 +191,9 @@ def log_artifacts(loggers: Sequence[Logger], result: Path, checkpoint: Path | No
     An offline run has none: its result lies in our results folder, and a copy in W&B's would be a second record.
     """
     for logger in loggers:
-        experiment: Any = getattr(logger, "experiment", None)
-        if hasattr(experiment, "log_artifact") and not experiment.offline:
-            add_artifacts(experiment, result, checkpoint)
+        run = _wandb_run(logger)
+        if hasattr(run, "log_artifact") and not run.offline:
+            add_artifacts(run, result, checkpoint)
 
 
 def add_artifacts(experiment: Any, result: Path, checkpoint: Path | None = None) -> None:

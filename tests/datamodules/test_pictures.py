@@ -76,6 +76,16 @@ def test_an_animation_is_its_first_picture_and_says_so(tmp_path):
     assert np.abs(np.asarray(shown).astype(int) - HALVES).max() < 3
 
 
+def test_threads_leave_the_filters_of_warnings_alone(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(40)]
+    for path in paths:
+        Image.fromarray(HALVES).save(path)
+    before = list(warnings.filters)
+    for _ in range(20):
+        read_pictures(paths)
+    assert warnings.filters == before
+
+
 def test_too_many_pixels_are_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     path = tmp_path / "large.png"

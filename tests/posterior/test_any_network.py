@@ -334,3 +334,121 @@ def test_places_are_named_after_the_module_that_calls():
 def test_double_precision_stays():
     net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2)).double()
     assert PosteriorPredictive(net)(torch.randn(3, 4, dtype=torch.float64)).logits.dtype is torch.float64
+
+
+def test_networks_of_an_ensemble_count_alike_however_many_passes_they_make():
+    torch.manual_seed(0)
+    plain, random, x = nn.Linear(8, 3), nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 3)), torch.randn(4, 8)
+    found = PosteriorPredictive([plain, random], samples=T)(x)
+    each = (plain(x).detach().softmax(1) + PosteriorPredictive(random, samples=T, seed=1)(x).mean) / 2
+    torch.testing.assert_close(found.mean, each)
+    assert found.num_samples == 1 + T
+
+
+class Reshaping(nn.Module):
+    """Time steps or windows folded into the rows, in front of the inputs or behind them."""
+
+    def __init__(self, steps_first):
+        super().__init__()
+        self.drop, self.out, self.steps_first = nn.Dropout(0.5), nn.Linear(8, 3), steps_first
+
+    def forward(self, x):
+        rows = self.drop((x.transpose(0, 1) if self.steps_first else x).reshape(-1, 8))
+        inputs = rows.reshape(-1, len(x), 8).transpose(0, 1) if self.steps_first else rows.reshape(len(x), -1, 8)
+        return self.out(inputs.mean(1))
+
+
+def test_rows_that_belong_to_several_inputs_by_turns_are_refused():
+    with pytest.raises(ValueError, match="rows of several inputs alternate where drop drops"):
+        PosteriorPredictive(Reshaping(True), samples=T)(torch.randn(4, 6, 8))
+
+
+class LastRow(Reshaping):
+    def forward(self, x):
+        return self.out(self.drop(x)[torch.arange(len(x)), -1])
+
+
+@pytest.mark.parametrize("kind", [Reshaping, LastRow])
+def test_sharing_is_refused_where_the_network_counts_rows_as_its_input_has_them(kind):
+    torch.manual_seed(0)
+    net, x = kind(False), torch.randn(4, 6, 8)
+    loop = PosteriorPredictive(net, samples=T)(x)
+    for how in ("folded", "auto"):
+        torch.testing.assert_close(PosteriorPredictive(net, samples=T, execution=how)(x).logits, loop.logits)
+    with pytest.raises(ValueError, match="others than one after the other"):
+        PosteriorPredictive(net, samples=T, execution="shared")(x)
+
+
+def test_dropout_that_always_acts_is_refused_where_it_is_not_sampled():
+    class Always(nn.Module):
+        def forward(self, x):
+            return F.dropout(x, 0.5)
+
+    x = torch.randn(2, 3)
+    assert PosteriorPredictive(Always(), samples=T)(x).num_samples == T
+    with pytest.raises(ValueError, match="draws random numbers of its own"):
+        PosteriorPredictive(Always(), samples=T, sample_dropout=False)(x)
+
+
+def test_calls_of_dropout_that_depend_on_the_input_are_refused():
+    class Early(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Dropout(0.5), nn.Dropout(0.5)
+
+        def forward(self, x):
+            return self.second(self.first(x) if x.mean() > 0 else x)
+
+    posterior = PosteriorPredictive(Early(), samples=T)
+    posterior(torch.ones(2, 3))
+    with pytest.raises(RuntimeError, match="must not depend on the values of its input"):
+        posterior(-torch.ones(2, 3))
+
+
+def test_a_batch_of_one_that_is_squeezed():
+    class Squeezed(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.linear, self.drop = nn.Linear(4, classes), nn.Dropout(0.5)
+
+        def forward(self, x):
+            return self.drop(self.linear(x)).squeeze()
+
+    x = torch.randn(3, 4)
+    one = PosteriorPredictive(Squeezed(1), samples=T)
+    torch.testing.assert_close(one(x).mean[:1], one(x[:1]).mean)
+    with pytest.raises((ValueError, TypeError), match=r"6, ?3"):  # not three inputs of one logit
+        PosteriorPredictive(Squeezed(3), samples=T)(x[:1])
+
+
+def test_plans_that_are_given_stay():
+    net, x = nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 3)), torch.randn(4, 8)
+    first, second = (PosteriorPredictive(net, samples=T, seed=seed) for seed in (0, 1))
+    expected = first(x)
+    second.plans = first.plans
+    assert torch.equal(second(x).logits, expected.logits)
+
+
+def test_all_masks_stay_all_masks_for_another_size_of_images():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.out = ScaleDropout(3, p=0.5), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return {"logits": self.out(self.scale(x).mean((2, 3)))}
+
+    posterior = PosteriorPredictive(Own(), samples=20, execution="auto")
+    assert posterior(torch.randn(2, 3, 8, 8)).num_samples == 2
+    other = posterior(torch.randn(2, 3, 6, 6))
+    assert posterior.choice == "exact"
+    assert other.num_samples == 2
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_dropout_in_torchscript_is_named():
+    net, x = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).eval(), torch.randn(2, 4)
+    for made in (torch.jit.script(net), torch.jit.trace(net, x)):
+        with pytest.warns(UserWarning, match=r"1 \(Dropout\) acts in training only"):
+            found = PosteriorPredictive(made)(x)
+        torch.testing.assert_close(found.logits[0], net(x).detach())

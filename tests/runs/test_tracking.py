@@ -22,6 +22,7 @@ from lit_scaledrop.runs.tracking import (
     add_artifacts,
     build_loggers,
     finish_loggers,
+    log_artifacts,
     reachable,
     start_loggers,
     wandb_mode,
@@ -238,6 +239,33 @@ def test_artifacts_are_recorded_with_their_files(tmp_path, monkeypatch):
         (content,) = made[name].manifest.contents
         assert (content.path, content.size) == (file.name, file.stat().st_size)
         assert Path(content.local_path) == file  # no copy of it
+
+
+def test_another_trackers_client_gets_no_artifacts_of_ours(tmp_path):
+    class Client:  # MLflow's has such, Comet's too
+        def log_artifact(self, run_id, local_path):
+            raise AssertionError("it was asked for one")
+
+        define_metric = finish = log_artifact
+
+    class Other(CSVLogger):
+        experiment = Client()
+
+        def log_hyperparams(self, params):
+            logged.append(params)
+
+        def log_metrics(self, metrics, step=None):
+            logged.append((metrics, step))
+
+        def save(self):
+            pass
+
+    logged = []
+    other = Other(tmp_path)
+    start_loggers([other], {"seed": 1})
+    log_artifacts([other], tmp_path / "id.json", tmp_path / "best.ckpt")
+    finish_loggers([other], {"test/acc": 1.0}, 3)
+    assert logged == [{"seed": 1}, ({"test/acc": 1.0}, 3)]
 
 
 def test_an_assessment_is_a_run_of_its_own(place, finished):
