@@ -122,7 +122,7 @@ def _calibrations(device: MTJ, spread: DeviceVariation) -> list[str]:
         else:
             lines.append(
                 f"p = {p:g}: a calibration by {DRAWS} draws takes {in_unit(energy_pj)} and {time_ns / 1e3:.3g} us and "
-                f"leaves ± {left:.3f} of the spread"
+                f"leaves p ± {left:.3f}"
             )
     return lines
 

@@ -182,8 +182,8 @@ def test_from_a_file_to_a_device(tmp_path, capsys):
     assert (device.pulse_ns, device.max_voltage_v) == (0.75, 1.1)
     calibration = Calibration(400)
     error, energy_pj = calibration.expected_error(device, 0.5, variation), calibration.energy_pj(device, 0.5)
-    words = f"p = 0.5: a calibration by 400 draws takes {in_unit(energy_pj)} and 1 us and leaves"
-    assert f"{words} ± {float(error):.3f} of" in told
+    words = f"p = 0.5: a calibration by 400 draws takes {in_unit(energy_pj)} and 1 us and leaves p"
+    assert f"{words} ± {float(error):.3f}" in told
     assert variation.slope_cv == pytest.approx(0.458, abs=0.001)
     assert yaml.safe_load(output.read_text())["lab"]["threshold"]["source"] == (
         "sigmoid fit of curve.csv: 21 points, 2100 pulses"

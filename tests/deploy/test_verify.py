@@ -200,4 +200,4 @@ def test_the_packaged_resnet20_on_real_images(capsys):
     if not (root / "cifar-10-batches-py").is_dir():
         pytest.skip("CIFAR-10 is not unpacked in ../shared/data")
     assert main(["verify", "table3", "resnet20/proposed", "--limit=100", f"--root={root}"]) == 0
-    assert "They agree" in capsys.readouterr().out
+    assert "Accuracy agrees" in capsys.readouterr().out
