@@ -12,11 +12,11 @@ import pandas as pd
 
 from lit_scaledrop.report.figures import FIGURES, Picture, pictures_of
 from lit_scaledrop.report.figures.learning import learning_picture
-from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, epochs_heading, ids_of
+from lit_scaledrop.report.groups import ORDER, epochs_heading, ids_of
 from lit_scaledrop.report.sound import from_sound
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.swept import swept as varied
-from lit_scaledrop.report.table import RESULT_IDS, Report, Section, bits, number, text
+from lit_scaledrop.report.table import BITS, RESULT_IDS, Report, Section, named, number, text
 from lit_scaledrop.report.tables import TABLES, build
 from lit_scaledrop.results.result import Result, load_results
 from lit_scaledrop.results.trials import JournalError, trials_in
@@ -210,7 +210,7 @@ def _plain(study: Study) -> Report:
     """Runs of a study that has no table of its own, one a row."""
     rows = []
     for run in study.results:
-        row = {"topology": TOPOLOGIES.get(run.network, run.network), "method": run.label, "seed": run.seed}
+        row = {"topology": run.topology, "method": run.label, "seed": run.seed}
         row |= {"bits_w": run.bits_w, "bits_a": run.bits_a, RESULT_IDS: ids_of([run])}
         row |= {"what": epochs_heading(run) if run.training else "nothing trained"}
         row |= {"accuracy": 100 * run.metrics.get("cls/acc", float("nan"))}
@@ -220,7 +220,6 @@ def _plain(study: Study) -> Report:
         key=lambda column: column.map(ORDER).fillna(9) if column.name == "topology" else column,
         kind="stable",
     )
-    columns = {"topology": text("topology"), "method": text("method"), "bits": bits(), "what": text("what", "data")}
-    columns |= {"seed": number("seed", "seed", ".0f"), "accuracy": number("accuracy", "test accuracy (%)", ".2f")}
-    columns |= {"nll": number("nll", "NLL", ".3f"), "ece": number("ece", "ECE", ".3f")}
-    return Report(f"Runs of {study.name}", [Section("Runs, one a line", frame, columns, [])], [], frame)
+    numbers = number("accuracy", "test accuracy (%)", ".2f"), number("nll", "NLL", ".3f"), number("ece", "ECE", ".3f")
+    columns = text("topology"), text("method"), BITS, text("what", "data"), number("seed", "seed", ".0f"), *numbers
+    return Report(f"Runs of {study.name}", [Section("Runs, one a line", frame, named(*columns), [])], [], frame)
