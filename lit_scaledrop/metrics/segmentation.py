@@ -29,7 +29,6 @@ from lit_scaledrop.metrics.classification import (
     NegativeLogLikelihood,
     PredictiveEntropy,
 )
-from lit_scaledrop.metrics.plotted import PlottedMetric
 from lit_scaledrop.posterior.predictive import Predictive
 
 
@@ -56,7 +55,7 @@ def table5_metrics(num_classes: int) -> MetricCollection:
     return MetricCollection(metrics)
 
 
-class ImageOverlap(PlottedMetric):
+class ImageOverlap(Metric):
     """Mean over images of IoU and Dice; an image where neither mask has foreground counts 1.
 
     >>> metric = ImageOverlap(2)
@@ -67,6 +66,7 @@ class ImageOverlap(PlottedMetric):
 
     is_differentiable = False
     full_state_update = False
+    plot = Metric._plot
     higher_is_better = True
     overlap: Tensor
 
@@ -86,7 +86,7 @@ class ImageOverlap(PlottedMetric):
         return {"seg/image_iou": iou / images, "seg/image_dice": dice / images}
 
 
-class PatchUncertainty(PlottedMetric):
+class PatchUncertainty(Metric):
     """PAvPU and its two conditional probabilities, over patches of 4 x 4 pixels of all images.
 
     Uncertainty is predictive entropy as a share of its maximum; from half of it on a patch is uncertain.
@@ -94,6 +94,7 @@ class PatchUncertainty(PlottedMetric):
 
     is_differentiable = False
     full_state_update = False
+    plot = Metric._plot
     counts: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
