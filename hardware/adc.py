@@ -32,11 +32,8 @@ class Adc:
     bits: int
     """resolution"""
     energy_pj: float
-    """energy of a conversion, pJ"""
     time_ns: float
-    """time of a conversion, ns"""
     area_um2: float
-    """area, um2"""
     includes_cells: bool = False
     """whether the energy holds the current of the column's cells"""
 

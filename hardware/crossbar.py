@@ -32,7 +32,6 @@ class _Lines:
     common: list[Tensor]
     """what both devices of a cell have in common, and what wires add to it"""
     lit: list[Tensor]
-    """lines that are on"""
     active: Tensor
     """their number in all tiles"""
 

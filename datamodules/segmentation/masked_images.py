@@ -46,12 +46,7 @@ class MaskedImages:
 
 
 class MaskedImageDataset(ImageDataset):
-    """The items of a set at some indices (no copy).
-
-    Args:
-        data: The whole set.
-        indices: Which of its items, in order.
-    """
+    """The items of a set at some indices (no copy)."""
 
     def __init__(self, data: MaskedImages, indices: Int[Tensor, " items"]) -> None:
         super().__init__(data.images, data.masks, indices)

@@ -30,17 +30,7 @@ def draw_chip(
     title: str,
     footer: str,
 ) -> "Figure":
-    """One page: four panels and a table.
-
-    Args:
-        chip: what is described.
-        rows: name, digital, on chip.
-        digital: bins of the reliability diagram, ``(bins, 3)``.
-        on_chips: the same for each finished chip.
-        energy: of one image.
-        title: heading.
-        footer: what the numbers are.
-    """
+    """One page, four panels and a table; ``digital`` and ``on_chips`` are bins of reliability, ``(bins, 3)``."""
     from lit_scaledrop.report.figures.style import style
 
     with style():

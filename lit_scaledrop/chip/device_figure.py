@@ -16,13 +16,7 @@ _MARKS = "os^Dv<P"
 
 
 def draw_fits(fits: Sequence[Fit], bench: Bench, title: str) -> "Figure":
-    """Shares with 95 % intervals (Wilson's) and laws above, signed roots of the deviances below; needs matplotlib.
-
-    Args:
-        fits: one a device.
-        bench: pulse at which a law is drawn where the points do not say theirs.
-        title: heading.
-    """
+    """Shares with 95 % intervals (Wilson's) and laws above, signed roots of the deviances below; needs matplotlib."""
     from lit_scaledrop.report.figures.style import style
 
     with style():

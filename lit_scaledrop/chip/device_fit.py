@@ -36,7 +36,6 @@ class Bench:
     """What the points of a measurement do not say themselves."""
 
     pulse_ns: float
-    """length of the pulses, ns"""
     temperature_k: float
     """temperature, K, at which the parameters are wanted"""
     free_layer: FreeLayer | None = None

@@ -10,12 +10,7 @@ if TYPE_CHECKING:
 
 
 def draw_energy(report: EnergyReport, title: str) -> "Figure":
-    """Stacked bars, one a layer, a colour for each component; needs matplotlib and leaves its global state alone.
-
-    Args:
-        report: breakdown.
-        title: heading.
-    """
+    """Stacked bars, one a layer, a colour for each component; needs matplotlib and leaves its global state alone."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -26,9 +26,6 @@ _SIDE = 8  # evaluated on maps of this side, as vector instructions do it on rea
 class Threshold(nn.Module):
     """+1 or -1 by a comparison for each channel; channels are dimension 1, shape in, shape out.
 
-    Args:
-        num_features: channels.
-
     Attributes:
         threshold: number that the input is compared with, ``(channels,)``.
         rising: whether larger inputs give +1, ``(channels,)``.

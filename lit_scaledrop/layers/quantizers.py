@@ -170,9 +170,6 @@ class LABWeight(nn.Module):
     $W$ is clipped to [-1, 1] after the step, as in the authors' code. With SGD the scale is loss-aware, the step
     itself is not preconditioned by $d$; the paper's own optimizer is Adam.
 
-    Args:
-        weight: proxy weights of the layer.
-
     Attributes:
         second_moment: $v$, a buffer of the state dict: the weights of the trained network depend on it.
     """

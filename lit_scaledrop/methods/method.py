@@ -68,9 +68,7 @@ class Method:
     reference: str
     """where the method is defined"""
     bits_w: int = 32
-    """bits a weight"""
     bits_a: int = 32
-    """bits an activation"""
     estimator: Estimator = "none"
     """binarization, a key of ``BINARIZATIONS``; "none": full precision"""
     weight_scale: WeightScale = "none"
