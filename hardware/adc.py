@@ -115,11 +115,6 @@ class Converter:
         NeuroSim's formula is $P = (2.1691\,b + 16.693)\,\mu W + 0.100225\,W\Omega / R$ and $E = P (b + 1)\,ns$, with
         $R = R_{col} \cdot 0.5\,V / V_{read}$; the last term is what the cells of the column take.
 
-        Args:
-            bits: resolution.
-            column_resistance_kohm: resistance of a column with all its cells.
-            read_voltage_v: voltage at which it is read.
-
         Raises:
             PresetError: as :meth:`require`.
         """

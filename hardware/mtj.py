@@ -115,10 +115,6 @@ class MTJ:
     def probability(self, voltage_v: Number, temperature_k: Number | None = None) -> Float[Tensor, "..."]:
         """Probability that one write pulse of this voltage (V) switches.
 
-        Args:
-            voltage_v: write voltage, V.
-            temperature_k: temperature, K; by default the device's.
-
         Shape: that of the arguments and the device's fields, broadcast.
         """
         return self.at(temperature_k).law.probability(voltage_v, self.pulse_ns)

@@ -36,9 +36,6 @@ def table5_metrics(num_classes: int) -> MetricCollection:
     """The seven of the paper's Table V, micro over pixels: of the lesion for two classes, else means over classes.
 
     Updated with probabilities, ``(pixels,)`` of the lesion or ``(pixels, classes)``, and classes ``(pixels,)``.
-
-    Args:
-        num_classes: 2 for background and lesion, or more.
     """
     task: dict[str, Any] = {"task": "binary"}
     if num_classes > 2:
@@ -112,9 +109,6 @@ class PatchUncertainty(Metric):
 
 class SegmentationMetrics(nn.Module):
     """All metrics of a segmentation network, updated with ``(predictive, masks)``; keys as in the glossary.
-
-    Args:
-        num_classes: classes, the background among them.
 
     >>> metrics = SegmentationMetrics(2)
     >>> prediction = Predictive(torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]]]).log())

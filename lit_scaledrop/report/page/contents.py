@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -85,26 +86,27 @@ def studies(results_dir: Path | str, profile: str) -> list[Study]:
 
 
 def _fill(study: Study, folder: Path) -> None:
-    try:
+    with _noted(study, "the table"):
         if study.name in TABLES:
             study.report = from_sound(partial(build, study.name), study.results, study.problems.append)
         elif study.name not in FIGURES:
             swept = study.name in SWEEPS or varied(study.results)
             trials = trials_in(folder / study.name)
             study.report = sweep_report(study.name, study.results, trials) if swept else _plain(study)
-    # one table must not take the others with it
-    except (ValueError, LookupError, TypeError, AttributeError, JournalError) as error:
-        study.problems.append(f"the table could not be made: {_reason(error)}")
     for name, figure in FIGURES.items():
         if study.name == (figure.study or name):
-            try:
+            with _noted(study, f"the picture {name}"):
                 study.pictures += _figure(name, study.results, folder, study.problems)
-            except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-                study.problems.append(f"the picture {name} could not be made: {_reason(error)}")
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__} {error}"
+@contextmanager
+def _noted(study: Study, what: str) -> Iterator[None]:
+    """Note why something could not be made: it must not take the rest of the page with it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, JournalError) as error:
+        reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__} {error}"
+        study.problems.append(f"{what} could not be made: {reason}")
 
 
 def _figure(name: str, results: Sequence[Result], folder: Path, problems: list[str]) -> Iterator[Shown]:
@@ -183,14 +185,9 @@ def segmented(path: Path, results: Sequence[Result]) -> tuple[list[Result], str]
 
 def _draw_sweep(study: Study, folder: Path) -> None:
     """Add the pictures of a sweep that has none in the folder."""
-    with TemporaryDirectory() as temporary:
-        try:
-            trials = trials_in(folder / study.name)
-            drawn = sweep_pictures(study.name, study.results, Path(temporary) / study.name, trials)
-        except (ValueError, LookupError, TypeError, AttributeError, JournalError) as error:
-            study.problems.append(f"the pictures could not be made: {_reason(error)}")
-            return
-        for path in drawn:
+    with TemporaryDirectory() as temporary, _noted(study, "the pictures"):
+        trials = trials_in(folder / study.name)
+        for path in sweep_pictures(study.name, study.results, Path(temporary) / study.name, trials):
             if path.suffix == ".svg":
                 study.pictures.append(Shown(path.stem, path.read_bytes(), "svg", [], study.results, None))
 
