@@ -34,11 +34,9 @@ def draw_chip(
     from lit_scaledrop.report.figures.style import style
 
     with style():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8.3, 9.4), layout="constrained")
-        FigureCanvasAgg(figure)
         places = figure.subplot_mosaic([["curve", "spread"], ["table", "table"], ["bins", "energy"]],
                                        height_ratios=(3, 1.6, 3))  # fmt: skip
         _curve(places["curve"], chip)
