@@ -3,7 +3,6 @@
 from itertools import product
 from typing import Any, get_args
 
-import pytest
 import torch
 
 from benchmarks.measure import by_group, table
@@ -27,11 +26,10 @@ CHIPS = {
 }
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Networks and both mappings."""
-    small = metafunc.config.getoption("small")
-    metafunc.parametrize("mapping", get_args(Mapping)[:1] if small else get_args(Mapping))
-    metafunc.parametrize("network", ("resnet20",) if small else ("resnet20", "vgg_small"))
+CASES = {
+    "mapping": (get_args(Mapping)[:1], get_args(Mapping)),
+    "network": (("resnet20",), ("resnet20", "vgg_small")),
+}
 
 
 def bench_crossbar(interleaved: Any, options: Any, network: str, mapping: Mapping) -> None:

@@ -13,10 +13,7 @@ from lit_scaledrop.networks import build_network
 TITLE = "Signs in bfloat16"
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Networks."""
-    small = metafunc.config.getoption("small")
-    metafunc.parametrize("network", ("resnet20",) if small else ("vgg_small", "resnet18", "resnet20"))
+CASES = {"network": (("resnet20",), ("vgg_small", "resnet18", "resnet20"))}
 
 
 def bench_exact(interleaved: Any, options: Any, network: str, monkeypatch: pytest.MonkeyPatch) -> None:

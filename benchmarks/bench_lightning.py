@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import lightning as L
-import pytest
 import torch
 
 from benchmarks.measure import by_group, table
@@ -16,9 +15,8 @@ from lit_scaledrop.modules.objective import parameter_groups
 TITLE = "Lightning against a loop"
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A network so small that only the host counts, and the paper's smallest."""
-    metafunc.parametrize("network", ("lenet5", "resnet20"))
+# a network so small that only the host counts, and the paper's smallest
+CASES = {"network": (("lenet5", "resnet20"),) * 2}
 
 
 def bench_lightning(interleaved: Any, options: Any, network: str) -> None:

@@ -5,7 +5,7 @@ Counted, not measured: the same numbers come on a busy machine. So one round is 
 
 from typing import Any
 
-from benchmarks.bench_posterior import executions, prepare, pytest_generate_tests  # noqa: F401
+from benchmarks.bench_posterior import CASES, executions, prepare  # noqa: F401
 from benchmarks.measure import by_group, peak_megabytes, table
 
 TITLE = "Memory of T passes: loop, folded, shared, exact"

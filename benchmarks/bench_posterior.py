@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 
 from benchmarks.measure import by_group, table
@@ -13,6 +12,7 @@ from lit_scaledrop.posterior.execution import Execution
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 TITLE = "T passes: loop, folded, shared, exact"
+CASES = {"samples": ((2,), (10, 20, 50)), "network": (("vgg_small",), ("vgg_small", "resnet18", "resnet20"))}
 
 
 def posterior_of(network: str, width: float, samples: int, execution: Execution, seed: int = 0) -> PosteriorPredictive:
@@ -27,13 +27,6 @@ def prepare(network: str, width: float, samples: int, execution: Execution, batc
     x = torch.randn(batch, 3, 32, 32)
     posterior(x[:1])
     return lambda: posterior(x)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Networks and T."""
-    small = metafunc.config.getoption("small")
-    metafunc.parametrize("samples", (2,) if small else (10, 20, 50))
-    metafunc.parametrize("network", ("vgg_small",) if small else ("vgg_small", "resnet18", "resnet20"))
 
 
 def executions(network: str) -> list[Execution]:

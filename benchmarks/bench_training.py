@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,6 +24,7 @@ from lit_scaledrop.modules.objective import parameter_groups, scale_regularizati
 from lit_scaledrop.networks import build_network
 
 TITLE = "Training and data"
+CASES = {"network": (("resnet20",), ("resnet20", "resnet18"))}
 LAMBDA_SCALE, LAMBDA_WEIGHT = 1e-2, 5e-5
 
 
@@ -47,13 +47,6 @@ def plain_like(network: torch.nn.Module, name: str, width: float) -> ResNet:
 def our_loss(network: torch.nn.Module, x: Tensor, target: Tensor) -> Tensor:
     """The objective of ``LitClassifier``; the term on the weights is the optimizer's decay."""
     return F.cross_entropy(network(x).float(), target) + LAMBDA_SCALE * scale_regularization(network)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Networks of the training step."""
-    if "network" in metafunc.fixturenames:
-        small = metafunc.config.getoption("small")
-        metafunc.parametrize("network", ("resnet20",) if small else ("resnet20", "resnet18"))
 
 
 def bench_step(interleaved: Any, options: Any, network: str) -> None:

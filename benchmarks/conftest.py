@@ -33,6 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--out", type=Path, default=out, help="folder of the tables (default: benchmarks/results)")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Cases of a file's ``CASES``: by the name of an argument its values with ``--small``, and without."""
+    small = metafunc.config.getoption("small")
+    for name, (few, every) in getattr(metafunc.module, "CASES", {}).items():
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, few if small else every)
+
+
 def options_of(config: pytest.Config) -> argparse.Namespace:
     """Options of the command line with their defaults.
 

@@ -32,11 +32,6 @@ def stream_seed(*words: int) -> int:
 def stratified_subset(labels: Int[Tensor, " images"], size: int, seed: int) -> Int[Tensor, " size"]:
     """Choose ``size`` images so that every class keeps its share; ascending indices.
 
-    Args:
-        labels: Class of every image.
-        size: Number of images to choose.
-        seed: Decides which images of a class are chosen.
-
     Raises:
         ValueError: If ``size`` is not between 0 and the number of images.
 
@@ -186,10 +181,6 @@ class BatchLoader:
     It is no ``torch.utils.data.DataLoader`` on purpose: an index into a tensor needs no workers, and
     Lightning then neither asks for them nor replaces the sampler. ``set_epoch`` and the state of a checkpoint
     reach it by the attributes that Lightning looks for.
-
-    Args:
-        dataset: The images.
-        batch_sampler: Gives the indices of each batch.
     """
 
     def __init__(self, dataset: ImageDataset, batch_sampler: Sampler[list[int]]) -> None:

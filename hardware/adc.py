@@ -32,11 +32,8 @@ class Adc:
     bits: int
     """resolution"""
     energy_pj: float
-    """energy of a conversion, pJ"""
     time_ns: float
-    """time of a conversion, ns"""
     area_um2: float
-    """area, um2"""
     includes_cells: bool = False
     """whether the energy holds the current of the column's cells"""
 
@@ -117,11 +114,6 @@ class Converter:
 
         NeuroSim's formula is $P = (2.1691\,b + 16.693)\,\mu W + 0.100225\,W\Omega / R$ and $E = P (b + 1)\,ns$, with
         $R = R_{col} \cdot 0.5\,V / V_{read}$; the last term is what the cells of the column take.
-
-        Args:
-            bits: resolution.
-            column_resistance_kohm: resistance of a column with all its cells.
-            read_voltage_v: voltage at which it is read.
 
         Raises:
             PresetError: as :meth:`require`.

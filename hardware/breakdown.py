@@ -12,15 +12,11 @@ class Entry:
     layer: str
     """module name"""
     component: str
-    """what it is"""
     operations: float
     """how often it is used"""
     energy_pj: float
-    """energy, pJ"""
     latency_ns: float = 0.0
-    """time, ns"""
     area_um2: float = 0.0
-    """area, um2"""
 
 
 @dataclass(frozen=True)

@@ -143,13 +143,7 @@ def manufacture(
 
 
 def conductances(low: Tensor, imperfect: Imperfections, generator: torch.Generator) -> Float[Tensor, "..."]:
-    """Conductances from nominal HRS in units of the window, float64, of devices that are asked to be in LRS or HRS.
-
-    Args:
-        low: whether a device is asked to be in LRS, any shape.
-        imperfect: variation and stuck devices.
-        generator: where the randomness comes from.
-    """
+    """Conductances from nominal HRS in units of the window, float64, of devices that are asked to be in LRS or HRS."""
     low = low.double()
     if imperfect.stuck_p or imperfect.stuck_ap:
         fate = torch.rand(low.shape, generator=generator, dtype=torch.float64)

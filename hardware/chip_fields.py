@@ -20,7 +20,6 @@ class Field:
     unit: str | type | tuple[str, ...]
     """unit of a quantity; ``int`` for a number of something, ``bool`` for yes or no; or the choices"""
     about: str
-    """what it is"""
 
 
 FIELDS: dict[str, dict[str, Field]] = {

@@ -20,9 +20,7 @@ class Line:
     value: str
     """with its unit"""
     source: str
-    """where it is from"""
     about: str = ""
-    """what it is"""
     given: bool = False
     """whether the file, or one that it is like, says it"""
 

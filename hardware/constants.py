@@ -61,7 +61,6 @@ class Preset:
     name: str
     """where they come from"""
     constants: Mapping[str, Constant]
-    """by name"""
 
     def number(self, name: str, unit: str) -> float:
         """Value of a constant that is one number.

@@ -32,7 +32,6 @@ class _Lines:
     common: list[Tensor]
     """what both devices of a cell have in common, and what wires add to it"""
     lit: list[Tensor]
-    """lines that are on"""
     active: Tensor
     """their number in all tiles"""
 
@@ -179,11 +178,7 @@ class CrossbarLayer(nn.Module):
         read.add_(noise.to(read.device) * (variance + self.imperfect.adc_noise_matches**2).sqrt_())
 
     def word_lines(self, on: Float[Tensor, "batch channels h w"]) -> list[Tensor]:
-        """For each tile and pixel the word lines that are on, for all outputs alike or for each.
-
-        Args:
-            on: 1 where an input is not 0.
-        """
+        """For each tile and pixel the lit word lines, for all outputs or each; ``on``: 1 where an input is not 0."""
         return self._lines(on).lit
 
     def _lines(self, on: Tensor) -> _Lines:

@@ -93,11 +93,6 @@ class Device:
 def build_device(law: str, constants: Mapping[str, Constant], name: str) -> tuple[MTJ, DeviceVariation]:
     """A junction and its spread from constants.
 
-    Args:
-        law: a key of :data:`DEVICE_UNITS`.
-        constants: exactly those of the law.
-        name: of the device, for errors.
-
     Raises:
         PresetError: an unknown law, a constant that is missing, unknown, in another unit, or out of range.
     """

@@ -28,7 +28,6 @@ class ModuleCount:
     """Dropout modules that a layer needs if it has its own, and the bits that a pass draws for it."""
 
     layer: str
-    """module name"""
     modules: int
     """modules, one for each bit that is drawn at once"""
     draws: int
@@ -94,7 +93,6 @@ class DropoutCost:
     """What the dropout of a network takes on a chip."""
 
     modules: int
-    """modules on the chip"""
     draws: int
     """random bits a pass"""
     area_um2: float

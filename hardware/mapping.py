@@ -68,12 +68,7 @@ def tile_rows(rows: int, kernel_area: int, limit: int, mapping: Mapping) -> list
 
 @dataclass(frozen=True)
 class MappedLayer:
-    """A layer on crossbars; counts are those of one pass over one image.
-
-    Args:
-        shape: the layer.
-        crossbar: geometry.
-    """
+    """A layer on crossbars; counts are those of one pass over one image."""
 
     shape: LayerShape
     crossbar: Crossbar

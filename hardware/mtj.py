@@ -60,7 +60,6 @@ class MTJ:
     tmr: Number
     """tunnel magnetoresistance (R_AP - R_P) / R_P"""
     read_voltage_v: float = 0.25
-    """read voltage, V"""
     read_ns: float = 1.0
     """read pulse, ns"""
     temperature_k: float = 300.0
@@ -115,10 +114,6 @@ class MTJ:
 
     def probability(self, voltage_v: Number, temperature_k: Number | None = None) -> Float[Tensor, "..."]:
         """Probability that one write pulse of this voltage (V) switches.
-
-        Args:
-            voltage_v: write voltage, V.
-            temperature_k: temperature, K; by default the device's.
 
         Shape: that of the arguments and the device's fields, broadcast.
         """
@@ -183,14 +178,7 @@ class DeviceVariation:
 
 
 def vary(device: MTJ, variation: DeviceVariation, shape: tuple[int, ...], generator: torch.Generator) -> MTJ:
-    """Devices of a wafer: parameters log-normal around those of ``device``, which stay the means.
-
-    Args:
-        device: nominal device.
-        variation: its device-to-device part.
-        shape: shape of the fields of the result.
-        generator: where the randomness comes from.
-    """
+    """Devices of a wafer: parameters log-normal around those of ``device``, which stay the means."""
     threshold, slope, resistance, tmr = (
         lognormal(cv, shape, generator)
         for cv in (variation.threshold_cv, variation.slope_cv, variation.resistance_cv, variation.tmr_cv)

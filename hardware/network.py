@@ -50,8 +50,7 @@ def on_crossbar(
         if module is chip:
             return layer
         for name in places:
-            parent, _, child = name.rpartition(".")
-            setattr(chip.get_submodule(parent), child, layer)
+            chip.set_submodule(name, layer)
     return chip
 
 

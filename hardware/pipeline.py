@@ -19,7 +19,6 @@ class Stage:
     """A layer in the pipeline."""
 
     name: str
-    """module name"""
     time_ns: float
     """time of one evaluation, ns"""
     jobs: int

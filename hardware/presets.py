@@ -24,7 +24,6 @@ class Components(Preset):
     """Constants of the components by name, the converters, and what other sources say of a constant."""
 
     converters: Mapping[str, Converter]
-    """by name"""
     alternatives: Mapping[str, Mapping[str, Mapping[str, Constant]]]
     """by what is in question and by source: constants that take the place of ours"""
 

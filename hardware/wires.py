@@ -48,11 +48,6 @@ class Columns:
 def columns_of(cells: TileCells, crossbar: Crossbar, imperfect: Imperfections) -> Columns:
     """What the columns of a tile read less what their reference columns read, in float64.
 
-    Args:
-        cells: devices of a tile of rows.
-        crossbar: geometry.
-        imperfect: wires and resistances.
-
     Raises:
         ValueError: the wires take more than a fifth of the read voltage.
     """

@@ -33,7 +33,6 @@ class LayerShape:
     """One convolution or linear layer, for one image."""
 
     name: str
-    """module name"""
     rows: int
     """inputs that one output sums over: in_channels / groups * kernel area"""
     columns: int

@@ -31,9 +31,6 @@ def with_progress(items: Iterable[Any], description: str, total: int | None = No
 class PartsProgress:
     """Progress of a measurement in parts: two bars on a terminal, parts and images; elsewhere a line a part.
 
-    Args:
-        total: number of parts.
-
     >>> with PartsProgress(2) as progress:  # lines go to stderr
     ...     progress.begin("clean")
     ...     progress.images(10, 10)

@@ -137,7 +137,6 @@ class Augmentation:
     """Geometry drawn for a row of images; what is None is not done."""
 
     flipped: Bool[Tensor, " images"] | None = None
-    """Which are mirrored."""
     corners: Int[Tensor, "2 images"] | None = None
     """First row and column of each window of the padded image."""
     boxes: Int[Tensor, "4 images"] | None = None

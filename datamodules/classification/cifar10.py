@@ -187,12 +187,6 @@ def _require_small_memo(content: bytes) -> None:
 def decode_batch(name: str, read: Read, classes: int, key: bytes = b"labels") -> tuple[Tensor, Tensor]:
     """Decode one batch: a pickled dictionary of rows of 3,072 bytes (red, green, blue) and labels.
 
-    Args:
-        name: The file.
-        read: From file name to content.
-        classes: Number of classes.
-        key: Where the labels are.
-
     Returns:
         uint8 images (images, 3, 32, 32), and their labels.
 

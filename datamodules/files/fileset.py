@@ -74,10 +74,6 @@ class FileSet:
         A folder is read file by file. An archive is verified and unpacked beside itself; where that place
         cannot be written to, it is read into memory instead.
 
-        Args:
-            root: A folder, or an archive.
-            checksums: Whose md5s decide.
-
         Raises:
             DatasetNotFoundError: If the data set, or a file of it, is not there.
             DatasetCorruptError: From here for an archive, from the returned function for a file of a folder.
@@ -198,15 +194,7 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def how_to_get(name: str, root: Path, megabytes: int, origin: str, holds: str) -> str:
-    """Lines of an error message: the commands that get a data set, and the folder that would do.
-
-    Args:
-        name: The data set.
-        root: Folder of the data.
-        megabytes: Size of the download.
-        origin: What can be imported.
-        holds: What a folder of the data has in it.
-    """
+    """Lines of an error message: the commands that get a data set, and the folder that would do."""
     command = f"scaledrop data get {name} --root {root}"
     return (
         "To get it:\n"

@@ -44,12 +44,6 @@ def md5_of_file(path: Path) -> str:
 def verify(where: str, content: bytes, expected: Checksum, remedy: str) -> None:
     """Compare a file's content with its checksum.
 
-    Args:
-        where: The file, for the message.
-        content: What was read.
-        expected: What it must be.
-        remedy: What the reader of the message can do.
-
     Raises:
         DatasetCorruptError: Names the file and the expected and found bytes or md5.
     """

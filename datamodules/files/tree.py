@@ -44,10 +44,6 @@ class Tree(Folders):
     def install(self, origin: Path, root: Path) -> Path:
         """Verify the archive against its published md5 and unpack its pictures under ``root``.
 
-        Args:
-            origin: The archive.
-            root: Where to put the first of ``folders``.
-
         Returns:
             The folder, which appears whole or not at all.
 

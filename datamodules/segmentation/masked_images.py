@@ -46,12 +46,7 @@ class MaskedImages:
 
 
 class MaskedImageDataset(ImageDataset):
-    """The items of a set at some indices (no copy).
-
-    Args:
-        data: The whole set.
-        indices: Which of its items, in order.
-    """
+    """The items of a set at some indices (no copy)."""
 
     def __init__(self, data: MaskedImages, indices: Int[Tensor, " items"]) -> None:
         super().__init__(data.images, data.masks, indices)
@@ -65,14 +60,7 @@ class MaskedImageDataset(ImageDataset):
 
 
 class FlippedBatches(BatchLoader):
-    """Whole batches, made in this process, in which images are mirrored with their masks.
-
-    Args:
-        dataset: The images.
-        batch_sampler: Gives the indices of each batch.
-        seed: Seed of the flips.
-        flips: Which ones are drawn, each with probability 1/2 for each image.
-    """
+    """Whole batches, made in this process, in which images are mirrored with their masks."""
 
     def __init__(self, dataset: ImageDataset, batch_sampler: Sampler[list[int]], seed: int, flips: Flips) -> None:
         super().__init__(dataset, batch_sampler)
@@ -90,12 +78,6 @@ class AugmentedBatches(BatchLoader):
 
     Each index travels to the workers together with its epoch, so that an item does not depend on which worker makes
     it, on how many there are, or on what they made before.
-
-    Args:
-        dataset: The images.
-        batch_sampler: Gives the indices of each batch.
-        augmentation: What happens to an item.
-        workers: Number of processes; 0 is this one.
     """
 
     def __init__(

@@ -92,22 +92,11 @@ class CrossbarEnergy(L.Callback):
         self._shape: tuple[int, ...] | None = None
 
     def estimate(self, network: nn.Module, input_shape: tuple[int, ...]) -> Estimate:
-        """The network on this chip.
-
-        Args:
-            network: any network.
-            input_shape: shape of one image.
-        """
+        """The network on this chip."""
         return estimate_energy(network, input_shape, self.passes, self.chip, self.execution, seed=self.seed)
 
     def finish(self, trainer: L.Trainer, network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, float]:
-        """Numbers of a trained network, for a record; loggers that take them get the breakdown and its picture.
-
-        Args:
-            trainer: of the training.
-            network: the network that is recorded.
-            input_shape: shape of one image.
-        """
+        """Numbers of a trained network, for a record; loggers that take them get the breakdown and its picture."""
         report = self.estimate(network, input_shape).report()
         for logger in trainer.loggers:
             if hasattr(logger, "log_table"):

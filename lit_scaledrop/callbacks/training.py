@@ -42,10 +42,6 @@ def scale_data_gradients(model: nn.Module, lambda_scale: float) -> list[Tensor]:
 
     The regularization's part, $-2 \lambda_s (1 - \operatorname{mean}\alpha) / C$ on each element, is taken away.
 
-    Args:
-        model: network whose gradients are there.
-        lambda_scale: weight of the scale term in the objective.
-
     Returns:
         One tensor ``(C,)`` for each Scale-Dropout layer.
     """

@@ -143,10 +143,6 @@ class MTJVariation(L.Callback):
 def evaluation_with(callbacks: Iterable[L.Callback], evaluation: Evaluation) -> Evaluation:
     """The evaluation behind a training: with the variation of a callback, where one is for evaluations.
 
-    Args:
-        callbacks: of the trainer.
-        evaluation: as it was asked for.
-
     Raises:
         ValueError: a callback and the evaluation want different things.
     """

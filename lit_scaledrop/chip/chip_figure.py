@@ -30,25 +30,13 @@ def draw_chip(
     title: str,
     footer: str,
 ) -> "Figure":
-    """One page: four panels and a table.
-
-    Args:
-        chip: what is described.
-        rows: name, digital, on chip.
-        digital: bins of the reliability diagram, ``(bins, 3)``.
-        on_chips: the same for each finished chip.
-        energy: of one image.
-        title: heading.
-        footer: what the numbers are.
-    """
+    """One page, four panels and a table; ``digital`` and ``on_chips`` are bins of reliability, ``(bins, 3)``."""
     from lit_scaledrop.report.figures.style import style
 
     with style():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8.3, 9.4), layout="constrained")
-        FigureCanvasAgg(figure)
         places = figure.subplot_mosaic([["curve", "spread"], ["table", "table"], ["bins", "energy"]],
                                        height_ratios=(3, 1.6, 3))  # fmt: skip
         _curve(places["curve"], chip)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
 
 from lit_scaledrop.methods.method import Method
@@ -27,26 +27,17 @@ class Count:
     id: str
     """of :func:`identity`"""
     network: str
-    """key of the networks"""
     method: str
-    """key of the methods"""
     resolved: Method
     """the method with its options, named as in the table"""
     measurements: list[Measurement]
-    """numbers"""
     config: dict[str, Any]
     """what they follow from"""
     started: datetime
     """when the count began, UTC"""
 
     def result(self, profile: str, words: list[str], commit: tuple[str, bool]) -> Result:
-        """The record.
-
-        Args:
-            profile: folder of the result.
-            words: command line behind ``scaledrop cost``.
-            commit: commit, and whether the tree has changes.
-        """
+        """The record; ``words`` are the command line behind ``scaledrop cost``."""
         method = self.resolved
         return Result(
             id=self.id,
@@ -64,13 +55,5 @@ class Count:
             evaluation=cast(EvaluationRecord, {}),
             measurements=self.measurements,
             config=self.config,
-            provenance={
-                "commit": commit[0],
-                "dirty": commit[1],
-                "setting": self.id,
-                "command": provenance.command(["cost", *words]),
-                "started": self.started.isoformat(timespec="seconds"),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "versions": provenance.versions(),
-            },
+            provenance=provenance.of_run(commit, self.id, ["cost", *words], self.started),
         )

@@ -31,9 +31,7 @@ class Point:
     voltage_v: float
     """write voltage, V"""
     switched: int
-    """pulses that switched"""
     shots: int
-    """pulses"""
     pulse_ns: float | None = None
     """length of the pulses, ns, if the file says it"""
     temperature_k: float | None = None

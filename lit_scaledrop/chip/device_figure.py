@@ -16,21 +16,13 @@ _MARKS = "os^Dv<P"
 
 
 def draw_fits(fits: Sequence[Fit], bench: Bench, title: str) -> "Figure":
-    """Shares with 95 % intervals (Wilson's) and laws above, signed roots of the deviances below; needs matplotlib.
-
-    Args:
-        fits: one a device.
-        bench: pulse at which a law is drawn where the points do not say theirs.
-        title: heading.
-    """
+    """Shares with 95 % intervals (Wilson's) and laws above, signed roots of the deviances below; needs matplotlib."""
     from lit_scaledrop.report.figures.style import style
 
     with style():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
-        FigureCanvasAgg(figure)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.3))
         every = [point.voltage_v for fit in fits for point in fit.points]
         margin = 0.04 * (max(every) - min(every))

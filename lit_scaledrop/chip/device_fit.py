@@ -36,7 +36,6 @@ class Bench:
     """What the points of a measurement do not say themselves."""
 
     pulse_ns: float
-    """length of the pulses, ns"""
     temperature_k: float
     """temperature, K, at which the parameters are wanted"""
     free_layer: FreeLayer | None = None
@@ -220,14 +219,10 @@ def _scores(points: Sequence[Point], predict: Callable[[Array], Array], theta: A
 
 
 def isotonic(points: Sequence[Point]) -> list[tuple[float, float]]:
-    """The most likely curve that never falls: voltage and probability, by pooling adjacent violators."""
-    blocks: list[tuple[float, float, list[float]]] = []
-    by_voltage = groupby(sorted(points, key=lambda point: point.voltage_v), lambda point: point.voltage_v)
-    for volts, same in by_voltage:
-        each = list(same)
-        blocks.append((sum(p.switched for p in each), sum(p.shots for p in each), [volts]))
-        while len(blocks) > 1 and blocks[-2][0] * blocks[-1][1] >= blocks[-1][0] * blocks[-2][1]:
-            k, n, upper = blocks.pop()
-            below = blocks.pop()
-            blocks.append((below[0] + k, below[1] + n, [*below[2], *upper]))
-    return [(volts, k / n) for k, n, block in blocks for volts in block]
+    """The most likely curve that never falls: voltage and probability."""
+    from scipy.optimize import isotonic_regression
+
+    volts, place = np.unique([point.voltage_v for point in points], return_inverse=True)
+    k, n = (np.bincount(place, [getattr(point, name) for point in points]) for name in ("switched", "shots"))
+    curve = isotonic_regression(k / n, weights=n).x
+    return list(zip(volts.tolist(), curve.tolist(), strict=True))

@@ -82,15 +82,7 @@ def schemes_of(network: str) -> dict[Scheme, Dropout]:
 def module_count(
     network: str, scheme: Scheme, preset: Preset, junction: MTJ | None = None, fingerprint: str | None = None
 ) -> Count:
-    """Count one topology and scheme.
-
-    Args:
-        network: one of :data:`TOPOLOGIES`.
-        scheme: key of what :func:`schemes_of` gives.
-        preset: component constants.
-        junction: of a chip file, in place of the paper's module.
-        fingerprint: of that chip file.
-    """
+    """Count one topology and scheme; junction and fingerprint are those of a chip file, if there is one."""
     started, dropout, counts = datetime.now(UTC), schemes_of(network)[scheme], count_modules(network, scheme)
     config = {
         "network": network,

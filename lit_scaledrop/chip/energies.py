@@ -39,14 +39,7 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 
 
 def energy_count(network: str, method: str, chip: Chip, fingerprint: str | None = None) -> Count:
-    """Count one topology and method, in all executions and with folded and multiplied scales.
-
-    Args:
-        network: one of :data:`NETWORKS`.
-        method: one of :data:`COMPARED`.
-        chip: what is counted on, in all executions and with both kinds of scales.
-        fingerprint: of the chip file that it is from, if it is.
-    """
+    """Count one topology and method, in all executions, with both kinds of scales; the fingerprint is a chip file's."""
     parts = chip.components
     started, resolved, shape = datetime.now(UTC), METHODS[method], image_shape(network)
     built = task_of(network).build(network, resolved, in_channels=shape[0], image_size=shape[1])

@@ -37,13 +37,11 @@ class Alternative:
     """The energy of an image with what another source says of one thing."""
 
     question: str
-    """what is in question"""
     source: str
     """name of the other source"""
     says: str
     """what it says, and where"""
     energy_pj: float
-    """energy with it, pJ"""
 
 
 @dataclass(frozen=True)
@@ -103,11 +101,7 @@ class Estimate:
         return sorted(found, key=lambda one: -abs(one.energy_pj - own))
 
     def extremes(self, alternatives: Sequence[Alternative]) -> tuple[float, float]:
-        """Energies, pJ, with the source of each thing that gives the least, and the most, all at once.
-
-        Args:
-            alternatives: of :meth:`tornado`.
-        """
+        """Energies, pJ, with the source of each thing that gives the least, and the most, all at once."""
         own, ends = self.report().energy_pj, []
         for best in (min, max):
             parts, changes = self.chip.components, dict[str, Any]()

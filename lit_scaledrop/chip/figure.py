@@ -10,14 +10,8 @@ if TYPE_CHECKING:
 
 
 def draw_energy(report: EnergyReport, title: str) -> "Figure":
-    """Stacked bars, one a layer, a colour for each component; needs matplotlib and leaves its global state alone.
-
-    Args:
-        report: breakdown.
-        title: heading.
-    """
+    """Stacked bars, one a layer, a colour for each component; needs matplotlib and leaves its global state alone."""
     import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     layers = [entry.layer for entry in report.by_layer() if entry.energy_pj]
@@ -31,7 +25,6 @@ def draw_energy(report: EnergyReport, title: str) -> "Figure":
         key = (entry.layer, entry.component if entry.component in large else "other")
         energy[key] = energy.get(key, 0.0) + entry.energy_pj / UNITS[unit]
     figure = Figure(figsize=(7.5, 1.6 + 0.32 * len(layers)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     left = [0.0] * len(layers)
     palette: Any = [color for place, color in enumerate(mpl.colormaps["tab10"].colors) if place != 7]  # type: ignore[attr-defined]

@@ -23,7 +23,6 @@ class LayerSummary:
     """One layer, or the sum of several."""
 
     name: str
-    """module name"""
     kind: str
     """class"""
     weights_1bit: int
@@ -35,7 +34,6 @@ class LayerSummary:
     macs_32bit: int
     """real-valued ones"""
     random_bits: int
-    """random bits of one pass"""
 
     @property
     def memory_bytes(self) -> float:

@@ -20,9 +20,6 @@ _ABOVE_ZERO = (*_LENGTHS, "check_val_every_n_epoch", "val_check_interval")
 def require_model_optimizer(config: Any) -> None:
     """Refuse an optimizer or schedule beside the model's own, as LightningCLI takes it.
 
-    Args:
-        config: of a command, parsed.
-
     Raises:
         ValueError: saying what to use instead.
     """

@@ -33,9 +33,7 @@ class Point:
     """One result that is counted."""
 
     path: Path
-    """its file"""
     count: Callable[[], Count]
-    """counts it"""
 
 
 def main(argv: list[str]) -> int:

@@ -30,9 +30,6 @@ COLUMNS = ("data set", "state", "train", "val", "test", "fingerprint", "source",
 def main(argv: Sequence[str]) -> int:
     """Run ``scaledrop data``: ``list``, which is the default, or ``get NAME``.
 
-    Args:
-        argv: What follows ``data`` on the command line.
-
     Returns:
         Exit status: 0 done, 1 failed (or ``list`` met corrupt data), 2 a wrong command line, 130 interrupted.
     """
@@ -60,10 +57,6 @@ def folder(root: str | None) -> Path:
 
 def inspect(data: DataSet, root: Path) -> tuple[str, ...]:
     """Load, or at least verify, one data set and describe it.
-
-    Args:
-        data: The data set.
-        root: Where it should be.
 
     Returns:
         One text for each of ``COLUMNS``; the state is ``present``, ``absent``, or ``corrupt``. Sets that are only

@@ -63,7 +63,7 @@ def energy(
     task = task_of(network)
     shape, chosen = task.image_shape(network), task.method(method)
     shape = (in_channels or shape[0], image_size or shape[1], image_size or shape[2])
-    built = task.build(network, chosen, classes, shape[0], width, shape[1])
+    built = task.build(network, chosen, classes, shape[0], width, image_size=shape[1])
     estimate = estimate_energy(built, shape, passes, options.build(), execution, seed=seed)
     report, band, samples = estimate.report(), estimate.band(), estimate.passes
     size = "x".join(map(str, shape))

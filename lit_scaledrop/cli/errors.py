@@ -10,10 +10,6 @@ from lit_scaledrop.naming import nearest
 def explain(error: BaseException, flags: Iterable[str]) -> str:
     """One line for what jsonargparse says in ten.
 
-    Args:
-        error: an ``ArgumentError`` with its causes.
-        flags: what the nearest match is sought in.
-
     >>> import argparse
     >>> explain(argparse.ArgumentError(None, "unrecognized arguments: --modle.method=fp"), ["--model.method"])
     "unknown flag '--modle.method'; did you mean '--model.method'?"

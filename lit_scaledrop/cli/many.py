@@ -28,9 +28,6 @@ def planned_results(points: Sequence[Sequence[str]]) -> dict[tuple[str, ...], Pa
 
     Model and data are built once for each value of a flag where the result is missing, so that they refuse it.
 
-    Args:
-        points: flags of all points.
-
     Raises:
         ValueError: a value that `fit` refuses.
         ArgumentError: a flag that there is not.

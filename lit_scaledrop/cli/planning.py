@@ -82,10 +82,6 @@ def _variations(settings: Namespace) -> list[MTJVariation]:
 def check(plan: RunPlan, evaluation: Evaluation | None = None) -> Any:
     """Build model and data once, so that they refuse bad arguments before anything else is done.
 
-    Args:
-        plan: what is to be trained.
-        evaluation: how it will be asked, if not as the plan says.
-
     Returns:
         Model and data, as a namespace.
 

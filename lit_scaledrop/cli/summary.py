@@ -67,7 +67,7 @@ def summary(
         raise UsageError("--data, --root, --images and --samples are for trained networks: add --checkpoint FILE")
     task, channels = task_of(network), 3 if in_channels is None else in_channels
     chosen, size = task.method(method), image_size or task.image_size
-    built = task.build(network, chosen, classes, channels, 1.0 if width is None else width, size, shortcut)
+    built = task.build(network, chosen, classes, channels, 1.0 if width is None else width, shortcut, size)
     _layers(network, chosen, built, (channels, size, size))
     return 0
 

@@ -89,10 +89,6 @@ class Settings:
 def main(argv: list[str], plan: Plan | None = None) -> int:
     """Run the command on `argv` (what follows `sweep`; what follows `--` is added to every point).
 
-    Args:
-        argv: arguments.
-        plan: from a command's flags to its result; by default that of the command, see `PLANS`.
-
     Returns:
         0: all points finished; 1: some failed; 2: cannot be run as asked; 130: stopped by Ctrl-C.
     """

@@ -41,11 +41,7 @@ from lit_scaledrop.runs.tracking import build_loggers, finish_loggers, log_artif
 
 
 class Training(BaseCLI):
-    """A planned ``fit``: resumes, trains, evaluates the checkpoint that it chose, and records.
-
-    Args:
-        plan: what it is.
-    """
+    """A planned ``fit``: resumes, trains, evaluates the checkpoint that it chose, and records."""
 
     save_config = SaveConfigCallback
 

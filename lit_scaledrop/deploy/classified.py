@@ -52,12 +52,7 @@ class ClassifiedImage:
 
 
 def draw_sheet(images: Sequence[ClassifiedImage], path: Path) -> None:
-    """Draw up to 64 pictures, the surest first.
-
-    Args:
-        images: classified pictures.
-        path: file to write; its suffix says PNG, SVG or PDF.
-    """
+    """Draw up to 64 pictures, the surest first, as PNG, SVG or PDF."""
     from matplotlib.figure import Figure
 
     shown = sorted(images, key=lambda image: (not image.accepted, -image.confidence))[:MOST]

@@ -40,16 +40,7 @@ def classify_folder(
     device: str = "auto",
     figure: Path | None = None,
 ) -> None:
-    """Classify a folder of pictures, or one, and write what was found.
-
-    Args:
-        module: the network.
-        about: the pictures of its training, see :func:`lit_scaledrop.deploy.open_trained`.
-        images: a folder, or a picture.
-        out: folder of what is written, or a ``.csv`` file.
-        evaluation: passes, seed, and the rule.
-        device: where the network runs.
-        figure: file of a sheet of the pictures.
+    """Classify a folder of pictures, or one, and write what was found; ``about`` is that of ``open_trained``.
 
     Raises:
         FileNotFoundError: there is no picture.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lit_scaledrop.deploy.container import Packed, PackedError, read_packed
 from lit_scaledrop.deploy.inference import as_signs, binary_layers, freeze, plain_signs
-from lit_scaledrop.deploy.thresholds import Threshold, fold, foldable, replace
+from lit_scaledrop.deploy.thresholds import Threshold, fold, foldable
 from lit_scaledrop.evaluation.checkpoint import MODULES
 from lit_scaledrop.modules.base import LitNetwork
 
@@ -82,7 +82,7 @@ def load_packed(path: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
             as_signs(layer, torch.ones(shape) if name in about["factors"] else None)
         plain_signs(network)
         for name in about["folded"]:
-            replace(network, name, Threshold(network.get_submodule(name).num_features))  # type: ignore[arg-type]
+            network.set_submodule(name, Threshold(network.get_submodule(name).num_features))  # type: ignore[arg-type]
         bits = {
             name: positive if name.endswith(".rising") else torch.where(positive, 1.0, -1.0)
             for name, positive in packed.signs.items()

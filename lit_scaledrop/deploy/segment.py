@@ -64,15 +64,7 @@ class SegmentedImage:
 def segment_folder(
     module: LitNetwork, about: dict[str, Any], images: Path, out: Path, evaluation: Evaluation, device: str = "auto"
 ) -> None:
-    """Segment a folder of pictures, or one, and write what was found.
-
-    Args:
-        module: the network.
-        about: the images of its training, see :func:`lit_scaledrop.deploy.open_trained`.
-        images: a folder, or a picture.
-        out: folder of what is written.
-        evaluation: passes and seed.
-        device: where the network runs.
+    """Segment a folder of pictures, or one, and write what was found; ``about`` is that of ``open_trained``.
 
     Raises:
         FileNotFoundError: there is no picture.

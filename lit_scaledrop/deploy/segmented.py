@@ -33,9 +33,6 @@ class Panel:
 def draw(rows: Sequence[Panel]) -> "Figure":
     """The picture.
 
-    Args:
-        rows: with the same methods.
-
     Raises:
         ValueError: if there are none.
     """

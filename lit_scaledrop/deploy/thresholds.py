@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lit_scaledrop.deploy.inference import Sign
 from lit_scaledrop.layers.activations import Clip
+from lit_scaledrop.layers.probing import hooked
 from lit_scaledrop.layers.stochastic import MaskPlan, sampling, stochastic_layers
 from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.shapes import Bool, Float
@@ -25,9 +26,6 @@ _SIDE = 8  # evaluated on maps of this side, as vector instructions do it on rea
 
 class Threshold(nn.Module):
     """+1 or -1 by a comparison for each channel; channels are dimension 1, shape in, shape out.
-
-    Args:
-        num_features: channels.
 
     Attributes:
         threshold: number that the input is compared with, ``(channels,)``.
@@ -104,14 +102,8 @@ def fold(network: nn.Module, names: list[str]) -> nn.Module:
     for name in names:
         norm = network.get_submodule(name)
         assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
-        replace(network, name, threshold_of(norm))
+        network.set_submodule(name, threshold_of(norm))
     return network
-
-
-def replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    """Put a module in the place of the one of this name."""
-    parent, _, key = name.rpartition(".")
-    setattr(network.get_submodule(parent), key, module)
 
 
 def _plan(network: nn.Module) -> MaskPlan:
@@ -145,14 +137,11 @@ def _in_front_of_signs(network: nn.Module, images: Tensor) -> list[str]:
         if not any(module.children()):
             watch(name, module)
     plan = _plan(network)
-    try:
+    with hooked(*handles):
         network(images)
         for index in range(plan.samples):  # members have norms of their own
             with sampling(network, plan.single(index)):
                 network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     return list(found)
 
 

@@ -43,6 +43,7 @@ from hardware.mapping import Crossbar, exact_adc_bits
 from hardware.network import on_crossbar
 from hardware.workload import LayerShape, trace_workload
 from lit_scaledrop.layers.ensemble_norm import EnsembleNorm
+from lit_scaledrop.layers.probing import hooked
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.stochastic import differing_passes, sampling, stochastic_layers
 from lit_scaledrop.posterior.plans import draw_plan
@@ -171,11 +172,8 @@ def _watched(chip: nn.Module, layers: dict[str, CrossbarLayer], signs: dict[str,
             _record(found, name, layer, inputs[0], output, behind)
 
         hooks += [layer.converters.register_forward_hook(convert), layer.register_forward_hook(leave)]
-    try:
+    with hooked(*hooks):
         chip(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return found
 
 

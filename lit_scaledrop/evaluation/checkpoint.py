@@ -102,12 +102,7 @@ def _require_stored(path: Path) -> None:
 
 
 def why_unusable(checkpoint: dict[str, Any], shapes: Mapping[str, torch.Size] | None = None) -> str:
-    """Why a training cannot go on from a checkpoint that could be read; empty if it can.
-
-    Args:
-        checkpoint: see :func:`read_checkpoint`.
-        shapes: of the tensors of the network that is trained, by name.
-    """
+    """Why a training cannot go on from a checkpoint that could be read; empty if it can."""
     state, callbacks = checkpoint["state_dict"], checkpoint.get("callbacks", {})
     if not checkpoint.get("optimizer_states") or not isinstance(checkpoint.get("loops"), dict):
         return "the state of its optimizer or its loops is missing"

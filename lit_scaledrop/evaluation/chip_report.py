@@ -56,7 +56,6 @@ class ChipReport:
     """finished chips 0, 1, ..."""
     energy: Estimate
     images: int
-    """test images"""
     passes: int
     """T"""
 
@@ -103,17 +102,7 @@ def report_chip(
     device: torch.device | str = "cpu",
     on_batch: Callable[[int, int], None] | None = None,
 ) -> ChipReport:
-    """Measure a network, digital and on finished chips.
-
-    Args:
-        network: with binary layers.
-        data: data module, set up.
-        chip_file: chip file or name of a junction.
-        evaluation: passes, without a chip.
-        chips: finished chips, 0 to ``chips - 1``.
-        limit: most test images.
-        device: where it runs.
-        on_batch: called with the images done and to do after each batch.
+    """Measure a network, digital and on the finished chips 0 to ``chips - 1``; ``on_batch`` hears of the images done.
 
     Raises:
         ValueError: a chip that cannot be, or that cannot hold the network.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import datamodules
-from lit_scaledrop.evaluation.on_chip import chip_record, variation_record
+from lit_scaledrop.evaluation.on_chip import asked_record
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork, PredictionMetrics
 from lit_scaledrop.naming import lookup
@@ -87,28 +87,12 @@ def evaluate_network(
     if not images:
         raise ValueError("there are no images to evaluate on")
     values = {name: float(value) for name, value in metrics.compute().items()}
-    how = {
-        "samples": posterior.num_samples,
-        "seed": evaluation.seed,
-        "execution": posterior.choice,
-        "scheme": evaluation.scheme,
-        "uncovered": posterior.uncovered,
-        "variation": variation_record(evaluation, members),
-        **chip_record(evaluation),
-        "checkpoint": evaluation.checkpoint,
-        "images": images,
-        "seconds": round(time.perf_counter() - start, 2),
-    }
-    return values, how
+    asked = asked_record(posterior, evaluation, members)
+    return values, {**asked, "images": images, "seconds": round(time.perf_counter() - start, 2)}
 
 
 def require_match(name: object, model: LitNetwork, data: Any) -> None:
     """Refuse a data set whose images or classes a network was not made for.
-
-    Args:
-        name: of the network, for the message.
-        model: trained module.
-        data: data module.
 
     Raises:
         ValueError: saying what each of them has.
@@ -168,12 +152,7 @@ def renorm(
 ) -> None:
     """Estimate BatchNorm's running statistics anew, under the masks that an evaluation takes, in place.
 
-    Args:
-        networks: one with BatchNorm, or the members of an ensemble, each of which has masks of its own.
-        datamodule: its first training images, not augmented, are what is looked at.
-        evaluation: its passes, or all masks where it takes them.
-        images: how many, at least 50.
-        device: where they run.
+    What is looked at are the first training images, not augmented.
 
     Raises:
         ValueError: too few images, a chip file, too many masks, or no BatchNorm.
@@ -208,12 +187,6 @@ def write_predictions(
     names: Sequence[str],
 ) -> float:
     """Write class probabilities to a CSV file: a row an image, in order, with label, predicted class and all classes.
-
-    Args:
-        path: file to write.
-        probabilities: one distribution an image.
-        labels: the true classes.
-        names: of the classes, in order.
 
     Returns:
         Accuracy of the predicted classes.

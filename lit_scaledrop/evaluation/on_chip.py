@@ -11,6 +11,7 @@ from hardware.cells import Imperfections
 from hardware.mapping import Crossbar
 from hardware.network import calibrate, on_crossbar
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 CALIBRATION = 100
 """Training images that the converters' ranges are set on."""
@@ -20,12 +21,6 @@ def on_chip(
     networks: Sequence[nn.Module], evaluation: Evaluation, data: Any, device: torch.device | str = "cpu"
 ) -> list[nn.Module]:
     """The networks as an evaluation wants them: themselves, or on the chip of its chip file.
-
-    Args:
-        networks: one, or the members of an ensemble.
-        evaluation: with a chip file or without.
-        data: data module whose training images set the ranges of the converters.
-        device: where they run.
 
     Raises:
         ValueError: a chip file for networks that have no binary layer, or activations of several bits.
@@ -52,6 +47,22 @@ def variation_record(evaluation: Evaluation, networks: Sequence[nn.Module]) -> d
     """What a result says of the drop probabilities that its networks had, if they were not the nominal ones."""
     varied = evaluation.variation_of(networks[0])
     return None if varied is None else varied.record()
+
+
+def asked_record(
+    posterior: PosteriorPredictive, evaluation: Evaluation, networks: Sequence[nn.Module]
+) -> dict[str, Any]:
+    """What a result says of how its posterior was asked."""
+    return {
+        "samples": posterior.num_samples,
+        "seed": evaluation.seed,
+        "execution": posterior.choice or evaluation.execution,
+        "scheme": evaluation.scheme,
+        "uncovered": posterior.uncovered,
+        "variation": variation_record(evaluation, networks),
+        **chip_record(evaluation),
+        "checkpoint": evaluation.checkpoint,
+    }
 
 
 def fabricate(

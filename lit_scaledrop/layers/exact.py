@@ -44,11 +44,6 @@ def conv2d_of_signs(
 ) -> Float[Tensor, "rows c_out h_out w_out"]:
     """What ``F.conv2d`` gives in float32, bit for bit, for inputs and weights that are all +1 or -1.
 
-    Args:
-        x: signs.
-        weight: signs.
-        geometry: stride, padding, dilation and groups.
-
     >>> x, weight = torch.ones(1, 2, 3, 3), torch.ones(1, 2, 3, 3)
     >>> conv2d_of_signs(x, weight, padding=1)[0, 0].tolist()
     [[8.0, 12.0, 8.0], [12.0, 18.0, 12.0], [8.0, 12.0, 8.0]]

@@ -103,10 +103,6 @@ class Partition:
 class PrefixTree:
     """The prefixes of a plan: which samples share which part of the network.
 
-    Args:
-        model: network with stochastic layers.
-        plan: draws for it.
-
     Raises:
         ValueError: if the plan was drawn for another network.
     """

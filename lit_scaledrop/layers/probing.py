@@ -1,11 +1,12 @@
 """A pass of a network that changes nothing in it, to find out sizes, orders, and what its layers see."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
@@ -21,6 +22,15 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+@contextmanager
+def hooked(*handles: RemovableHandle) -> Iterator[None]:
+    """Hooks that are there in the block, and removed behind it."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
+
+
 def probe(network: nn.Module, images: Tensor, layers: Iterable[nn.Module], look: Callable[..., Any]) -> None:
     """Run one deterministic pass; BatchNorm, modes and the random stream stay as they are.
 
@@ -31,9 +41,5 @@ def probe(network: nn.Module, images: Tensor, layers: Iterable[nn.Module], look:
         look: called with each of them and the tuple of its inputs, before it runs.
     """
     hooks = [layer.register_forward_pre_hook(look) for layer in layers]
-    try:
-        with evaluating(network), torch.no_grad():
-            network(images.to(next(network.parameters())))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(*hooks), evaluating(network), torch.no_grad():
+        network(images.to(next(network.parameters())))

@@ -170,9 +170,6 @@ class LABWeight(nn.Module):
     $W$ is clipped to [-1, 1] after the step, as in the authors' code. With SGD the scale is loss-aware, the step
     itself is not preconditioned by $d$; the paper's own optimizer is Adam.
 
-    Args:
-        weight: proxy weights of the layer.
-
     Attributes:
         second_moment: $v$, a buffer of the state dict: the weights of the trained network depend on it.
     """
@@ -265,10 +262,6 @@ class ReCUWeight(nn.Module):
     As in the authors' code the weights are standardized to a variance of 8, which the sign does not see and the
     gradient does: it is $2 \sqrt 2$ times that of unit variance. Simpler than theirs: no learned scale behind the
     convolution, since BatchNorm follows and removes it.
-
-    Args:
-        tau_min: quantile at progress 0.
-        tau_max: quantile at progress 1.
     """
 
     signs = True

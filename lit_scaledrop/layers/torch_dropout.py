@@ -126,11 +126,7 @@ class _Calls(TorchFunctionMode):
 
 
 class Dropouts(nn.Module):
-    """The places of a network, in the order of their calls.
-
-    Args:
-        places: by name.
-    """
+    """The places of a network, in the order of their calls."""
 
     def __init__(self, places: dict[str, PlannedDropout]) -> None:
         super().__init__()
@@ -203,10 +199,6 @@ def find_places(
 
 def _require_together(places: dict[str, PlannedDropout], calls: list[tuple]) -> None:
     """Refuse places where the rows of an input do not lie together, as those of time steps in front of inputs.
-
-    Args:
-        places: where several rows are one input's.
-        calls: of a pass whose second input is no number.
 
     Raises:
         ValueError: naming the place.

@@ -68,9 +68,7 @@ class Method:
     reference: str
     """where the method is defined"""
     bits_w: int = 32
-    """bits a weight"""
     bits_a: int = 32
-    """bits an activation"""
     estimator: Estimator = "none"
     """binarization, a key of ``BINARIZATIONS``; "none": full precision"""
     weight_scale: WeightScale = "none"
@@ -159,15 +157,7 @@ class Method:
         t_min: float = 1e-3,
         **geometry: Any,
     ) -> nn.Conv2d:
-        """Hidden convolution alone, without bias.
-
-        Args:
-            in_channels: channels in.
-            out_channels: channels out.
-            kernel_size: size of the kernel.
-            t_min: where EDE begins; IR-Net's depends on the topology.
-            geometry: stride, padding, dilation and groups of :class:`torch.nn.Conv2d`.
-        """
+        """Hidden convolution alone, without bias; ``t_min`` is where EDE begins, IR-Net's depends on the topology."""
         kinds = (nn.Conv2d, DropConnectConv2d, BinaryConv2d, SpinBayesConv2d)
         return self._layer(kinds, (in_channels, out_channels, kernel_size), t_min, geometry)
 
@@ -211,16 +201,7 @@ class Method:
         pool: nn.Module | None = None,
         **geometry: int,
     ) -> nn.Sequential:
-        """Hidden convolution with what stands between it and the activation: scale, pooling, BatchNorm.
-
-        Args:
-            in_channels: channels in.
-            out_channels: channels out.
-            kernel_size: side of the square kernel.
-            t_min: where EDE begins; IR-Net's depends on the topology.
-            pool: pooling in front of BatchNorm.
-            geometry: stride and padding.
-        """
+        """Hidden convolution with what stands between it and the activation: scale, pooling, BatchNorm."""
         conv = self.conv_layer(in_channels, out_channels, kernel_size, t_min=t_min, **geometry)
         return self._block("conv", conv, pool, nn.BatchNorm2d(out_channels))
 

@@ -13,16 +13,16 @@ from torchmetrics import Metric, MetricCollection
 
 from lit_scaledrop.functional import calibration, uncertainty
 from lit_scaledrop.functional.uncertainty import Interpolation, PerExample, Target
-from lit_scaledrop.metrics.plotted import PlottedMetric
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.shapes import Float
 
 
-class _SumMetric(PlottedMetric):
+class _SumMetric(Metric):
     """One float64 state that adds up over batches and processes."""
 
     is_differentiable = False
     full_state_update = False
+    plot = Metric._plot
     higher_is_better: bool | None = None
 
     def __init__(self, *options: object, shape: tuple[int, ...], num_classes: int | None, **kwargs: Any) -> None:
@@ -246,13 +246,6 @@ def classification_metrics(
     num_bins: int = 15,
 ) -> MetricCollection:
     """All metrics of a classifier, updated with ``(predictive, target)``; keys as in the glossary.
-
-    Args:
-        num_classes: Checked against each prediction.
-        quantile: Of the OOD rule.
-        threshold: Of the OOD rule.
-        interpolation: Of the OOD rule's quantile.
-        num_bins: Of the calibration error.
 
     >>> metrics = classification_metrics(num_classes=2)
     >>> metrics.update(Predictive(torch.tensor([[[0.9, 0.1]], [[0.5, 0.5]]]).log()), torch.tensor([0]))

@@ -94,13 +94,6 @@ def ood_metrics(
 ) -> dict[str, float]:
     """How well each score tells OOD inputs from in-distribution ones, and the share of them that eq. 26 detects.
 
-    Args:
-        in_prediction: Of in-distribution inputs.
-        out_prediction: Of OOD inputs.
-        quantile: Of the OOD rule and its score.
-        threshold: Of the OOD rule.
-        interpolation: Of the quantile.
-
     Returns:
         ``ood/auroc/<score>``, ``ood/aupr/<score>``, ``ood/fpr95/<score>``, and ``ood/rate`` of the OOD inputs.
 

@@ -4,17 +4,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from lit_scaledrop.functional.uncertainty import Interpolation
-from lit_scaledrop.metrics.plotted import PlottedMetric
 
 
-class _ListMetric(PlottedMetric):
+class _ListMetric(Metric):
     """Named lists of one number per input, and the OOD rule (eq. 26) that some of them come from."""
 
     is_differentiable = False
     full_state_update = False
+    plot = Metric._plot
 
     names: tuple[str, ...]
 

@@ -29,7 +29,6 @@ from lit_scaledrop.metrics.classification import (
     NegativeLogLikelihood,
     PredictiveEntropy,
 )
-from lit_scaledrop.metrics.plotted import PlottedMetric
 from lit_scaledrop.posterior.predictive import Predictive
 
 
@@ -37,9 +36,6 @@ def table5_metrics(num_classes: int) -> MetricCollection:
     """The seven of the paper's Table V, micro over pixels: of the lesion for two classes, else means over classes.
 
     Updated with probabilities, ``(pixels,)`` of the lesion or ``(pixels, classes)``, and classes ``(pixels,)``.
-
-    Args:
-        num_classes: 2 for background and lesion, or more.
     """
     task: dict[str, Any] = {"task": "binary"}
     if num_classes > 2:
@@ -56,7 +52,7 @@ def table5_metrics(num_classes: int) -> MetricCollection:
     return MetricCollection(metrics)
 
 
-class ImageOverlap(PlottedMetric):
+class ImageOverlap(Metric):
     """Mean over images of IoU and Dice; an image where neither mask has foreground counts 1.
 
     >>> metric = ImageOverlap(2)
@@ -67,6 +63,7 @@ class ImageOverlap(PlottedMetric):
 
     is_differentiable = False
     full_state_update = False
+    plot = Metric._plot
     higher_is_better = True
     overlap: Tensor
 
@@ -86,7 +83,7 @@ class ImageOverlap(PlottedMetric):
         return {"seg/image_iou": iou / images, "seg/image_dice": dice / images}
 
 
-class PatchUncertainty(PlottedMetric):
+class PatchUncertainty(Metric):
     """PAvPU and its two conditional probabilities, over patches of 4 x 4 pixels of all images.
 
     Uncertainty is predictive entropy as a share of its maximum; from half of it on a patch is uncertain.
@@ -94,6 +91,7 @@ class PatchUncertainty(PlottedMetric):
 
     is_differentiable = False
     full_state_update = False
+    plot = Metric._plot
     counts: Tensor
 
     def __init__(self, **kwargs: Any) -> None:
@@ -111,9 +109,6 @@ class PatchUncertainty(PlottedMetric):
 
 class SegmentationMetrics(nn.Module):
     """All metrics of a segmentation network, updated with ``(predictive, masks)``; keys as in the glossary.
-
-    Args:
-        num_classes: classes, the background among them.
 
     >>> metrics = SegmentationMetrics(2)
     >>> prediction = Predictive(torch.tensor([[[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]]]).log())

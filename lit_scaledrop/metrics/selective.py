@@ -49,14 +49,6 @@ def selective_metrics(
 ) -> dict[str, float]:
     """Table IX with the rule of eq. 26, and what orders predictions by confidence, on in-distribution inputs.
 
-    Args:
-        prediction: Of in-distribution inputs.
-        target: Their classes.
-        quantile: Of the OOD rule.
-        threshold: Of the OOD rule.
-        interpolation: Of the OOD rule's quantile.
-        num_bins: Of the adaptive calibration error.
-
     Returns:
         The keys of :func:`acceptance`, ``sel/aurc``, ``sel/coverage_at_risk_5``, ``cal/adaptive_ece``, ``cls/error``.
 

@@ -38,13 +38,7 @@ def method_of(module: L.LightningModule) -> Method:
 
 
 def metrics_of(module: L.LightningModule, evaluation: Evaluation, data: Any) -> PredictionMetrics:
-    """What is measured on the test set.
-
-    Args:
-        module: that was trained.
-        evaluation: how it is asked.
-        data: data module, set up.
-    """
+    """What is measured on the test set."""
     if hasattr(module, "test_metrics"):
         return module.test_metrics(evaluation)  # type: ignore[operator]
     if data.test_set[0][1].dim():

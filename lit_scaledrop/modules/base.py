@@ -114,13 +114,7 @@ class LitNetwork(ResumableModule, ABC):
         self.method = known.with_scale(**ScaleOptions.given(self.hparams))
 
     def _build(self, network: str | nn.Module, build: Callable[..., nn.Module], **shape: Any) -> None:
-        """Take a module of the user's, what an import path makes, or a topology.
-
-        Args:
-            network: which.
-            build: makes a topology of its name, the method and ``shape``.
-            shape: of the network.
-        """
+        """Take a module of the user's, what an import path makes, or a topology."""
         if isinstance(network, nn.Module):
             given = [name for name in ScaleOptions.arguments().values() if self.hparams.get(name) is not None]
             if given:

@@ -76,10 +76,6 @@ def method_terms(model: nn.Module, method: Method) -> dict[str, tuple[float, Flo
     ``distribution``: RAD's loss on what is binarized, of the last forward pass in training, mean over layers.
     ``divergence``: SpinBayes' KL divergence of the weights' posterior, mean over layers. ``clip``: the squares of
     PACT's clips, summed as those of the weights are.
-
-    Args:
-        model: network after its forward pass on a training batch.
-        method: what it is made of.
     """
     terms: dict[str, tuple[float, Tensor]] = {}
     if method.distribution_loss:

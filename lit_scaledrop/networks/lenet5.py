@@ -17,11 +17,7 @@ def lenet5(
 class LeNet5(nn.Module):
     """First convolution and last linear layer in full precision; a convolution and two linear layers by the method.
 
-    Args:
-        method: a row of Table III.
-        num_classes: outputs.
-        in_channels: channels of the images.
-        width: multiplier of the 6 and 16 channels and the 120 and 84 features.
+    ``width`` multiplies the 6 and 16 channels and the 120 and 84 features.
 
     Shape: images ``(batch, in_channels, 32, 32)`` to logits ``(batch, num_classes)``.
     """

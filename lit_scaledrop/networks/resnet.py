@@ -21,12 +21,7 @@ from lit_scaledrop.shapes import Float
 
 
 class PadShortcut(nn.Module):
-    """Option-A shortcut (He et al., arXiv:1512.03385): every second pixel, new channels zero; no weights.
-
-    Args:
-        added_channels: channels to add, half of them in front.
-        stride: step of the subsampling.
-    """
+    """Option-A shortcut (He et al., arXiv:1512.03385): every second pixel, new channels zero, half in front."""
 
     def __init__(self, added_channels: int, stride: int) -> None:
         super().__init__()
@@ -51,15 +46,7 @@ def shortcut_layer(kind: Shortcut, in_channels: int, out_channels: int, stride: 
 
 
 class Unit(nn.Module):
-    """One 3x3 convolution with its own skip: ``activation(block(x) + shortcut(x))``.
-
-    Args:
-        method: where convolutions and activations come from.
-        in_channels: channels in.
-        out_channels: channels out.
-        stride: stride of the first convolution.
-        shortcut: what the skip is at a change of shape.
-    """
+    """One 3x3 convolution with its own skip: ``activation(block(x) + shortcut(x))``."""
 
     def __init__(
         self, method: Method, in_channels: int, out_channels: int, stride: int = 1, shortcut: Shortcut = "subsample"

@@ -55,11 +55,7 @@ class Decoder(Stage):
 class SegNet(nn.Module):
     """Five encoders and five decoders, 26 convolutions of 3x3, the first and the last in full precision.
 
-    Args:
-        method: a row of Table V.
-        num_classes: classes of a pixel; 2 for a binary mask.
-        in_channels: channels of the images.
-        width: multiplier of the 64, 128, 256, 512 and 512 channels.
+    ``width`` multiplies the 64, 128, 256, 512 and 512 channels.
 
     Shape: images ``(batch, in_channels, h, w)``, h and w multiples of 32, to logits ``(batch, num_classes, h, w)``.
     """

@@ -11,13 +11,7 @@ from lit_scaledrop.shapes import Float
 
 
 class Stage(nn.Module):
-    """Convolutions at one resolution, the last one's activation, dropout; what is between them is the network's.
-
-    Args:
-        blocks: the convolutions, without the last activation.
-        activation: the last activation.
-        dropout: behind it.
-    """
+    """Convolutions at one resolution, the last one's activation, dropout; what is between them is the network's."""
 
     def __init__(self, blocks: nn.Module, activation: nn.Module, dropout: nn.Module) -> None:
         super().__init__()

@@ -58,8 +58,8 @@ class Task:
         num_classes: int | None = None,
         in_channels: int = 3,
         width: float = 1.0,
-        image_size: int | None = None,
         shortcut: Shortcut | None = None,
+        image_size: int | None = None,
     ) -> nn.Module:
         """Build a network that gives logits ``(rows, num_classes, ...)`` for images ``(rows, in_channels, h, w)``.
 
@@ -69,8 +69,8 @@ class Task:
             num_classes: outputs; by default those of the paper's data.
             in_channels: channels of the images.
             width: multiplier of all hidden channel counts, above 0.
-            image_size: side of the images; masks for single neurons are made for it. By default the paper's.
             shortcut: what a skip of a ResNet is where the shape changes; by default as method and network say.
+            image_size: side of the images; masks for single neurons are made for it. By default the paper's.
 
         Raises:
             ValueError: for an unknown name (with the nearest match), a width that is not positive, an image size or a
@@ -95,7 +95,6 @@ TASKS: dict[str, Task] = {
     "classification": Task(NETWORKS, METHODS, 10, 32, "classify.yaml", "profile"),
     "segmentation": Task(SEGMENTATION_NETWORKS, SEGMENTATION_METHODS, 2, 256, "segment.yaml", "segment"),
 }
-"""Tasks by name."""
 
 
 def task_of(network: str) -> Task:
@@ -108,17 +107,8 @@ def task_of(network: str) -> Task:
     return next(task for task in TASKS.values() if network in task.networks)
 
 
-def build_network(
-    name: str,
-    method: Method,
-    num_classes: int = 10,
-    in_channels: int = 3,
-    width: float = 1.0,
-    shortcut: Shortcut | None = None,
-    image_size: int = 32,
-) -> nn.Module:
-    """Build a network of :data:`NETWORKS`; arguments and errors as :meth:`Task.build`."""
-    return TASKS["classification"].build(name, method, num_classes, in_channels, width, image_size, shortcut)
+build_network = TASKS["classification"].build
+"""Build a network of :data:`NETWORKS`; arguments and errors as :meth:`Task.build`."""
 
 
 def build_segmentation_network(
@@ -130,7 +120,7 @@ def build_segmentation_network(
     image_size: int = 256,
 ) -> nn.Module:
     """Build a network of :data:`SEGMENTATION_NETWORKS`; arguments and errors as :meth:`Task.build`."""
-    return TASKS["segmentation"].build(name, method, num_classes, in_channels, width, image_size)
+    return TASKS["segmentation"].build(name, method, num_classes, in_channels, width, image_size=image_size)
 
 
 def _has_shortcuts(builder: Callable[..., nn.Module]) -> bool:

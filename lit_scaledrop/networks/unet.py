@@ -27,14 +27,7 @@ CHANNELS = (64, 128, 256, 512, 1024)
 
 
 class Decoder(nn.Module):
-    """Upsampling to twice the resolution, concatenation with the encoder's maps, and a :class:`Stage`.
-
-    Args:
-        method: where blocks and activations come from.
-        in_channels: channels of what is upsampled.
-        out_channels: channels of the encoder's maps, and of the result.
-        dropout: behind the stage.
-    """
+    """Upsampling to twice the resolution, concatenation with the encoder's maps, and a :class:`Stage`."""
 
     def __init__(self, method: Method, in_channels: int, out_channels: int, dropout: nn.Module) -> None:
         super().__init__()
@@ -52,11 +45,7 @@ class Decoder(nn.Module):
 class UNet(nn.Module):
     """Four encoders, a bottom and four decoders; first and last convolution in full precision.
 
-    Args:
-        method: a row of Table V.
-        num_classes: classes of a pixel; 2 for a binary mask.
-        in_channels: channels of the images.
-        width: multiplier of the 64, 128, 256, 512 and 1024 channels.
+    ``width`` multiplies the 64, 128, 256, 512 and 1024 channels.
 
     Shape: images ``(batch, in_channels, h, w)``, h and w multiples of 16, to logits ``(batch, num_classes, h, w)``.
     """

@@ -12,11 +12,7 @@ class VGGSmall(nn.Module):
 
     convolution, (pooling), BatchNorm, activation; pooling behind the first, third and fifth hidden convolution.
 
-    Args:
-        method: a row of Table III.
-        num_classes: outputs.
-        in_channels: channels of the images.
-        width: multiplier of the 128, 256 and 512 channels.
+    ``width`` multiplies the 128, 256 and 512 channels.
 
     Shape: images ``(batch, in_channels, 32, 32)`` to logits ``(batch, num_classes)``.
     """

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from lit_scaledrop.functional.uncertainty import mutual_information
 from lit_scaledrop.layers.activations import PACT
 from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear
-from lit_scaledrop.layers.probing import evaluating
+from lit_scaledrop.layers.probing import evaluating, hooked
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.stochastic import StochasticLayer, drawing_alone, stochastic_layers
 from lit_scaledrop.posterior.execution import classes_last
@@ -273,9 +273,5 @@ def _outputs(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
         found.pop(module, None)
         found[module] = output
 
-    hooks = [module.register_forward_hook(note) for module in dict.fromkeys(modules)]
-    try:
+    with hooked(*(module.register_forward_hook(note) for module in dict.fromkeys(modules))):
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -133,14 +133,7 @@ class Evaluation:
 def build_posterior(
     networks: nn.Module | Sequence[nn.Module], evaluation: Evaluation, samples: int | None = None, **options: Any
 ) -> PosteriorPredictive:
-    """The posterior predictive that an evaluation asks for.
-
-    Args:
-        networks: one network or the members of an ensemble.
-        evaluation: passes, plan, and where the drop probabilities come from.
-        samples: passes T in place of the evaluation's.
-        options: further arguments of :class:`PosteriorPredictive`.
-    """
+    """The posterior predictive that an evaluation asks for; ``samples`` and options go before what it says."""
     first = networks if isinstance(networks, nn.Module) else networks[0]
     variation = evaluation.variation_of(first)
     if variation is not None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lit_scaledrop.layers.prefix import PrefixTree
+from lit_scaledrop.layers.probing import hooked
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.shapes import Float
 
@@ -29,12 +30,7 @@ class Segment:
 
 
 def trace(network: nn.Module, example: Float[Tensor, "1 ..."]) -> list[Segment]:
-    """Run one deterministic pass and note the work between stochastic layers, in the order in which they run.
-
-    Args:
-        network: in evaluation mode.
-        example: one input.
-    """
+    """Run one deterministic pass (evaluation mode) and note the work between stochastic layers, in their order."""
     counter = FlopCounterMode(display=False)
     starts: list[tuple[str | None, int]] = [(None, 0)]
     widths = [example.numel()]
@@ -51,12 +47,8 @@ def trace(network: nn.Module, example: Float[Tensor, "1 ..."]) -> list[Segment]:
     layers = stochastic_layers(network)
     hooks = [layer.register_forward_pre_hook(partial(begin, name)) for name, layer in layers.items()]
     hooks += [module.register_forward_hook(end) for module in network.modules()]
-    try:
-        with torch.compiler.set_stance("force_eager"), torch.no_grad(), counter:
-            network(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(*hooks), torch.compiler.set_stance("force_eager"), torch.no_grad(), counter:
+        network(example)
     ends = [flops for _, flops in starts[1:]] + [counter.get_total_flops()]
     return [Segment(name, stop - start, width) for (name, start), stop, width in zip(starts, ends, widths, strict=True)]
 

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.probing import evaluating
+from lit_scaledrop.layers.probing import evaluating, hooked
 from lit_scaledrop.layers.stochastic import MaskPlan, sampling
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -50,12 +50,8 @@ def reestimate_norms(network: nn.Module, batches: Iterable[Tensor], plan: MaskPl
                 weights = None  # also where each BatchNorm sees the rows of one pass, as in a Tiny-Deep Ensemble
             see = partial(_see, sums=sums, weights=weights, images=len(batch))
             hooks = [norm.register_forward_pre_hook(see) for norm in norms]
-            try:
-                with sampling(network, draws):
-                    network(batch.repeat(plan.samples, *[1] * (batch.dim() - 1)))
-            finally:
-                for hook in hooks:
-                    hook.remove()
+            with hooked(*hooks), sampling(network, draws):
+                network(batch.repeat(plan.samples, *[1] * (batch.dim() - 1)))
             count += len(batch)
     if not count:
         raise ValueError("running statistics are estimated from images, and there are none")

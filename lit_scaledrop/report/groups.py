@@ -4,6 +4,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from statistics import mean, stdev
 from typing import Any, Literal
 
 import pandas as pd
@@ -13,15 +14,11 @@ from lit_scaledrop.results.glossary import DATA_NAMES, SWEEP_FILES, TOPOLOGIES
 from lit_scaledrop.results.result import Result
 
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    r"""Mean and Student's interval of it, $\bar x \pm t_{n-1} s / \sqrt n$.
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    r"""Mean and Student's 95 % interval of it, $\bar x \pm t_{n-1} s / \sqrt n$; values are two at least.
 
     Folds of a cross-validation share training images, so over them it is somewhat narrow; differences on the same
     folds, in place of ``values``, make the paired interval.
-
-    Args:
-        values: at least two.
-        confidence: share of intervals that hold the mean.
 
     Raises:
         ValueError: fewer than two values: one says nothing of a spread.
@@ -34,10 +31,9 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     n = len(values)
     if n < 2:
         raise ValueError(f"an interval needs at least two values, got {n}")
-    mean = sum(values) / n
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
-    return mean, mean - half, mean + half
+    middle = mean(values)
+    low, high = t.interval(0.95, n - 1, middle, stdev(values) / math.sqrt(n))
+    return middle, float(low), float(high)
 
 
 ORDER = {name: place for place, name in enumerate(TOPOLOGIES.values())}
@@ -93,7 +89,7 @@ def by_row(
     """
     rows: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
-        topology = TOPOLOGIES.get(result.network, result.network)
+        topology = result.topology
         key = (topology, result.label, result.bits_w, result.bits_a, result.bayesian, *split(result))
         rows.setdefault(key, []).append(result)
     return {key: _one_setting(key, runs, notes, setting or _setting) for key, runs in rows.items()}
@@ -104,6 +100,7 @@ def with_paper(ours: pd.DataFrame, paper: pd.DataFrame, key: list[str]) -> pd.Da
     ours = ours.sort_values(
         KEY, key=lambda column: column.map(ORDER).fillna(9) if column.name == "topology" else column, kind="stable"
     )
+    paper = paper.fillna(dict.fromkeys(key, ""))
     frame = paper.merge(ours, on=key, how="left")
     extra = ours[~ours.set_index(key).index.isin(paper.set_index(key).index)]
     return pd.concat([frame, extra], ignore_index=True) if len(extra) else frame
@@ -131,6 +128,13 @@ def data_name(result: Result) -> str:
     return DATA_NAMES.get(result.data["name"], result.data["name"])
 
 
+def distinction(result: Result) -> str:
+    """What tells the files of one group of results from those of another."""
+    limit = result.evaluation.get("limit")
+    words = [result.data["name"], f"{result.training['epochs']}epochs", result.data["fingerprint"][:6]]
+    return "-".join([*words, *([f"{limit}images"] if limit else [])])
+
+
 def is_papers_data(result: Result) -> bool:
     """Whether a difference to the paper means something."""
     return not result.data["stand_in"] and result.data["name"] == "cifar10"
@@ -144,13 +148,7 @@ def identity(result: Result) -> dict[str, Any]:
 
 
 def caption(runs: Sequence[Result], numbers: str, passes: str = "") -> list[str]:
-    """Profile, data, schedule, device, commit, and the commands that make the numbers again.
-
-    Args:
-        runs: what is shown.
-        numbers: what the numbers are.
-        passes: the T of the numbers, where it is not that of the evaluation.
-    """
+    """Profile, data, schedule, device, commit, and the commands that make the numbers again."""
     first, data = runs[0], runs[0].data
     name = data_name(first)
     seeds = all_seeds(runs)
@@ -206,9 +204,7 @@ def commits_of(runs: Sequence[Result]) -> str:
 def widths_of(runs: Sequence[Result]) -> str:
     """Networks that are narrower or wider than the paper's, e.g. `VGG-small 0.25`; empty if there are none."""
     widths = {
-        (TOPOLOGIES.get(run.network, run.network), run.config["model"]["init_args"].get("width", 1.0))
-        for run in runs
-        if "model" in run.config
+        (run.topology, run.config["model"]["init_args"].get("width", 1.0)) for run in runs if "model" in run.config
     }
     return ", ".join(f"{topology} {width:g}" for topology, width in sorted(widths) if width != 1)
 

@@ -131,7 +131,12 @@ def over_runs(
     return both if by else both.reindex(range(len(rows)))
 
 
-def mean_columns(measures: Mapping[str, Measure], data: str = "") -> dict[str, Column]:
+def chips_of(runs: Sequence[Result]) -> int:
+    """How many finished chips were measured."""
+    return int(measurements(runs).chip.fillna(0).max())
+
+
+def mean_columns(measures: Mapping[str, Measure], data: str = "{data}") -> dict[str, Column]:
     """Columns of the measures that have a header: mean and deviation."""
     return {
         name: mean_column(name, measure.header.format(data=data), measure.digits)

@@ -12,11 +12,6 @@ _ODD = (LookupError, AttributeError, TypeError)  # of a configuration that has n
 def from_sound(make: Callable[[list[Result]], Made], results: Sequence[Result], say: Callable[[str], object]) -> Made:
     """Make something from results, and once more without those that stop it.
 
-    Args:
-        make: the table or picture.
-        results: all of them.
-        say: is told of each that was left out.
-
     Raises:
         ValueError: what `make` says, or that nothing can be made from any of them.
     """

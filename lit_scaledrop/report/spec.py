@@ -1,7 +1,7 @@
 """What most tables are: lines of measures beside published numbers, a section for each group of comparable results."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -10,14 +10,15 @@ from lit_scaledrop.report.groups import (
     by_data,
     by_row,
     caption,
+    data_name,
     epochs_heading,
     identity,
     is_papers_data,
     rule_sentence,
     with_paper,
 )
-from lit_scaledrop.report.measures import Measure, lines
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section
+from lit_scaledrop.report.measures import Measure, chips_of, lines
+from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, named
 from lit_scaledrop.results.result import Result
 
 _MEAN = "Mean ± sample standard deviation over n seeds."
@@ -32,8 +33,11 @@ class TableSpec:
 
     title: str
     measures: Mapping[str, Measure]
-    columns: Callable[[pd.DataFrame, Sequence[Result], bool], dict[str, Column]]
-    """Lines, their runs, and whether a difference to the paper means something -> what is shown."""
+    columns: Sequence[Column] | Callable[[pd.DataFrame, Sequence[Result], bool], dict[str, Column]]
+    """What is shown; `{data}` and `{chips}` in headers stand for the name of the data and the number of chips.
+
+    Or lines, their runs, and whether a difference to the paper means something -> what is shown.
+    """
     export: Sequence[str] = ()
     """Columns of the CSV file behind those of `identity`; none: all."""
     row: Sequence[str] = tuple(KEY)
@@ -43,6 +47,7 @@ class TableSpec:
     differences: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Columns that are one column less another where the data is the paper's."""
     notes: Sequence[str] = ()
+    """`{chips}` in them stands for the number of chips."""
     lines: Callable[[Sequence[Result], list[str]], pd.DataFrame] | None = None
     """Results of a group, and notes to add to -> lines; by default a line a row of runs."""
     arrange: Callable[[pd.DataFrame], pd.DataFrame] = pd.DataFrame.copy
@@ -63,13 +68,7 @@ class TableSpec:
     """Runs -> what stands below the caption."""
 
     def section(self, results: list[Result], paper: pd.DataFrame | None, notes: list[str]) -> Section:
-        """One section; `notes` gets what is left out.
-
-        Args:
-            results: a group of `by_data`.
-            paper: published numbers, where there are any.
-            notes: to be added to.
-        """
+        """One section; `notes` gets what is left out."""
         ours = self.lines(results, notes) if self.lines else lines(by_row(results, notes), self.measures)
         by_id = {run.id: run for run in results}
         used = [by_id[id] for ids in dict.fromkeys(ours[RESULT_IDS]) for id in ids.split()]
@@ -82,9 +81,16 @@ class TableSpec:
         frame = frame.assign(**identity(first), **self.same(used), epochs=first.training["epochs"]).astype(
             {"n": "Int64"}
         )
-        columns = self.columns(frame, used, comparable)
+        columns = self.columns(frame, used, comparable) if callable(self.columns) else self._shown(used, comparable)
         below = [*caption(used, self.numbers(used), self.passes(frame)), *self.below(used)]
         return Section(epochs_heading(first) + self.what(used), frame, columns, below)
+
+    def _shown(self, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:
+        """Columns that are declared; differences where they mean something."""
+        assert not callable(self.columns)
+        words = {"data": data_name(runs[0]), "chips": f"{chips_of(runs) or ''} chips".strip()}
+        columns = [column for column in self.columns if comparable or column.name not in self.differences]
+        return named(*(replace(column, header=column.header.format(**words)) for column in columns))
 
     def report(self, results: Sequence[Result], paper: pd.DataFrame | None = None, title: str = "") -> Report:
         """The table.
@@ -93,7 +99,9 @@ class TableSpec:
             ValueError: no results, or results of several profiles or studies, or a metric is missing.
         """
         notes: list[str] = []
-        return self.report_of([self.section(group, paper, notes) for group in self.groups(results)], notes, title)
+        sections = [self.section(group, paper, notes) for group in self.groups(results)]
+        own = [note.format(chips=chips_of(results)) for note in self.notes]
+        return replace(self, notes=own).report_of(sections, notes, title)
 
     def report_of(self, sections: list[Section], notes: list[str], title: str = "") -> Report:
         """The table of sections that are made."""

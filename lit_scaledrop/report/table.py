@@ -30,6 +30,8 @@ class Column:
     """Whether it is text and stands on the left."""
     source: str | None = None
     """Column of the frame that says where a published number comes from, for a footnote."""
+    name: str = ""
+    """By which a section knows it."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,30 @@ def text(name: str, header: str | None = None) -> Column:
     >>> text("method").cell({"method": "FP"})
     'FP'
     """
-    return Column(header or name, lambda row: "" if pd.isna(row[name]) else str(row[name]), left=True)
+    return Column(header or name, lambda row: "" if pd.isna(row[name]) else str(row[name]), left=True, name=name)
 
 
-def number(name: str, header: str, form: str, source: str | None = None) -> Column:
-    """A column of numbers in one format.
+def number(
+    name: str, header: str, form: str | Callable[[Any], str], source: str | None = None, none: str = ""
+) -> Column:
+    """A column of numbers in one format, or as a function shows them; `none` stands where there is none.
 
     >>> number("nll", "NLL", ".3f").cell({"nll": 0.5}), number("nll", "NLL", ".3f").cell({"nll": float("nan")})
     ('0.500', '')
     """
-    return Column(header, lambda row: "" if pd.isna(row[name]) else format(row[name], form), source=source)
+    show = form if callable(form) else lambda value: format(value, form)
+    return Column(header, lambda row: none if pd.isna(row[name]) else show(row[name]), source=source, name=name)
 
 
-def bits() -> Column:
-    """Bits of a weight and an activation."""
-    return Column("W/A", lambda row: f"{row['bits_w']}/{row['bits_a']}")
+BITS = Column("W/A", lambda row: f"{row['bits_w']}/{row['bits_a']}", name="bits")
+"""Bits of a weight and an activation."""
+RUNS = number("n", "n", ".0f")
+"""How many runs a line is of."""
+
+
+def named(*columns: Column) -> dict[str, Column]:
+    """Columns by their names."""
+    return {column.name: column for column in columns}
 
 
 def spread(mean: float, std: float, digits: int = 2) -> str:
@@ -93,7 +104,7 @@ def spread(mean: float, std: float, digits: int = 2) -> str:
 
 def mean_column(name: str, header: str, digits: int = 2) -> Column:
     """A column `name` with its deviations in the column `name`_std."""
-    return Column(header, lambda row: spread(row[name], row[f"{name}_std"], digits))
+    return Column(header, lambda row: spread(row[name], row[f"{name}_std"], digits), name=name)
 
 
 _WIDTH = 115  # columns of a terminal that take a table without breaking a number

@@ -23,7 +23,6 @@ class Failure:
     name: str
     """Of the point in its sweep, e.g. `resnet20-proposed-seed1`."""
     reason: str
-    """One line."""
     host: str
     finished: str
     """ISO 8601, UTC."""

@@ -7,8 +7,11 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from lit_scaledrop.results.schema import Provenance
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
@@ -44,6 +47,26 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def of_run(commit: tuple[str, bool], setting: str, words: Sequence[str], started: datetime) -> Provenance:
+    """By which code and command a run was made that ends now.
+
+    Args:
+        commit: at the start, and whether the tree had changes, see :func:`commit`.
+        setting: hash of the configuration without its seed.
+        words: command line behind ``scaledrop``.
+        started: when it began, UTC.
+    """
+    return {
+        "commit": commit[0],
+        "dirty": commit[1],
+        "setting": setting,
+        "command": command(words),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
 
 
 def device_name(device: Any) -> str:

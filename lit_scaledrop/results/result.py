@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_origin, get_type_hints
 
 from lit_scaledrop.results import schema1
+from lit_scaledrop.results.glossary import TOPOLOGIES
 from lit_scaledrop.results.measurement import Coordinate, Measurement
 from lit_scaledrop.results.schema import (
     Data,
@@ -101,6 +102,11 @@ class Result:
         if not self.measurements:
             _fail("measurements is empty: evaluate the run before writing its result")
         _check_once(self.measurements)
+
+    @property
+    def topology(self) -> str:
+        """The network's name in the paper's tables, e.g. `ResNet-20`; the key where that has none."""
+        return TOPOLOGIES.get(self.network, self.network)
 
     @property
     def metrics(self) -> dict[str, float]:

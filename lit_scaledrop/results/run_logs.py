@@ -3,7 +3,7 @@
 import csv
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,21 +46,15 @@ def curve(points: Points) -> dict[str, list[Any]]:
     return {"epoch": epochs, **columns} if epochs else {}
 
 
-def logged_points(run_dir: Path, names: Iterable[str]) -> Points:
-    """What the attempts of a run logged after each epoch; a later attempt replaces what it did again.
-
-    Args:
-        run_dir: folder of the run.
-        names: of the metrics, e.g. ``val/acc``.
-    """
+def logged_points(run_dir: Path, names: Iterable[str], keep: Callable[[float], float] = rounded) -> Points:
+    """What the attempts of a run logged after each epoch; a later attempt replaces what it did again."""
     points: Points = {}
     for version in _versions(run_dir):
         found: Points = {}
         for row in _rows(version / "metrics.csv"):
             for name in names:
-                # a run that is killed may leave half a line
                 if (value := _number(row.get(name))) is not None and (epoch := _number(row.get("epoch"))) is not None:
-                    found.setdefault(int(epoch) + 1, {})[name] = rounded(value)
+                    found.setdefault(int(epoch) + 1, {})[name] = keep(value)
         if found:
             points = {epoch: values for epoch, values in points.items() if epoch < min(found)} | found
     return points
@@ -87,8 +81,9 @@ def _versions(run_dir: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """Whole lines: a run may be writing, or was killed while it did."""
+    whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
+    return list(csv.DictReader(whole.splitlines()))
 
 
 def _number(text: Any) -> float | None:

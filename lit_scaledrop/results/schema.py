@@ -120,12 +120,7 @@ def check_type(name: str, value: Any, kind: type) -> None:
 
 
 def odd_settings(config: Mapping[str, Any], command: str) -> str:
-    """What of a result's configuration no table could read, in words; empty if nothing is.
-
-    Args:
-        config: of a result.
-        command: by which it was made.
-    """
+    """What of a result's configuration no table could read, in words; empty if nothing is."""
     try:
         shlex.split(command)
     except ValueError as error:

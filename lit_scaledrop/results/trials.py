@@ -26,9 +26,7 @@ class Trial:
     number: int
     """Place in the search, from 0."""
     values: dict[str, Any]
-    """Value of each parameter."""
     result: str
-    """Id of its result."""
     state: State = "chosen"
     """Chosen; finished with a result; stopped early, without one; or failed."""
     value: float | None = None

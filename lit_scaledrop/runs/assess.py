@@ -14,7 +14,7 @@ from typing import Any
 from datamodules import DatasetNotFoundError, ImageDataModule
 from lit_scaledrop.evaluation.checkpoint import load_trained, weights_digest
 from lit_scaledrop.evaluation.evaluate import evaluation_device
-from lit_scaledrop.evaluation.on_chip import chip_record, on_chip, variation_record
+from lit_scaledrop.evaluation.on_chip import asked_record, on_chip
 from lit_scaledrop.evaluation.probes import PROBES, Subject
 from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -44,7 +44,6 @@ class Assessment:
     """patterns of the parts that are measured; none: all"""
     evaluation: Evaluation
     plan: RunPlan
-    """the run"""
     words: Sequence[str]
     """command line behind ``scaledrop``"""
 
@@ -84,12 +83,6 @@ def assess(
 ) -> Result | None:
     """Measure trained networks, part by part, and write the result; ``None`` where another process has just done so.
 
-    Args:
-        assessment: what is asked.
-        data: set up for ``test``.
-        parts: coordinates of the parts to measure, by name.
-        networks: one, or the members of an ensemble.
-
     Raises:
         ValueError: nothing could be measured, since the data of all parts is absent.
     """
@@ -105,10 +98,9 @@ def assess(
             return None
         started, commit = datetime.now(UTC), provenance.commit()
         resolved = plan.recorded(data)
-        model = resolved["model"]["init_args"]
         if not PROBES[assessment.probe].own_chips:
             modules = on_chip([module.to(device) for module in modules], assessment.evaluation, data, device)
-        subject = Subject(modules, data, assessment.evaluation, device, assessment.limit, model=model)
+        subject = Subject(modules, data, assessment.evaluation, device, assessment.limit)
         measured, absent = _measure(assessment, subject, folder, parts)
         if not measured:
             raise ValueError(f"nothing could be measured: {'; '.join(absent.values())}")
@@ -205,16 +197,8 @@ def _asked(assessment: Assessment) -> dict[str, Any]:
 
 def _how(assessment: Assessment, subject: Subject, measured: dict[str, MeasuredPart]) -> dict[str, Any]:
     """What a result says of the evaluation."""
-    evaluation, posterior = assessment.evaluation, subject.posterior()
     return {
-        "samples": posterior.num_samples,
-        "seed": evaluation.seed,
-        "execution": posterior.choice or evaluation.execution,
-        "scheme": evaluation.scheme,
-        "uncovered": posterior.uncovered,
-        "variation": variation_record(evaluation, subject.networks),
-        **chip_record(evaluation),
-        "checkpoint": evaluation.checkpoint,
+        **asked_record(subject.posterior(), assessment.evaluation, subject.networks),
         **subject.rule,
         "limit": assessment.limit,
         "images": len(subject.test_images[1]),

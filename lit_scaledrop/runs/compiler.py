@@ -13,9 +13,6 @@ import torch
 def require_compiler(device: torch.device) -> None:
     """Look for the programs and files that ``torch.compile`` will need; nothing is compiled, so it costs no time.
 
-    Args:
-        device: where the network will run.
-
     Raises:
         RuntimeError: saying what is missing and what to do.
     """

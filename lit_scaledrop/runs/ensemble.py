@@ -40,10 +40,6 @@ def member_seeds(seed: int, members: int) -> list[int]:
 def fit_ensemble(plan: RunPlan, fit: Callable[[RunPlan], object]) -> Path:
     """Train the missing members of an ensemble, evaluate it, and write its result.
 
-    Args:
-        plan: with a method of several members.
-        fit: trains a planned run, or finds it finished with its network.
-
     Raises:
         ValueError: for a start checkpoint, several devices, or a seed below 1.
     """

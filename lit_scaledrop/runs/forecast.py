@@ -22,12 +22,6 @@ def training_hours(network: nn.Module, shape: tuple[int, ...], images: int, epoc
     """Hours that forward and backward passes over ``epochs`` times ``images`` take, eager in float32, on the CPU.
 
     The network, its BatchNorm and the random streams are left as they are. Compiled bf16 is about three times as fast.
-
-    Args:
-        network: that is to be trained.
-        shape: one input, e.g. ``(3, 32, 32)``.
-        images: training images.
-        epochs: how often.
     """
     with torch.random.fork_rng(devices=[]):
         trial = copy.deepcopy(network).train()
@@ -41,15 +35,7 @@ def training_hours(network: nn.Module, shape: tuple[int, ...], images: int, epoc
 
 
 def warning(network: nn.Module, data: Any, epochs: int | None, profile: str, fast: bool) -> str | None:
-    """What to say before a training on a CPU that will take long; ``None`` if nothing.
-
-    Args:
-        network: that is to be trained.
-        data: data module, set up.
-        epochs: of the training; ``None`` if it has no such end.
-        profile: of the run.
-        fast: whether it is compiled.
-    """
+    """What to say before a training on a CPU that will take long; ``None`` if nothing."""
     images = len(data.train_set)
     if epochs is None or epochs < 0 or images * epochs < WORTH_MEASURING:
         return None

@@ -79,11 +79,9 @@ def draw_reliability(bins: Float[Tensor, "bins 3"]) -> "Figure":
     Args:
         bins: sums of :func:`lit_scaledrop.functional.calibration.calibration_bins`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4, 5), layout="constrained")
-    FigureCanvasAgg(figure)
     diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     counts, right, width = bins[:, 0], bins[:, 2], 1 / len(bins)
     middles = [(number + 0.5) * width for number in range(len(bins))]

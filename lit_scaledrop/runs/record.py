@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,18 +87,12 @@ class RunRecord:
     def result(
         self, data: Any, training: dict[str, Any], evaluation: dict[str, Any], measurements: list[Measurement]
     ) -> Result:
-        """The result of the run.
-
-        Args:
-            data: data module, set up.
-            training: see :func:`training_record`.
-            evaluation: how the numbers were obtained.
-            measurements: the numbers.
-        """
+        """The result of the run, of which ``evaluation`` says how the numbers were obtained."""
         model = self.config["model"]
         arguments = {"network": model["class_path"], "method": "own", **(model.get("init_args") or {})}
-        commit, dirty = self.commit
         sizes = data.sizes()
+        # the same for all seeds: a mean over seeds never mixes two settings
+        setting = run_identity({**self.config, "seed_everything": None}, self.method)
         return Result(
             id=self.id,
             study=self.run.study,
@@ -123,16 +117,7 @@ class RunRecord:
             evaluation=cast(EvaluationRecord, evaluation),
             measurements=measurements,
             config=self.config,
-            provenance={
-                "commit": commit,
-                "dirty": dirty,
-                # the same for all seeds: a mean over seeds never mixes two settings
-                "setting": run_identity({**self.config, "seed_everything": None}, self.method),
-                "command": provenance.command(self.words),
-                "started": self.started.isoformat(timespec="seconds"),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "versions": provenance.versions(),
-            },
+            provenance=provenance.of_run(self.commit, setting, self.words, self.started),
         )
 
 

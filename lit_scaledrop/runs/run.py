@@ -77,11 +77,6 @@ def find_network(run: Run, run_id: str, which: Literal["best", "last"]) -> Train
 
     A result comes with a repository, its checkpoints do not. Those that are there count only if they belong to the
     record: a retraining that was killed on its way has left some as well (and the mark :data:`UNFINISHED`).
-
-    Args:
-        run: where the run belongs.
-        run_id: its identity.
-        which: the checkpoint with the best validation accuracy, or that of the last epoch.
     """
     paths = (run.retrained_path(run_id), run.result_path(run_id))
     records = [path for path in paths if is_finished(path, move_broken=False)]

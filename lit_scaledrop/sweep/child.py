@@ -34,7 +34,6 @@ class Point:
     name: str
     """Unique in the sweep and fit for a file name, e.g. `resnet20-proposed-seed1`."""
     argv: list[str]
-    """The command."""
     result: Path
     """The file that a finished run leaves."""
     log: Path

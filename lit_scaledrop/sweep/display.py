@@ -15,10 +15,6 @@ class Display:
 
     One job on a terminal writes straight to it. Otherwise every point has a log file; one job echoes it, several jobs
     have a progress bar where there is a terminal.
-
-    Args:
-        points: all of the sweep.
-        jobs: processes at once.
     """
 
     def __init__(self, points: Sequence[Point], jobs: int) -> None:

@@ -10,11 +10,7 @@ from lit_scaledrop.results.locks import take
 
 
 class Lock:
-    """A lock on a journal, in the form that optuna takes; whoever has it takes away a line that a power cut tore.
-
-    Args:
-        path: the journal; without one there is nothing to lock.
-    """
+    """A lock on a journal, in the form that optuna takes; whoever has it takes away a line that a power cut tore."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path, self.depth = path, 0

@@ -15,9 +15,6 @@ _RETRIES = 10  # workers that a point may lose
 class Ray:
     """A Ray cluster: the one at an address, or one on this machine, bound to loopback.
 
-    Args:
-        resources: of a task.
-
     Raises:
         SweepError: ray is missing, or nothing answers at the address.
     """

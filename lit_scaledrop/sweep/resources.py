@@ -10,7 +10,6 @@ class Resources:
     """Resources of one point on a cluster."""
 
     cpus: int = 4
-    """Cores."""
     gpus: int = 0
     """GPUs; a point is one training, on one of them unless --trainer.devices says more."""
     memory: float | None = None

@@ -57,7 +57,6 @@ class Runner(Tally):
     """GPUs that the jobs take turns in; with fewer than two, nothing is set."""
     grace: Grace = ((signal.SIGINT, 20.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
     children: list[Child] = field(init=False, default_factory=list)
-    """What runs."""
     _put_off: dict[Path, str] = field(init=False, default_factory=dict)  # who has them
     _idle: bool = field(init=False, default=False)
 

@@ -4,8 +4,8 @@ Points are chosen in rounds of `--jobs`. A round knows the rounds before it and 
 so the same file, seed and number of jobs search the same points again. A study keeps them: the same command resumes.
 """
 
-import csv
 import hashlib
+import itertools
 import json
 import math
 import shlex
@@ -18,6 +18,7 @@ from typing import Any
 
 from lit_scaledrop.naming import count
 from lit_scaledrop.results.result import is_finished, read_result
+from lit_scaledrop.results.run_logs import logged_points
 from lit_scaledrop.results.trials import JournalError, Trial, write_trials
 from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import SweepError, build_command
@@ -146,23 +147,14 @@ class _Round:
 
     def scores(self, point: Point) -> list[float]:
         """The metric after each epoch, or the best so far, from Lightning's CSV logs of all attempts."""
-        folder = point.log.parents[1] / point.result.stem / "logs"
         rule = self.search.config.get("early_terminate")
-        return scores(rule, epochs_of(folder, self.study.metric), self.study.goal)
+        return scores(rule, epochs_of(point.log.parents[1] / point.result.stem, self.study.metric), self.study.goal)
 
 
 def epochs_of(folder: Path, metric: str) -> tuple[float, ...]:
-    """A metric after each epoch from the first on, as logged in `version_N/metrics.csv`; later attempts count."""
-    found: dict[int, float] = {}
-    for path in sorted(folder.glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1])):
-        whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]  # a training may be writing
-        for row in csv.DictReader(whole.splitlines()):
-            if row.get(metric) and row.get("epoch"):
-                found[int(row["epoch"])] = float(row[metric])
-    history: list[float] = []
-    while len(history) in found:
-        history.append(found[len(history)])
-    return tuple(history)
+    """A metric after each epoch of a run from the first on, of all its attempts."""
+    found = logged_points(folder, [metric], keep=float)
+    return tuple(found[epoch][metric] for epoch in itertools.takewhile(found.__contains__, itertools.count(1)))
 
 
 def _value(training: Mapping[str, Any], metric: str) -> float:

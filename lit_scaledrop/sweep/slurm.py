@@ -33,9 +33,6 @@ class SlurmJob(Job):
 class Slurm:
     """A SLURM, whose commands are in the PATH.
 
-    Args:
-        resources: of a job.
-
     Raises:
         SweepError: submitit or the commands are missing, or an option is none.
     """

@@ -92,14 +92,7 @@ class Study:
             return _as_trial(self._frozen()[number])
 
     def end(self, trial: Trial, scores: Sequence[float], value: float | None = None, why: str = "") -> None:
-        """Note how a trial ended, unless another process has done so: finished with a value, else pruned.
-
-        Args:
-            trial: which one.
-            scores: of its epochs, which others are compared with.
-            value: the metric of its result.
-            why: it was pruned.
-        """
+        """Note how a trial ended, unless another process has done so: finished with a value, else pruned."""
         with self._lock.held():
             if not (live := self._live(trial)):
                 return

@@ -338,8 +338,8 @@ def test_epochs_come_from_all_attempts(tmp_path):
         0: "epoch,step,val/acc,loss\n0,1,,0.3\n0,1,0.1,\n1,2,0.2,\n",
         10: "loss\n1\n",
     }.items():
-        (tmp_path / f"version_{version}").mkdir()
-        (tmp_path / f"version_{version}" / "metrics.csv").write_text(text)
+        (tmp_path / "logs" / f"version_{version}").mkdir(parents=True)
+        (tmp_path / "logs" / f"version_{version}" / "metrics.csv").write_text(text)
     assert search.epochs_of(tmp_path, "val/acc") == (0.1, 0.2, 0.4, 0.5)  # the line that is being written is left out
     assert search.epochs_of(tmp_path / "none", "val/acc") == ()
 

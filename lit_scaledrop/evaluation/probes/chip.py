@@ -77,18 +77,9 @@ def parts(subject: Subject) -> dict[str, Coordinates]:
     found += [{"effect": "conductance", "level": cv, "chip": chip} for cv in CONDUCTANCE_CV for chip in chips]
     found += [{"effect": "stuck", "level": share, "chip": chip} for share in STUCK for chip in chips]
     found += [{"effect": "wire", "level": ohm} for ohm in WIRE_OHM]
-    found += [
-        {"effect": effect, "level": level, "chip": chip}
-        for effect in ("offset", "noise")
-        for level in CONVERTER_MATCHES
-        for chip in chips
-    ]
-    found += [
-        {"effect": effect, "level": cv, "chip": chip}
-        for effect in ("reference", "recovered")
-        for cv in REFERENCE_CV
-        for chip in chips
-    ]
+    pairs = [(effect, level) for effect in ("offset", "noise") for level in CONVERTER_MATCHES]
+    pairs += [(effect, cv) for effect in ("reference", "recovered") for cv in REFERENCE_CV]
+    found += [{"effect": effect, "level": level, "chip": chip} for effect, level in pairs for chip in chips]
     found += [{"effect": effect, "chip": chip} for effect in ("combined", "combined_recovered") for chip in chips]
     return {"/".join(v if isinstance(v, str) else f"{v:g}" for v in at.values()): at for at in found}
 
@@ -127,7 +118,7 @@ def on_chip(subject: Subject, at: Coordinates) -> Subject:
         return subject  # after it is known that a crossbar can hold it
     subject.clean()  # chooses the execution, so that equal networks come out equal to the last bit
     evaluation = replace(subject.evaluation, execution=cast(Execution, subject.posterior().choice))
-    chip = Subject(networks, subject.data, evaluation, subject.device, subject.limit, subject.on_batch)
+    chip = subject.asked(evaluation, networks=networks)
     if at["effect"] != "ideal":
         batches = calibration_batches(subject.data, subject.device)
         made, run = nn.ModuleList(networks), chip.posterior()

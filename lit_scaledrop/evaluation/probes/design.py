@@ -54,7 +54,7 @@ def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
     subject.require_one_network("pareto")
     described = chip_of(subject, at)
     chips = fabricate(subject.networks, described.chip.crossbar, described.cells, subject.evaluation.chip)
-    chip = Subject(chips, subject.data, subject.evaluation, subject.device, subject.limit, subject.on_batch)
+    chip = subject.asked(subject.evaluation, networks=chips)
     plan = chip.independent(samples=max(PASSES))
     calibrate(nn.ModuleList(plan.networks), calibration_batches(subject.data, subject.device), plan.posterior())
     images, labels = subject.test_images

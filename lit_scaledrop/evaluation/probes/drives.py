@@ -76,7 +76,7 @@ def measure(axis: Axis, subject: Subject, at: Coordinates) -> list[Measurement]:
         inner = {"chip": int(at["chip"])}
         how = {**CONDITIONS[str(at["condition"])], axis: float(at["level"])}
         evaluation = replace(evaluation, mtj=evaluation.mtj or DEVICE, redraw="chip", chip=inner["chip"], **how)
-    asked = Subject(subject.networks, subject.data, evaluation, subject.device, subject.limit, subject.on_batch)
+    asked = subject.asked(evaluation)
     found = variation.measure(asked, inner)
     subject.suites.update(asked.suites)
     return found

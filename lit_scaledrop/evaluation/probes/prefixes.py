@@ -11,7 +11,6 @@ from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.results.measurement import Coordinates, Measurement
 
 COUNTS = (1, 2, 5, 10, 20, 50)
-"""Passes T."""
 SUITES = ("uniform", "gaussian", "cifar100", "svhn")
 """Pure noise, and one near and one far set of natural images."""
 

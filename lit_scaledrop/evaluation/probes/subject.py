@@ -1,6 +1,6 @@
 """A trained run, ready to be asked: its networks, the data it was trained for, and how its posterior is sampled."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,6 @@ class Subject:
         device: where the networks run.
         limit: most images of each part; ``None`` takes all.
         on_batch: called with the images done and to do after each batch of a prediction, for progress.
-        model: arguments of the run's ``LitClassifier``, e.g. ``network`` and ``width``.
 
     Attributes:
         suites: title, kind, source, fingerprint and number of images of each suite that was asked for, by its name.
@@ -52,11 +51,10 @@ class Subject:
         device: torch.device | str = "cpu",
         limit: int | None = None,
         on_batch: Callable[[int, int], None] | None = None,
-        model: Mapping[str, Any] | None = None,
     ) -> None:
         self.networks = [network.to(device).eval() for network in networks]
         self.data, self.evaluation, self.device, self.limit = data, evaluation, device, limit
-        self.on_batch, self.model = on_batch, dict(model or {})
+        self.on_batch = on_batch
         self.suites: dict[str, dict[str, Any]] = {}
         self._posteriors: dict[int, PosteriorPredictive] = {}
         self._independent: dict[tuple[Any, ...], Subject] = {}
@@ -96,9 +94,13 @@ class Subject:
         key = tuple(sorted(changes.items()))
         if key not in self._independent:
             evaluation = replace(self.evaluation, **{"scheme": "iid", "execution": "auto"} | changes)
-            how = (evaluation, self.device, self.limit, self.on_batch, self.model)
-            self._independent[key] = Subject(self.networks, self.data, *how)
+            self._independent[key] = self.asked(evaluation)
         return self._independent[key]
+
+    def asked(self, evaluation: Evaluation, **changes: Any) -> "Subject":
+        """The same run, asked otherwise; `changes` are `networks` on a chip, or another `limit`."""
+        same = {name: getattr(self, name) for name in ("networks", "data", "device", "limit", "on_batch")}
+        return Subject(evaluation=evaluation, **same | changes)
 
     def predict(
         self,

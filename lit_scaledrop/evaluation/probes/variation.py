@@ -40,10 +40,7 @@ def measure(subject: Subject, at: Coordinates) -> list[Measurement]:
         actual = chip_probabilities(nominal, evaluation.variation.probability(), evaluation.chip)
         about_chip = injected(nominal, actual)
     few = min(subject.limit or NOISE_IMAGES, NOISE_IMAGES)
-    asked, noise = (
-        Subject(subject.networks, subject.data, evaluation, subject.device, limit, subject.on_batch)
-        for limit in (subject.limit, few)
-    )
+    asked, noise = subject.asked(evaluation), subject.asked(evaluation, limit=few)
     _, labels, prediction = asked.clean()
     suite = noise.suite("uniform")
     rejected = noise.uncertainty(noise.predict(suite.images, suite.normalized))["ood/rate"]

@@ -24,10 +24,10 @@ from lit_scaledrop.report.figures.design import design_numbers, draw_designs
 from lit_scaledrop.report.figures.drives import draw_drives, drive_numbers
 from lit_scaledrop.report.figures.energy import draw_energies, energy_numbers
 from lit_scaledrop.report.figures.spreads import draw_noise, draw_posterior, noise_numbers, posterior_numbers
-from lit_scaledrop.report.figures.style import footer, images, place, style
-from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, identity, one_profile, seeds_of
+from lit_scaledrop.report.figures.style import footer, images, place, style, write_files
+from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, distinction, identity, one_profile, seeds_of
 from lit_scaledrop.results.frame import measurements
-from lit_scaledrop.results.result import Result, write_atomic
+from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -149,13 +149,8 @@ def pictures(name: str, results: Sequence[Result], stem: Path) -> list[Path]:
         ValueError: the results do not fit the figure.
         OSError: the files cannot be written.
     """
-    written = []
-    for picture in pictures_of(name, results, stem):
-        for form, content in (picture.files() | {"csv": picture.csv()}).items():
-            path = picture.stem.with_name(f"{picture.stem.name}.{form}")
-            write_atomic(path, content)
-            written.append(path)
-    return written
+    shown = pictures_of(name, results, stem)
+    return [path for one in shown for path in write_files(one.stem, one.files() | {"csv": one.csv()})]
 
 
 @dataclass(frozen=True)
@@ -168,7 +163,6 @@ class Picture:
     runs: list[Result]
     """All that is shown."""
     frame: pd.DataFrame
-    """The numbers in it."""
     notes: list[str]
     """What a reader has to know of the runs."""
 
@@ -199,7 +193,7 @@ def pictures_of(name: str, results: Sequence[Result], stem: Path) -> list[Pictur
         notes: list[str] = []
         shown = _ordered(by_row(group, notes))
         used = [run for runs in shown.values() for run in (runs if figure.over_seeds else runs[:1])]
-        where = stem if len(groups) == 1 else stem.with_name(f"{stem.name}-{_distinction(group[0])}")
+        where = stem if len(groups) == 1 else stem.with_name(f"{stem.name}-{distinction(group[0])}")
         made.append(Picture(figure, where, used, numbers(figure, shown), notes))
     return made
 
@@ -228,9 +222,3 @@ def numbers(figure: Figure, shown: dict[tuple[Any, ...], list[Result]]) -> pd.Da
 
 def _ordered(shown: dict[tuple[Any, ...], list[Result]]) -> dict[tuple[Any, ...], list[Result]]:
     return {key: shown[key] for key in sorted(shown, key=lambda key: (ORDER.get(key[0], 9), place(key[1]), key))}
-
-
-def _distinction(result: Result) -> str:
-    limit = result.evaluation.get("limit")
-    words = [result.data["name"], f"{result.training['epochs']}epochs", result.data["fingerprint"][:6]]
-    return "-".join([*words, *([f"{limit}images"] if limit else [])])

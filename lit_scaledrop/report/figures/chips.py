@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import label_ends, name_row, panels, styles
+from lit_scaledrop.report.figures.style import DASHED, draw_bars, label_ends, name_row, panels, styles
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -57,8 +57,7 @@ def draw_chips(frame: pd.DataFrame) -> "Figure":
         of_topology = frame[frame.topology == topology]
         for panel, effect in zip(row, shown, strict=True):
             ends = []
-            for method in of_topology.method.unique():
-                run = of_topology[of_topology.method == method]
+            for method, run in of_topology.groupby("method", sort=False):
                 end = _curve(panel, run, effect, metric, *look[method])
                 ends += [(*end, method, look[method][0])] if end else []
             _axis(panel, of_topology, effect)
@@ -79,7 +78,7 @@ def _curve(
     """One method's line with error bars over chips, its digital network dashed; where the line ends."""
     digital = run[(run.effect == "digital") & (run.metric == metric)]
     for value in 100 * digital["mean"]:
-        panel.axhline(value, color=colour, linewidth=1, linestyle=(0, (5, 2)))
+        panel.axhline(value, color=colour, linewidth=1, linestyle=DASHED)
     kinds = [(metric, "-", mark)] + ([(_TEST_IMAGES, ":", "")] if metric == "uniform/ood/rate" else [])
     end = None
     for name, line, marker in kinds:
@@ -91,9 +90,7 @@ def _curve(
         mean, std = 100 * values["mean"], 100 * values["std"].fillna(0)
         # a deviation may reach where no share is
         bars = [std.clip(upper=mean), std.clip(upper=100 - mean)]
-        panel.errorbar(
-            values.x, mean, bars, color=colour, linestyle=line, marker=marker, markersize=4, capsize=2, elinewidth=1
-        )
+        draw_bars(panel, values.x, mean, bars, colour, marker, linestyle=line)
         if name == metric:
             end = float(values.x.iloc[-1]), float(mean.iloc[-1])
     return end

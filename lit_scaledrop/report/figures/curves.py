@@ -1,11 +1,10 @@
 """Figures 6 and 7: what happens to accuracy and uncertainty as images are turned, and as passes are added."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import label_ends, name_row, panels, styles
+from lit_scaledrop.report.figures.style import DASHED, draw_band, grid, styles
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -23,27 +22,21 @@ def rotation_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
 
 def draw_rotation(frame: pd.DataFrame) -> "Figure":
     """A row of panels for each topology, a line for each method; shaded: one standard deviation over seeds."""
-    topologies = frame.topology.unique()
-    figure, axes = panels(len(topologies), len(_ROTATION), 2.75, 2.6, "Rotated test images")
+    figure, cells = grid(frame, ["topology"], _ROTATION, (2.75, 2.6), "Rotated test images", "{}")
     look = styles(frame.method)
-    for row, topology in zip(axes, topologies, strict=True):
-        for panel, metric in zip(row, _ROTATION, strict=True):
-            factor = METRICS[metric].factor
-            ends = []
-            for method, line in _lines(frame, topology, metric):
-                line = line.sort_values("angle")
-                colour, mark = look[method]
-                mean, std = factor * line["mean"], factor * line["std"].fillna(0)
-                panel.plot(line.angle, mean, color=colour, marker=mark, markersize=3.5)
-                panel.fill_between(line.angle, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
-                ends.append((float(line.angle.iloc[-1]), float(mean.iloc[-1]), method, colour))
-            panel.set_title(METRICS[metric].heading())
-            panel.set_xticks(range(0, 181, 45))
-            panel.set_xlim(-4, 184)
-            panel.set_ylim(bottom=0)
-            panel.set_xlabel("Rotation (degrees)")
-        name_row(row[0], topology)
-        label_ends(row[-1], ends)
+    for panel, run, metric, ends in cells:
+        factor = METRICS[metric].factor
+        for method, line in run[run.metric == metric].groupby("method", sort=False):
+            line = line.sort_values("angle")
+            colour, mark = look[method]
+            mean, std = factor * line["mean"], factor * line["std"].fillna(0)
+            draw_band(panel, line.angle, mean, std, colour, marker=mark, markersize=3.5)
+            ends.append((float(line.angle.iloc[-1]), float(mean.iloc[-1]), method, colour))
+        panel.set_title(METRICS[metric].heading())
+        panel.set_xticks(range(0, 181, 45))
+        panel.set_xlim(-4, 184)
+        panel.set_ylim(bottom=0)
+        panel.set_xlabel("Rotation (degrees)")
     return figure
 
 
@@ -60,36 +53,23 @@ def passes_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
 
 def draw_passes(frame: pd.DataFrame) -> "Figure":
     """A row of panels for each topology: mean and standard deviation over plans, and the asymptote of each method."""
-    topologies = frame.topology.unique()
-    figure, axes = panels(len(topologies), len(_PASSES), 5.2, 3.0, "Number of passes T")
-    look = styles(frame.method)
-    for row, topology in zip(axes, topologies, strict=True):
-        for panel, metric in zip(row, _PASSES, strict=True):
-            factor = METRICS[metric].factor
-            ends = []
-            for method, line in _lines(frame, topology, metric):
-                colour, _ = look[method]
-                plan = line[line.kind == "plan"].sort_values("passes")
-                mean, std = factor * plan["mean"], factor * plan["std"].fillna(0)
-                panel.plot(plan.passes, mean, color=colour)
-                panel.fill_between(plan.passes, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
-                limit = line[line.kind != "plan"]
-                exact = bool((limit.kind == "exact").all()) and len(limit) > 0
-                for value in factor * limit["mean"]:
-                    panel.axhline(value, color=colour, linewidth=1, linestyle=(0, (5, 2)) if exact else ":")
-                which = "" if limit.empty else ", exact" if exact else f", T = {int(limit.passes.iloc[0])}"
-                level = factor * limit["mean"].iloc[0] if len(limit) else mean.iloc[-1]
-                ends.append((float(plan.passes.max()), float(level), method + which, colour))
-            panel.set_title(METRICS[metric].heading())
-            panel.set_xlim(1, frame[frame.kind == "plan"].passes.max())
-            panel.set_xticks([1, *range(10, int(panel.get_xlim()[1]) + 1, 10)])
-            panel.set_xlabel("Passes T")
-            label_ends(panel, ends)
-        name_row(row[0], topology)
+    figure, cells = grid(frame, ["topology"], _PASSES, (5.2, 3.0), "Number of passes T", "{}", label_all=True)
+    look, most = styles(frame.method), int(frame[frame.kind == "plan"].passes.max())
+    for panel, run, metric, ends in cells:
+        factor = METRICS[metric].factor
+        for method, line in run[run.metric == metric].groupby("method", sort=False):
+            colour, _ = look[method]
+            plan, limit = line[line.kind == "plan"].sort_values("passes"), line[line.kind != "plan"]
+            mean, std = factor * plan["mean"], factor * plan["std"].fillna(0)
+            draw_band(panel, plan.passes, mean, std, colour)
+            exact = bool((limit.kind == "exact").all()) and len(limit) > 0
+            for value in factor * limit["mean"]:
+                panel.axhline(value, color=colour, linewidth=1, linestyle=DASHED if exact else ":")
+            which = "" if limit.empty else ", exact" if exact else f", T = {int(limit.passes.iloc[0])}"
+            level = factor * limit["mean"].iloc[0] if len(limit) else mean.iloc[-1]
+            ends.append((float(plan.passes.max()), float(level), method + which, colour))
+        panel.set_title(METRICS[metric].heading())
+        panel.set_xlim(1, most)
+        panel.set_xticks([1, *range(10, most + 1, 10)])
+        panel.set_xlabel("Passes T")
     return figure
-
-
-def _lines(frame: pd.DataFrame, topology: str, metric: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    chosen = frame[(frame.topology == topology) & (frame.metric == metric)]
-    for method in chosen.method.unique():
-        yield method, chosen[chosen.method == method]

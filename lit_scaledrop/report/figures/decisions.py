@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import FAINT, INK, TRUE, label_ends, name_row, panels
+from lit_scaledrop.report.figures.style import FAINT, INK, TRUE, grid, label_ends, panels
 from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SUITES = {"uniform": "uniform noise", "test_uniform": "test images + uniform noise"}
+_REJECTED = "Suite rejected (%)"
 _PAPER = (0.1, 0.95)  # eq. 26
 _BLUES = ("#9ECAE1", "#6BAED6", "#3182BD", "#08519C", "#062A56")
 
@@ -23,33 +24,33 @@ def tradeoff_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
 
 def draw_tradeoff(frame: pd.DataFrame) -> "Figure":
     """A row for each run, a panel for each suite, a curve for each quantile; the ring is the paper's rule."""
-    runs = list(frame.groupby(["topology", "method"], sort=False))
     suites = [name for name in _SUITES if name in set(frame.part)]
-    figure, axes = panels(len(runs), max(1, len(suites)), 4.4, 3.3, "Quantile and threshold of the OOD rule")
-    for row, ((topology, method), run) in zip(axes, runs, strict=True):
+    title = "Quantile and threshold of the OOD rule"
+    figure, cells = grid(frame, ["topology", "method"], suites, (4.4, 3.3), title, "{}, {}\n")
+    for panel, run, suite, _ in cells:
         rates = run[run.metric == "rate"].set_index(["part", "quantile", "threshold"])["mean"]
         quantiles = sorted(run["quantile"].unique())
-        for panel, suite in zip(row, suites, strict=True):
-            panel.plot([0, 100], [100, 0], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-            panel.text(46, 47, "chance", color="#7A7A7A", fontsize=7.5, rotation=-45, ha="center", va="center")
-            ends = []
-            for quantile, colour in zip(quantiles, _BLUES, strict=False):
-                accepted, detected = 100 - 100 * rates["clean"][quantile], 100 * rates[suite][quantile]
-                panel.plot(accepted, detected, color=colour, marker="o", markersize=2.5)
-                ends.append((102.0, float(detected.iloc[0]), f"{quantile:g}", colour))
-            if _PAPER[0] in quantiles:
-                ring = [rates[part].get(_PAPER) for part in ("clean", suite)]
-                if None not in ring:
-                    panel.plot(100 - 100 * ring[0], 100 * ring[1], "o", ms=9, mfc="none", mec=INK, mew=1.3)
-            panel.set_xlim(-2, 102)
-            panel.set_ylim(-2, 102)
-            panel.set_aspect("equal")
-            panel.set_title(_SUITES[suite].capitalize())
-            panel.set_xlabel("Test images accepted (%)")
-            panel.set_ylabel("Suite rejected (%)")
-            label_ends(panel, ends, 7.5)
-        name_row(row[0], f"{topology}, {method}\n")
-        row[0].text(-0.13, 0.5, "Suite rejected (%)", transform=row[0].transAxes, rotation=90, ha="center", va="center")
+        panel.plot([0, 100], [100, 0], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+        panel.text(46, 47, "chance", color="#7A7A7A", fontsize=7.5, rotation=-45, ha="center", va="center")
+        ends = []
+        for quantile, colour in zip(quantiles, _BLUES, strict=False):
+            accepted, detected = 100 - 100 * rates["clean"][quantile], 100 * rates[suite][quantile]
+            panel.plot(accepted, detected, color=colour, marker="o", markersize=2.5)
+            ends.append((102.0, float(detected.iloc[0]), f"{quantile:g}", colour))
+        if _PAPER[0] in quantiles:
+            ring = [rates[part].get(_PAPER) for part in ("clean", suite)]
+            if None not in ring:
+                panel.plot(100 - 100 * ring[0], 100 * ring[1], "o", ms=9, mfc="none", mec=INK, mew=1.3)
+        panel.set_xlim(-2, 102)
+        panel.set_ylim(-2, 102)
+        panel.set_aspect("equal")
+        panel.set_title(_SUITES[suite].capitalize())
+        panel.set_xlabel("Test images accepted (%)")
+        label_ends(panel, ends, 7.5)
+        if suite == suites[0]:  # the name of the row is its label
+            panel.text(-0.13, 0.5, _REJECTED, transform=panel.transAxes, rotation=90, ha="center", va="center")
+        else:
+            panel.set_ylabel(_REJECTED)
     return figure
 
 

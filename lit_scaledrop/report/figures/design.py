@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lit_scaledrop.report.energies import ENERGY
-from lit_scaledrop.report.figures.style import EXECUTION_MARKS, INK, name_row, panels
+from lit_scaledrop.report.figures.style import EXECUTION_MARKS, INK, grid
 from lit_scaledrop.report.tables.design import DESIGN, GOALS, front
 from lit_scaledrop.results.result import Result
 
@@ -26,20 +26,14 @@ def design_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
 
 def draw_designs(frame: pd.DataFrame) -> "Figure":
     """A row of panels for each topology and method: accuracy, likelihood."""
-    shown = list(frame.groupby(["topology", "method"], sort=False))
-    figure, axes = panels(len(shown), len(GOALS), 4.6, 3.3, "What a design of the chip costs, and what it is worth")
-    for row, ((topology, method), run) in zip(axes, shown, strict=True):
-        costs = run[run.metric == ENERGY].set_index(DESIGN)["mean"].rename(ENERGY)
-        points = costs.reset_index()
-        for goal in GOALS:
-            worth = run[run.metric == goal].set_index(DESIGN[:4])["mean"].rename(goal)
-            points = points.join(worth, on=DESIGN[:4])
-        for panel, goal in zip(row, GOALS, strict=True):
-            _panel(panel, points, goal)
-        name_row(row[0], f"{topology}, {method}\naccuracy (%)")
-        row[1].set_ylabel("NLL")
-    handles, names = axes[0][0].get_legend_handles_labels()
-    axes[0][1].legend(handles, names, frameon=False, fontsize=7, ncols=2, loc="upper right")
+    title, by = "What a design of the chip costs, and what it is worth", ["topology", "method"]
+    figure, cells = grid(frame, by, GOALS, (4.6, 3.3), title, "{}, {}\naccuracy (%)")
+    for panel, run, goal, _ in cells:
+        points = run[run.metric == ENERGY].set_index(DESIGN)["mean"].rename(ENERGY).reset_index()
+        worth = run[run.metric == goal].set_index(DESIGN[:4])["mean"].rename(goal)
+        _panel(panel, points.join(worth, on=DESIGN[:4]), goal)
+    first, second, *_ = figure.axes
+    second.legend(*first.get_legend_handles_labels(), frameon=False, fontsize=7, ncols=2, loc="upper right")
     return figure
 
 
@@ -70,5 +64,6 @@ def _panel(panel: "Axes", points: pd.DataFrame, goal: str) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.set_xlabel("energy of an image (uJ)")
     if goal == "cls/nll":
+        panel.set_ylabel("NLL")
         low = points[goal].min()
         panel.set_ylim(low - 0.1 * abs(low), min(points[goal].max(), 4 * low) * 1.05)  # the worst are off the scale

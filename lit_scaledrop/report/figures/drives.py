@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import INK, label_ends, name_row, panels
+from lit_scaledrop.report.figures.style import DASHED, INK, draw_bars, grid
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -40,31 +40,23 @@ def draw_drives(title: str, axis: str, factor_of_axis: float, frame: pd.DataFram
         factor_of_axis: what a level is multiplied by in that unit.
         frame: rows as of :func:`drive_numbers`, with topology and method, over which ``mean`` and ``std`` were taken.
     """
-    networks = list(frame[["topology", "method"]].drop_duplicates().itertuples(index=False, name=None))
-    figure, axes = panels(len(networks), len(_COLUMNS), 2.9, 2.3, title)
-    for row, (topology, method) in zip(axes, networks, strict=True):
-        run = frame[(frame.topology == topology) & (frame.method == method)]
-        ends: list[tuple[float, float, str, str]] = []
-        for panel, (metric, (name, factor)) in zip(row, _COLUMNS.items(), strict=True):
-            for value in factor * run[(run.condition == "digital") & (run.metric == metric)]["mean"]:
-                panel.axhline(value, color=INK, linewidth=1, linestyle=(0, (5, 2)))
-            lines = [(metric, "-")] + ([(_TEST_IMAGES, ":")] if metric == "uniform/ood/rate" else [])
-            for condition, (colour, mark) in _CONDITIONS.items():
-                for measure, line in lines:
-                    values = run[(run.condition == condition) & (run.metric == measure)].sort_values("level")
-                    if values.empty:
-                        continue
-                    mean, std = factor * values["mean"], factor * values["std"].fillna(0)
-                    at = factor_of_axis * values.level
-                    panel.errorbar(
-                        at, mean, std, color=colour, linestyle=line, marker=mark if line == "-" else "",
-                        markersize=4, capsize=2, elinewidth=1,
-                    )  # fmt: skip
-                    if measure == "uniform/ood/rate":
-                        ends.append((float(at.iloc[-1]), float(mean.iloc[-1]), condition, colour))
-            panel.set_xlabel(axis)
-            panel.set_title(name)
-            panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if factor == 1 else max(panel.get_ylim()[0], -4))
-        name_row(row[0], f"{topology}\n{method}")
-        label_ends(row[-1], ends)
+    figure, cells = grid(frame, ["topology", "method"], _COLUMNS, (2.9, 2.3), title, "{}\n{}")
+    for panel, run, metric, ends in cells:
+        name, factor = _COLUMNS[metric]
+        for value in factor * run[(run.condition == "digital") & (run.metric == metric)]["mean"]:
+            panel.axhline(value, color=INK, linewidth=1, linestyle=DASHED)
+        lines = [(metric, "-")] + ([(_TEST_IMAGES, ":")] if metric == "uniform/ood/rate" else [])
+        for condition, (colour, mark) in _CONDITIONS.items():
+            for measure, line in lines:
+                values = run[(run.condition == condition) & (run.metric == measure)].sort_values("level")
+                if values.empty:
+                    continue
+                mean, std = factor * values["mean"], factor * values["std"].fillna(0)
+                at = factor_of_axis * values.level
+                draw_bars(panel, at, mean, std, colour, mark if line == "-" else "", linestyle=line)
+                if measure == metric:
+                    ends.append((float(at.iloc[-1]), float(mean.iloc[-1]), condition, colour))
+        panel.set_xlabel(axis)
+        panel.set_title(name)
+        panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if factor == 1 else max(panel.get_ylim()[0], -4))
     return figure

@@ -20,7 +20,6 @@ from lit_scaledrop.report.energies import (
     whose,
 )
 from lit_scaledrop.report.figures.style import EXECUTION_MARKS, FAINT, INK, RIVAL, name_row, panels
-from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.table import published
 from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.units import UNITS, unit_of
@@ -43,7 +42,7 @@ def energy_numbers(_: pd.DataFrame, run: Result) -> pd.DataFrame:
     roles = {adc: role_of(run, adc) for adc in run.config["converters"]}
     frame = found.assign(role=found.adc.map(roles).fillna(""), adc=found.adc.fillna(adc_of(run)))
     frame = frame.assign(component=found.component.fillna("total"))[["execution", "adc", "role", "component", "value"]]
-    theirs = paper_nj(published("table8.csv"), TOPOLOGIES.get(run.network, run.network), run)
+    theirs = paper_nj(published("table8.csv"), run.topology, run)
     if pd.isna(theirs) or run.label != PROPOSED:
         return frame
     paper = {"execution": "loop", "adc": "paper", "role": "paper", "component": "total", "value": theirs}

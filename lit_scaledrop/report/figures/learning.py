@@ -17,10 +17,10 @@ from xml.sax.saxutils import escape
 import pandas as pd
 
 from lit_scaledrop.report.energies import PROPOSED
-from lit_scaledrop.report.figures.style import FAINT, INK, images, label_ends, panels, style, styles
+from lit_scaledrop.report.figures.style import FAINT, INK, images, label_ends, panels, style, styles, write_files
 from lit_scaledrop.report.groups import DATA_NAMES, TOPOLOGIES
 from lit_scaledrop.report.table import published
-from lit_scaledrop.results.result import Result, load_results, write_atomic, write_result
+from lit_scaledrop.results.result import Result, load_results, write_result
 from lit_scaledrop.results.run_logs import curve, logged_points, logged_runs
 
 if TYPE_CHECKING:
@@ -175,11 +175,7 @@ def write_curves(picture: LearningPicture, stem: Path) -> list[Path]:
     Raises:
         OSError: the files cannot be written.
     """
-    written = []
-    for form, content in (picture.files() | {"csv": picture.csv().encode()}).items():
-        write_atomic(path := stem.with_name(f"{stem.name}.{form}"), content)
-        written.append(path)
-    return written
+    return write_files(stem, picture.files() | {"csv": picture.csv().encode()})
 
 
 def completed(result: Result, runs_dir: Path | str) -> Result:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import FAINT, INK, RIVAL, TRUE, label_ends, name_row, panels
+from lit_scaledrop.report.figures.style import FAINT, INK, RIVAL, TRUE, grid
 from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ def class_name(data: str, label: int) -> str:
     return CLASSES[data][label] if data in CLASSES else f"class {label}"
 
 
+def _class_of(run: pd.DataFrame, label: int) -> str:
+    """Name of a class of a run's data, marked where it is that of the image."""
+    return class_name(run.data.iloc[0], label) + (" (true)" if label == run.true_class.iloc[0] else "")
+
+
 def noise_numbers(found: pd.DataFrame, run: Result) -> pd.DataFrame:
     """Rows (strength, of, class, mean, variance, low, high) of a run of the probe `figure5`."""
     classes = found[found["of"].notna()].pivot(index=["strength", "of", "class"], columns="metric", values="value")
@@ -41,33 +46,32 @@ def noise_numbers(found: pd.DataFrame, run: Result) -> pd.DataFrame:
 
 def draw_noise(frame: pd.DataFrame) -> "Figure":
     """A row for each run: mean with the 95 % interval of logits and softmax, then their variances."""
-    runs = list(frame.groupby(["topology", "method"], sort=False))
-    figure, axes = panels(len(runs), 4, 3.3, 2.7, "One test image under growing uniform noise")
-    for row, ((topology, method), run) in zip(axes, runs, strict=True):
+    columns, title = (
+        [(of, what) for what in ("mean", "variance") for of in _OF],
+        "One test image under growing uniform noise",
+    )
+    figure, cells = grid(frame, ["topology", "method", "image"], columns, (3.3, 2.7), title, "{}, {}\nimage {}")
+    for panel, run, (of, what), ends in cells:
         true = run.true_class.iloc[0]
         probs = run[(run.of == "probs") & (run["class"] != true)]
         rival = probs.loc[probs["mean"].idxmax(), "class"]
         colours = {true: TRUE, rival: RIVAL}
-        for panel, (of, what) in zip(row, [(o, w) for w in ("mean", "variance") for o in _OF], strict=True):
-            ends = []
-            chosen = run[run.of == of].sort_values("strength")
-            for label in sorted({int(label) for label in chosen["class"]}, key=lambda label: (label in colours, label)):
-                line, colour = chosen[chosen["class"] == label], colours.get(label)
-                panel.plot(line.strength, line[what], color=colour or FAINT, linewidth=1.8 if colour else 0.9)
-                if colour and what == "mean":
-                    panel.fill_between(line.strength, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
-                if colour:
-                    name = class_name(run.data.iloc[0], label) + (" (true)" if label == true else "")
-                    ends.append((float(line.strength.iloc[-1]), float(line[what].iloc[-1]), name, colour))
-            panel.set_title(f"{'Mean, 95 % interval' if what == 'mean' else 'Variance'} of the {_OF[of]}")
-            panel.set_xlim(0, run.strength.max())
-            if of == "probs" and what == "mean":
-                panel.set_ylim(-0.02, 1.02)
-            elif what == "variance":
-                panel.set_ylim(bottom=0)
-            panel.set_xlabel("Strength of the noise")
-        name_row(row[0], f"{topology}, {method}\nimage {run.image.iloc[0]}")
-        label_ends(row[-1], ends)
+        chosen = run[run.of == of].sort_values("strength")
+        for label in sorted({int(label) for label in chosen["class"]}, key=lambda label: (label in colours, label)):
+            line, colour = chosen[chosen["class"] == label], colours.get(label)
+            panel.plot(line.strength, line[what], color=colour or FAINT, linewidth=1.8 if colour else 0.9)
+            if colour and what == "mean":
+                panel.fill_between(line.strength, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+            if colour:
+                name = _class_of(run, label)
+                ends.append((float(line.strength.iloc[-1]), float(line[what].iloc[-1]), name, colour))
+        panel.set_title(f"{'Mean, 95 % interval' if what == 'mean' else 'Variance'} of the {_OF[of]}")
+        panel.set_xlim(0, run.strength.max())
+        if of == "probs" and what == "mean":
+            panel.set_ylim(-0.02, 1.02)
+        elif what == "variance":
+            panel.set_ylim(bottom=0)
+        panel.set_xlabel("Strength of the noise")
     return figure
 
 
@@ -88,19 +92,18 @@ def posterior_numbers(found: pd.DataFrame, run: Result) -> pd.DataFrame:
 
 def draw_posterior(frame: pd.DataFrame) -> "Figure":
     """A row for each run: histograms of all classes for the first image at growing T, and the distance to normal."""
-    runs = list(frame.groupby(["topology", "method"], sort=False))
-    counts = sorted(frame.passes.unique())
-    figure, axes = panels(len(runs), len(counts) + 1, 2.75, 3.5, "Logits of the passes, class by class")
-    for row, ((topology, method), run) in zip(axes, runs, strict=True):
+    counts, title = sorted(frame.passes.unique()), "Logits of the passes, class by class"
+    figure, cells = grid(frame, ["topology", "method"], [*counts, None], (2.75, 3.5), title)
+    for panel, run, passes, ends in cells:
+        if passes is None:
+            ends += _distances(panel, run)
+            continue
         first = run[run.image == run.image.min()]
-        for panel, passes in zip(row[:-1], counts, strict=True):
-            chosen = first[first.passes == passes]
-            _ridges(panel, chosen, first[first.passes == counts[-1]], named=panel is row[0])
-            panel.set_xlim(-4, 4)
-            panel.set_title(f"T = {passes}, {chosen.distinct.iloc[0]} different outputs")
-            panel.set_xlabel("Logit, standardized")
-        name_row(row[0], f"{topology}, {method}")
-        _distances(row[-1], run)
+        chosen = first[first.passes == passes]
+        _ridges(panel, chosen, first[first.passes == counts[-1]], named=bool(passes == counts[0]))
+        panel.set_xlim(-4, 4)
+        panel.set_title(f"T = {passes}, {chosen.distinct.iloc[0]} different outputs")
+        panel.set_xlabel("Logit, standardized")
     return figure
 
 
@@ -114,8 +117,7 @@ def _ridges(panel: "Axes", chosen: pd.DataFrame, all_passes: pd.DataFrame, named
     for label in sorted({int(label) for label in chosen["class"]}):
         bars = chosen[chosen["class"] == label].sort_values("bin")
         mean, std = all_passes.loc[all_passes["class"] == label, ["mean", "std"]].iloc[0]
-        name = class_name(chosen.data.iloc[0], label) + (" (true)" if label == true else "")
-        names.append((label, f"{name}, {mean:.2f} ± {std:.2g}"))
+        names.append((label, f"{_class_of(chosen, label)}, {mean:.2f} ± {std:.2g}"))
         if not std > 0:
             continue
         edges = (np.linspace(bars.low.iloc[0], bars.high.iloc[0], len(bars) + 1) - mean) / std
@@ -134,7 +136,8 @@ def _ridges(panel: "Axes", chosen: pd.DataFrame, all_passes: pd.DataFrame, named
     panel.tick_params(axis="y", length=0)
 
 
-def _distances(panel: "Axes", run: pd.DataFrame) -> None:
+def _distances(panel: "Axes", run: pd.DataFrame) -> list[tuple[float, float, str, str]]:
+    """Mean and range of the distances to normal, and what truly normal numbers have; the ends of the lines."""
     single = run.drop_duplicates(["image", "passes", "class"])
     by_passes = single.groupby("passes").distance
     mean = by_passes.mean()
@@ -148,8 +151,7 @@ def _distances(panel: "Axes", run: pd.DataFrame) -> None:
     panel.set_ylim(bottom=0)
     panel.set_title("Distance to the fitted normal (KS)")
     panel.set_xlabel("Passes T")
-    ends = [
+    return [
         (float(line.index[-1]), float(line.iloc[-1]), text, colour)
         for line, text, colour in ((mean, "passes", TRUE), (normal, "normal numbers", INK))
     ]
-    label_ends(panel, ends)

@@ -5,11 +5,14 @@ matplotlib is imported in the functions, so a table needs none.
 
 import io
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
 
 from lit_scaledrop.report.groups import all_seeds, commits_of, data_name, passes_of, widths_of
-from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.result import Result, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +31,7 @@ _OTHERS = (("#E69F00", "X"), ("#8C6D31", "<"), ("#7A5195", ">"), ("#999999", "h"
 INK, FAINT = "#262626", "#B5B5B5"
 TRUE, RIVAL = "#0072B2", "#D55E00"
 """Colours of the right class and of its strongest rival."""
+DASHED: Any = (0, (5, 2))
 EXECUTION_MARKS = {"loop": "o", "prefix": "s", "shared": "^"}
 """Marks of how the passes are computed."""
 _STYLE: Any = {
@@ -76,6 +80,64 @@ def panels(rows: int, columns: int, width: float, height: float, title: str, **o
     return figure, axes
 
 
+class Cell(NamedTuple):
+    """A panel of a grid, with what is drawn in it."""
+
+    panel: "Axes"
+    run: pd.DataFrame
+    """Numbers of its row."""
+    column: Any
+    ends: list[tuple[float, float, Any, str]]
+    """To be added to: x, y, name and colour of the ends of lines, see `label_ends`."""
+
+
+def grid(
+    frame: pd.DataFrame,
+    by: Sequence[str],
+    columns: Iterable[Any],
+    size: tuple[float, float],
+    title: str,
+    named: str = "{}, {}",
+    label_all: bool = False,
+) -> tuple["Figure", Iterator[Cell]]:
+    """A figure with a row of panels for each group of numbers, and its panels, to be drawn one after the other.
+
+    Args:
+        frame: numbers of all rows.
+        by: columns of the frame that tell its rows apart.
+        columns: what the panels of a row show.
+        size: width and height of a panel in inches.
+        title: of the figure.
+        named: name of a row, with places for the values of `by`.
+        label_all: whether lines get their names in every panel, not in the last one of a row.
+    """
+    groups, columns = list(frame.groupby(list(by), sort=False)), list(columns)
+    figure, axes = panels(len(groups), len(columns), *size, title)
+
+    def cells() -> Iterator[Cell]:
+        for row, (key, run) in zip(axes, groups, strict=True):
+            name_row(row[0], named.format(*key))
+            for panel, column in zip(row, columns, strict=True):
+                cell = Cell(panel, run, column, [])
+                yield cell
+                if label_all or panel is row[-1]:
+                    label_ends(panel, cell.ends)
+
+    return figure, cells()
+
+
+def draw_band(panel: "Axes", x: pd.Series, mean: pd.Series, std: pd.Series, colour: str, **options: Any) -> None:
+    """A line, shaded by its deviation."""
+    panel.plot(x, mean, color=colour, **options)
+    panel.fill_between(x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+
+
+def draw_bars(panel: "Axes", x: Any, mean: Any, std: Any, colour: str, mark: str, **options: Any) -> None:
+    """A line with bars of its deviation."""
+    look: dict[str, Any] = {"marker": mark, "markersize": 4, "capsize": 2, "elinewidth": 1} | options
+    panel.errorbar(x, mean, std, color=colour, **look)
+
+
 def name_row(axes: "Axes", name: str) -> None:
     """Write what a row of panels shows to the left of its first one."""
     axes.set_ylabel(name, fontsize=8.5, fontweight="bold", labelpad=8)
@@ -98,7 +160,19 @@ def images(figure: "Figure", footer: str) -> dict[str, bytes]:
     return files
 
 
-def styles(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
+def write_files(stem: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write contents by the ending of their file behind `stem`; the files.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    files = {stem.with_name(f"{stem.name}.{form}"): content for form, content in contents.items()}
+    for path, content in files.items():
+        write_atomic(path, content)
+    return list(files)
+
+
+def styles(methods: Iterable[str]) -> dict[Any, tuple[str, str]]:
     """Colour and mark of each method; known ones keep theirs in every figure, and no two have the same."""
     names = list(dict.fromkeys(methods))
     free = [*_OTHERS, *(look for name, look in _METHODS.items() if name not in names)]
@@ -145,14 +219,7 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]], size
 
 
 def footer(runs: Sequence[Result], numbers: str, passes: str = "", notes: Sequence[str] = ()) -> str:
-    """What the numbers are; profile, data, schedule, passes, seeds, commit; what was left out.
-
-    Args:
-        runs: what is shown.
-        numbers: what the numbers are.
-        passes: how many passes, where it is not the T of the evaluation.
-        notes: further sentences.
-    """
+    """What the numbers are; profile, data, schedule, passes, seeds, commit; what was left out."""
     seeds = f"seeds {all_seeds(runs)}; " if runs[0].data else ""
     about = (
         f"Profile {runs[0].profile}; {'; '.join(dict.fromkeys(map(_data, runs)))}; T = {passes or passes_of(runs)}; "

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from lit_scaledrop.report.energies import component_name, readable
-from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.contents import Shown
 from lit_scaledrop.report.table import Report, Section
 from lit_scaledrop.results.glossary import METRICS
@@ -45,7 +44,7 @@ def alt_text(shown: Shown, report: Report | None) -> str:
         return shown.words
     if shown.picture is None:
         ranges = [words for section in report.sections for words in _ranges(section)] if report else []
-        networks = dict.fromkeys(f"{TOPOLOGIES.get(run.network, run.network)} {run.label}" for run in shown.runs)
+        networks = dict.fromkeys(f"{run.topology} {run.label}" for run in shown.runs)
         return f"Plot {shown.name.replace('-', ' ')} of {', '.join(networks)}. {'; '.join(ranges)}."
     runs = shown.picture.frame.groupby(["topology", "method"], sort=False)
     of = (f"{' '.join(map(str, name))}: {'; '.join(_lines(run))}." for name, run in runs)

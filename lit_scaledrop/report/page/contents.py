@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -12,11 +13,11 @@ import pandas as pd
 
 from lit_scaledrop.report.figures import FIGURES, Picture, pictures_of
 from lit_scaledrop.report.figures.learning import learning_picture
-from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, epochs_heading, ids_of
+from lit_scaledrop.report.groups import ORDER, epochs_heading, ids_of
 from lit_scaledrop.report.sound import from_sound
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.swept import swept as varied
-from lit_scaledrop.report.table import RESULT_IDS, Report, Section, bits, number, text
+from lit_scaledrop.report.table import BITS, RESULT_IDS, Report, Section, named, number, text
 from lit_scaledrop.report.tables import TABLES, build
 from lit_scaledrop.results.result import Result, load_results
 from lit_scaledrop.results.trials import JournalError, trials_in
@@ -85,26 +86,27 @@ def studies(results_dir: Path | str, profile: str) -> list[Study]:
 
 
 def _fill(study: Study, folder: Path) -> None:
-    try:
+    with _noted(study, "the table"):
         if study.name in TABLES:
             study.report = from_sound(partial(build, study.name), study.results, study.problems.append)
         elif study.name not in FIGURES:
             swept = study.name in SWEEPS or varied(study.results)
             trials = trials_in(folder / study.name)
             study.report = sweep_report(study.name, study.results, trials) if swept else _plain(study)
-    # one table must not take the others with it
-    except (ValueError, LookupError, TypeError, AttributeError, JournalError) as error:
-        study.problems.append(f"the table could not be made: {_reason(error)}")
     for name, figure in FIGURES.items():
         if study.name == (figure.study or name):
-            try:
+            with _noted(study, f"the picture {name}"):
                 study.pictures += _figure(name, study.results, folder, study.problems)
-            except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-                study.problems.append(f"the picture {name} could not be made: {_reason(error)}")
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__} {error}"
+@contextmanager
+def _noted(study: Study, what: str) -> Iterator[None]:
+    """Note why something could not be made: it must not take the rest of the page with it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, JournalError) as error:
+        reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__} {error}"
+        study.problems.append(f"{what} could not be made: {reason}")
 
 
 def _figure(name: str, results: Sequence[Result], folder: Path, problems: list[str]) -> Iterator[Shown]:
@@ -183,14 +185,9 @@ def segmented(path: Path, results: Sequence[Result]) -> tuple[list[Result], str]
 
 def _draw_sweep(study: Study, folder: Path) -> None:
     """Add the pictures of a sweep that has none in the folder."""
-    with TemporaryDirectory() as temporary:
-        try:
-            trials = trials_in(folder / study.name)
-            drawn = sweep_pictures(study.name, study.results, Path(temporary) / study.name, trials)
-        except (ValueError, LookupError, TypeError, AttributeError, JournalError) as error:
-            study.problems.append(f"the pictures could not be made: {_reason(error)}")
-            return
-        for path in drawn:
+    with TemporaryDirectory() as temporary, _noted(study, "the pictures"):
+        trials = trials_in(folder / study.name)
+        for path in sweep_pictures(study.name, study.results, Path(temporary) / study.name, trials):
             if path.suffix == ".svg":
                 study.pictures.append(Shown(path.stem, path.read_bytes(), "svg", [], study.results, None))
 
@@ -210,7 +207,7 @@ def _plain(study: Study) -> Report:
     """Runs of a study that has no table of its own, one a row."""
     rows = []
     for run in study.results:
-        row = {"topology": TOPOLOGIES.get(run.network, run.network), "method": run.label, "seed": run.seed}
+        row = {"topology": run.topology, "method": run.label, "seed": run.seed}
         row |= {"bits_w": run.bits_w, "bits_a": run.bits_a, RESULT_IDS: ids_of([run])}
         row |= {"what": epochs_heading(run) if run.training else "nothing trained"}
         row |= {"accuracy": 100 * run.metrics.get("cls/acc", float("nan"))}
@@ -220,7 +217,6 @@ def _plain(study: Study) -> Report:
         key=lambda column: column.map(ORDER).fillna(9) if column.name == "topology" else column,
         kind="stable",
     )
-    columns = {"topology": text("topology"), "method": text("method"), "bits": bits(), "what": text("what", "data")}
-    columns |= {"seed": number("seed", "seed", ".0f"), "accuracy": number("accuracy", "test accuracy (%)", ".2f")}
-    columns |= {"nll": number("nll", "NLL", ".3f"), "ece": number("ece", "ECE", ".3f")}
-    return Report(f"Runs of {study.name}", [Section("Runs, one a line", frame, columns, [])], [], frame)
+    numbers = number("accuracy", "test accuracy (%)", ".2f"), number("nll", "NLL", ".3f"), number("ece", "ECE", ".3f")
+    columns = text("topology"), text("method"), BITS, text("what", "data"), number("seed", "seed", ".0f"), *numbers
+    return Report(f"Runs of {study.name}", [Section("Runs, one a line", frame, named(*columns), [])], [], frame)

@@ -17,7 +17,7 @@ from lit_scaledrop.report.groups import ORDER
 from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown, studies
 from lit_scaledrop.report.page.provenance import facts
-from lit_scaledrop.report.page.sections import heading, names, network_name, tables, title_of
+from lit_scaledrop.report.page.sections import heading, names, tables, title_of
 from lit_scaledrop.results.result import Result, write_atomic
 
 _WIDE = 2.4
@@ -26,11 +26,6 @@ _WIDE = 2.4
 
 def write_page(results_dir: Path | str, profiles: Sequence[str], path: Path | str) -> list[str]:
     """Write the page of some profiles; the same results give the same bytes.
-
-    Args:
-        results_dir: folder of results.
-        profiles: their names, in the order of the page.
-        path: file to write.
 
     Returns:
         What could not be shown; the page says it as well.
@@ -43,7 +38,7 @@ def write_page(results_dir: Path | str, profiles: Sequence[str], path: Path | st
     runs = [run for made in found.values() for study in made for run in study.results]
     if not runs:
         raise ValueError(f"no results of {', '.join(profiles) or 'any profile'} in {results_dir}")
-    topologies = sorted({network_name(run) for run in runs}, key=lambda name: (ORDER.get(name, 9), name))
+    topologies = sorted({run.topology for run in runs}, key=lambda name: (ORDER.get(name, 9), name))
     chosen = {"profile": list(found), "topology": topologies, "method": sorted({run.label for run in runs})}
     style, script = _asset("page.css"), _asset("page.js")
     # nothing but what stands in the page is loaded or run, whatever a result may hold
@@ -99,7 +94,6 @@ def _environment(folder: Path, panels: list[Sequence[Result]]) -> jinja2.Environ
         "heading": heading,
         "is_wide": lambda shown: _ratio(shown) > _WIDE,
         "names": names,
-        "network_name": network_name,
         "panel": partial(_panel, panels, ids),
         "relative": lambda path: quote(Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()),
         "sentence": sentence,

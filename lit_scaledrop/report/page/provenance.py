@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from lit_scaledrop.naming import count
-from lit_scaledrop.report.groups import TOPOLOGIES, data_name
+from lit_scaledrop.report.groups import data_name
 from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.units import duration
 
 
 def facts(run: Result) -> Iterator[tuple[str, str]]:
     """What a reader asks of a number, by name; groups that are empty (nothing was trained) are left out."""
-    topology = TOPOLOGIES.get(run.network, run.network)
     bayesian = "Bayesian" if run.bayesian else "not Bayesian"
-    yield "Network", f"{topology}, {run.label}, {run.bits_w}/{run.bits_a} bits (W/A), {bayesian}"
+    yield "Network", f"{run.topology}, {run.label}, {run.bits_w}/{run.bits_a} bits (W/A), {bayesian}"
     yield "Profile and study", f"{run.profile}, {run.study}"
     yield "Seed", str(run.seed)
     data, training, asked, source = run.data, run.training, run.evaluation, run.provenance

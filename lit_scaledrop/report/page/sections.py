@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.contents import Study
 from lit_scaledrop.report.table import RESULT_IDS, Column, Row, Section
 from lit_scaledrop.results.result import Result
@@ -85,14 +84,9 @@ def title_of(name: str) -> str:
     return name.replace("-", " ").replace("_", " ").capitalize()
 
 
-def network_name(run: Result) -> str:
-    """Topology of a run, for people."""
-    return TOPOLOGIES.get(run.network, run.network)
-
-
 def names(runs: Sequence[Result]) -> dict[str, str]:
     """Topologies and methods of runs, each once, as attributes for the filters."""
-    topologies, methods = (dict.fromkeys(of(run) for run in runs) for of in (network_name, lambda run: run.label))
+    topologies, methods = dict.fromkeys(run.topology for run in runs), dict.fromkeys(run.label for run in runs)
     return {"data-topology": "|".join(topologies), "data-method": "|".join(methods)}
 
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import footer, images, style
-from lit_scaledrop.report.groups import by_data
+from lit_scaledrop.report.figures.style import footer, images, style, write_files
+from lit_scaledrop.report.groups import by_data, distinction
 from lit_scaledrop.report.sweeps.parallel import draw_parallel, draw_scatter
-from lit_scaledrop.report.sweeps.prefixes import draw_prefixes, passes_table
+from lit_scaledrop.report.sweeps.prefixes import PASSES, draw_prefixes
 from lit_scaledrop.report.sweeps.recipes import draw_recipes
 from lit_scaledrop.report.sweeps.responses import draw_responses
-from lit_scaledrop.report.sweeps.sigma import draw_sigma, sigma_table
+from lit_scaledrop.report.sweeps.sigma import SIGMA, draw_sigma
 from lit_scaledrop.report.sweeps.swept import show_value, sweep_table
 from lit_scaledrop.report.table import Report
-from lit_scaledrop.results.result import Result, write_atomic
+from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.trials import Trial
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class Sweep:
     """How a sweep is shown. A further one is one entry of `SWEEPS`."""
 
     title: str
-    table: Callable[[str, Sequence[Result]], Report] = sweep_table
-    """Title and results of one profile -> the report."""
+    table: Callable[..., Report] = sweep_table
+    """Results of one profile, and the title by name -> the report."""
     draw: Callable[[pd.DataFrame, str], dict[str, "Figure"]] | None = None
     """Rows of a section and the title -> pictures by the ends of their file names; by default by what was swept."""
     about: str = ""
@@ -52,13 +52,13 @@ SWEEPS: dict[str, Sweep] = {
     "ablation-placement": Sweep("Where the scale stands, and how often a mask is drawn"),
     "ablation-sigma": Sweep(
         "Drop probabilities that vary in training, at test, and in both",
-        sigma_table,
+        SIGMA.report,
         lambda frame, _: {"response": draw_sigma(frame)},
         f"Solid: p drawn anew at each use; dashed: the mean of finished chips, whose p is off for good. {_BARS}",
     ),
     "ablation-passes": Sweep(
         "Number of passes T",
-        passes_table,
+        PASSES.report,
         lambda frame, _: {"response": draw_prefixes(frame)},
         f"The first T of 50 passes. AUROC: solid by predictive entropy, dashed by mutual information. {_BARS}",
         passes="1 to 50",
@@ -73,18 +73,13 @@ SWEEPS: dict[str, Sweep] = {
 
 
 def sweep_report(name: str, results: Sequence[Result], trials: Sequence[Trial] = ()) -> Report:
-    """The table of a sweep.
-
-    Args:
-        name: of the sweep.
-        results: of one profile.
-        trials: what a search has tried; those that left no result are named below the table.
+    """The table of a sweep; trials of a search that left no result are named below it.
 
     Raises:
         ValueError: the results do not fit it.
     """
     sweep = _sweep(name)
-    report = sweep.table(sweep.title, results)
+    report = sweep.table(results, title=sweep.title)
     return replace(report, notes=[*report.notes, *(_without_result(one) for one in trials if one.state in _ENDED)])
 
 
@@ -102,16 +97,13 @@ def sweep_pictures(name: str, results: Sequence[Result], stem: Path, trials: Seq
     cut = [trial for trial in trials if trial.state == "stopped" and "val/acc" in trial.why] if len(groups) == 1 else []
     written = []
     for group, section in zip(groups, sweep_report(name, results).sections, strict=True):
-        first = group[0]
-        end = f"-{first.data['name']}-{first.training['epochs']}epochs-{first.data['fingerprint'][:6]}"
+        end = f"-{distinction(group[0])}" if len(groups) > 1 else ""
         with style():
             drawn = sweep.draw(section.frame, sweep.title) if sweep.draw else _draw(section.frame, sweep.title, cut)
             about = sweep.about or (_ORANGE if "parallel" in drawn else _RING)
             for what, figure in drawn.items():
-                for form, content in images(figure, footer(group, about, sweep.passes)).items():
-                    path = stem.with_name(f"{stem.name}-{what}{end if len(groups) > 1 else ''}.{form}")
-                    write_atomic(path, content)
-                    written.append(path)
+                files = images(figure, footer(group, about, sweep.passes))
+                written += write_files(stem.with_name(f"{stem.name}-{what}{end}"), files)
     return written
 
 

@@ -1,16 +1,15 @@
 """The ablation of T: accuracy, likelihood, calibration and detection from the first T passes of one plan."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import label_ends, name_row, panels, styles
+from lit_scaledrop.report.figures.style import draw_bars, grid, styles
 from lit_scaledrop.report.groups import KEY, by_row, data_name
 from lit_scaledrop.report.measures import lines, mean_columns, percent, plain
 from lit_scaledrop.report.spec import TableSpec
-from lit_scaledrop.report.table import Column, Report, number, text
+from lit_scaledrop.report.table import RUNS, Column, named, number, text
 from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
@@ -40,19 +39,6 @@ _DRAWN = {
 }
 
 
-def passes_table(title: str, results: Sequence[Result]) -> Report:
-    """One line a network and T.
-
-    Args:
-        title: of the table.
-        results: of the probe `ablation-passes`, one profile.
-
-    Raises:
-        ValueError: no results, results of several profiles or studies, or without numbers by T.
-    """
-    return replace(SPEC, title=title).report(results)
-
-
 def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
     shown = by_row(list(results), notes)
     first = [runs[0] for runs in shown.values()]
@@ -68,15 +54,15 @@ def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
 
 def _columns(frame: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:  # noqa: ARG001
     shown = {name: measure for name, measure in MEASURES.items() if "_" not in name or frame[name].notna().any()}
-    columns = {"topology": text("topology"), "method": text("method"), "passes": number("passes", "T", ".0f")}
-    return {**columns, **mean_columns(shown, data_name(runs[0])), "n": number("n", "n", ".0f"), "seeds": text("seeds")}
+    means = mean_columns(shown, data_name(runs[0])).values()
+    return named(text("topology"), text("method"), number("passes", "T", ".0f"), *means, RUNS, text("seeds"))
 
 
 def _passes(frame: pd.DataFrame) -> str:
     return f"the first {', '.join(map(str, sorted(frame.passes.unique())))} of one plan"
 
 
-SPEC = TableSpec(
+PASSES = TableSpec(
     "",
     MEASURES,
     _columns,
@@ -95,28 +81,19 @@ def draw_prefixes(frame: pd.DataFrame) -> "Figure":
     drawn = {
         name: title for name, title in _DRAWN.items() if name in MEASURES or frame[f"{name}_entropy"].notna().any()
     }
-    topologies = list(frame.topology.unique())
-    figure, axes = panels(len(topologies), len(drawn), 2.75, 2.9, "Number of passes T")
-    look = styles(frame.method)
-    for row, topology in zip(axes, topologies, strict=True):
-        for panel, (name, title) in zip(row, drawn.items(), strict=True):
-            ends = []
-            columns = [name] if name in MEASURES else [f"{name}_entropy", f"{name}_information"]
-            for method in frame.method[frame.topology == topology].unique():
-                line = frame[(frame.topology == topology) & (frame.method == method)]
-                colour, mark = look[method]
-                for column, style in zip(columns, ("-", (0, (4, 2))), strict=False):
-                    panel.errorbar(
-                        line.passes, line[column], yerr=line[f"{column}_std"].fillna(0), color=colour, marker=mark,
-                        markersize=4, capsize=2, elinewidth=0.8, linestyle=style,
-                    )  # fmt: skip
-                ends.append((float(line.passes.iloc[-1]), float(line[columns[0]].iloc[-1]), method, colour))
-            panel.set_title(title)
-            panel.set_xscale("log")
-            panel.set_xticks(sorted(frame.passes.unique()), [str(passes) for passes in sorted(frame.passes.unique())])
-            panel.minorticks_off()
-            panel.set_xlabel("Passes T")
-            if panel is row[-1]:
-                label_ends(panel, ends)
-        name_row(row[0], topology)
+    figure, cells = grid(frame, ["topology"], drawn, (2.75, 2.9), "Number of passes T", "{}")
+    look, ticks = styles(frame.method), sorted(frame.passes.unique())
+    for panel, run, name, ends in cells:
+        columns = [name] if name in MEASURES else [f"{name}_entropy", f"{name}_information"]
+        for method, line in run.groupby("method", sort=False):
+            colour, mark = look[method]
+            for column, style in zip(columns, ("-", (0, (4, 2))), strict=False):
+                std = line[f"{column}_std"].fillna(0)
+                draw_bars(panel, line.passes, line[column], std, colour, mark, linestyle=style, elinewidth=0.8)
+            ends.append((float(line.passes.iloc[-1]), float(line[columns[0]].iloc[-1]), method, colour))
+        panel.set_title(drawn[name])
+        panel.set_xscale("log")
+        panel.set_xticks(ticks, [str(passes) for passes in ticks])
+        panel.minorticks_off()
+        panel.set_xlabel("Passes T")
     return figure

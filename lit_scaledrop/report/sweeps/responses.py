@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import INK, label_ends, panels
+from lit_scaledrop.report.figures.style import INK, draw_bars, label_ends, panels
 from lit_scaledrop.report.sweeps.swept import CLASSES, LOGARITHMIC, QUANTITIES, label, show_value
 
 if TYPE_CHECKING:
@@ -103,10 +103,7 @@ def _draw_line(
     panel: "Axes", x: list[float], rows: pd.DataFrame, quantity: str, colour: str, mark: str, connected: bool
 ) -> None:
     y, spread = rows[quantity].to_numpy(), rows[f"{quantity}_std"].fillna(0).to_numpy()
-    style = "-" if connected else "none"
-    panel.errorbar(
-        x, y, yerr=spread, color=colour, marker=mark, markersize=4.5, capsize=2.5, linestyle=style, elinewidth=1
-    )
+    draw_bars(panel, x, y, spread, colour, mark, markersize=4.5, capsize=2.5, linestyle="-" if connected else "none")
     for place, best in enumerate(rows.best):
         if best:
             panel.plot(x[place], y[place], marker="o", markersize=11, fillstyle="none", color=INK, markeredgewidth=1.3)

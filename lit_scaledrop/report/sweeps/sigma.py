@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import label_ends, name_row, panels
-from lit_scaledrop.report.groups import KEY, by_row, data_name
-from lit_scaledrop.report.measures import EVERY, Measure, lines, mean_columns, percent, plain
+from lit_scaledrop.report.figures.style import draw_bars, grid
+from lit_scaledrop.report.groups import KEY, by_row
+from lit_scaledrop.report.measures import EVERY, Measure, chips_of, lines, mean_columns, percent, plain
 from lit_scaledrop.report.spec import TableSpec
 from lit_scaledrop.report.sweeps.responses import COLOURS
 from lit_scaledrop.report.sweeps.swept import with_validation
-from lit_scaledrop.report.table import Column, Report, mean_column, number, text
-from lit_scaledrop.report.tables.variation import ASKED, chips_of, trained_and_asked
+from lit_scaledrop.report.table import RUNS, Column, mean_column, text
+from lit_scaledrop.report.tables.variation import ASKED, trained_and_asked
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -42,12 +42,6 @@ _DRAWN = {
     "rejected": "Uniform noise rejected (%)",
     "clean_rejected": "Test images rejected (%)",
 }
-_NOTES = [
-    "p is drawn anew for each pass and layer where nothing else is said; on a finished chip it is off for good: the "
-    "columns of the {chips} chips are their means.",
-    "`at test only` asks the network that was trained without variation; `in training only` and `in both` ask one "
-    "network for each sigma. Another training differs as two seeds do: compare with the spread over seeds.",
-]
 
 
 def when_of(run: Result) -> tuple[str, str]:
@@ -58,20 +52,6 @@ def when_of(run: Result) -> tuple[str, str]:
     if asked and asked != trained:
         return f"trained {trained}, asked {asked}", asked
     return ("both" if asked else "train"), trained
-
-
-def sigma_table(title: str, results: Sequence[Result]) -> Report:
-    """One line a network, condition and sigma.
-
-    Args:
-        title: of the table.
-        results: of the probe `ablation-sigma`, one profile.
-
-    Raises:
-        ValueError: no results, or results of several profiles or studies.
-    """
-    notes = [note.format(chips=chips_of(results)) for note in _NOTES]
-    return replace(SPEC, title=title, notes=notes).report(results)
 
 
 def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
@@ -96,60 +76,58 @@ def _size(sigma: str) -> float:
         return float("inf")
 
 
-def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:  # noqa: ARG001
-    chips = f"{chips_of(runs)} chips"
-    return {
-        "topology": text("topology"),
-        "method": text("method"),
-        "when": Column("p varies", lambda row: WHEN.get(row["when"], str(row["when"])), left=True),
-        "sigma": text("sigma", "sigma or device"),
-        "validation": mean_column("validation", "validation accuracy (%)"),
-        **mean_columns(_ASKED, data_name(runs[0])),
-        "chips_accuracy": mean_column("chips_accuracy", f"{chips}, accuracy (%)"),
-        "chips_nll": mean_column("chips_nll", f"{chips}, NLL", 3),
-        "n": number("n", "n", ".0f"),
-        "seeds": text("seeds"),
-    }
-
-
-SPEC = TableSpec("", MEASURES, _columns, lines=_lines)
+SIGMA = TableSpec(
+    "",
+    MEASURES,
+    [
+        text("topology"),
+        text("method"),
+        Column("p varies", lambda row: WHEN.get(row["when"], str(row["when"])), left=True, name="when"),
+        text("sigma", "sigma or device"),
+        mean_column("validation", "validation accuracy (%)"),
+        *mean_columns(_ASKED).values(),
+        mean_column("chips_accuracy", "{chips}, accuracy (%)"),
+        mean_column("chips_nll", "{chips}, NLL", 3),
+        RUNS,
+        text("seeds"),
+    ],
+    lines=_lines,
+    notes=[
+        "p is drawn anew for each pass and layer where nothing else is said; on a finished chip it is off for good: "
+        "the columns of the {chips} chips are their means.",
+        "`at test only` asks the network that was trained without variation; `in training only` and `in both` ask one "
+        "network for each sigma. Another training differs as two seeds do: compare with the spread over seeds.",
+    ],
+)
 
 
 def draw_sigma(frame: pd.DataFrame) -> "Figure":
     """A row for each network: solid with p of each use, dashed on finished chips, bars over seeds."""
     numeric = frame[frame.sigma.map(_size).lt(float("inf")) & frame.when.isin(list(WHEN))]
-    networks = list(numeric.groupby(["topology", "method"], sort=False))
-    figure, axes = panels(len(networks), len(_DRAWN), 3.0, 2.8, "Drop probabilities that vary by sigma")
-    for row, ((topology, method), found) in zip(axes, networks, strict=True):
-        start = found[found.when == "none"]
-        for panel, (quantity, title) in zip(row, _DRAWN.items(), strict=True):
-            ends = []
-            for (colour, mark), when in zip(COLOURS, ("eval", "train", "both"), strict=False):
-                line = found[found.when == when]
-                if line.empty:
+    by, title = ["topology", "method"], "Drop probabilities that vary by sigma"
+    figure, cells = grid(numeric, by, _DRAWN, (3.0, 2.8), title)
+    for panel, found, quantity, ends in cells:
+        start, lines_of = found[found.when == "none"], []
+        for (colour, mark), when in zip(COLOURS, ("eval", "train", "both"), strict=False):
+            line = found[found.when == when]
+            for prefix, style in (("", "-"), ("chips_", (0, (4, 2)))):
+                if line.empty or line[f"{prefix}{quantity}"].isna().any():
                     continue
-                for prefix, style in (("", "-"), ("chips_", (0, (4, 2)))):
-                    if line[f"{prefix}{quantity}"].isna().any():
-                        continue
-                    shown = pd.concat([_from(start, quantity), _from(line, f"{prefix}{quantity}")])
-                    panel.errorbar(
-                        shown.x, shown.y, yerr=shown.spread, color=colour, linestyle=style, marker=mark, markersize=4,
-                        capsize=2, elinewidth=0.8, fillstyle="none" if prefix else "full",
-                    )  # fmt: skip
-                    name = WHEN[when] + (f", {frame.attrs['chips']} chips" if prefix else "")
-                    ends.append((float(shown.x.iloc[-1]), float(shown.y.iloc[-1]), name, colour))
-            if title.endswith("(%)"):
-                low, high = panel.get_ylim()
-                # a tenth of a point must not look like a fall
-                middle, half = (low + high) / 2, max(high - low, LEAST_SPAN) / 2
-                low, high = max(middle - half, 0.0), min(middle + half, 100.0)
-                panel.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
-            panel.set_title(title)
-            panel.set_xlabel("Standard deviation sigma of p")
-            panel.set_xlim(left=-0.03 * panel.get_xlim()[1])
-            if panel is row[-1]:
-                label_ends(panel, [(panel.get_xlim()[1], y, name, colour) for _, y, name, colour in ends])
-        name_row(row[0], f"{topology}, {method}")
+                shown = pd.concat([_from(start, quantity), _from(line, f"{prefix}{quantity}")])
+                look = {"linestyle": style, "fillstyle": "none" if prefix else "full", "elinewidth": 0.8}
+                draw_bars(panel, shown.x, shown.y, shown.spread, colour, mark, **look)
+                name = WHEN[when] + (f", {frame.attrs['chips']} chips" if prefix else "")
+                lines_of.append((float(shown.y.iloc[-1]), name, colour))
+        if _DRAWN[quantity].endswith("(%)"):
+            low, high = panel.get_ylim()
+            # a tenth of a point must not look like a fall
+            middle, half = (low + high) / 2, max(high - low, LEAST_SPAN) / 2
+            low, high = max(middle - half, 0.0), min(middle + half, 100.0)
+            panel.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
+        panel.set_title(_DRAWN[quantity])
+        panel.set_xlabel("Standard deviation sigma of p")
+        panel.set_xlim(left=-0.03 * panel.get_xlim()[1])
+        ends += [(panel.get_xlim()[1], *line) for line in lines_of]
     return figure
 
 

@@ -14,7 +14,7 @@ from lit_scaledrop.report.groups import (
     identity,
 )
 from lit_scaledrop.report.measures import Measure, head, mean_columns, over_runs, percent
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, mean_column, number, text
+from lit_scaledrop.report.table import RESULT_IDS, RUNS, Column, Report, Section, mean_column, named, text
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -96,12 +96,8 @@ def sweep_frame(runs: Sequence[Result], names: Sequence[str], notes: list[str]) 
     return frame
 
 
-def sweep_table(title: str, results: Sequence[Result]) -> Report:
+def sweep_table(results: Sequence[Result], title: str) -> Report:
     """The table of a sweep of trainings.
-
-    Args:
-        title: of the table.
-        results: of one profile and study.
 
     Raises:
         ValueError: no results, results of several profiles, or of something that was not trained here.
@@ -147,22 +143,23 @@ def label(name: str) -> str:
 
 
 def _columns(frame: pd.DataFrame, names: Sequence[str], data: str) -> dict[str, Column]:
-    columns: dict[str, Column] = {}
+    columns = []
     for name in names:
         of = f" ({', '.join(word.partition(' ')[0] for word in CLASSES[name])})" if name in CLASSES else ""
         has_lists = frame[name].map(lambda value: isinstance(value, list)).any()
-        columns[name] = _setting(name, label(name) + (of if has_lists else ""))
-    return columns | {
-        "validation": mean_column("validation", "validation accuracy (%)"),
-        "best": Column("best", lambda row: "best" if row["best"] else "", left=True),
-        **mean_columns(MEASURES, data),
-        "n": number("n", "n", ".0f"),
-        "seeds": text("seeds"),
-    }
+        columns.append(_setting(name, label(name) + (of if has_lists else "")))
+    return named(
+        *columns,
+        mean_column("validation", "validation accuracy (%)"),
+        Column("best", lambda row: "best" if row["best"] else "", left=True, name="best"),
+        *mean_columns(MEASURES, data).values(),
+        RUNS,
+        text("seeds"),
+    )
 
 
 def _setting(name: str, header: str) -> Column:
-    return Column(header, lambda row: show_value(row[name]), left=True)
+    return Column(header, lambda row: show_value(row[name]), left=True, name=name)
 
 
 def with_validation(frame: pd.DataFrame, rows: Sequence[Sequence[Result]]) -> pd.DataFrame:

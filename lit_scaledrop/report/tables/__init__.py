@@ -24,7 +24,7 @@ from lit_scaledrop.report.tables.energy import table8
 from lit_scaledrop.report.tables.ood import table6
 from lit_scaledrop.report.tables.segmentation import TABLE5
 from lit_scaledrop.report.tables.selective import TABLE9
-from lit_scaledrop.report.tables.variation import table4
+from lit_scaledrop.report.tables.variation import TABLE4
 from lit_scaledrop.results.result import Result
 
 
@@ -40,7 +40,7 @@ class Table:
 
 TABLES: dict[str, Table] = {
     "table3": Table("table3.csv", table3),
-    "table4": Table("table4.csv", table4),
+    "table4": Table("table4.csv", TABLE4.report),
     "table5": Table("table5.csv", TABLE5.report),
     "table6": Table("table6.csv", table6),
     "table7": Table("table7.csv", table7),

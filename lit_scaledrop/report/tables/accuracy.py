@@ -1,14 +1,13 @@
 """Table III: accuracy by topology and method."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import KEY, TOPOLOGIES, by_data, by_row, data_name
+from lit_scaledrop.report.groups import KEY, by_data, by_row, data_name
 from lit_scaledrop.report.measures import Measure, lines, percent
 from lit_scaledrop.report.spec import TableSpec
-from lit_scaledrop.report.table import LOST, Column, Report, bits, number, spread, text
+from lit_scaledrop.report.table import BITS, LOST, Column, Report, Row, number, spread, text
 from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.units import duration
 
@@ -23,15 +22,7 @@ _EXPORT = ["profile", "data", "fingerprint", *KEY, "n", "seeds", "epochs"]
 
 
 def table3(results: Sequence[Result], paper: pd.DataFrame) -> Report:
-    """Table III: accuracy by topology and method, beside the published values.
-
-    Args:
-        results: runs of one profile and study, any data, any number of epochs.
-        paper: columns topology, method, bits_w, bits_a, bayesian, accuracy_percent, source.
-
-    Raises:
-        ValueError: no results, results of several profiles or studies, or a result without accuracy.
-    """
+    """Table III; accuracy columns of its CSV file carry the name of their data."""
     groups = by_data(results)
     notes: list[str] = []
     sections, exports = [], []
@@ -47,14 +38,11 @@ def table3(results: Sequence[Result], paper: pd.DataFrame) -> Report:
 
 def _of_topologies(group: list[Result], groups: list[list[Result]], paper: pd.DataFrame) -> pd.DataFrame:
     """The paper's rows for one section: none of a topology that was only measured for others."""
-
-    def measured(results: Sequence[Result]) -> set[str]:
-        return {TOPOLOGIES.get(result.network, result.network) for result in results}
-
-    elsewhere = measured([result for other in groups for result in other]) - measured(group)
+    here = {result.topology for result in group}
+    elsewhere = {result.topology for other in groups for result in other} - here
     if group is not max(groups, key=len):
         # what nobody measured stands in the longest section alone
-        elsewhere |= set(paper.topology) - measured(group)
+        elsewhere |= set(paper.topology) - here
     return paper[~paper.topology.isin(elsewhere)]
 
 
@@ -64,29 +52,12 @@ def _lines(results: Sequence[Result], notes: list[str]) -> pd.DataFrame:
     return lines(shown, MEASURES).assign(seconds=seconds)
 
 
-def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:
-    columns = {"topology": text("topology"), "method": text("method"), "bits": bits()}
-    columns["bayesian"] = Column("Bayesian", lambda row: "yes" if row["bayesian"] else "no")
-    columns["accuracy"] = Column(f"{data_name(runs[0])} accuracy (ours, %)", _accuracy)
-    columns["paper"] = number("paper", "CIFAR-10 accuracy (paper, %)", ".2f", source="source")
-    if comparable:
-        columns["difference"] = number("difference", "difference (points)", "+.2f")
-    columns |= {"nll": number("nll", "NLL", ".3f"), "ece": number("ece", "ECE", ".3f")}
-    columns["ood_rate"] = number("ood_rate", "OOD rate", ".3f")
-    columns["epochs"] = Column("epochs", lambda row: "" if pd.isna(row["n"]) else str(row["epochs"]))
-    columns["seconds"] = Column(
-        "training time", lambda row: "" if pd.isna(row["seconds"]) else duration(row["seconds"])
-    )
-    return columns
-
-
-def _accuracy(row: dict[Any, Any]) -> str:
+def _accuracy(row: Row) -> str:
     shown = spread(row["accuracy"], row["accuracy_std"])
     return f"{shown} (n={row['n']:.0f})" if shown else ""
 
 
 def _export(frame: pd.DataFrame, data: str, comparable: bool) -> pd.DataFrame:
-    """One line per row; accuracy columns carry the name of their data."""
     name = data.lower().replace("-", "")
     names = {"accuracy": f"{name}_accuracy_percent", "accuracy_std": f"{name}_accuracy_std"}
     names |= {"paper": "paper_cifar10_accuracy_percent", "source": "paper_source"}
@@ -109,7 +80,20 @@ def _notes(frame: pd.DataFrame) -> Iterator[str]:
 SPEC = TableSpec(
     "Table III: accuracy by topology and method",
     MEASURES,
-    _columns,
+    [
+        text("topology"),
+        text("method"),
+        BITS,
+        Column("Bayesian", lambda row: "yes" if row["bayesian"] else "no", name="bayesian"),
+        Column("{data} accuracy (ours, %)", _accuracy, name="accuracy"),
+        number("paper", "CIFAR-10 accuracy (paper, %)", ".2f", source="source"),
+        number("difference", "difference (points)", "+.2f"),
+        number("nll", "NLL", ".3f"),
+        number("ece", "ECE", ".3f"),
+        number("ood_rate", "OOD rate", ".3f"),
+        Column("epochs", lambda row: "" if pd.isna(row["n"]) else str(row["epochs"]), name="epochs"),
+        number("seconds", "training time", duration),
+    ],
     renamed={"accuracy_percent": "paper"},
     differences={"difference": ("accuracy", "paper")},
     lines=_lines,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import KEY, by_data, by_row, data_name, rule_sentence
+from lit_scaledrop.report.groups import KEY, by_data, by_row, rule_sentence
 from lit_scaledrop.report.measures import EVERY, Measure, lines, mean_columns, percent, plain
 from lit_scaledrop.report.spec import TableSpec
-from lit_scaledrop.report.table import Column, Report, mean_column, number, text
+from lit_scaledrop.report.table import RUNS, Column, Report, mean_column, number, text
 from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result
 
@@ -34,16 +34,7 @@ def _measures(suite: str) -> dict[str, Measure]:
 
 
 def table10(results: Sequence[Result], paper: pd.DataFrame) -> Report:
-    """Table X, one line a topology, method and corruption; with and without re-normalization are sections.
-
-    Args:
-        results: of the probe `table10`, one profile.
-        paper: columns topology, method, bits_w, bits_a, bayesian, renormalized, corruption, error_percent,
-            ood_rate_percent, source.
-
-    Raises:
-        ValueError: no results, or results of several profiles or studies.
-    """
+    """Table X, one line a topology, method and corruption; with and without re-normalization are sections."""
     notes: list[str] = []
     corruptions = list(paper.corruption.unique())
     sections = []
@@ -127,17 +118,14 @@ def _with_means(paper: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:
-    data = data_name(runs[0])
-    columns = {"topology": text("topology"), "method": text("method")}
-    columns["corruption"] = Column("corruption", lambda row: row["corruption"].replace("_", " "), left=True)
-    for name, header in _HEADERS.items():
-        columns[name] = mean_column(name, f"{data} {header} (ours, %)")
-        columns[f"{name}_5"] = mean_column(f"{name}_5", f"{data} {header}, severity 5 (ours, %)")
-        columns[f"{name}_paper"] = number(f"{name}_paper", f"CIFAR-10-C {header} (paper, %)", ".2f")
-        if comparable:
-            columns[f"{name}_difference"] = number(f"{name}_difference", "difference (points)", "+.2f")
-    return columns | mean_columns(_measures("corrupted")) | {"n": number("n", "n", ".0f")}
+def _beside_paper(name: str) -> list[Column]:
+    header = _HEADERS[name]
+    return [
+        mean_column(name, f"{{data}} {header} (ours, %)"),
+        mean_column(f"{name}_5", f"{{data}} {header}, severity 5 (ours, %)"),
+        number(f"{name}_paper", f"CIFAR-10-C {header} (paper, %)", ".2f"),
+        number(f"{name}_difference", "difference (points)", "+.2f"),
+    ]
 
 
 def _numbers(runs: Sequence[Result]) -> str:
@@ -148,7 +136,14 @@ def _numbers(runs: Sequence[Result]) -> str:
 SPEC = TableSpec(
     "Table X: corrupted test images",
     _measures("corrupted"),
-    _columns,
+    [
+        text("topology"),
+        text("method"),
+        Column("corruption", lambda row: row["corruption"].replace("_", " "), left=True, name="corruption"),
+        *(column for name in _HEADERS for column in _beside_paper(name)),
+        *mean_columns(_measures("corrupted")).values(),
+        RUNS,
+    ],
     [*KEY, "n", "seeds", "epochs", "renormalized", "corruption", "severities", "source"]
     + [name for quantity in ("error", "ood", "nll", "ece") for name in (quantity, f"{quantity}_std")]
     + [f"{quantity}_{end}" for quantity in _PAPER for end in ("5", "5_std", "paper", "difference")],

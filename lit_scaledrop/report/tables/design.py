@@ -6,7 +6,7 @@ import pandas as pd
 
 from lit_scaledrop.report.energies import ENERGY, readable
 from lit_scaledrop.report.groups import KEY, by_data, by_row, caption, epochs_heading, identity, ids_of, seeds_of
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, number, text
+from lit_scaledrop.report.table import RESULT_IDS, Report, Section, named, number, text
 from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result
 
@@ -14,18 +14,18 @@ DESIGN = ["mapping", "rows", "bits", "passes", "execution"]
 """What makes a design."""
 GOALS = {"cls/acc": ("accuracy", False), "cls/nll": ("NLL", True)}
 """What is traded for energy: name, and whether less is better."""
-_COLUMNS = {
-    "passes": number("passes", "T", ".0f"),
-    "bits": number("bits", "ADC bits", ".0f"),
-    "rows": number("rows", "rows", ".0f"),
-    "mapping": text("mapping"),
-    "execution": text("execution", "passes"),
-    "cls/acc": Column("accuracy (%)", lambda row: f"{100 * row['cls/acc']:.2f}"),
-    "cls/nll": number("cls/nll", "NLL", ".4f"),
-    ENERGY: Column("energy an image", lambda row: readable(row[ENERGY])),
-    "hw/latency_us": number("hw/latency_us", "latency (us)", ".1f"),
-    "hw/area_mm2": number("hw/area_mm2", "area (mm2)", ".3f"),
-}
+_COLUMNS = named(
+    number("passes", "T", ".0f"),
+    number("bits", "ADC bits", ".0f"),
+    number("rows", "rows", ".0f"),
+    text("mapping"),
+    text("execution", "passes"),
+    number("cls/acc", "accuracy (%)", lambda share: f"{100 * share:.2f}"),
+    number("cls/nll", "NLL", ".4f"),
+    number(ENERGY, "energy an image", readable),
+    number("hw/latency_us", "latency (us)", ".1f"),
+    number("hw/area_mm2", "area (mm2)", ".3f"),
+)
 
 
 def designs(runs: Sequence[Result]) -> pd.DataFrame:

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from lit_scaledrop.report.energies import on_chip
-from lit_scaledrop.report.groups import KEY, ORDER, TOPOLOGIES, by_row, commits_of, ids_of, one_profile
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, bits, number, text
+from lit_scaledrop.report.groups import KEY, ORDER, by_row, commits_of, ids_of, one_profile
+from lit_scaledrop.report.table import BITS, RESULT_IDS, Column, Report, Section, named, number, text
 from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result
 
@@ -59,15 +59,7 @@ _NOTES = [
 
 
 def table7(results: Sequence[Result], paper: pd.DataFrame) -> Report:
-    """Table VII: modules, area and power by topology and method; draws, energy and latency of a pass.
-
-    Args:
-        results: of the command `cost`, one profile.
-        paper: columns topology, method, bits_w, bits_a, bayesian, modules, power_mw, area_um2, source.
-
-    Raises:
-        ValueError: no results, or results of several profiles or studies.
-    """
+    """Table VII: modules, area and power by topology and method; draws, energy and latency of a pass."""
     one_profile(results)
     notes: list[str] = []
     ordered = sorted(results, key=_place)
@@ -90,13 +82,9 @@ def table7(results: Sequence[Result], paper: pd.DataFrame) -> Report:
     return Report("Table VII: dropout modules", sections, [*notes, *_NOTES], data.reindex(columns=names))
 
 
-def _topology(run: Result) -> str:
-    return TOPOLOGIES.get(run.network, run.network)
-
-
 def _place(run: Result) -> tuple[int, int]:
     scheme = run.config["scheme"]
-    return ORDER.get(_topology(run), 9), _SCHEMES.index(scheme) if scheme in _SCHEMES else len(_SCHEMES)
+    return ORDER.get(run.topology, 9), _SCHEMES.index(scheme) if scheme in _SCHEMES else len(_SCHEMES)
 
 
 def _rows(shown: dict[tuple[Any, ...], Result], reuse: str) -> pd.DataFrame:
@@ -113,18 +101,24 @@ def _rows(shown: dict[tuple[Any, ...], Result], reuse: str) -> pd.DataFrame:
 
 
 def _columns(with_the_papers: bool) -> dict[str, Column]:
-    columns = {"topology": text("topology"), "method": text("method"), "mapping": text("mapping")}
-    columns |= {"counted": text("counted", "counted by"), "bits": bits()}
-    columns["modules"] = number("modules", "modules", ",.0f")
-    columns["area_um2"] = number("area_um2", "area (um2)", ",.0f")
-    columns["power_mw"] = Column("power (mW)", lambda row: short(row["power_mw"]))
-    if with_the_papers:
-        columns["paper_modules"] = number("paper_modules", "modules (paper)", ",.0f", source="source")
-        columns["paper_power_mw"] = number("paper_power_mw", "power (paper, mW)", ".4f")
-    columns["draws"] = number("draws", "bits a pass", ",.0f")
-    columns["energy_pj"] = Column("energy a pass (pJ)", lambda row: short(row["energy_pj"]))
-    columns["latency_ns"] = number("latency_ns", "latency a pass (ns)", ".0f")
-    return columns
+    papers = [
+        number("paper_modules", "modules (paper)", ",.0f", source="source"),
+        number("paper_power_mw", "power (paper, mW)", ".4f"),
+    ]
+    return named(
+        text("topology"),
+        text("method"),
+        text("mapping"),
+        text("counted", "counted by"),
+        BITS,
+        number("modules", "modules", ",.0f"),
+        number("area_um2", "area (um2)", ",.0f"),
+        number("power_mw", "power (mW)", short),
+        *(papers if with_the_papers else []),
+        number("draws", "bits a pass", ",.0f"),
+        number("energy_pj", "energy a pass (pJ)", short),
+        number("latency_ns", "latency a pass (ns)", ".0f"),
+    )
 
 
 def short(value: float) -> str:
@@ -164,7 +158,7 @@ def _caption(runs: list[Result]) -> list[str]:
             constants[f"{name} {about}"] = about
     sizes: dict[int, dict[str, None]] = {}
     for run in runs:
-        sizes.setdefault(run.config.get("image_shape", (3, 32, 32))[1], {})[_topology(run)] = None
+        sizes.setdefault(run.config.get("image_shape", (3, 32, 32))[1], {})[run.topology] = None
     topologies = "; ".join(f"{', '.join(names)}: images of {size} x {size} pixels" for size, names in sizes.items())
     first, chips = runs[0], sorted({run.config["chip"] for run in runs if "chip" in run.config})
     of_junction = [f"Energy, power and time on chip {', '.join(chips)} are its junction's."] if chips else []

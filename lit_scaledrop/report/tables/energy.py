@@ -26,8 +26,8 @@ from lit_scaledrop.report.energies import (
     readable,
     whose,
 )
-from lit_scaledrop.report.groups import KEY, ORDER, TOPOLOGIES, by_row, commits_of, ids_of, one_profile
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, text
+from lit_scaledrop.report.groups import KEY, ORDER, by_row, commits_of, ids_of, one_profile
+from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, named, number, text
 from lit_scaledrop.report.tables.energy_words import against_paper, one_converter_for_both, ratios
 from lit_scaledrop.results.result import Result
 
@@ -52,15 +52,7 @@ _NOTES = [
 
 
 def table8(results: Sequence[Result], paper: pd.DataFrame) -> Report:
-    """Table VIII: published systems and ours; methods and their ratios; the paper's energy; components; other sources.
-
-    Args:
-        results: of the command `cost --table table8`, one profile.
-        paper: columns work, technology, topology, bits, energy, unit, source.
-
-    Raises:
-        ValueError: no results, or results of several profiles or studies.
-    """
+    """Published systems and ours; methods and their ratios; the paper's energy; components; other sources."""
     one_profile(results)
     notes: list[str] = []
     shown = {key: runs[0] for key, runs in by_row(sorted(results, key=_place), notes).items()}
@@ -86,10 +78,8 @@ def table8(results: Sequence[Result], paper: pd.DataFrame) -> Report:
 
 
 def _place(run: Result) -> tuple[int, int]:
-    order = list(_METHODS)
-    topology = TOPOLOGIES.get(run.network, run.network)
     # LeNet-5 first, as in the paper
-    return -ORDER.get(topology, 9), order.index(run.label) if run.label in order else len(order)
+    return -ORDER.get(run.topology, 9), _METHODS.index(run.label) if run.label in _METHODS else len(_METHODS)
 
 
 def _scales(frame: pd.DataFrame) -> list[str]:
@@ -102,7 +92,11 @@ def _scales(frame: pd.DataFrame) -> list[str]:
 
 
 def _energy(name: str, header: str) -> Column:
-    return Column(header, lambda row: readable(row[name]))
+    return number(name, header, readable)
+
+
+def _treatment(how: str, real: str) -> str:
+    return f"{EXECUTIONS[how]}, {TREATMENTS[real]}"
 
 
 def _systems(frames: Frames, paper: pd.DataFrame) -> Section:
@@ -117,16 +111,20 @@ def _systems(frames: Frames, paper: pd.DataFrame) -> Section:
         row |= {how: own_nj(frame, how, "folded", "digital") for how in EXECUTIONS}
         rows.append(row | {"shown": readable(row["loop"])})
     frame = pd.DataFrame(rows)
-    columns = {name: text(name) for name in ("work", "technology", "topology")}
-    columns["bits"] = Column("bits", lambda row: f"{row['bits']:.0f}")
-    columns["shown"] = Column("energy an image", lambda row: row["shown"], source="source")
-    columns["band"] = Column("over cited converters", lambda row: "" if pd.isna(row["band"]) else row["band"])
-    columns |= {how: _energy(how, EXECUTIONS[how]) for how in ("prefix", "shared")}
+    columns = named(
+        text("work"),
+        text("technology"),
+        text("topology"),
+        number("bits", "bits", ".0f"),
+        number("shown", "energy an image", str, source="source"),
+        number("band", "over cited converters", str),
+        *(_energy(how, EXECUTIONS[how]) for how in ("prefix", "shared")),
+    )
     return Section("Beside published systems", frame, columns, ["Ours: first and last layer digital, scales folded."])
 
 
 def _methods(topology: str, frames: Frames) -> Section:
-    rows, columns = [], {"method": text("method"), "scale": text("scale", "scales")}
+    rows = []
     for key, (run, frame) in frames.items():
         scales = _scales(frame)
         for scale in scales:
@@ -138,10 +136,13 @@ def _methods(topology: str, frames: Frames) -> Section:
             ]
             own = here.iloc[0]
             rows.append(row | {"tops": own.tops_per_watt, "std": own.energy_std_nj, RESULT_IDS: run.id})
-    for how, real in itertools.product(EXECUTIONS, TREATMENTS):
-        columns[f"{how}_{real}"] = _energy(f"{how}_{real}", f"{EXECUTIONS[how]}, {TREATMENTS[real]}")
-    columns["std"] = Column("deviation over masks", lambda row: readable(row["std"]) if row["std"] else "0")
-    columns["tops"] = Column("TOPS/W", lambda row: f"{row['tops']:.3g}")
+    columns = named(
+        text("method"),
+        text("scale", "scales"),
+        *(_energy(f"{how}_{real}", _treatment(how, real)) for how in EXECUTIONS for real in TREATMENTS),
+        number("std", "deviation over masks", lambda std: readable(std) if std else "0"),
+        number("tops", "TOPS/W", ".3g"),
+    )
     below = "First and last layer digital, as if binary, or left out; deviation and TOPS/W: one by one, digital."
     frame = pd.DataFrame(rows).assign(topology=topology)
     return Section(f"{topology}: energy of an image by method and execution", frame, columns, [below])
@@ -149,11 +150,14 @@ def _methods(topology: str, frames: Frames) -> Section:
 
 def _ratios(frames: Frames, paper: pd.DataFrame) -> Section:
     frame, sentences = ratios(frames, paper)
-    columns = {"topology": text("topology"), "method": text("method"), "scale": text("scale", "Proposed's scales")}
-    for how, real in itertools.product(EXECUTIONS, ("digital", "excluded")):
-        name = f"{how}_{real}"
-        columns[name] = Column(f"{EXECUTIONS[how]}, {TREATMENTS[real]}", lambda row, name=name: f"{row[name]:.2f}")  # type: ignore[misc]
-    columns["paper"] = Column("paper", lambda row: "" if pd.isna(row["paper"]) else f"{row['paper']:.1f}")
+    shown = itertools.product(EXECUTIONS, ("digital", "excluded"))
+    columns = named(
+        text("topology"),
+        text("method"),
+        text("scale", "Proposed's scales"),
+        *(number(f"{how}_{real}", _treatment(how, real), ".2f") for how, real in shown),
+        number("paper", "paper", ".1f"),
+    )
     return Section("How many times Proposed's energy", frame, columns, sentences)
 
 
@@ -165,12 +169,15 @@ def _bands(topology: str, run: Result, frame: pd.DataFrame, theirs: float) -> Se
         row |= {"low": found.low, "high": found.high, "times": found.times(theirs), "needed": found.needed_pj}
         rows.append(row | found.marks)
     table = pd.DataFrame(rows).assign(topology=topology, method=PROPOSED, **{RESULT_IDS: run.id})
-    columns = {"passes": text("passes"), "scale": text("scale", "scales"), "real": text("real", "first and last layer")}
-    columns |= {"low": _energy("low", "cited converters, least"), "high": _energy("high", "most")}
-    columns["times"] = Column("the paper's is ... times that", lambda row: row["times"])
-    columns |= {name: _energy(name, name) for name in found.marks}
-    columns["needed"] = Column(
-        "conversion that meets it", lambda row: "none" if pd.isna(row["needed"]) else f"{row['needed']:.2f} pJ"
+    columns = named(
+        text("passes"),
+        text("scale", "scales"),
+        text("real", "first and last layer"),
+        _energy("low", "cited converters, least"),
+        _energy("high", "most"),
+        number("times", "the paper's is ... times that", str),
+        *(_energy(name, name) for name in found.marks),
+        number("needed", "conversion that meets it", lambda needed: f"{needed:.2f} pJ", none="none"),
     )
     heading = f"{topology}, Proposed: the paper's {readable(theirs)}"
     return Section(heading, table, columns, [against_paper(run, frame, theirs)])
@@ -179,21 +186,20 @@ def _bands(topology: str, run: Result, frame: pd.DataFrame, theirs: float) -> Se
 def _components(topology: str, run: Result, frame: pd.DataFrame) -> Section:
     """Rows: components; columns: executions and scales, first and last layer digital."""
     table = pd.DataFrame(index=pd.Index([], name="component"))
-    columns: dict[str, Column] = {"component": text("component")}
+    columns = [text("component")]
     for how, scale in itertools.product(EXECUTIONS, _scales(frame)):
         name = f"{how}_{scale}"
         found = parts(frame, how, scale, "digital")[ENERGY]
         table = table.join(found.rename(name), how="outer")
         header = f"{EXECUTIONS[how]}, {SCALES[scale]}"
-        columns[name] = Column(header, partial(_with_share, name=name, total_nj=found.sum()))
+        columns.append(number(name, header, partial(_with_share, total_nj=found.sum())))
     table = table.sort_values("loop_folded", ascending=False, kind="stable").reset_index()
     table = table.assign(component=table.component.map(component_name), topology=topology, **{RESULT_IDS: run.id})
-    return Section(f"{topology}, Proposed: by component, first and last layer digital", table, columns, [])
+    return Section(f"{topology}, Proposed: by component, first and last layer digital", table, named(*columns), [])
 
 
-def _with_share(row: dict[Any, Any], name: str, total_nj: float) -> str:
-    energy_nj = row[name]
-    return "" if pd.isna(energy_nj) else f"{readable(energy_nj)} ({100 * energy_nj / total_nj:.1f} %)"
+def _with_share(energy_nj: float, total_nj: float) -> str:
+    return f"{readable(energy_nj)} ({100 * energy_nj / total_nj:.1f} %)"
 
 
 def _sources(topology: str, run: Result, frame: pd.DataFrame) -> Section:
@@ -205,11 +211,11 @@ def _sources(topology: str, run: Result, frame: pd.DataFrame) -> Section:
     change = 100 * (found / own - 1)
     table = pd.DataFrame({"source": found.index, "energy": found.values, "change": change.values})
     table = table.sort_values("change", key=abs, ascending=False, kind="stable").assign(topology=topology)
-    columns = {
-        "source": text("source", "in question: other source"),
-        "energy": _energy("energy", "energy an image"),
-        "change": Column("change", lambda row: f"{row['change']:+.1f} %"),
-    }
+    columns = named(
+        text("source", "in question: other source"),
+        _energy("energy", "energy an image"),
+        number("change", "change", lambda change: f"{change:+.1f} %"),
+    )
     below = (
         f"One by one, folded, digital, {whose([adc_of(run)])}: {readable(own)}. With the lowest, or the "
         f"highest, source of each at once {ends[0]} to {ends[1]}. What the sources say: `scaledrop energy "

@@ -17,7 +17,7 @@ from lit_scaledrop.report.groups import (
     with_paper,
 )
 from lit_scaledrop.report.measures import Measure, Shown, head, over_runs, percent
-from lit_scaledrop.report.table import RESULT_IDS, Column, Report, Section, bits, number, spread, text
+from lit_scaledrop.report.table import BITS, RESULT_IDS, RUNS, Column, Report, Section, named, spread, text
 from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.glossary import SCORES, SUITE_KINDS, SUITES
 from lit_scaledrop.results.result import Result
@@ -41,15 +41,7 @@ _SHOWN = {
 
 
 def table6(results: Sequence[Result], paper: pd.DataFrame) -> Report:
-    """Table VI, one line a topology and method, one column a suite; a section for each measure.
-
-    Args:
-        results: of the probe `table6`, one profile.
-        paper: rows of the paper: columns topology, method, bits_w, bits_a, bayesian, source.
-
-    Raises:
-        ValueError: no results, or results of several profiles or studies.
-    """
+    """Table VI, one line a topology and method, one column a suite; a section for each measure."""
     notes: list[str] = []
     sections, exports = [], []
     for group in by_data(results):
@@ -118,7 +110,6 @@ def _section(
     what: str,
     titles: dict[str, str],
     values: pd.DataFrame,
-    below: Sequence[str] = (),
 ) -> Section:
     """A line a row of runs, a column a key of `titles`; `values` has an index of row and key."""
     lines = []
@@ -136,10 +127,9 @@ def _section(
             dict(zip(KEY, key, strict=True)) | head(runs) | cells | dict.fromkeys(absent & set(titles), "absent")
         )
     frame = with_paper(pd.DataFrame(lines).reindex(columns=[*_HEAD, *titles]), paper, list(KEY))
-    columns: dict[str, Column] = {"topology": text("topology"), "method": text("method"), "bits": bits()}
-    columns |= {name: Column(title, text(name).cell) for name, title in titles.items()}
+    cells_of = [Column(title, text(name).cell, name=name) for name, title in titles.items()]
     heading = f"{epochs_heading(next(iter(shown.values()))[0])}: {what}"
-    return Section(heading, frame, columns | {"n": number("n", "n", ".0f")}, list(below))
+    return Section(heading, frame, named(text("topology"), text("method"), BITS, *cells_of, RUNS), [])
 
 
 def _export(shown: Shown) -> pd.DataFrame:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import ORDER, TOPOLOGIES, by_row, data_name, one_profile, seed_of, t_interval
+from lit_scaledrop.report.groups import ORDER, by_row, data_name, one_profile, seed_of, t_interval
 from lit_scaledrop.report.measures import lines, percent
 from lit_scaledrop.report.spec import TableSpec
-from lit_scaledrop.report.table import Column, bits, mean_column, number, spread, text
+from lit_scaledrop.report.table import BITS, RUNS, Column, Row, mean_column, spread, text
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -78,7 +78,7 @@ def _intervals(used: Sequence[Result]) -> list[str]:
     for runs, of_run in sorted(zip(rows, ious, strict=True), key=lambda row: row[0][0].label):
         if len(of_run) < 2:
             continue
-        name = f"{TOPOLOGIES.get(runs[0].network, runs[0].network)} {runs[0].label}"
+        name = f"{runs[0].topology} {runs[0].label}"
         means.append(f"{name} {{:.1f}} ({{:.1f}} to {{:.1f}})".format(*t_interval(list(of_run.values()))))
         reference = references.get(runs[0].network, {})
         both = sorted(reference.keys() & of_run.keys())
@@ -109,26 +109,27 @@ def _names(runs: Sequence[Result]) -> str:
     return f"seeds {' '.join(map(str, seeds))}" + f", folds {' '.join(map(str, folds))}" * (len(folds) > 1)
 
 
-def _columns(*_: object) -> dict[str, Column]:
-    columns = {"topology": text("topology"), "method": text("method"), "bits": bits()}
-    for name, measure in PAPERS.items():
-        columns[name] = Column(METRICS[measure.metric].title, lambda row, name=name: _beside(row, name))  # type: ignore[misc]
-    for name, measure in BEYOND.items():
-        columns[name] = mean_column(name, METRICS[measure.metric].title)
-    return columns | {"n": number("n", "n", ".0f")}
-
-
-def _beside(row: dict[Any, Any], name: str) -> str:
+def _beside_paper(name: str) -> Column:
     """Ours, and the paper's number in brackets."""
-    ours = spread(row.get(name, float("nan")), row.get(f"{name}_std", float("nan")))
-    papers = row.get(f"paper_{name}")
-    return f"{ours} ({papers:.2f})".strip() if papers is not None and not pd.isna(papers) else ours
+
+    def cell(row: Row) -> str:
+        ours, papers = spread(row[name], row[f"{name}_std"]), row.get(f"paper_{name}")
+        return ours if pd.isna(papers) else f"{ours} ({papers:.2f})".strip()
+
+    return Column(METRICS[PAPERS[name].metric].title, cell, name=name)
 
 
 TABLE5 = TableSpec(
     "Table V: segmentation",
     PAPERS | BEYOND,
-    _columns,
+    [
+        text("topology"),
+        text("method"),
+        BITS,
+        *map(_beside_paper, PAPERS),
+        *(mean_column(name, METRICS[measure.metric].title) for name, measure in BEYOND.items()),
+        RUNS,
+    ],
     [*_KEY, *(f"paper_{name}" for name in PAPERS), "source", "n", "runs"]
     + [name for measure in PAPERS | BEYOND for name in (measure, f"{measure}_std")]
     + ["epochs"],

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import ATOM_NOTE, KEY, by_row, data_name
+from lit_scaledrop.report.groups import ATOM_NOTE, KEY, by_row
 from lit_scaledrop.report.measures import Measure, lines, percent
 from lit_scaledrop.report.spec import TableSpec
-from lit_scaledrop.report.table import Column, Row, number, spread, text
+from lit_scaledrop.report.table import RUNS, Column, Row, number, spread, text
 from lit_scaledrop.results.glossary import METRICS
 from lit_scaledrop.results.result import Result
 
@@ -69,23 +69,18 @@ def _ours(row: Row) -> str:
     return measured or (LACKING if row["quantity"] in CHOSEN and row["n"] == row["n"] else "")
 
 
-def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:
-    columns = {
-        "topology": text("topology"),
-        "method": text("method"),
-        "quantity": Column("quantity", lambda row: _MEASURES[row["quantity"]].header, left=True),
-        "ours": Column(f"{data_name(runs[0])} (ours)", _ours),
-        "paper": number("paper", "CIFAR-10 (paper)", ".2f"),
-    }
-    if comparable:
-        columns["difference"] = number("difference", "difference", "+.2f")
-    return columns | {"n": number("n", "n", ".0f")}
-
-
 TABLE9 = TableSpec(
     "Table IX: selective prediction on the test images",
     QUANTITIES,
-    _columns,
+    [
+        text("topology"),
+        text("method"),
+        Column("quantity", lambda row: _MEASURES[row["quantity"]].header, left=True, name="quantity"),
+        Column("{data} (ours)", _ours, name="ours"),
+        number("paper", "CIFAR-10 (paper)", ".2f"),
+        number("difference", "difference", "+.2f"),
+        RUNS,
+    ],
     [*KEY, "n", "seeds", "epochs", "quantity", "ours", "ours_std", "paper", "difference"],
     row=[*KEY, "quantity"],
     renamed={"percent": "paper"},

@@ -1,15 +1,14 @@
 """Table IV: accuracy with drop probabilities that vary, for networks that were trained with and without variation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from lit_scaledrop.report.groups import KEY, ORDER, by_row, data_name, rule_sentence
+from lit_scaledrop.report.groups import KEY, ORDER, by_row, rule_sentence
 from lit_scaledrop.report.measures import EVERY, Measure, lines, mean_columns, percent, plain
 from lit_scaledrop.report.spec import TableSpec
-from lit_scaledrop.report.table import Column, Report, Row, mean_column, number, text
+from lit_scaledrop.report.table import RUNS, Row, mean_column, number, text
 from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result
 
@@ -27,11 +26,6 @@ MEASURES = {
     "chips": percent("cls/acc", chip=EVERY),
     "worst": Measure("cls/acc", where={"chip": EVERY}, combine="min"),
 }
-
-
-def chips_of(runs: Sequence[Result]) -> int:
-    """How many chips were measured."""
-    return int(measurements(runs).chip.fillna(0).max())
 
 
 def condition_of(run: Result) -> tuple[str, str]:
@@ -105,26 +99,13 @@ def _place(row: Row) -> tuple[Any, ...]:
     return order[0], row["method"], *order[1:]
 
 
-def _columns(_: pd.DataFrame, runs: Sequence[Result], comparable: bool) -> dict[str, Column]:
-    chips = f"{chips_of(runs) or ''} chips".strip()
-    means = mean_columns(MEASURES, data_name(runs[0]))
-    columns = {"topology": text("topology"), "condition": text("condition"), "sigma": text("sigma", "sigma or device")}
-    columns |= {"accuracy": means.pop("accuracy")}
-    columns["paper"] = number("paper", "CIFAR-10 accuracy (paper, %)", ".2f", source="source")
-    if comparable:
-        columns["difference"] = number("difference", "difference (points)", "+.2f")
-    columns["change"] = number("change", "change (points)", "+.2f")
-    columns |= {"chips": mean_column("chips", f"{chips}, mean (%)"), "worst": mean_column("worst", "worst chip (%)")}
-    return columns | means | {"n": number("n", "n", ".0f")}
-
-
 def _numbers(runs: Sequence[Result]) -> str:
     noise = [run.evaluation["suites"]["uniform"]["images"] for run in runs if "uniform" in run.evaluation["suites"]]
     images = f" Uniform noise: {noise[0]} images." if noise else ""
     return f"Mean ± sample standard deviation over n seeds. {rule_sentence(runs)}{images}"
 
 
-NOTES = [
+_NOTES = [
     "The paper's three sigmas are lost in our copy. Its rows stand beside ours in their order: 0.02, 0.05, 0.10.",
     "Accuracy: p is drawn anew for each pass and layer, as eq. 24 says. A mask is then a bit of the mean p, so such a "
     "variation does little but where p is cut off at 0 and 1. On a finished chip p is off for good: the "
@@ -134,13 +115,25 @@ NOTES = [
     "differs from the baseline as two seeds do: a change that is smaller than the spread over seeds says nothing.",
 ]
 
-
+_MEANS = mean_columns(MEASURES)
 _BESIDE = ("change", "chips_change", "paper", "difference", "source")
 _NUMBERS = [name for quantity in MEASURES for name in (quantity, f"{quantity}_std")]
 TABLE4 = TableSpec(
     "Table IV: drop probabilities that vary",
     MEASURES,
-    _columns,
+    [
+        text("topology"),
+        text("condition"),
+        text("sigma", "sigma or device"),
+        _MEANS.pop("accuracy"),
+        number("paper", "CIFAR-10 accuracy (paper, %)", ".2f", source="source"),
+        number("difference", "difference (points)", "+.2f"),
+        number("change", "change (points)", "+.2f"),
+        mean_column("chips", "{chips}, mean (%)"),
+        mean_column("worst", "worst chip (%)"),
+        *_MEANS.values(),
+        RUNS,
+    ],
     [*KEY, "n", "seeds", "epochs", "condition", "level", "sigma", *_NUMBERS, *_BESIDE],
     row=[*KEY, "condition", "level"],
     renamed={"accuracy_percent": "paper"},
@@ -148,18 +141,5 @@ TABLE4 = TableSpec(
     lines=_lines,
     arrange=_arrange,
     numbers=_numbers,
+    notes=_NOTES,
 )
-
-
-def table4(results: Sequence[Result], paper: pd.DataFrame) -> Report:
-    """Table IV, one line a topology, condition and sigma.
-
-    Args:
-        results: of the probe `table4`, one profile.
-        paper: columns topology, method, bits_w, bits_a, bayesian, condition, level, accuracy_percent, source.
-
-    Raises:
-        ValueError: no results, or results of several profiles or studies.
-    """
-    report = TABLE4.report(results, paper.fillna({"level": ""}))
-    return replace(report, notes=[*report.notes, *(note.format(chips=chips_of(results)) for note in NOTES)])
