@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lit_scaledrop.layers.bitwise import bitwise
 from lit_scaledrop.layers.prefix import PrefixTree
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.shapes import Float
@@ -52,7 +53,7 @@ def trace(network: nn.Module, example: Float[Tensor, "1 ..."]) -> list[Segment]:
     hooks = [layer.register_forward_pre_hook(partial(begin, name)) for name, layer in layers.items()]
     hooks += [module.register_forward_hook(end) for module in network.modules()]
     try:
-        with torch.compiler.set_stance("force_eager"), torch.no_grad(), counter:
+        with torch.compiler.set_stance("force_eager"), torch.no_grad(), bitwise(False), counter:
             network(example)
     finally:
         for hook in hooks:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.layers.bitwise import Backend, bitwise, choose_backend
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.layers.probing import evaluating
 from lit_scaledrop.layers.stochastic import MaskPlan, differing_passes, sampling
@@ -87,10 +88,13 @@ class PosteriorPredictive:
         sample_dropout: whether PyTorch's dropout is sampled, or off as in any evaluation.
         output: of networks that return tuples, dicts or dataclasses, which part the logits are: a key, a place or a
             function. By default the first of a tuple, ``logits`` or ``out``, or the only tensor.
+        backend: how signs are multiplied by signs: as ``"bits"`` (:mod:`lit_scaledrop.layers.bitwise`: the same
+            numbers, bit for bit, on a CPU) or by ``"torch"``; ``"auto"`` takes bits where they are to be had and faster.
 
     Attributes:
         choice: the execution that runs; for ``auto`` ``""`` before the first prediction.
         reason: why.
+        multiplied: the backend of the last prediction, and why; ``("", "")`` before the first.
 
     Raises:
         ValueError: for ``samples < 1``, no network, an unknown execution or scheme, masks that cannot be enumerated;
@@ -113,7 +117,10 @@ class PosteriorPredictive:
         correlation: float = 0.0,
         sample_dropout: bool = True,
         output: Output | None = None,
+        backend: Backend = "auto",
     ) -> None:
+        if backend not in get_args(Backend):
+            raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
         if execution not in get_args(Execution):
             raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
         if row_budget is not None and row_budget < 1:
@@ -142,6 +149,8 @@ class PosteriorPredictive:
             correlation,
         )
         self._sample_dropout, self._output = sample_dropout, output
+        self._backend: Backend = backend
+        self.multiplied: tuple[str, str] = ("", "")
         self._seen: torch.Size | None = None
         self._segments: dict[tuple[int, torch.Size], list[Segment]] = {}
         self.plans = [self._plan(m) for m in range(len(self.networks))]
@@ -177,7 +186,9 @@ class PosteriorPredictive:
                 self.choice, self.reason = self._best(x)
                 logger.info("execution: %s, %s", self.choice, self.reason)
             run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
-            runs = [run(member, x) for member in range(len(self.networks))]
+            self.multiplied = choose_backend(self._backend, self.networks, x)
+            with bitwise(self.multiplied[0] == "bits"):
+                runs = [run(member, x) for member in range(len(self.networks))]
         logits = torch.cat(runs) if len(runs) > 1 else runs[0]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.dim() == 5:

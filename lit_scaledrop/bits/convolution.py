@@ -1,0 +1,215 @@
+r"""Convolutions of signs by XOR and popcount: the integers that ``F.conv2d`` of +-1 gives, exactly.
+
+With n products of signs, of which d are unequal, $\sum_i x_i w_i = n - 2 d$, and 64 products cost one XOR and one
+population count. Zeros of a border are no signs: they count as -1 in the kernel, and what that adds depends on the
+position of the window alone (at most one case for each row and column that a border cuts), so a table takes it away.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_scaledrop.bits.build import best_level, library
+from lit_scaledrop.shapes import Float
+
+Pair = tuple[int, int]
+_BLOCK = 8  # filters whose words alternate, FILTERS of the kernels
+_WORTH_THREADS = 1 << 20  # words that are compared, some 0.1 ms
+
+
+class _Geometry(ctypes.Structure):
+    """As the kernels declare it."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64)
+        for name in (
+            "channels groups unit height width top left padded_height padded_width out_height out_width "
+            "kernel_height kernel_width stride_height stride_width dilation_height dilation_width "
+            "filters words products"
+        ).split()
+    )
+
+
+class _Border(NamedTuple):
+    """What a border adds to the sums."""
+
+    position: np.ndarray
+    """of each output pixel its row in ``added``, -1 where a window has no part outside; int32"""
+    added: np.ndarray
+    """float32, ``(positions, filters)``"""
+
+
+class Filters:
+    """Signs of a layer's weights as words, and what its geometry needs.
+
+    Args:
+        weight: ``(filters, channels of a group, height, width)``.
+        groups: blocks of channels that see nothing of each other.
+
+    Attributes:
+        exact: whether the weights are +-1 times a power of two for each filter, so that sums are exact.
+    """
+
+    def __init__(self, weight: Float[Tensor, "filters channels height width"], groups: int = 1) -> None:
+        self.shape, self.groups = tuple(weight.shape), groups
+        size = weight.abs()
+        factor = size.flatten(1)[:, 0] if weight.numel() else size.new_ones(len(weight))
+        alike = torch.equal(size, factor.view(-1, 1, 1, 1).expand_as(size))
+        self.exact = alike and bool((factor.frexp().mantissa == 0.5).all())
+        self.factor = np.ascontiguousarray(factor.float().numpy())
+        signs = torch.where(weight > 0, 1.0, -1.0)
+        self._taps = signs.sum(1)
+        self.words, self.unit = self._pack((signs > 0).numpy())
+        self._borders: dict[tuple[object, ...], _Border] = {}
+
+    def _pack(self, positive: np.ndarray) -> tuple[np.ndarray, int]:
+        """Words ``(groups, blocks, words, _BLOCK)`` and the bytes of a unit."""
+        filters, channels, height, width = positive.shape
+        unit = next((size for size in (1, 2, 4) if channels <= 8 * size), 8 * -(-channels // 64))
+        bits = np.zeros((filters, height, width, unit * 8), bool)
+        bits[..., :channels] = positive.transpose(0, 2, 3, 1)
+        taps = np.packbits(bits, axis=-1, bitorder="little").reshape(filters, -1)
+        each = filters // self.groups
+        blocks, words = -(-each // _BLOCK), -(-taps.shape[1] // 8)
+        padded = np.zeros((self.groups, blocks * _BLOCK, words * 8), np.uint8)
+        padded[:, :each, : taps.shape[1]] = taps.reshape(self.groups, each, -1)
+        whole = padded.view(np.uint64).reshape(self.groups, blocks, _BLOCK, words)
+        return np.ascontiguousarray(whole.transpose(0, 1, 3, 2)), unit
+
+    def border(self, size: Pair, out: Pair, stride: Pair, before: Pair, dilation: Pair) -> _Border:
+        """Of inputs of one size, kept."""
+        key = (size, out, stride, before, dilation)
+        if key not in self._borders:
+            cases, outside = zip(
+                *(_cut(*each) for each in zip(size, out, self.shape[2:], stride, before, dilation, strict=True)),
+                strict=True,
+            )
+            # taps of a window that lie outside, for each case of rows and of columns
+            lost = outside[0][:, None, :, None] | outside[1][None, :, None, :]
+            # a zero counted as -1 has added the negative of its weight
+            added = torch.einsum("rcij,fij->rcf", lost.float(), self._taps).flatten(0, 1)
+            position = cases[0][:, None] * len(outside[1]) + cases[1][None, :]
+            inside = ~lost.flatten(2).any(2)
+            position[inside[cases[0]][:, cases[1]]] = -1
+            self._borders[key] = _Border(
+                np.ascontiguousarray(position.to(torch.int32).numpy()), np.ascontiguousarray(added.numpy())
+            )
+        return self._borders[key]
+
+
+def _cut(size: int, out: int, kernel: int, stride: int, before: int, dilation: int) -> tuple[Tensor, Tensor]:
+    """Along one side, of each window its case, and of each case which taps lie outside."""
+    taps = torch.arange(out)[:, None] * stride + torch.arange(kernel)[None] * dilation - before
+    outside, case = torch.unique((taps < 0) | (taps >= size), dim=0, return_inverse=True)
+    return case, outside
+
+
+def available() -> bool:
+    """Whether there are compiled kernels here; a line has said why not."""
+    return library() is not None
+
+
+@torch.no_grad()
+def conv2d(
+    x: Float[Tensor, "batch channels height width"],
+    filters: Filters,
+    stride: Pair = (1, 1),
+    before: Pair = (0, 0),
+    behind: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    level: int | None = None,
+) -> Float[Tensor, "batch filters out_height out_width"]:
+    """Convolution of the signs of ``x``, +1 where ``x >= 0``, with a border of zeros.
+
+    Args:
+        x: float32, on the CPU.
+        filters: weights.
+        stride: steps of rows and of columns.
+        before: zeros above and to the left.
+        behind: zeros below and to the right.
+        dilation: distances of the taps.
+        level: instructions, by the number of :data:`lit_scaledrop.bits.build.LEVELS`; default: the best ones.
+
+    Raises:
+        ValueError: shapes do not fit, or weights are no signs.
+        RuntimeError: there are no kernels here, see :func:`available`.
+        MemoryError: there is none for the windows.
+
+    >>> from torch.nn import functional as F
+    >>> x, weight = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3).sign()
+    >>> sums = conv2d(x, Filters(weight), before=(1, 1), behind=(1, 1))
+    >>> torch.equal(sums, F.conv2d(torch.where(x >= 0, 1.0, -1.0), weight, padding=1))
+    True
+    """
+    kernels = library()
+    if kernels is None:
+        raise RuntimeError("there are no compiled kernels: a C compiler is needed")
+    count, channels, kernel_height, kernel_width = filters.shape
+    if x.dtype != torch.float32 or x.device.type != "cpu" or x.shape[1] != channels * filters.groups:
+        raise ValueError(
+            f"float32 images with {channels * filters.groups} channels on the CPU are needed, got {x.dtype} "
+            f"{tuple(x.shape)} on {x.device}"
+        )
+    if not filters.exact:
+        raise ValueError("the kernels multiply signs: +-1 times a power of two for each filter")
+    batch, _, height, width = x.shape
+    padded = height + before[0] + behind[0], width + before[1] + behind[1]
+    out = tuple(
+        (whole - step * (kernel - 1) - 1) // each + 1
+        for whole, step, kernel, each in zip(padded, dilation, filters.shape[2:], stride, strict=True)
+    )
+    if min(out) < 1:
+        raise ValueError(f"a window of {filters.shape[2:]} with dilation {dilation} does not fit into {padded}")
+    result = torch.empty(batch, count, *out)
+    if not result.numel():
+        return result
+    border = filters.border((height, width), (out[0], out[1]), stride, before, dilation)
+    words = filters.words.shape[2]
+    geometry = _Geometry(
+        channels, filters.groups, filters.unit, height, width, *before, *padded, *out, kernel_height, kernel_width,
+        *stride, *dilation, count // filters.groups, words, channels * kernel_height * kernel_width,
+    )  # fmt: skip
+    chosen = best_level() if level is None else level
+    bits = np.zeros(batch * padded[0] * padded[1] * filters.groups * filters.unit, np.uint8)
+    x = x.detach().contiguous()
+    shape, pixels = ctypes.byref(geometry), batch * out[0] * out[1]
+    parts = torch.get_num_threads() if pixels * count * words >= _WORTH_THREADS else 1
+
+    def pack(begin: int, end: int) -> int:
+        kernels.bits_pack(shape, chosen, _at(x), _at(bits), ctypes.c_int64(begin), ctypes.c_int64(end))
+        return 0
+
+    def sums(begin: int, end: int) -> int:
+        return kernels.bits_sums(
+            shape, chosen, _at(bits), _at(filters.words), _at(border.position), _at(border.added),
+            _at(filters.factor), _at(result), ctypes.c_int64(begin), ctypes.c_int64(end),
+        )  # fmt: skip
+
+    _spread(pack, batch * height, parts)
+    if any(_spread(sums, pixels, parts)):
+        raise MemoryError("no memory for the windows of a binary convolution")
+    return result
+
+
+def _at(numbers: Tensor | np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(numbers.data_ptr() if isinstance(numbers, Tensor) else numbers.ctypes.data)
+
+
+def _spread(run: Callable[[int, int], int], count: int, parts: int) -> list[int]:
+    """``run(begin, end)`` over 0 to ``count`` in parts, each by a thread: a call of the kernels leaves Python's lock."""
+    if parts == 1 or count < parts:
+        return [run(0, count)]
+    ends = [count * part // parts for part in range(parts + 1)]
+    return list(_threads(os.getpid(), parts).map(run, ends[:-1], ends[1:]))
+
+
+@cache
+def _threads(_process: int, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "scaledrop-bits")  # of one process: a fork has none of the parent's
