@@ -9,6 +9,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -29,11 +30,28 @@ class _Geometry(ctypes.Structure):
 
     _fields_ = tuple(
         (name, ctypes.c_int64)
-        for name in (
-            "channels groups unit height width top left padded_height padded_width out_height out_width "
-            "kernel_height kernel_width stride_height stride_width dilation_height dilation_width "
-            "filters words products"
-        ).split()
+        for name in [
+            "channels",
+            "groups",
+            "unit",
+            "height",
+            "width",
+            "top",
+            "left",
+            "padded_height",
+            "padded_width",
+            "out_height",
+            "out_width",
+            "kernel_height",
+            "kernel_width",
+            "stride_height",
+            "stride_width",
+            "dilation_height",
+            "dilation_width",
+            "filters",
+            "words",
+            "products",
+        ]
     )
 
 
@@ -116,95 +134,162 @@ def available() -> bool:
     return library() is not None
 
 
+class Thresholds(NamedTuple):
+    """What makes a number a sign, for each channel: +1 where ``direction * x >= threshold``.
+
+    Attributes:
+        threshold: float32, ``(cases, channels)``.
+        direction: +1 or -1, the same.
+        case: of each image its row in them, int32; one for all of them alike.
+    """
+
+    threshold: Tensor
+    direction: Tensor
+    case: Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a convolution: steps, zeros above and to the left, below and to the right, distances of the taps."""
+
+    stride: Pair = (1, 1)
+    before: Pair = (0, 0)
+    behind: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Images as bits, with the border that one convolution gives them."""
+
+    batch: int
+    size: Pair
+    out: Pair
+    shape: Shape
+    geometry: _Geometry
+    bits: np.ndarray
+    level: int
+
+
 @torch.no_grad()
+def pack(
+    x: Float[Tensor, "batch channels height width"],
+    filters: Filters,
+    shape: Shape,
+    thresholds: Thresholds | None = None,
+    level: int | None = None,
+) -> Packed:
+    """Signs of ``x`` as bits, as the kernels convolve them with ``filters``; arguments as of :func:`conv2d`."""
+    kernels = _kernels()
+    count, channels, kernel_height, kernel_width = filters.shape
+    every = channels * filters.groups
+    if x.dtype != torch.float32 or x.device.type != "cpu" or x.shape[1] != every:
+        raise ValueError(
+            f"float32 images with {every} channels on the CPU are needed, got {x.dtype} {tuple(x.shape)} on {x.device}"
+        )
+    batch, _, height, width = x.shape
+    padded = height + shape.before[0] + shape.behind[0], width + shape.before[1] + shape.behind[1]
+    high, wide = (
+        (whole - step * (kernel - 1) - 1) // each + 1
+        for whole, step, kernel, each in zip(padded, shape.dilation, filters.shape[2:], shape.stride, strict=True)
+    )
+    if min(high, wide) < 1:
+        raise ValueError(f"a window of {filters.shape[2:]} with dilation {shape.dilation} does not fit into {padded}")
+    geometry = _Geometry(
+        channels, filters.groups, filters.unit, height, width, *shape.before, *padded, high, wide, kernel_height,
+        kernel_width, *shape.stride, *shape.dilation, count // filters.groups, filters.words.shape[2],
+        channels * kernel_height * kernel_width,
+    )  # fmt: skip
+    chosen = best_level() if level is None else level
+    bits = np.zeros(batch * padded[0] * padded[1] * filters.groups * filters.unit, np.uint8)
+    threshold, direction, case = thresholds or (torch.zeros(1, every), torch.ones(1, every), torch.zeros(1))
+    case = case.to(torch.int32).expand(batch).contiguous()
+    x, threshold, direction = x.detach().contiguous(), threshold.contiguous(), direction.contiguous()
+
+    def run(begin: int, end: int) -> int:
+        kernels.bits_pack(
+            ctypes.byref(geometry), chosen, _at(x), _at(threshold), _at(direction), _at(case), _at(bits),
+            ctypes.c_int64(begin), ctypes.c_int64(end),
+        )  # fmt: skip
+        return 0
+
+    _spread(run, batch * height, 16 * x.numel())
+    return Packed(batch, (height, width), (high, wide), shape, geometry, bits, chosen)
+
+
+@torch.no_grad()
+def multiply(packed: Packed, filters: Filters) -> Float[Tensor, "batch filters out_height out_width"]:
+    """Sums of packed images and the filters that they were packed for.
+
+    Raises:
+        ValueError: weights are no signs.
+        MemoryError: there is none for the windows.
+    """
+    kernels = _kernels()
+    if not filters.exact:
+        raise ValueError("the kernels multiply signs: +-1 times a power of two for each filter")
+    result = torch.empty(packed.batch, len(filters.factor), *packed.out)
+    if not result.numel():
+        return result
+    shape = packed.shape
+    border = filters.border(packed.size, packed.out, shape.stride, shape.before, shape.dilation)
+
+    def run(begin: int, end: int) -> int:
+        return kernels.bits_sums(
+            ctypes.byref(packed.geometry), packed.level, _at(packed.bits), _at(filters.words), _at(border.position),
+            _at(border.added), _at(filters.factor), _at(result), ctypes.c_int64(begin), ctypes.c_int64(end),
+        )  # fmt: skip
+
+    pixels = packed.batch * packed.out[0] * packed.out[1]
+    if any(_spread(run, pixels, result.numel() * filters.words.shape[2])):
+        raise MemoryError("no memory for the windows of a binary convolution")
+    return result
+
+
 def conv2d(
     x: Float[Tensor, "batch channels height width"],
     filters: Filters,
-    stride: Pair = (1, 1),
-    before: Pair = (0, 0),
-    behind: Pair = (0, 0),
-    dilation: Pair = (1, 1),
+    shape: Shape = Shape(),
+    thresholds: Thresholds | None = None,
     level: int | None = None,
 ) -> Float[Tensor, "batch filters out_height out_width"]:
-    """Convolution of the signs of ``x``, +1 where ``x >= 0``, with a border of zeros.
+    """Convolution of the signs of ``x`` with a border of zeros.
 
     Args:
         x: float32, on the CPU.
         filters: weights.
-        stride: steps of rows and of columns.
-        before: zeros above and to the left.
-        behind: zeros below and to the right.
-        dilation: distances of the taps.
-        level: instructions, by the number of :data:`lit_scaledrop.bits.build.LEVELS`; default: the best ones.
+        shape: steps, borders and distances.
+        thresholds: what makes a number a sign; by default it is +1 where ``x >= 0``.
+        level: instructions, by the number of :data:`lit_scaledrop.bits.LEVELS`; default: the best ones.
 
     Raises:
         ValueError: shapes do not fit, or weights are no signs.
         RuntimeError: there are no kernels here, see :func:`available`.
-        MemoryError: there is none for the windows.
 
     >>> from torch.nn import functional as F
     >>> x, weight = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3).sign()
-    >>> sums = conv2d(x, Filters(weight), before=(1, 1), behind=(1, 1))
+    >>> sums = conv2d(x, Filters(weight), Shape(before=(1, 1), behind=(1, 1)))
     >>> torch.equal(sums, F.conv2d(torch.where(x >= 0, 1.0, -1.0), weight, padding=1))
     True
     """
+    return multiply(pack(x, filters, shape, thresholds, level), filters)
+
+
+def _kernels() -> ctypes.CDLL:
     kernels = library()
     if kernels is None:
         raise RuntimeError("there are no compiled kernels: a C compiler is needed")
-    count, channels, kernel_height, kernel_width = filters.shape
-    if x.dtype != torch.float32 or x.device.type != "cpu" or x.shape[1] != channels * filters.groups:
-        raise ValueError(
-            f"float32 images with {channels * filters.groups} channels on the CPU are needed, got {x.dtype} "
-            f"{tuple(x.shape)} on {x.device}"
-        )
-    if not filters.exact:
-        raise ValueError("the kernels multiply signs: +-1 times a power of two for each filter")
-    batch, _, height, width = x.shape
-    padded = height + before[0] + behind[0], width + before[1] + behind[1]
-    out = tuple(
-        (whole - step * (kernel - 1) - 1) // each + 1
-        for whole, step, kernel, each in zip(padded, dilation, filters.shape[2:], stride, strict=True)
-    )
-    if min(out) < 1:
-        raise ValueError(f"a window of {filters.shape[2:]} with dilation {dilation} does not fit into {padded}")
-    result = torch.empty(batch, count, *out)
-    if not result.numel():
-        return result
-    border = filters.border((height, width), (out[0], out[1]), stride, before, dilation)
-    words = filters.words.shape[2]
-    geometry = _Geometry(
-        channels, filters.groups, filters.unit, height, width, *before, *padded, *out, kernel_height, kernel_width,
-        *stride, *dilation, count // filters.groups, words, channels * kernel_height * kernel_width,
-    )  # fmt: skip
-    chosen = best_level() if level is None else level
-    bits = np.zeros(batch * padded[0] * padded[1] * filters.groups * filters.unit, np.uint8)
-    x = x.detach().contiguous()
-    shape, pixels = ctypes.byref(geometry), batch * out[0] * out[1]
-    parts = torch.get_num_threads() if pixels * count * words >= _WORTH_THREADS else 1
-
-    def pack(begin: int, end: int) -> int:
-        kernels.bits_pack(shape, chosen, _at(x), _at(bits), ctypes.c_int64(begin), ctypes.c_int64(end))
-        return 0
-
-    def sums(begin: int, end: int) -> int:
-        return kernels.bits_sums(
-            shape, chosen, _at(bits), _at(filters.words), _at(border.position), _at(border.added),
-            _at(filters.factor), _at(result), ctypes.c_int64(begin), ctypes.c_int64(end),
-        )  # fmt: skip
-
-    _spread(pack, batch * height, parts)
-    if any(_spread(sums, pixels, parts)):
-        raise MemoryError("no memory for the windows of a binary convolution")
-    return result
+    return kernels
 
 
 def _at(numbers: Tensor | np.ndarray) -> ctypes.c_void_p:
     return ctypes.c_void_p(numbers.data_ptr() if isinstance(numbers, Tensor) else numbers.ctypes.data)
 
 
-def _spread(run: Callable[[int, int], int], count: int, parts: int) -> list[int]:
-    """``run(begin, end)`` over 0 to ``count`` in parts, each by a thread: a call of the kernels leaves Python's lock."""
-    if parts == 1 or count < parts:
+def _spread(run: Callable[[int, int], int], count: int, work: int) -> list[int]:
+    """``run(begin, end)`` over 0 to ``count``; much work in parts, by threads: the kernels leave Python's lock."""
+    parts = torch.get_num_threads()
+    if parts == 1 or work < _WORTH_THREADS or count < parts:
         return [run(0, count)]
     ends = [count * part // parts for part in range(parts + 1)]
     return list(_threads(os.getpid(), parts).map(run, ends[:-1], ends[1:]))

@@ -40,23 +40,30 @@ int bits_best(void)
     return 0;
 }
 
-/* 32 channels of up to CHUNK pixels: bit c of line[i] says whether x[c * plane + i] >= 0 */
+/* What makes an input a bit: for channel c and the case of its image, 1 where direction x >= threshold. */
+typedef struct {
+    const float *threshold, *direction; /* [cases][groups * channels] */
+    const int32_t *of_image;            /* its case */
+} Cases;
+
+/* 32 channels of up to CHUNK pixels: bit c of line[i] is that of x[c * plane + i] */
 static inline __attribute__((always_inline)) void collect(const float *x, int64_t plane, int64_t channels,
-                                                          int64_t pixels, uint32_t *line)
+                                                          int64_t pixels, const float *threshold,
+                                                          const float *direction, uint32_t *line)
 {
     memset(line, 0, CHUNK * sizeof *line);
     for (int64_t c = 0; c < channels; c++) {
-        const float *row = x + c * plane;
+        const float *row = x + c * plane, least = threshold[c], sign = direction[c];
         const uint32_t bit = 1u << c;
         for (int64_t i = 0; i < pixels; i++)
-            line[i] |= row[i] >= 0 ? bit : 0;
+            line[i] |= sign * row[i] >= least ? bit : 0;
     }
 }
 
-static inline __attribute__((always_inline)) void pack_rows(const Geometry *g, const float *x, uint8_t *out,
-                                                            int64_t begin, int64_t end)
+static inline __attribute__((always_inline)) void pack_rows(const Geometry *g, const float *x, const Cases *cases,
+                                                            uint8_t *out, int64_t begin, int64_t end)
 {
-    const int64_t plane = g->height * g->width, bytes = g->unit < 4 ? g->unit : 4;
+    const int64_t plane = g->height * g->width, all = g->groups * g->channels, bytes = g->unit < 4 ? g->unit : 4;
     uint32_t line[CHUNK];
     for (int64_t at = begin; at < end; at++) {
         const int64_t image = at / g->height, row = at % g->height;
@@ -64,10 +71,10 @@ static inline __attribute__((always_inline)) void pack_rows(const Geometry *g, c
             for (int64_t first = 0; first < g->channels; first += 32)
                 for (int64_t column = 0; column < g->width; column += CHUNK) {
                     const int64_t left = g->channels - first, pixels = g->width - column;
-                    const int64_t some = pixels < CHUNK ? pixels : CHUNK;
-                    collect(x + (image * g->groups * g->channels + group * g->channels + first) * plane +
-                                row * g->width + column,
-                            plane, left < 32 ? left : 32, some, line);
+                    const int64_t some = pixels < CHUNK ? pixels : CHUNK, channel = group * g->channels + first;
+                    const int64_t of_case = cases->of_image[image] * all + channel;
+                    collect(x + (image * all + channel) * plane + row * g->width + column, plane,
+                            left < 32 ? left : 32, some, cases->threshold + of_case, cases->direction + of_case, line);
                     uint8_t *to = out + (((image * g->padded_height + g->top + row) * g->padded_width + g->left +
                                           column) * g->groups + group) * g->unit + first / 8;
                     for (int64_t i = 0; i < some; i++)
@@ -220,26 +227,19 @@ static inline __attribute__((always_inline)) void sums(Block *block, const Geome
     }
 }
 
-#define PACK(x) pack_rows(g, x, out, begin, end)
-#define SUMS(b) sums(b, g, in, filters, position, border, factor, out, begin, end, windows)
-
-static void pack_portable(const Geometry *g, const float *x, uint8_t *out, int64_t begin, int64_t end) { PACK(x); }
-
+#define PACK_ARGUMENTS const Geometry *g, const float *x, const Cases *cases, uint8_t *out, int64_t begin, int64_t end
 #define SUM_ARGUMENTS                                                                                               \
     const Geometry *g, const uint8_t *in, const uint64_t *filters, const int32_t *position, const float *border,    \
         const float *factor, float *out, int64_t begin, int64_t end, uint64_t *windows
+#define PACK pack_rows(g, x, cases, out, begin, end)
+#define SUMS(block) sums(block, g, in, filters, position, border, factor, out, begin, end, windows)
 
+static void pack_portable(PACK_ARGUMENTS) { PACK; }
 static void sums_portable(SUM_ARGUMENTS) { SUMS(block_portable); }
 
 #ifdef X86
-__attribute__((target("avx2"))) static void pack_avx2(const Geometry *g, const float *x, uint8_t *out, int64_t begin,
-                                                      int64_t end)
-{
-    PACK(x);
-}
-
+__attribute__((target("avx2"))) static void pack_avx2(PACK_ARGUMENTS) { PACK; }
 __attribute__((target("avx2"))) static void sums_avx2(SUM_ARGUMENTS) { SUMS(block_avx2); }
-
 __attribute__((target("avx512f,avx512bw,avx512vpopcntdq"))) static void sums_avx512(SUM_ARGUMENTS)
 {
     SUMS(block_avx512);
@@ -247,15 +247,17 @@ __attribute__((target("avx512f,avx512bw,avx512vpopcntdq"))) static void sums_avx
 #endif
 
 /* Rows begin to end, which count through all images, as bits; out is zero where nothing is written. */
-void bits_pack(const Geometry *g, int level, const float *x, uint8_t *out, int64_t begin, int64_t end)
+void bits_pack(const Geometry *g, int level, const float *x, const float *threshold, const float *direction,
+               const int32_t *of_image, uint8_t *out, int64_t begin, int64_t end)
 {
+    const Cases cases[1] = {{threshold, direction, of_image}};
 #ifdef X86
     if (level) {
-        pack_avx2(g, x, out, begin, end);
+        pack_avx2(g, x, cases, out, begin, end);
         return;
     }
 #endif
-    pack_portable(g, x, out, begin, end);
+    pack_portable(g, x, cases, out, begin, end);
 }
 
 /* 0, or -1 where there is no memory */

@@ -204,6 +204,8 @@ class _Binarized:
     input_estimator: nn.Module
     weight_scale: WeightScale
     normalize: bool
+    packable: bool = True
+    """whether the weights of all passes are those of :meth:`binary_weight`"""
     input_bits: int = 1
     """bits of an input, for the hardware model; more where a quantizer in front makes codes and no sign acts on them"""
 

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.bits import Filters, available, best_level, conv2d
+from lit_scaledrop.bits import Filters, Shape, available, best_level, conv2d
 
 Backend = Literal["auto", "bits", "torch"]
 
@@ -44,12 +44,12 @@ def choose_backend(backend: Backend, networks: Iterable[nn.Module], x: Tensor) -
     why = ""
     if x.device.type != "cpu" or x.dtype != torch.float32:
         why = f"the kernels take float32 on a CPU, not {x.dtype} on {x.device.type}"
-    elif not any(_multiplies_signs(module) for network in networks for module in network.modules()):
-        why = "no layer multiplies signs by signs"
     elif not available():
         why = "there are no compiled kernels here"
     elif backend == "auto" and not best_level():
         why = "without AVX2 the kernels are not faster"
+    elif not any(_multiplies_signs(module) for network in networks for module in network.modules()):
+        why = "no layer multiplies signs by signs"
     if why and backend == "bits":
         raise ValueError(f"backend 'bits': {why}")
     return ("torch", why) if why else ("bits", "signs are multiplied as bits")
@@ -73,12 +73,14 @@ def product_of_signs(layer: nn.Module, x: Tensor, geometry: dict[str, Any]) -> T
         or not _multiplies_signs(layer)
     ):
         return None
-    filters = _filters_of(layer, geometry["groups"], _known)
-    if filters is None:
-        return None
+    filters = _filters_of(layer, _known)
+    return conv2d(x, filters, _shape(geometry, filters))
+
+
+def _shape(geometry: dict[str, Any], filters: Filters) -> Shape:
     pads = [_padding(geometry, side, size) for side, size in enumerate(filters.shape[2:])]
     before, behind = (pads[0][0], pads[1][0]), (pads[0][1], pads[1][1])
-    return conv2d(x, filters, geometry["stride"], before, behind, geometry["dilation"])
+    return Shape(geometry["stride"], before, behind, geometry["dilation"])
 
 
 def _padding(geometry: dict[str, Any], side: int, kernel: int) -> tuple[int, int]:
@@ -91,17 +93,17 @@ def _padding(geometry: dict[str, Any], side: int, kernel: int) -> tuple[int, int
 
 
 def _multiplies_signs(layer: nn.Module) -> bool:
-    """Whether a layer takes the signs of its input and nobody watches how."""
-    estimator: Any = getattr(layer, "input_estimator", None)
-    return (
-        getattr(estimator, "signs", False)
-        and not (estimator._forward_hooks or estimator._forward_pre_hooks)
-        and hasattr(layer, "weight_estimator")
-    )
+    """Whether a layer takes the signs of its input, nobody watches how, and its weights are signs, too."""
+    if not getattr(layer, "packable", False):
+        return False
+    estimator: Any = layer.input_estimator
+    if not getattr(estimator, "signs", False) or estimator._forward_hooks or estimator._forward_pre_hooks:
+        return False
+    return _filters_of(layer, set() if _known is None else _known).exact
 
 
-def _filters_of(layer: Any, groups: int, known: set[int]) -> Filters | None:
-    """The packed weights of now; ``None`` if they are not signs times powers of two."""
+def _filters_of(layer: Any, known: set[int]) -> Filters:
+    """The packed weights of now."""
     kept = _packed.get(layer)
     if kept is not None and (id(layer) in known or _same(kept[0], _source(layer))):
         filters = kept[1]
@@ -109,10 +111,10 @@ def _filters_of(layer: Any, groups: int, known: set[int]) -> Filters | None:
         source = tuple(part.clone() if isinstance(part, Tensor) else part for part in _source(layer))
         weight = layer.binary_weight()
         four = weight if weight.dim() == 4 else weight[:, :, None, None]
-        filters = Filters(four, groups)
+        filters = Filters(four, getattr(layer, "groups", 1))
         _packed[layer] = source, filters
     known.add(id(layer))
-    return filters if filters.exact else None
+    return filters
 
 
 def _source(layer: Any) -> tuple[Any, ...]:
