@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("lit_scaledrop", "datamodules", "hardware")
 #: from the ground up; a file imports its own room and lower floors, nothing else
 FLOORS = (
-    ("results", "hardware", "datamodules", "shapes", "naming", "progress", "bits"),
+    ("results", "hardware", "datamodules", "shapes", "naming", "progress"),
     ("layers", "functional", "report", "sweep"),
     ("posterior", "methods"),
     ("networks", "metrics"),

@@ -24,7 +24,6 @@ from lit_scaledrop.layers.exact import conv2d_of_signs, worthwhile
 from lit_scaledrop.shapes import Float
 
 WeightScale = Literal["none", "power_of_two"]
-_ONE_BY_ONE = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
 
 
 def binary_sign(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -268,12 +267,12 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
 
     def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
         """Convolve."""
-        shape = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
-        product = product_of_signs(self, input, shape)
+        product = product_of_signs(self, input)
         if product is not None:
             return product
         signs, weight = self.input_estimator(input), self.binary_weight()
         if self.only_signs and worthwhile(signs):
+            shape = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
             return conv2d_of_signs(signs, weight, **shape)
         return multiply(self, signs, weight)
 
@@ -300,7 +299,7 @@ class BinaryLinear(_Binarized, nn.Linear):
 
     def forward(self, input: Float[Tensor, "batch *tokens c_in"]) -> Float[Tensor, "rows *tokens c_out"]:
         """Multiply."""
-        product = product_of_signs(self, input.reshape(-1, self.in_features, 1, 1), _ONE_BY_ONE)
+        product = product_of_signs(self, input.reshape(-1, self.in_features, 1, 1))
         if product is not None:
             return product.view(*input.shape[:-1], self.out_features)
         return multiply(self, self.input_estimator(input), self.binary_weight())

@@ -56,6 +56,8 @@ class ScaleDropout(StochasticLayer):
     """
 
     p: Tensor
+    scales_channels = True
+    """whether it does the same to all pixels of a channel, and to larger numbers nothing smaller, or the reverse"""
 
     def __init__(
         self,

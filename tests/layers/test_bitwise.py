@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from lit_scaledrop.bits import available
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.layers import bitwise
 from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear
+from lit_scaledrop.layers.bits import available
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.networks import build_network, build_segmentation_network

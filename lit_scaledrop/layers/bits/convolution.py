@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_scaledrop.bits.build import best_level, library
+from lit_scaledrop.layers.bits.build import best_level, library
 from lit_scaledrop.shapes import Float
 
 Pair = tuple[int, int]
@@ -260,7 +260,7 @@ def conv2d(
         filters: weights.
         shape: steps, borders and distances.
         thresholds: what makes a number a sign; by default it is +1 where ``x >= 0``.
-        level: instructions, by the number of :data:`lit_scaledrop.bits.LEVELS`; default: the best ones.
+        level: instructions, by the number of :data:`lit_scaledrop.layers.bits.LEVELS`; default: the best ones.
 
     Raises:
         ValueError: shapes do not fit, or weights are no signs.

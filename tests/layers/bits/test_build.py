@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_scaledrop.bits import available, build
 from lit_scaledrop.layers.binary import STE, BinaryConv2d
+from lit_scaledrop.layers.bits import available, build
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
@@ -58,7 +58,7 @@ def test_a_damaged_cache_is_made_anew(fresh, harm):
 
 
 def test_two_at_once(fresh):
-    program = "from lit_scaledrop.bits import best_level, available; print(available())"
+    program = "from lit_scaledrop.layers.bits import best_level, available; print(available())"
     env = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(fresh.parent)}
 
     def start(_):

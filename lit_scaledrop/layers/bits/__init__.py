@@ -1,7 +1,7 @@
 """Products of signs on packed words: XOR and popcount in C, compiled when first used."""
 
-from lit_scaledrop.bits.build import LEVELS, best_level
-from lit_scaledrop.bits.convolution import Filters, Packed, Shape, Thresholds, available, conv2d, multiply, pack
+from lit_scaledrop.layers.bits.build import LEVELS, best_level
+from lit_scaledrop.layers.bits.convolution import Filters, Packed, Shape, Thresholds, available, conv2d, multiply, pack
 
 __all__ = [
     "LEVELS",

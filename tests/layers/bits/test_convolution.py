@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from lit_scaledrop.bits import LEVELS, Filters, Shape, Thresholds, available, best_level, build, conv2d
+from lit_scaledrop.layers.bits import LEVELS, Filters, Shape, Thresholds, available, best_level, build, conv2d
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
