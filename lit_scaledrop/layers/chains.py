@@ -246,15 +246,11 @@ def _float_of(rank: Tensor) -> Float[Tensor, " ranks"]:
 
 def _is_channelwise(module: nn.Module) -> bool:
     """Whether it is monotonic in each channel and looks at one pixel at a time."""
-    if isinstance(module, StochasticLayer):
-        try:
-            drawn = module.uniform_shape
-        except NotImplementedError:
-            return False
-        return getattr(module, "scales_channels", False) and drawn == (1, 1)
     if isinstance(module, nn.Hardtanh):
         return bool(module.min_val < 0 <= module.max_val)
-    return type(module) is nn.BatchNorm2d
+    if isinstance(module, StochasticLayer) and not (hasattr(module, "channelwise") and module.uniform_shape == (1, 1)):
+        return False  # whose draws are more than a bit of the whole layer
+    return type(module) is nn.BatchNorm2d or getattr(module, "channelwise", False)
 
 
 class _Seen(TorchFunctionMode):

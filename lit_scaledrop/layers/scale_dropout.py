@@ -56,8 +56,8 @@ class ScaleDropout(StochasticLayer):
     """
 
     p: Tensor
-    scales_channels = True
-    """whether it does the same to all pixels of a channel, and to larger numbers nothing smaller, or the reverse"""
+    channelwise = True
+    """does the same to all pixels of a channel, and never turns their order (or turns all of it)"""
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """Sums of signs by XOR and popcount are those of F.conv2d, at every level of instructions that this processor has."""
 
+import ctypes
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +12,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from lit_scaledrop.layers.bits import LEVELS, Filters, Shape, Thresholds, available, best_level, build, conv2d
+from lit_scaledrop.layers.bits import (
+    LEVELS,
+    Filters,
+    Shape,
+    Thresholds,
+    available,
+    best_level,
+    build,
+    conv2d,
+    convolution,
+)
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -193,6 +205,26 @@ def test_no_byte_outside_is_touched(tmp_path):
         pytest.skip(f"no sanitizers here: {made.stderr.splitlines()[-1]}")
     done = subprocess.run([program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "clean\n", "")
+
+
+@pytest.mark.slow
+def test_avx512_on_other_processors(tmp_path, monkeypatch):
+    """The kernel for AVX-512, its instructions one by one in plain C (SIMDe)."""
+    if not Path("/usr/include/simde/x86/avx512.h").is_file():
+        pytest.skip("no SIMDe: apt-get install libsimde-dev")
+    emulated = "#define SIMDE_ENABLE_NATIVE_ALIASES\n#include <simde/x86/avx512.h>"
+    text = build.SOURCE.read_text().replace("#include <immintrin.h>", emulated)
+    source, made = tmp_path / "kernels.c", tmp_path / "kernels.so"
+    source.write_text(re.sub(r'__attribute__\(\(target\("avx.*?"\)\)\)', "", text))
+    command = ["cc", "-O2", "-w", "-mavx2", "-shared", "-fPIC", "-o", made, source]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("SIMDe wants another compiler")
+    emulator = ctypes.CDLL(str(made))
+    monkeypatch.setattr(convolution, "library", lambda: emulator)
+    for channels, filters in ((3, 20), (16, 16), (64, 9), (130, 33)):
+        x, weight = some(2, 2 * channels, 9, 40), signs(some(2 * filters, channels, 3, 3, seed=1))
+        ours = conv2d(x, Filters(weight, 2), Shape(before=(1, 1), behind=(1, 1)), level=2)
+        assert torch.equal(ours, F.conv2d(signs(x), weight, padding=1, groups=2))
 
 
 def test_words_of_a_filter():
