@@ -53,10 +53,8 @@ class Chain:
         return next((module for module in self.between if isinstance(module, StochasticLayer)), None)
 
     def of_now(self) -> bool:
-        """Whether numbers can still be compared in its place: nobody watches it, and signs are multiplied."""
-        watched = any(module._forward_hooks or module._forward_pre_hooks for module in self.between)
-        training = any(module.training for module in self.between)
-        return not (watched or training) and multiplies_signs(self.consumer)
+        """Whether numbers can still be compared in its place: statistics are kept, and signs multiplied."""
+        return not any(module.training for module in self.between) and multiplies_signs(self.consumer)
 
     def renew(self) -> None:
         """Forget thresholds of other weights and statistics."""
@@ -128,7 +126,7 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
     """The chains of a network, by a look at one deterministic pass; nothing in it changes.
 
     Args:
-        network: any; one with compiled modules has none.
+        network: any; one with compiled modules has none. Hooks that watch it see the pass.
         x: one input.
     """
     if any(module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in network.modules()):
@@ -160,6 +158,9 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
 
     Pooling with squares side by side is computed as vectors: PyTorch takes ten times as long on a CPU.
     """
+    if not chains or watched(network):
+        yield
+        return
     left_out: list[nn.Module] = []
 
     def replace(module: nn.Module, forward: Any) -> None:
@@ -167,7 +168,7 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
         left_out.append(module)
 
     try:
-        for module in network.modules() if chains else ():
+        for module in network.modules():
             if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and (size := _side_by_side(module)):
                 replace(module, partial(pooled, isinstance(module, nn.MaxPool2d), size))
         for chain in chains:
@@ -183,6 +184,11 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
     finally:
         for module in left_out:
             module.__dict__.pop("forward", None)
+
+
+def watched(network: nn.Module) -> bool:
+    """Whether hooks see what its modules compute; then nothing is left out."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
 def _itself(x: Any) -> Any:
@@ -217,8 +223,7 @@ def _side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
         plain = pool.dilation == 1 and not pool.return_indices
     else:
         plain = pool.divisor_override is None
-    watched = pool._forward_hooks or pool._forward_pre_hooks
-    if not isinstance(size, int) or pool.stride != size or pool.padding or pool.ceil_mode or watched or not plain:
+    if not isinstance(size, int) or pool.stride != size or pool.padding or pool.ceil_mode or not plain:
         return None
     return size
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.bitwise import Backend, bitwise, choose_backend
-from lit_scaledrop.layers.chains import Chain, compared, find_chains
+from lit_scaledrop.layers.chains import Chain, compared, find_chains, watched
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.layers.probing import evaluating
 from lit_scaledrop.layers.stochastic import MaskPlan, differing_passes, sampling
@@ -321,6 +321,8 @@ class PosteriorPredictive:
     def _chains_of(self, member: int, x: Tensor) -> list[Chain]:
         """Where only signs count between two convolutions; tried first on two inputs and two passes."""
         key, network, plan = (member, x.shape[1:]), self.networks[member], self.plans[member]
+        if watched(network):
+            return []
         if key not in self._chains:
             found = find_chains(network, x[:1])
 
@@ -331,10 +333,12 @@ class PosteriorPredictive:
                         passes.append(network(x[:2]))
                 return passes
 
-            expected = logits()
-            with compared(network, found):
-                same = all(map(torch.equal, logits(), expected))
-            self._chains[key] = found if same else []
+            if found:
+                expected = logits()
+                with compared(network, found):
+                    same = all(map(torch.equal, logits(), expected))
+                found = found if same else []
+            self._chains[key] = found
         return self._chains[key]
 
     def _rows(self, x: Tensor) -> int:

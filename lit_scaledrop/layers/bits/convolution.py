@@ -268,8 +268,8 @@ def conv2d(
 
     >>> from torch.nn import functional as F
     >>> x, weight = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3).sign()
-    >>> sums = conv2d(x, Filters(weight), Shape(before=(1, 1), behind=(1, 1)))
-    >>> torch.equal(sums, F.conv2d(torch.where(x >= 0, 1.0, -1.0), weight, padding=1))
+    >>> expected = F.conv2d(torch.where(x >= 0, 1.0, -1.0), weight, padding=1)
+    >>> not available() or torch.equal(conv2d(x, Filters(weight), Shape(before=(1, 1), behind=(1, 1))), expected)
     True
     """
     return multiply(pack(x, filters, shape, thresholds, level), filters)
