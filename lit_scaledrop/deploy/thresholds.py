@@ -34,6 +34,7 @@ class Threshold(nn.Module):
 
     threshold: Tensor
     rising: Tensor
+    channelwise = True
 
     def __init__(self, num_features: int) -> None:
         super().__init__()

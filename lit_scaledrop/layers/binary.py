@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_scaledrop.layers.bitwise import product_of_signs
 from lit_scaledrop.layers.exact import conv2d_of_signs, worthwhile
 from lit_scaledrop.shapes import Float
 
@@ -202,6 +203,8 @@ class _Binarized:
     input_estimator: nn.Module
     weight_scale: WeightScale
     normalize: bool
+    packable: bool = True
+    """whether the weights of all passes are those of :meth:`binary_weight`"""
     input_bits: int = 1
     """bits of an input, for the hardware model; more where a quantizer in front makes codes and no sign acts on them"""
 
@@ -264,6 +267,9 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
 
     def forward(self, input: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "rows c_out h_out w_out"]:
         """Convolve."""
+        product = product_of_signs(self, input)
+        if product is not None:
+            return product
         signs, weight = self.input_estimator(input), self.binary_weight()
         if self.only_signs and worthwhile(signs):
             shape = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
@@ -293,4 +299,7 @@ class BinaryLinear(_Binarized, nn.Linear):
 
     def forward(self, input: Float[Tensor, "batch *tokens c_in"]) -> Float[Tensor, "rows *tokens c_out"]:
         """Multiply."""
+        product = product_of_signs(self, input.reshape(-1, self.in_features, 1, 1))
+        if product is not None:
+            return product.view(*input.shape[:-1], self.out_features)
         return multiply(self, self.input_estimator(input), self.binary_weight())

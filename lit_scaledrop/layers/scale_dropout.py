@@ -56,6 +56,8 @@ class ScaleDropout(StochasticLayer):
     """
 
     p: Tensor
+    channelwise = True
+    """does the same to all pixels of a channel, and never turns their order (or turns all of it)"""
 
     def __init__(
         self,

@@ -104,6 +104,7 @@ class DropConnectLinear(_DropConnect, nn.Linear):
 
 
 class _SpinBayes(WeightSampling):
+    packable = False
     log_sigma: nn.Parameter
     noise: Tensor
     arrays: int

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lit_scaledrop.layers.bitwise import bitwise
 from lit_scaledrop.layers.prefix import PrefixTree
 from lit_scaledrop.layers.probing import hooked
 from lit_scaledrop.layers.stochastic import stochastic_layers
@@ -47,7 +48,7 @@ def trace(network: nn.Module, example: Float[Tensor, "1 ..."]) -> list[Segment]:
     layers = stochastic_layers(network)
     hooks = [layer.register_forward_pre_hook(partial(begin, name)) for name, layer in layers.items()]
     hooks += [module.register_forward_hook(end) for module in network.modules()]
-    with hooked(*hooks), torch.compiler.set_stance("force_eager"), torch.no_grad(), counter:
+    with hooked(*hooks), torch.compiler.set_stance("force_eager"), torch.no_grad(), bitwise(False), counter:
         network(example)
     ends = [flops for _, flops in starts[1:]] + [counter.get_total_flops()]
     return [Segment(name, stop - start, width) for (name, start), stop, width in zip(starts, ends, widths, strict=True)]

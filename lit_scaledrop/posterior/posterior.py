@@ -1,13 +1,15 @@
 """Posterior inference: T passes of one stochastic network, all its masks, or M networks become one Predictive."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.layers.bitwise import Backend, bitwise, choose_backend
+from lit_scaledrop.layers.chains import Chain, compared, find_chains, watched
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.layers.probing import evaluating
 from lit_scaledrop.layers.stochastic import MaskPlan, differing_passes, sampling
@@ -87,10 +89,13 @@ class PosteriorPredictive:
         sample_dropout: whether PyTorch's dropout is sampled, or off as in any evaluation.
         output: of networks that return tuples, dicts or dataclasses, which part the logits are: a key, a place or a
             function. By default the first of a tuple, ``logits`` or ``out``, or the only tensor.
+        backend: how signs are multiplied by signs: as ``"bits"`` (:mod:`lit_scaledrop.layers.bitwise`: the same
+            numbers, bit for bit, on a CPU) or by ``"torch"``; ``"auto"`` takes bits where there are kernels.
 
     Attributes:
         choice: the execution that runs; for ``auto`` ``""`` before the first prediction.
         reason: why.
+        multiplied: the backend of the last prediction, and why; ``("", "")`` before the first.
 
     Raises:
         ValueError: for ``samples < 1``, no network, an unknown execution or scheme, masks that cannot be enumerated;
@@ -113,7 +118,10 @@ class PosteriorPredictive:
         correlation: float = 0.0,
         sample_dropout: bool = True,
         output: Output | None = None,
+        backend: Backend = "auto",
     ) -> None:
+        if backend not in get_args(Backend):
+            raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
         if execution not in get_args(Execution):
             raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
         if row_budget is not None and row_budget < 1:
@@ -142,8 +150,11 @@ class PosteriorPredictive:
             correlation,
         )
         self._sample_dropout, self._output = sample_dropout, output
+        self._backend: Backend = backend
+        self.multiplied: tuple[str, str] = ("", "")
         self._seen: torch.Size | None = None
         self._segments: dict[tuple[int, torch.Size], list[Segment]] = {}
+        self._chains: dict[tuple[int, torch.Size], list[Chain]] = {}
         self.plans = [self._plan(m) for m in range(len(self.networks))]
         self.choice: str = "" if execution == "auto" else execution
         self.reason = "" if execution == "auto" else "asked for"
@@ -177,7 +188,10 @@ class PosteriorPredictive:
                 self.choice, self.reason = self._best(x)
                 logger.info("execution: %s, %s", self.choice, self.reason)
             run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
-            runs = [run(member, x) for member in range(len(self.networks))]
+            with bitwise(True):  # weights are compared with their packed ones once
+                self.multiplied = choose_backend(self._backend, self.networks, x)
+                with bitwise(self.multiplied[0] == "bits"):
+                    runs = [run(member, x) for member in range(len(self.networks))]
         logits = torch.cat(runs) if len(runs) > 1 else runs[0]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.dim() == 5:
@@ -260,7 +274,7 @@ class PosteriorPredictive:
         network, plan = self.networks[member], self.plans[member]
         logits = torch.empty(0)
         for index in range(plan.samples):
-            with sampling(network, plan.single(index)):
+            with self._multiplying(member, x), sampling(network, plan.single(index)):
                 rows = classes_last(network(x))
             if not index:
                 # filled pass by pass: a stack would hold all of them twice, which counts for maps
@@ -272,7 +286,7 @@ class PosteriorPredictive:
         network, plan = self.networks[member], self.plans[member]
 
         def run(part: Tensor) -> Tensor:
-            with sampling(network, plan.folded(len(part))):
+            with self._multiplying(member, x), sampling(network, plan.folded(len(part))):
                 rows = classes_last(network(part.repeat(plan.samples, *[1] * (part.dim() - 1))))
             return rows.unflatten(0, (plan.samples, len(part)))
 
@@ -284,7 +298,7 @@ class PosteriorPredictive:
         network, tree = self.networks[member], self._tree(member)
 
         def run(part: Tensor) -> Tensor:
-            with sharing(network, tree, len(part)) as state:
+            with self._multiplying(member, x), sharing(network, tree, len(part)) as state:
                 rows = classes_last(state.expand(network(part)))
             leaves = rows.unflatten(0, (-1, len(part)))
             # the T samples in the order of the plan: intervals and the quantile rule count passes, not leaves
@@ -294,6 +308,38 @@ class PosteriorPredictive:
         if not self.row_budget and x.device.type == "cpu":
             rows = min(rows, max(32, 3 * len(x) // 2))  # little more than the loop's memory; more is not faster
         return in_parts(run, x, rows / shared_rows(self._trace(member, x), tree))
+
+    @contextmanager
+    def _multiplying(self, member: int, x: Tensor) -> Iterator[None]:
+        """Signs are multiplied by the chosen backend in the block."""
+        if self.multiplied[0] != "bits":
+            yield
+            return
+        with compared(self.networks[member], self._chains_of(member, x) if len(x) else []):
+            yield
+
+    def _chains_of(self, member: int, x: Tensor) -> list[Chain]:
+        """Where only signs count between two convolutions; tried first on two inputs and two passes."""
+        key, network, plan = (member, x.shape[1:]), self.networks[member], self.plans[member]
+        if watched(network):
+            return []
+        if key not in self._chains:
+            found = find_chains(network, x[:1])
+
+            def logits() -> list[Tensor]:
+                passes = [network(x[:2])]
+                for index in {0, plan.samples - 1} if plan.draws else ():
+                    with sampling(network, plan.single(index)):
+                        passes.append(network(x[:2]))
+                return passes
+
+            if found:
+                expected = logits()
+                with compared(network, found):
+                    same = all(map(torch.equal, logits(), expected))
+                found = found if same else []
+            self._chains[key] = found
+        return self._chains[key]
 
     def _rows(self, x: Tensor) -> int:
         return self.row_budget or (128 if x.device.type == "cpu" else 1024)

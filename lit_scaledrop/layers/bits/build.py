@@ -1,0 +1,87 @@
+"""The kernels, compiled once by the system's C compiler into the user's cache, and loaded."""
+
+import contextlib
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("kernels.c")
+FLAGS = ("-O3", "-shared", "-fPIC")
+LEVELS = ("portable", "avx2", "avx512")
+"""instructions that the kernels are written for, by their number there"""
+_SECONDS = 120  # that a compiler gets
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: below ``XDG_CACHE_HOME``, by default ``~/.cache``."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "lit-scaledrop"
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels; ``None``, after one line that says why, where there can be none."""
+    compiler = shlex.split(os.environ.get("CC") or "") or [shutil.which("cc") or shutil.which("gcc") or "cc"]
+    try:
+        return _load(compiler)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        why = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        logger.warning("binary convolutions run as float convolutions, which is slower: no kernels (%s)", why)
+        return None
+
+
+def best_level() -> int:
+    """Number in :data:`LEVELS` of the best kernel that this processor runs."""
+    found = library()
+    return int(found.bits_best()) if found else 0
+
+
+def _load(compiler: list[str]) -> ctypes.CDLL:
+    about = "\n".join((SOURCE.read_text(encoding="utf-8"), *compiler, *FLAGS, platform.machine(), platform.system()))
+    key = hashlib.sha256(about.encode()).hexdigest()[:16]
+    with contextlib.suppress(OSError, RuntimeError):  # no home, or a cache that cannot be written
+        return _from_cache(compiler, cache_folder() / f"bits-{key}.so")
+    with tempfile.TemporaryDirectory(prefix="scaledrop-bits-") as folder:  # a loaded library needs no file
+        return _from_cache(compiler, Path(folder) / f"bits-{key}.so")
+
+
+def _from_cache(compiler: list[str], path: Path) -> ctypes.CDLL:
+    """Load a library whose digest is the one written beside it; else compile it first."""
+    digest = path.with_suffix(".sha256")
+    if not _whole(path, digest):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            command = [*compiler, *FLAGS, "-o", str(made), str(SOURCE)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+            if done.returncode:
+                raise RuntimeError(f"{shlex.join(command)}: {done.stderr.strip()}")
+            note = made.with_suffix(".sha256")
+            note.write_text(_digest(made), encoding="ascii")
+            os.replace(made, path)
+            os.replace(note, digest)
+    loaded = ctypes.CDLL(str(path))
+    loaded.bits_sums.restype = ctypes.c_int
+    return loaded
+
+
+def _whole(path: Path, digest: Path) -> bool:
+    """Whether it is what a compiler has written: half of a library would end the process when it is loaded."""
+    try:
+        return digest.read_text(encoding="ascii") == _digest(path)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,300 @@
+r"""Convolutions of signs by XOR and popcount: the integers that ``F.conv2d`` of +-1 gives, exactly.
+
+With n products of signs, of which d are unequal, $\sum_i x_i w_i = n - 2 d$, and 64 products cost one XOR and one
+population count. Zeros of a border are no signs: they count as -1 in the kernel, and what that adds depends on the
+position of the window alone (at most one case for each row and column that a border cuts), so a table takes it away.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_scaledrop.layers.bits.build import best_level, library
+from lit_scaledrop.shapes import Float
+
+Pair = tuple[int, int]
+_BLOCK = 8  # filters whose words alternate, FILTERS of the kernels
+_WORTH_THREADS = 1 << 20  # words that are compared, some 0.1 ms
+
+
+class _Geometry(ctypes.Structure):
+    """As the kernels declare it."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64)
+        for name in [
+            "channels",
+            "groups",
+            "unit",
+            "height",
+            "width",
+            "top",
+            "left",
+            "padded_height",
+            "padded_width",
+            "out_height",
+            "out_width",
+            "kernel_height",
+            "kernel_width",
+            "stride_height",
+            "stride_width",
+            "dilation_height",
+            "dilation_width",
+            "filters",
+            "words",
+            "products",
+        ]
+    )
+
+
+class _Border(NamedTuple):
+    """What a border adds to the sums."""
+
+    position: np.ndarray
+    """of each output pixel its row in ``added``, -1 where a window has no part outside; int32"""
+    added: np.ndarray
+    """float32, ``(positions, filters)``"""
+
+
+class Filters:
+    """Signs of a layer's weights as words, and what its geometry needs.
+
+    Args:
+        weight: ``(filters, channels of a group, height, width)``.
+        groups: blocks of channels that see nothing of each other.
+
+    Attributes:
+        exact: whether the weights are +-1 times a power of two for each filter, so that sums are exact.
+    """
+
+    def __init__(self, weight: Float[Tensor, "filters channels height width"], groups: int = 1) -> None:
+        self.shape, self.groups = tuple(weight.shape), groups
+        size = weight.abs()
+        factor = size.flatten(1)[:, 0] if weight.numel() else size.new_ones(len(weight))
+        alike = torch.equal(size, factor.view(-1, 1, 1, 1).expand_as(size))
+        self.exact = alike and bool((factor.frexp().mantissa == 0.5).all())
+        self.factor = np.ascontiguousarray(factor.float().numpy())
+        signs = torch.where(weight > 0, 1.0, -1.0)
+        self._taps = signs.sum(1)
+        self.words, self.unit = self._pack((signs > 0).numpy())
+        self._borders: dict[tuple[object, ...], _Border] = {}
+
+    def _pack(self, positive: np.ndarray) -> tuple[np.ndarray, int]:
+        """Words ``(groups, blocks, words, _BLOCK)`` and the bytes of a unit."""
+        filters, channels, height, width = positive.shape
+        unit = next((size for size in (1, 2, 4) if channels <= 8 * size), 8 * -(-channels // 64))
+        bits = np.zeros((filters, height, width, unit * 8), bool)
+        bits[..., :channels] = positive.transpose(0, 2, 3, 1)
+        taps = np.packbits(bits, axis=-1, bitorder="little").reshape(filters, -1)
+        each = filters // self.groups
+        blocks, words = -(-each // _BLOCK), -(-taps.shape[1] // 8)
+        padded = np.zeros((self.groups, blocks * _BLOCK, words * 8), np.uint8)
+        padded[:, :each, : taps.shape[1]] = taps.reshape(self.groups, each, -1)
+        whole = padded.view(np.uint64).reshape(self.groups, blocks, _BLOCK, words)
+        return np.ascontiguousarray(whole.transpose(0, 1, 3, 2)), unit
+
+    def border(self, size: Pair, out: Pair, stride: Pair, before: Pair, dilation: Pair) -> _Border:
+        """Of inputs of one size, kept."""
+        key = (size, out, stride, before, dilation)
+        if key not in self._borders:
+            cases, outside = zip(
+                *(_cut(*each) for each in zip(size, out, self.shape[2:], stride, before, dilation, strict=True)),
+                strict=True,
+            )
+            # taps of a window that lie outside, for each case of rows and of columns
+            lost = outside[0][:, None, :, None] | outside[1][None, :, None, :]
+            # a zero counted as -1 has added the negative of its weight
+            added = torch.einsum("rcij,fij->rcf", lost.float(), self._taps).flatten(0, 1)
+            position = cases[0][:, None] * len(outside[1]) + cases[1][None, :]
+            inside = ~lost.flatten(2).any(2)
+            position[inside[cases[0]][:, cases[1]]] = -1
+            self._borders[key] = _Border(
+                np.ascontiguousarray(position.to(torch.int32).numpy()), np.ascontiguousarray(added.numpy())
+            )
+        return self._borders[key]
+
+
+def _cut(size: int, out: int, kernel: int, stride: int, before: int, dilation: int) -> tuple[Tensor, Tensor]:
+    """Along one side, of each window its case, and of each case which taps lie outside."""
+    taps = torch.arange(out)[:, None] * stride + torch.arange(kernel)[None] * dilation - before
+    outside, case = torch.unique((taps < 0) | (taps >= size), dim=0, return_inverse=True)
+    return case, outside
+
+
+def available() -> bool:
+    """Whether there are compiled kernels here; a line has said why not."""
+    return library() is not None
+
+
+class Thresholds(NamedTuple):
+    """What makes a number a sign, for each channel: +1 where ``direction * x >= threshold``.
+
+    Attributes:
+        threshold: float32, ``(cases, channels)``.
+        direction: +1 or -1, the same.
+        case: of each image its row in them, int32; one for all of them alike.
+    """
+
+    threshold: Tensor
+    direction: Tensor
+    case: Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a convolution: steps, zeros above and to the left, below and to the right, distances of the taps."""
+
+    stride: Pair = (1, 1)
+    before: Pair = (0, 0)
+    behind: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Images as bits, with the border that one convolution gives them."""
+
+    batch: int
+    size: Pair
+    out: Pair
+    shape: Shape
+    geometry: _Geometry
+    bits: np.ndarray
+    level: int
+
+
+@torch.no_grad()
+def pack(
+    x: Float[Tensor, "batch channels height width"],
+    filters: Filters,
+    shape: Shape,
+    thresholds: Thresholds | None = None,
+    level: int | None = None,
+) -> Packed:
+    """Signs of ``x`` as bits, as the kernels convolve them with ``filters``; arguments as of :func:`conv2d`."""
+    kernels = _kernels()
+    count, channels, kernel_height, kernel_width = filters.shape
+    every = channels * filters.groups
+    if x.dtype != torch.float32 or x.device.type != "cpu" or x.shape[1] != every:
+        raise ValueError(
+            f"float32 images with {every} channels on the CPU are needed, got {x.dtype} {tuple(x.shape)} on {x.device}"
+        )
+    batch, _, height, width = x.shape
+    padded = height + shape.before[0] + shape.behind[0], width + shape.before[1] + shape.behind[1]
+    high, wide = (
+        (whole - step * (kernel - 1) - 1) // each + 1
+        for whole, step, kernel, each in zip(padded, shape.dilation, filters.shape[2:], shape.stride, strict=True)
+    )
+    if min(high, wide) < 1:
+        raise ValueError(f"a window of {filters.shape[2:]} with dilation {shape.dilation} does not fit into {padded}")
+    geometry = _Geometry(
+        channels, filters.groups, filters.unit, height, width, *shape.before, *padded, high, wide, kernel_height,
+        kernel_width, *shape.stride, *shape.dilation, count // filters.groups, filters.words.shape[2],
+        channels * kernel_height * kernel_width,
+    )  # fmt: skip
+    chosen = best_level() if level is None else level
+    bits = np.zeros(batch * padded[0] * padded[1] * filters.groups * filters.unit, np.uint8)
+    threshold, direction, case = thresholds or (torch.zeros(1, every), torch.ones(1, every), torch.zeros(1))
+    case = case.to(torch.int32).expand(batch).contiguous()
+    x, threshold, direction = x.detach().contiguous(), threshold.contiguous(), direction.contiguous()
+
+    def run(begin: int, end: int) -> int:
+        kernels.bits_pack(
+            ctypes.byref(geometry), chosen, _at(x), _at(threshold), _at(direction), _at(case), _at(bits),
+            ctypes.c_int64(begin), ctypes.c_int64(end),
+        )  # fmt: skip
+        return 0
+
+    _spread(run, batch * height, 16 * x.numel())
+    return Packed(batch, (height, width), (high, wide), shape, geometry, bits, chosen)
+
+
+@torch.no_grad()
+def multiply(packed: Packed, filters: Filters) -> Float[Tensor, "batch filters out_height out_width"]:
+    """Sums of packed images and the filters that they were packed for.
+
+    Raises:
+        ValueError: weights are no signs.
+        MemoryError: there is none for the windows.
+    """
+    kernels = _kernels()
+    if not filters.exact:
+        raise ValueError("the kernels multiply signs: +-1 times a power of two for each filter")
+    result = torch.empty(packed.batch, len(filters.factor), *packed.out)
+    if not result.numel():
+        return result
+    shape = packed.shape
+    border = filters.border(packed.size, packed.out, shape.stride, shape.before, shape.dilation)
+
+    def run(begin: int, end: int) -> int:
+        return kernels.bits_sums(
+            ctypes.byref(packed.geometry), packed.level, _at(packed.bits), _at(filters.words), _at(border.position),
+            _at(border.added), _at(filters.factor), _at(result), ctypes.c_int64(begin), ctypes.c_int64(end),
+        )  # fmt: skip
+
+    pixels = packed.batch * packed.out[0] * packed.out[1]
+    if any(_spread(run, pixels, result.numel() * filters.words.shape[2])):
+        raise MemoryError("no memory for the windows of a binary convolution")
+    return result
+
+
+def conv2d(
+    x: Float[Tensor, "batch channels height width"],
+    filters: Filters,
+    shape: Shape = Shape(),
+    thresholds: Thresholds | None = None,
+    level: int | None = None,
+) -> Float[Tensor, "batch filters out_height out_width"]:
+    """Convolution of the signs of ``x`` with a border of zeros.
+
+    Args:
+        x: float32, on the CPU.
+        filters: weights.
+        shape: steps, borders and distances.
+        thresholds: what makes a number a sign; by default it is +1 where ``x >= 0``.
+        level: instructions, by the number of :data:`lit_scaledrop.layers.bits.LEVELS`; default: the best ones.
+
+    Raises:
+        ValueError: shapes do not fit, or weights are no signs.
+        RuntimeError: there are no kernels here, see :func:`available`.
+
+    >>> from torch.nn import functional as F
+    >>> x, weight = torch.randn(2, 3, 5, 5), torch.randn(4, 3, 3, 3).sign()
+    >>> expected = F.conv2d(torch.where(x >= 0, 1.0, -1.0), weight, padding=1)
+    >>> not available() or torch.equal(conv2d(x, Filters(weight), Shape(before=(1, 1), behind=(1, 1))), expected)
+    True
+    """
+    return multiply(pack(x, filters, shape, thresholds, level), filters)
+
+
+def _kernels() -> ctypes.CDLL:
+    kernels = library()
+    if kernels is None:
+        raise RuntimeError("there are no compiled kernels: a C compiler is needed")
+    return kernels
+
+
+def _at(numbers: Tensor | np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(numbers.data_ptr() if isinstance(numbers, Tensor) else numbers.ctypes.data)
+
+
+def _spread(run: Callable[[int, int], int], count: int, work: int) -> list[int]:
+    """``run(begin, end)`` over 0 to ``count``; much work in parts, by threads: the kernels leave Python's lock."""
+    parts = torch.get_num_threads()
+    if parts == 1 or work < _WORTH_THREADS or count < parts:
+        return [run(0, count)]
+    ends = [count * part // parts for part in range(parts + 1)]
+    return list(_threads(os.getpid(), parts).map(run, ends[:-1], ends[1:]))
+
+
+@cache
+def _threads(_process: int, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "scaledrop-bits")  # of one process: a fork has none of the parent's

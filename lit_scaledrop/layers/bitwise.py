@@ -1,0 +1,130 @@
+"""Where binary layers multiply on packed words instead of in floating point; the numbers are the same, bit for bit.
+
+A sum of +-1, times a power of two where a method scales its weights so, is exact both ways. Only a prediction turns it
+on (:class:`lit_scaledrop.posterior.PosteriorPredictive`): no gradient flows through it, and a layer whose sign somebody
+watches by a hook keeps it.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.layers.bits import Filters, Shape, available, best_level, conv2d
+
+Backend = Literal["auto", "bits", "torch"]
+
+_known: set[int] | None = None
+"""while it is on: layers whose packed weights have been compared with their weights"""
+_packed: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Filters]] = WeakKeyDictionary()
+
+
+@contextmanager
+def bitwise(on: bool) -> Iterator[None]:
+    """Whether binary layers may multiply on packed words in the block, in which no weight may change."""
+    global _known
+    before, _known = _known, (set() if _known is None else _known) if on else None
+    try:
+        yield
+    finally:
+        _known = before
+
+
+def choose_backend(backend: Backend, networks: Iterable[nn.Module], x: Tensor) -> tuple[Backend, str]:
+    """What inputs like ``x`` are multiplied by, ``"bits"`` or ``"torch"``, and why.
+
+    Raises:
+        ValueError: bits were asked for, and cannot be had.
+    """
+    if backend == "torch":
+        return "torch", "asked for"
+    why = ""
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        why = f"the kernels take float32 on a CPU, not {x.dtype} on {x.device.type}"
+    elif torch.is_autocast_enabled("cpu"):
+        why = "autocast asks for other numbers than float32"
+    elif not available():
+        why = "there are no compiled kernels here"
+    elif backend == "auto" and not best_level():
+        why = "without AVX2 the kernels are not faster"
+    elif not any(multiplies_signs(module) for network in networks for module in network.modules()):
+        why = "no layer multiplies signs by signs"
+    if why and backend == "bits":
+        raise ValueError(f"backend 'bits': {why}")
+    return ("torch", why) if why else ("bits", "signs are multiplied as bits")
+
+
+def product_of_signs(layer: nn.Module, x: Tensor) -> Tensor | None:
+    """What a binary layer gives for an input of which it takes the signs; ``None`` where it has to be done in floats.
+
+    Args:
+        layer: a binary convolution, or a linear layer as one of 1x1.
+        x: its input, ``(batch, channels, height, width)``.
+    """
+    if (
+        _known is None
+        or torch.is_grad_enabled()
+        or x.dim() != 4
+        or x.dtype != torch.float32
+        or x.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu")
+        or not multiplies_signs(layer)
+    ):
+        return None
+    return conv2d(x, filters_of(layer), shape_of(layer))
+
+
+def shape_of(layer: Any) -> Shape:
+    """Steps and borders of a binary layer."""
+    if not isinstance(layer, nn.Conv2d):
+        return Shape()
+    if isinstance(layer.padding, str):
+        sides = zip(layer.dilation, layer.kernel_size, strict=True)
+        total = [step * (kernel - 1) if layer.padding == "same" else 0 for step, kernel in sides]
+        before, behind = [zeros // 2 for zeros in total], [zeros - zeros // 2 for zeros in total]
+    else:
+        before = behind = list(layer.padding)
+    return Shape(layer.stride, (before[0], before[1]), (behind[0], behind[1]), layer.dilation)  # type: ignore[arg-type]
+
+
+def multiplies_signs(layer: nn.Module) -> bool:
+    """Whether a layer takes the signs of its input, nobody watches how, and its weights are signs, too."""
+    if not getattr(layer, "packable", False):
+        return False
+    estimator: Any = layer.input_estimator
+    if not getattr(estimator, "signs", False) or estimator._forward_hooks or estimator._forward_pre_hooks:
+        return False
+    return filters_of(layer).exact
+
+
+def filters_of(layer: Any) -> Filters:
+    """The packed weights of now."""
+    kept = _packed.get(layer)
+    if kept is not None and (id(layer) in (_known or ()) or _same(kept[0], _source(layer))):
+        filters = kept[1]
+    else:
+        source = tuple(part.clone() if isinstance(part, Tensor) else part for part in _source(layer))
+        with torch.no_grad():
+            weight = layer.binary_weight()
+        four = weight if weight.dim() == 4 else weight[:, :, None, None]
+        filters = Filters(four, getattr(layer, "groups", 1))
+        _packed[layer] = source, filters
+    if _known is not None:
+        _known.add(id(layer))
+    return filters
+
+
+def _source(layer: Any) -> tuple[Any, ...]:
+    """What binary weights are made of."""
+    estimator = layer.weight_estimator
+    return (layer.weight, layer.weight_scale, layer.normalize, type(estimator), *estimator.state_dict().values())
+
+
+def _same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(first, second, strict=True)
+    )

@@ -1,0 +1,171 @@
+"""Predictions with signs multiplied as bits are those in floats, bit for bit, and stay so when weights change."""
+
+import pytest
+import torch
+from torch import nn
+
+from lit_scaledrop.deploy.inference import freeze
+from lit_scaledrop.layers import bitwise
+from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear
+from lit_scaledrop.layers.bits import available
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
+from lit_scaledrop.networks import build_network, build_segmentation_network
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
+
+pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
+EVERY = sorted(name for name, method in METHODS.items() if method.binary and method.members == 1)
+
+
+def lived_in(network):
+    """Statistics, scales and norms of no special values."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.running_mean.normal_(0, 2, generator=generator)
+                module.running_var.uniform_(0.5, 9, generator=generator)
+                module.weight.normal_(0, 1, generator=generator)
+                module.bias.normal_(0, 0.5, generator=generator)
+            if isinstance(getattr(module, "scale", None), nn.Parameter):
+                module.scale.uniform_(0.5, 1.5, generator=generator)
+    return network.eval()
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Products that were made of bits."""
+    seen = []
+
+    def spy(*arguments, **options):
+        seen.append(arguments)
+        return whole(*arguments, **options)
+
+    whole = bitwise.conv2d
+    monkeypatch.setattr(bitwise, "conv2d", spy)
+    return seen
+
+
+def both(network, x, **options):
+    made = {name: PosteriorPredictive(network, 4, 1, backend=name, **options) for name in ("torch", "bits")}
+    found = {name: posterior(x).logits for name, posterior in made.items()}
+    assert {name: posterior.multiplied[0] for name, posterior in made.items()} == {"torch": "torch", "bits": "bits"}
+    return found["bits"], found["torch"]
+
+
+@pytest.mark.parametrize("method", EVERY)
+@pytest.mark.parametrize("network", ["resnet20", "vgg_small", "resnet18"])
+def test_every_network_gives_the_same_logits(network, method, products):
+    if network == "resnet18" and method not in ("proposed", "irnet"):
+        pytest.skip("two methods of this network are enough")
+    net = lived_in(build_network(network, METHODS[method], width=0.25))
+    x = torch.randn(3, 3, 32, 32)
+    posterior = PosteriorPredictive(net, 4, 1, backend="torch")
+    expected = posterior(x).logits
+    found = PosteriorPredictive(net, 4, 1)
+    assert torch.equal(found(x).logits, expected)
+    assert (found.multiplied[0] == "bits") == bool(products) or found.multiplied[
+        1
+    ] == "without AVX2 the kernels are not faster"
+
+
+@pytest.mark.parametrize("execution", ["loop", "folded", "shared", "exact"])
+def test_every_execution(execution, products):
+    torch.manual_seed(0)
+    net = lived_in(build_network("vgg_small", METHODS["proposed"], width=0.1))
+    ours, floats = both(net, torch.randn(3, 3, 32, 32), execution=execution)
+    assert torch.equal(ours, floats)
+    assert len(products) >= 5
+    assert (ours[0] - ours[1]).abs().max() > 0 or (ours[0] - ours[2]).abs().max() > 0
+
+
+def test_segmentation_and_linear_layers(products):
+    method = SEGMENTATION_METHODS["proposed"]
+    net = lived_in(build_segmentation_network("unet", method, width=0.1))
+    posterior = PosteriorPredictive(net, 2, 1)
+    posterior(torch.rand(1, 3, 32, 32))
+    assert posterior.multiplied == ("torch", "no layer multiplies signs by signs")  # its activations have four bits
+    linear = nn.Sequential(BinaryLinear(70, 9, EDE(), STE()), nn.ReLU(), BinaryLinear(9, 3, EDE(), STE())).eval()
+    assert torch.equal(*both(linear, torch.randn(5, 70)))
+    assert len(products) == 2
+
+
+def test_tokens():
+    net = nn.Sequential(BinaryLinear(20, 6, EDE(), STE()), nn.Flatten()).eval()
+    assert torch.equal(*both(net, torch.randn(2, 4, 20)))
+
+
+def test_frozen_networks(products):
+    """As packed ones are; XNOR-Net's factors are no powers of two and stay floats."""
+    for method, bits in (("irnet", True), ("proposed", True), ("xnor", False)):
+        products.clear()
+        net = freeze(lived_in(build_network("vgg_small", METHODS[method], width=0.1)))
+        posterior = PosteriorPredictive(net, 1, 1)
+        expected = PosteriorPredictive(net, 1, 1, backend="torch")(torch.ones(2, 3, 32, 32)).logits
+        assert torch.equal(posterior(torch.ones(2, 3, 32, 32)).logits, expected)
+        assert bool(products) == bits or posterior.multiplied[1] == "without AVX2 the kernels are not faster"
+
+
+@pytest.mark.parametrize("change", ["weight", "data", "normalize", "in place", "estimator"])
+def test_changed_weights_are_seen(change):
+    torch.manual_seed(0)
+    layer = BinaryConv2d(5, 7, 3, EDE(), STE(), padding="same", weight_scale="power_of_two")
+    net, x = nn.Sequential(layer, nn.Flatten()).eval(), torch.randn(2, 5, 6, 6)
+    assert torch.equal(*both(net, x))
+    with torch.no_grad():
+        if change == "weight":
+            layer.weight = nn.Parameter(torch.randn_like(layer.weight))
+        elif change == "data":
+            layer.weight.data = torch.randn_like(layer.weight)
+        elif change == "normalize":
+            layer.weight += 0.05
+            layer.normalize = False
+        elif change == "in place":
+            layer.weight.data.neg_()
+        else:
+            layer.weight_estimator = nn.Identity()
+    if change == "estimator":
+        posterior = PosteriorPredictive(net, 1)
+        with torch.no_grad():
+            assert torch.equal(posterior(x).logits[0], net(x))
+    else:
+        assert torch.equal(*both(net, x))
+
+
+def test_only_in_predictions(products):
+    """A plain call, a gradient, autocast and other types of numbers have floats."""
+    layer, x = BinaryConv2d(4, 4, 3, EDE(), STE()), torch.randn(2, 4, 5, 5)
+    with torch.no_grad():
+        layer(x)
+    with bitwise.bitwise(True):
+        layer(x).sum().backward()
+        with torch.no_grad():
+            layer.double()(x.double())
+            layer.float()
+            with torch.autocast("cpu", torch.bfloat16):
+                layer(x)
+            with bitwise.bitwise(False):
+                layer(x)
+            assert not products
+            layer(x)
+    assert len(products) == 1
+
+
+def test_a_sign_that_is_watched_is_taken(products):
+    net = nn.Sequential(BinaryConv2d(4, 4, 3, EDE(), STE()), nn.Flatten()).eval()
+    seen = []
+    net[0].input_estimator.register_forward_hook(lambda *call: seen.append(call))
+    posterior = PosteriorPredictive(net, 1)
+    posterior(torch.randn(1, 4, 5, 5))
+    assert len(seen) >= 1
+    assert not products
+    assert posterior.multiplied == ("torch", "no layer multiplies signs by signs")
+
+
+def test_who_asks_for_what_cannot_be_had():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="backend 'bits': no layer multiplies signs"):
+        PosteriorPredictive(net, backend="bits")(torch.zeros(1, 4))
+    double = nn.Sequential(BinaryLinear(4, 2, EDE(), STE())).double()
+    with pytest.raises(ValueError, match=r"take float32 on a CPU, not torch\.float64"):
+        PosteriorPredictive(double, backend="bits")(torch.zeros(1, 4, dtype=torch.float64))

@@ -1,0 +1,255 @@
+"""What leads to a sign is one comparison for each channel, found by bisection and right for every number."""
+
+import copy
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+
+from lit_scaledrop.layers.activations import Clip
+from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d
+from lit_scaledrop.layers.bits import available
+from lit_scaledrop.layers.bitwise import bitwise
+from lit_scaledrop.layers.chains import compared, find_chains, pooled
+from lit_scaledrop.layers.scale_dropout import ScaleDropout
+from lit_scaledrop.layers.stochastic import drawing_alone
+from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.networks import build_network
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
+
+pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
+
+
+def binary(channels_in, channels_out, **options):
+    return BinaryConv2d(channels_in, channels_out, 3, EDE(), STE(), padding=1, **options)
+
+
+def norm(channels, seed=0):
+    made, generator = nn.BatchNorm2d(channels), torch.Generator().manual_seed(seed)
+    made.running_mean.normal_(0, 5, generator=generator)
+    made.running_var.uniform_(1, 30, generator=generator)
+    nn.init.normal_(made.weight, generator=generator)
+    nn.init.normal_(made.bias, generator=generator)
+    return made
+
+
+def scale(channels, bias=False, p=0.5):
+    made = ScaleDropout(channels, p, bias=bias)
+    nn.init.normal_(made.scale, 1, 0.7)  # some of them negative
+    if bias:
+        nn.init.normal_(made.bias, 0, 3)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+CASES = {
+    "norm": lambda c: [norm(c), Clip()],
+    "scale": lambda c: [scale(c), norm(c), Clip()],
+    "affine": lambda c: [scale(c, bias=True), norm(c), Clip()],
+    "scale behind": lambda c: [norm(c), scale(c, bias=True), nn.Hardtanh()],
+    "pool": lambda c: [nn.MaxPool2d(2), scale(c), norm(c), nn.Identity(), Clip()],
+}
+
+
+@pytest.mark.parametrize("weight_scale", ["none", "power_of_two"])
+@pytest.mark.parametrize("case", CASES)
+def test_every_sum_has_its_sign(case, weight_scale):
+    """All integers that can be, for a scale that is kept and one that is dropped, against the modules themselves."""
+    source = binary(7, 12, weight_scale=weight_scale)
+    network = nn.Sequential(source, *CASES[case](12), binary(12, 3)).eval()
+    (chain,) = find_chains(network, torch.randn(1, 7, 8, 8))
+    assert chain.source is source
+    assert chain.consumer is network[-1]
+    size = source.binary_weight().detach().abs().flatten(1)[:, 0]
+    sums = (torch.arange(-63, 64)[:, None] * size).view(127, 12, 1, 1).repeat(1, 1, 8, 8)
+    for keep in (1.0, 0.0):
+        drawn = drawing_alone(chain.random, torch.tensor([[[keep]]])) if chain.random else nullcontext()
+        with torch.no_grad(), drawn:
+            threshold, direction, row = chain.thresholds(sums)
+            expected = sums
+            for module in chain.between:
+                expected = module(expected)
+        assert row.unique().tolist() == [0]
+        ours = sums * direction[0].view(-1, 1, 1) >= threshold[0].view(-1, 1, 1)
+        assert torch.equal(ours, expected >= 0)
+        assert 0 < ours.float().mean() < 1
+
+
+def test_numbers_that_are_no_sums():
+    """Behind a full-precision convolution the threshold is one of all floats: just there the sign turns."""
+    network = nn.Sequential(nn.Conv2d(2, 12, 3), norm(12), Clip(), binary(12, 3)).eval()
+    (chain,) = find_chains(network, torch.randn(1, 2, 8, 8))
+    threshold, direction, _ = chain.thresholds(torch.zeros(1, 12, 1, 1))
+    edge = threshold[0] * direction[0]
+    below = torch.where(
+        direction[0] > 0,
+        torch.nextafter(edge, -torch.tensor(torch.inf)),
+        torch.nextafter(edge, torch.tensor(torch.inf)),
+    )
+    with torch.no_grad():
+        at, beside = (network[1](x.view(1, -1, 1, 1).repeat(1, 1, 8, 8))[0, :, 0, 0] >= 0 for x in (edge, below))
+    assert at.all()
+    assert not beside.any()
+
+
+def test_channels_of_one_sign():
+    flat = norm(4)
+    with torch.no_grad():
+        flat.weight.zero_()
+        flat.bias.copy_(torch.tensor([1.0, -1.0, 0.0, torch.nan]))
+    network = nn.Sequential(binary(3, 4), flat, binary(4, 2)).eval()
+    (chain,) = find_chains(network, torch.randn(1, 3, 8, 8))
+    threshold, direction, _ = chain.thresholds(torch.zeros(1, 4, 1, 1))
+    assert direction.tolist() == [[1, 1, 1, 1]]
+    assert threshold.tolist() == [[-torch.inf, torch.inf, -torch.inf, torch.inf]]
+
+
+class Skipped(nn.Module):
+    """The sum is used twice."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.conv, self.norm, self.last = how, binary(4, 4), norm(4), binary(4, 4)
+
+    def forward(self, x):
+        y = self.conv(x)
+        z = self.norm(y)
+        if self.how == "sum":
+            return self.last(z) + y
+        if self.how == "between":
+            return self.last(z * 2 - 1)
+        if self.how == "returned":
+            return self.last(z), z
+        if self.how == "twice":
+            return self.last(self.norm(z))
+        return self.last(self.last(z))
+
+
+@pytest.mark.parametrize("how", ["sum", "between", "returned", "twice", "consumer twice"])
+def test_what_others_see_is_computed(how):
+    network, x = Skipped(how).eval(), torch.randn(1, 4, 8, 8)
+    assert find_chains(network, x) == []
+
+
+@pytest.mark.parametrize(
+    "between",
+    [[nn.Softmax2d()], [nn.AvgPool2d(2)], [nn.Hardtanh(0.1, 1)], [nn.ReLU()], [ScaleDropout(4, mask="element")],
+     [ScaleDropout(4, drop_value="random")], []],
+    ids=["softmax", "mean", "clip above 0", "relu", "element", "random", "nothing"],
+)  # fmt: skip
+def test_what_is_no_chain(between):
+    network = nn.Sequential(binary(4, 4), *between, binary(4, 2)).eval()
+    assert find_chains(network, torch.randn(1, 4, 8, 8)) == []
+
+
+def test_a_chain_has_one_draw():
+    network = nn.Sequential(binary(4, 4), scale(4), norm(4), scale(4), binary(4, 2)).eval()
+    (chain,) = find_chains(network, torch.randn(1, 4, 8, 8))
+    assert (chain.source, chain.between) == (network[1], [network[2], network[3]])
+
+
+def test_compiled_modules_are_left_alone():
+    network = nn.Sequential(binary(4, 4), norm(4), binary(4, 2)).eval()
+    network[1].compile()
+    assert find_chains(network, torch.randn(1, 4, 8, 8)) == []
+
+
+def sums(network, x):
+    with torch.no_grad(), bitwise(True):
+        return network(x)
+
+
+def test_only_in_the_block_and_whatever_happens_there():
+    network, x = nn.Sequential(binary(3, 4), norm(4), Clip(), binary(4, 2)).eval(), torch.randn(2, 3, 8, 8)
+    before, chains = sums(network, x), find_chains(network, x[:1])
+    with compared(network, chains):
+        assert "forward" in network[1].__dict__
+        assert torch.equal(sums(network, x), before)
+    with pytest.raises(ValueError, match="3 channels on the CPU are needed"), compared(network, chains):
+        sums(network, x[:, :2])
+    assert not any("forward" in module.__dict__ for module in network.modules())
+    assert copy.deepcopy(network)(x).shape == before.shape
+
+
+@pytest.mark.parametrize("change", ["statistics", "weights", "scale", "factor"])
+def test_thresholds_follow_what_they_are_made_of(change):
+    network = nn.Sequential(binary(3, 9, weight_scale="power_of_two"), scale(9), norm(9), Clip(), binary(9, 2)).eval()
+    x = torch.randn(4, 3, 8, 8)
+    chains = find_chains(network, x[:1])
+
+    def both():
+        with compared(network, chains):
+            ours = sums(network, x)
+        return ours, sums(network, x)
+
+    assert torch.equal(*both())
+    with torch.no_grad():
+        if change == "statistics":
+            network[2].running_mean += 3
+        elif change == "weights":
+            network[0].weight.copy_(torch.randn_like(network[0].weight))
+        elif change == "scale":
+            network[1].scale.data.neg_()
+        else:
+            network[0].weight.mul_(8)
+            network[0].normalize = False
+    ours, expected = both()
+    assert torch.equal(ours, expected)
+
+
+def test_what_is_watched_or_trained_is_computed():
+    network, x = nn.Sequential(binary(3, 4), norm(4), Clip(), binary(4, 2)).eval(), torch.randn(2, 3, 8, 8)
+    chains, seen = find_chains(network, x[:1]), []
+    hook = network[2].register_forward_hook(lambda _m, _i, output: seen.append(output))
+    with compared(network, chains):
+        sums(network, x)
+    assert seen[0].dtype == torch.float32
+    hook.remove()
+    network[1].train()
+    with compared(network, chains):
+        sums(network, x)
+    assert network[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("execution", ["loop", "folded", "shared", "exact"])
+@pytest.mark.parametrize("method", ["proposed", "proposed_affine"])
+def test_predictions_have_all_chains_of_the_networks(method, execution):
+    for name, count in (("vgg_small", 5), ("resnet18", 8)):
+        if name == "resnet18" and execution != "shared":
+            continue
+        net = build_network(name, METHODS[method], width=0.1).eval()
+        for module in net.modules():
+            if isinstance(module, ScaleDropout):
+                nn.init.normal_(module.scale, 1, 0.7)
+        x = torch.randn(3, 3, 32, 32)
+        posteriors = [PosteriorPredictive(net, 4, 1, execution, backend=backend) for backend in ("bits", "torch")]
+        ours, floats = (posterior(x).logits for posterior in posteriors)
+        assert torch.equal(ours, floats)
+        assert [len(chains) for chains in posteriors[0]._chains.values()] == [count]
+        assert not torch.equal(ours[0], ours[-1])
+
+
+def test_pooling_as_it_is_computed():
+    for size in (2, 3):
+        for largest, module in ((True, nn.MaxPool2d(size)), (False, nn.AvgPool2d(size))):
+            x = torch.randn(2, 5, 11, 13)
+            x[0, 0, 0, 0] = torch.nan
+            assert torch.equal(pooled(largest, size, x).isnan(), module(x).isnan())
+            assert torch.equal(pooled(largest, size, x).nan_to_num(), module(x).nan_to_num())
+
+
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(3, 2), nn.MaxPool2d(2, padding=1), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d((2, 1))]
+)
+def test_other_pooling_is_pytorchs(pool):
+    network = nn.Sequential(binary(3, 4), pool, norm(4), binary(4, 2)).eval()
+    x = torch.randn(2, 3, 9, 9)
+    with compared(network, find_chains(network, x[:1])):
+        assert "forward" not in pool.__dict__
+        ours = sums(network, x)
+    assert torch.equal(sums(network, x), ours)
