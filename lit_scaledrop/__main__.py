@@ -101,9 +101,10 @@ def _require_streams() -> None:
 
 
 def _find_own_classes() -> None:
-    """Let the console script import from the current folder, behind what is installed."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
+    """Import from the current folder, behind what is installed: a project has folders of the same names as ours."""
+    here = os.getcwd()
+    if os.path.dirname(os.path.dirname(os.path.abspath(__file__))) != here:
+        sys.path[:] = [*(place for place in sys.path if place not in ("", here)), here]
 
 
 def _tell(error: Exception, command: str) -> int:
