@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from datamodules import DigitsDataModule
 from fakes.training import Batches, quiet_trainer
 from lit_scaledrop import (
     METHODS,
@@ -22,6 +23,7 @@ from lit_scaledrop import (
 )
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained
+from lit_scaledrop.evaluation.evaluate import data_for
 from lit_scaledrop.networks.own import OWN, own_network
 
 PROGRAM = """
@@ -230,6 +232,13 @@ def test_what_cannot_be_trained_or_chosen_is_refused_first(folder, capsys, flag,
     assert main(["fit", "--config", "own.yaml", flag]) == 1
     assert message in capsys.readouterr().err
     assert not list(folder.rglob("last.ckpt"))
+
+
+def test_a_network_is_evaluated_on_data_of_ones_own():
+    module = LitClassifier(network="lenet5", width=0.1)
+    assert type(data_for(module, "datamodules.classification.digits.DigitsDataModule")) is DigitsDataModule
+    with pytest.raises(ValueError, match=r"data set 'clinic.Clinic' cannot be imported \(No module named 'clinic'\)"):
+        data_for(module, "clinic.Clinic")
 
 
 def test_a_class_in_place_of_a_name_is_refused(folder, capsys):
