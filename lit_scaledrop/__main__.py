@@ -123,7 +123,7 @@ def _tell(error: Exception, command: str) -> int:
     absent: BaseException | None = error
     while absent and not isinstance(absent, ModuleNotFoundError):
         absent = absent.__cause__  # jsonargparse's errors have it as theirs
-    lacks = needed(absent.name or "") if absent else ""
+    lacks = needed(absent.name or "") if isinstance(absent, ModuleNotFoundError) else ""
     said = f"{absent}: this needs {lacks}" if lacks and lacks not in str(absent) else str(absent if lacks else error)
     misused = bool(lacks) or isinstance(error, argparse.ArgumentError)
     hint = "" if misused else "\n(SCALEDROP_TRACEBACK=1 shows where)"
