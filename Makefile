@@ -38,7 +38,7 @@ $(BIN)/python:
 # installed once, and again when what is to be installed has changed
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): about 2 minutes and 6 GB, once"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -130,7 +130,6 @@ $(ABLATIONS:%=sweep-%): sweep-%: install
 	  $(if $(filter sigma passes,$*),$(if $(or $(LIMIT),$(few)),$(call quoted,--limit=$(or $(LIMIT),$(few))))))
 
 sweep-search: install  ## Bayesian search over p, learning rate and regularizers; RUNS=number of trainings
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[search]'
 	@$(BIN)/scaledrop sweep sweeps/search-proposed.yaml $(place) --jobs $(call quoted,$(JOBS)) \
 	  $(if $(RUNS),--runs $(call quoted,$(RUNS))) -- $(strip $(SPEED) $(short))
 

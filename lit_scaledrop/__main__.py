@@ -40,7 +40,7 @@ def usage() -> str:
         "`scaledrop COMMAND --help` says more. Examples:",
         "  scaledrop fit --profile quick --model.method=proposed",
         "  scaledrop fit --profile paper --fast                   torch.compile and bf16; --no-fast: neither",
-        "  scaledrop sweep sweeps/table3.yaml --profile quick",
+        "  scaledrop sweep table3 --profile quick",
         "  scaledrop report table3 --profile quick",
         "  scaledrop assess --probe table6 --profile quick --row resnet20/proposed",
     ]
@@ -101,9 +101,10 @@ def _require_streams() -> None:
 
 
 def _find_own_classes() -> None:
-    """Let the console script import from the current folder, behind what is installed."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
+    """Import from the current folder, behind what is installed: a project has folders of the same names as ours."""
+    here = os.getcwd()
+    if os.path.dirname(os.path.dirname(os.path.abspath(__file__))) != here:
+        sys.path[:] = [*(place for place in sys.path if place not in ("", here)), here]
 
 
 def _tell(error: Exception, command: str) -> int:
@@ -116,11 +117,17 @@ def _tell(error: Exception, command: str) -> int:
     if code := getattr(error, "exit_code", 0):  # no fault: see callbacks/limits.py
         print(f"scaledrop {command}: {error}", file=sys.stderr)
         return int(code)
+    from lit_scaledrop.extras import needed
     from lit_scaledrop.results.text import plain
 
-    misused = isinstance(error, argparse.ArgumentError)
+    absent: BaseException | None = error
+    while absent and not isinstance(absent, ModuleNotFoundError):
+        absent = absent.__cause__  # jsonargparse's errors have it as theirs
+    lacks = needed(absent.name or "") if isinstance(absent, ModuleNotFoundError) else ""
+    said = f"{absent}: this needs {lacks}" if lacks and lacks not in str(absent) else str(absent if lacks else error)
+    misused = bool(lacks) or isinstance(error, argparse.ArgumentError)
     hint = "" if misused else "\n(SCALEDROP_TRACEBACK=1 shows where)"
-    print(f"scaledrop {command}: error: {plain(str(error))}{hint}", file=sys.stderr)
+    print(f"scaledrop {command}: error: {plain(said)}{hint}", file=sys.stderr)
     return 2 if misused else 1
 
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("lit_scaledrop", "datamodules", "hardware")
 #: from the ground up; a file imports its own room and lower floors, nothing else
 FLOORS = (
-    ("results", "hardware", "datamodules", "shapes", "naming", "progress"),
+    ("results", "hardware", "datamodules", "shapes", "naming", "progress", "extras"),
     ("layers", "functional", "report", "sweep"),
     ("posterior", "methods"),
     ("networks", "metrics"),
@@ -167,7 +167,7 @@ def draw(arrows: dict[str, set[str]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams["svg.hashsalt"] = "rooms"
-    everywhere = ("shapes", "naming", "progress")
+    everywhere = ("shapes", "naming", "progress", "extras")
     below: dict[str, set[str]] = {room: set() for room in FLOOR}
     for module, others in arrows.items():
         if (room := room_of(module)) in FLOOR:

@@ -1,8 +1,21 @@
 """The core imports and trains with torch, torchvision, lightning, torchmetrics, jsonargparse and numpy alone."""
 
+import os
+import shutil
 import subprocess
 import sys
+import venv
+from collections.abc import Iterable
+from functools import partial
+from importlib import metadata
+from pathlib import Path
 
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
 PROGRAM = '''
 import sys
 
@@ -46,3 +59,93 @@ def test_fit_without_anything_else_installed(tmp_path, fake_cifar):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "wandb is not installed" in done.stderr
     assert len(list(tmp_path.glob("results/cpu/lenet5/*.json"))) == 1
+
+
+# --- a wheel in a virtual environment that has what the package asks for, and no more ---
+
+
+def asked_for(lines: Iterable[str], extras: Iterable[str], found: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Projects that lines of metadata ask for, and those that these ask for; with the extras that were followed."""
+    for requirement in map(Requirement, lines):
+        if not requirement.marker or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            known = found.setdefault(canonicalize_name(requirement.name), set())
+            if new := {"", *requirement.extras} - known:
+                known |= new
+                asked_for(metadata.requires(requirement.name) or [], new, found)
+    return found
+
+
+class Environment:
+    """A virtual environment with our wheel; what it asks for is linked from the environment of the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        source = folder / "source"
+        for name in ("lit_scaledrop", "datamodules", "hardware", "sweeps"):
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source)
+        build = "from setuptools import build_meta; build_meta.build_wheel('.')"
+        subprocess.run([sys.executable, "-W", "ignore", "-c", build], cwd=source, check=True, capture_output=True)
+        (self.wheel,) = source.glob("*.whl")
+        venv.create(folder / "venv", with_pip=True)
+        self.bin = folder / "venv" / "bin"
+        self.run("python", "-m", "pip", "install", "-q", "--no-index", "--no-deps", str(self.wheel), cwd=folder)
+        (self.site,) = (folder / "venv").glob("lib/python*/site-packages")
+        self.add()
+
+    def add(self, *extras: str) -> None:
+        """Link what the core and some extras need."""
+        (ours,) = metadata.distributions(path=[str(self.site)], name="lit-scaledrop")
+        for project in asked_for(ours.requires or [], extras, {}):
+            for name in {file.parts[0] for file in metadata.files(project) or []} - {"..", "__pycache__"}:
+                if not (self.site / name).exists():
+                    (self.site / name).symlink_to(str(metadata.distribution(project).locate_file(name)))
+
+    def run(self, program: str, *words: str, cwd: Path, code: int = 0) -> str:
+        """Standard and error output of a program of the environment."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WANDB", "VIRTUAL"))}
+        done = subprocess.run(
+            [self.bin / program, *words], cwd=cwd, env=env, text=True, capture_output=True, timeout=900
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+SMALL = ("--trainer.max_epochs=1", "--trainer.precision=32-true", "--evaluation.samples=2", "--model.width=0.1")
+LACKING = """
+import sys
+from lit_scaledrop.__main__ import main
+phantom = ["--data=PhantomDataModule", "--data.image_size=32"]
+for words in (["report", "table3"], ["fit", "--profile=quick"], ["sweep", "search-proposed", "--profile=quick"],
+              ["sweep", "table3", "--launcher=slurm"], ["sweep", "table3", "--launcher=ray"],
+              ["export", "--model=lenet5-proposed", "--format=onnx", "--out=lenet5.onnx"],
+              ["predict", "--model=lenet5-proposed", "--images=a.png", "--figure=a.svg"],
+              ["device", "fit", sys.argv[1]], ["fit", "--profile=quick", *phantom, "--data.augment=full"],
+              ["fit", "--profile=quick", *phantom, "--model.network=unet_smp", "--model.width=1", "--model.method=fp"]):
+    assert main(words) == 2, words
+"""
+
+
+@pytest.mark.slow  # builds the wheel; two trainings
+def test_a_wheel_in_a_bare_environment(tmp_path, fake_cifar):
+    place = Environment(tmp_path / "e")
+    scaledrop = partial(place.run, "scaledrop", cwd=tmp_path)
+    data = (f"--data.root={fake_cifar}", "--data.checksums=recorded", "--data.batch_size=64")
+    scaledrop("fit", "--profile=cpu", "--model.network=lenet5", "--data=CIFAR10DataModule", *data, *SMALL)
+    (result,) = tmp_path.glob("results/cpu/lenet5/*.json")
+    (checkpoint,) = tmp_path.glob(f"runs/**/{result.stem}/**/best*.ckpt")
+    assert "They agree" in scaledrop("verify", str(result), str(checkpoint), "--root", str(fake_cifar))
+    assert len(scaledrop("sweep", "table3", "--profile=cpu", "--dry-run").splitlines()) > 26
+    # the command of the README, where there is no such file
+    scaledrop("sweep", "sweeps/table3.yaml", "--profile=cpu", "--only=resnet20-proposed*", "--", *data, *SMALL)
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    assert "a.png" in scaledrop("predict", "--model", "lenet5-proposed", "--images", "a.png")
+    # each extra that lacks is one line, with what to install
+    said = place.run("python", "-W", "ignore", "-c", LACKING, str(ROOT / "docs" / "sot_80nm.csv"), cwd=tmp_path)
+    lines = [line for line in said.splitlines() if "error:" in line]
+    wanted = ["report", "data", "search", "slurm", "ray", "onnx", "report", "scipy", "segmentation", "segmentation"]
+    assert [name in line and "pip install '" in line for name, line in zip(wanted, lines, strict=True)] == [True] * 10
+    assert not [line for line in said.splitlines() if "Traceback" in line or "SCALEDROP_TRACEBACK" in line]
+    place.add("report")
+    assert "Proposed" in scaledrop("report", "table3", "--profile=cpu")
+    assert len(list(tmp_path.glob("results/cpu/table3.*"))) == 2

@@ -41,9 +41,8 @@ class JointAugmentation:
 
     def __init__(self, seed: int, size: int, flips: tuple[bool, bool] = (True, False)) -> None:
         if importlib.util.find_spec("albumentations") is None:
-            raise ModuleNotFoundError(
-                "augment='full' needs albumentations: pip install albumentations==2.0.8, or choose augment='flip'"
-            )
+            lacks = "augment='full' needs albumentations 2.0.8 (or choose augment='flip')"
+            raise ModuleNotFoundError(lacks, name="albumentations")
         self.seed, self.size, self.flips = seed, size, flips
         self._compose: Any = None
 

@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from lit_scaledrop.modules.anybody import monitor_of, not_logged
 from lit_scaledrop.modules.schedule import steps_per_epoch
 
 
@@ -60,6 +61,21 @@ class AttemptTimer(Timer):
 class ValidationComes(L.Callback):
     """Refuse a training that ends before its first validation, before its first step."""
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Say in our words what Lightning refuses with the advice to validate nothing.
+
+        Raises:
+            ValueError: naming the settings.
+        """
+        try:
+            trainer.fit_loop.setup_data()
+        except ValueError as error:
+            if "val_check_interval" not in str(error):
+                raise
+            batches = f"{trainer.fit_loop.max_batches} batches an epoch"
+            why = f"trainer.val_check_interval={trainer.val_check_interval} and {batches}"
+            raise ValueError(no_validation(why)) from error
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count in batches, now that the size of the data is known.
 
@@ -85,6 +101,16 @@ class ValidationComes(L.Callback):
                     f"{batches} batches an epoch and the first validation after batch {first}"
                 )
             )
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse a module that does not log what chooses the checkpoint.
+
+        Raises:
+            ValueError: naming what it logs.
+        """
+        if monitor_of(pl_module) not in trainer.callback_metrics:
+            logged = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+            raise ValueError(not_logged(pl_module, f"its validation logged {logged}"))
 
 
 def no_validation(why: str) -> str:

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lit_scaledrop.cli.command import call
+from lit_scaledrop.extras import extras
 
 CORE = ("torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "numpy")
-SOMETIMES = ("albumentations", "wandb")
-"""What a bare node may lack: for augmented segmentation, and tracking."""
-EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 SPARE_GB = 2.0  # a cpu table's checkpoints and logs
 
 
@@ -62,18 +60,17 @@ def packages() -> Iterator[Finding]:
 
     yield Finding("lit-scaledrop", f"{__version__}, Python {platform.python_version()} on {platform.system()}")
     wanted = minimum_versions()
-    for name in (*CORE, *SOMETIMES):
+    for name in CORE:
         have, least = installed(name), wanted.get(name, "0")
         if have is None:
-            state: Literal["note", "problem"] = "note" if name in SOMETIMES else "problem"
-            yield Finding(name, f"not installed: pip install '{name}>={least}'", state)
+            yield Finding(name, f"not installed: pip install '{name}>={least}'", "problem")
         elif _parts(have) < _parts(least):
             yield Finding(name, f"{have} is too old: pip install -U '{name}>={least}'", "problem")
         else:
             yield Finding(name, have)
-    for extra, names in EXTRAS.items():
-        absent = [name for name in names if importlib.util.find_spec(name) is None]
-        text = f"pip install 'lit-scaledrop[{extra}]' to have {', '.join(absent)}" if absent else "installed"
+    for extra, projects in extras().items():
+        absent = [repr(line) for project, line in projects.items() if installed(project) is None]
+        text = f"not installed: pip install {' '.join(absent)}" if absent else "installed"
         yield Finding(f"extra {extra}", text, "note" if absent else "ok")
 
 

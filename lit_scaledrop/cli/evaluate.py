@@ -43,7 +43,7 @@ def evaluate(
 
     Args:
         checkpoints: checkpoint, packed file, or a model of the package; several are an ensemble.
-        data: name of a data set.
+        data: name of a data set, or the import path of a data module of yours.
         evaluation: how the posterior is asked.
         root: folder of the data; default: the environment variable DATA, or ./data.
         p: drop probability at test time, in place of the trained one.

@@ -34,6 +34,7 @@ from lit_scaledrop.deploy.open import open_trained
 from lit_scaledrop.deploy.program import Deterministic, Passes, export_onnx, export_program, masks_of
 from lit_scaledrop.deploy.vectors import export_vectors
 from lit_scaledrop.evaluation.checkpoint import load_trained
+from lit_scaledrop.extras import extra
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
@@ -200,11 +201,8 @@ def _errors(network: nn.Module, run: Callable[..., Tensor], x: Tensor, passes: b
 
 
 def _onnx_runtime(path: Path) -> Callable[..., Tensor]:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("to check it, ONNX needs more packages: pip install 'lit-scaledrop[onnx]'") from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    runtime = extra("onnxruntime", "the check of an ONNX model")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
 
     def run(images: Tensor, masks: list[Tensor] | None = None) -> Tensor:

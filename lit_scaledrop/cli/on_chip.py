@@ -17,6 +17,7 @@ from lit_scaledrop.evaluation.chip_report import report_chip
 from lit_scaledrop.evaluation.evaluate import data_for
 from lit_scaledrop.evaluation.probes import Subject
 from lit_scaledrop.evaluation.probes import chip as crossbars
+from lit_scaledrop.extras import extra
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import count, lookup
 from lit_scaledrop.posterior.evaluation import Evaluation
@@ -53,6 +54,7 @@ def report(
         device: where the network runs.
         out: picture, .png, .pdf or .svg (needs matplotlib); its numbers go beside it, .json.
     """
+    extra("matplotlib", "the page")
     load_chip(chip)  # what is wrong with it is said before a network is opened
     module, images = _opened(network, data, root)
     with PartsProgress(1) as progress:

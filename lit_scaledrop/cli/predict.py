@@ -7,6 +7,7 @@ from lit_scaledrop.cli.command import call
 from lit_scaledrop.deploy.classify import classify_folder
 from lit_scaledrop.deploy.open import open_trained
 from lit_scaledrop.deploy.segment import segment_folder
+from lit_scaledrop.extras import extra
 from lit_scaledrop.modules.segmenter import LitSegmenter
 from lit_scaledrop.posterior.evaluation import Evaluation
 
@@ -47,6 +48,8 @@ def predict(
         device: auto, cpu or cuda.
         figure: a sheet of the classified pictures, PNG or SVG.
     """
+    if figure:
+        extra("matplotlib", "--figure")
     module, about = open_trained(model)
     evaluation = Evaluation(samples, seed, quantile=quantile, threshold=threshold)
     if isinstance(module, LitSegmenter):

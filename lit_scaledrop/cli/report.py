@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from lit_scaledrop.cli.command import APPEND, UsageError, call
+from lit_scaledrop.extras import extra
 from lit_scaledrop.naming import nearest
 from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.figures.learning import keep_curves, learning_picture, write_curves
@@ -29,8 +30,6 @@ from lit_scaledrop.results.failures import load_failures, notes
 from lit_scaledrop.results.result import Result, ResultError, load_results, write_atomic
 from lit_scaledrop.results.text import plain
 from lit_scaledrop.results.trials import JournalError, trials_in
-
-_NO_MATPLOTLIB = "figures need matplotlib; install it with pip install matplotlib"
 
 
 def main(argv: list[str]) -> int:
@@ -97,8 +96,8 @@ def _one(name: str, results: str, chosen: str, format: str) -> int:
         print(note, file=sys.stderr)
     if not found:
         return _warn(_nothing(study, results, chosen))
-    if name in FIGURES and find_spec("matplotlib") is None:
-        return _warn(_NO_MATPLOTLIB)
+    if name in FIGURES:
+        extra("matplotlib", "a figure")
     written = _write(name, found, failed, Path(results) / chosen / name, format)
     if written:
         print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)
@@ -142,8 +141,7 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
 
 def _curves(results: str, profile: str, runs: str | None, keep: bool) -> int:
     """Write the learning curves, and where asked to, those that run folders hold into results that lack them."""
-    if find_spec("matplotlib") is None:
-        return _warn(_NO_MATPLOTLIB)
+    extra("matplotlib", "a figure")
     changed = keep_curves(results, profile, runs) if keep and runs else []
     picture = learning_picture(results, profile, runs)
     written = write_curves(picture, Path(results) / profile / "curves")

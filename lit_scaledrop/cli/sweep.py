@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ from lit_scaledrop.cli.command import call
 from lit_scaledrop.results.result import ResultError, is_finished
 from lit_scaledrop.results.text import plain
 from lit_scaledrop.sweep.child import Point
-from lit_scaledrop.sweep.file import COMMANDS, SweepError, command_of, load_sweep
+from lit_scaledrop.sweep.file import COMMANDS, SweepError, command_of, find_sweep, load_sweep, packaged
 from lit_scaledrop.sweep.points import Plan, plan_points, point_paths
 from lit_scaledrop.sweep.remote import Remote
 from lit_scaledrop.sweep.resources import Resources
@@ -43,7 +43,7 @@ class Settings:
     """Run a Weights & Biases sweep file here, without a server; finished points are skipped.
 
     Args:
-        file: sweep file, e.g. sweeps/table3.yaml.
+        file: a sweep file, or the name of one of the package.
         profile: quick, cpu, gpu, paper, ... (default: $PROFILE, or quick).
         seeds: instead of the file's seed_everything.
         runs: points of a search (default: the file's run_cap).
@@ -94,7 +94,8 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
     """
     cut = argv.index("--") if "--" in argv else len(argv)
     usage = "%(prog)s FILE [options] [-- FLAGS OF fit (OR assess) FOR EVERY POINT]"
-    args, extra = call(Settings, argv[:cut], "scaledrop sweep", usage), argv[cut + 1 :]
+    args, extra = call(Settings, argv[:cut], "scaledrop sweep", usage, known={"file": packaged()}), argv[cut + 1 :]
+    args = replace(args, file=find_sweep(args.file))
     if args.results:
         extra = [*extra, f"--run.results={args.results}"]
     try:

@@ -27,7 +27,7 @@ from lit_scaledrop.cli.planning import require_variation
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, load_trained, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import diagnosed, evaluate_network, normalized_test_set
 from lit_scaledrop.evaluation.on_chip import on_chip
-from lit_scaledrop.modules.anybody import baseline_of, method_of, metrics_of, monitor_of, network_of
+from lit_scaledrop.modules.anybody import baseline_of, method_of, metrics_of, monitor_of, network_of, require_fit
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.posterior.diagnosis import Diagnosis
 from lit_scaledrop.results import provenance
@@ -105,6 +105,7 @@ class Training(BaseCLI):
         """Note when and from which code the training begins, and start the loggers."""
         if isinstance(self.datamodule, datamodules.base.DataModule):
             self.datamodule.setup("fit")  # what is not there is said before a tracker has begun
+            require_fit(self.model, self.datamodule)
         # now, not at the end: the tree may be edited while the run trains
         self.started, self.commit = datetime.now(UTC), provenance.commit()
         start_loggers(self.trainer.loggers, {"id": self.plan.id, **self.plan.recorded(self.datamodule)})

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lit_scaledrop.report.figures.style import style
 from lit_scaledrop.shapes import Float, UInt8
 
 COLUMNS, MOST = 8, 64
@@ -54,6 +53,8 @@ class ClassifiedImage:
 def draw_sheet(images: Sequence[ClassifiedImage], path: Path) -> None:
     """Draw up to 64 pictures, the surest first, as PNG, SVG or PDF."""
     from matplotlib.figure import Figure
+
+    from lit_scaledrop.report.figures.style import style
 
     shown = sorted(images, key=lambda image: (not image.accepted, -image.confidence))[:MOST]
     columns = min(COLUMNS, len(shown))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.extras import extra
 from lit_scaledrop.layers.stochastic import sampling, stochastic_layers
 from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.shapes import Float
@@ -94,10 +95,7 @@ def export_onnx(network: nn.Module, example: Float[Tensor, "batch channels h w"]
     Raises:
         ModuleNotFoundError: saying what to install.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("ONNX needs more packages: pip install 'lit-scaledrop[onnx]'") from error
+    extra("onnxscript", "ONNX")
     names = ["images", *(f"masks.{name}" for name in stochastic_layers(network) if passes)]
     program = export_program(network, example, passes)
     model = torch.onnx.export(

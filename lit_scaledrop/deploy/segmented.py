@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lit_scaledrop.report.figures.style import panels as new_figure
 from lit_scaledrop.shapes import Float, UInt8
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ def draw(rows: Sequence[Panel]) -> "Figure":
     Raises:
         ValueError: if there are none.
     """
+    from lit_scaledrop.report.figures.style import panels as new_figure
+
     if not rows:
         raise ValueError("there is no image to show")
     methods = list(rows[0].predictions)

@@ -15,6 +15,7 @@ from lit_scaledrop.evaluation.on_chip import asked_record
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork, PredictionMetrics
 from lit_scaledrop.naming import lookup
+from lit_scaledrop.networks.own import imported, is_own
 from lit_scaledrop.posterior.diagnosis import Diagnosis, diagnose, diagnosis_images
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.mixture_norm import reestimate_norms
@@ -40,7 +41,7 @@ def data_for(
 
     Args:
         model: trained module.
-        name: of the data set.
+        name: of the data set, or the import path of a data module of yours.
         root: folder of the data; default: the environment variable DATA, or ./data.
         called: what a message calls the network.
         arguments: of the data module, e.g. how the validation split is taken.
@@ -48,7 +49,8 @@ def data_for(
     Raises:
         ValueError: there is no such data set, or the network was not made for its images or classes.
     """
-    kind = (known := data_sets())[lookup("data set", name, known)]
+    own = is_own(name)
+    kind = imported("data set", name) if own else (known := data_sets())[lookup("data set", name, known)]
     size = model.hparams.get("image_size")
     data = kind(root=root, **({} if size is None else {"image_size": size}), **arguments)
     require_match(called, model, data)

@@ -10,13 +10,17 @@ A module that logs ``val/acc`` is trained, evaluated and recorded as it is. What
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.metrics.classification import classification_metrics
 from lit_scaledrop.metrics.segmentation import SegmentationMetrics
 from lit_scaledrop.modules.base import LitNetwork, PredictionMetrics
-from lit_scaledrop.networks.own import OWN
+from lit_scaledrop.modules.segmenter import LitSegmenter
+from lit_scaledrop.networks import TASKS
+from lit_scaledrop.networks.own import OWN, is_own
 from lit_scaledrop.posterior.evaluation import Evaluation
 
 
@@ -44,6 +48,56 @@ def metrics_of(module: L.LightningModule, evaluation: Evaluation, data: Any) -> 
     if data.test_set[0][1].dim():
         return SegmentationMetrics(data.num_classes)
     return classification_metrics(data.num_classes, evaluation.quantile, evaluation.threshold, evaluation.interpolation)
+
+
+def not_logged(module: L.LightningModule, why: str) -> str:
+    """What to say of a module that does not log its monitor."""
+    name = type(module).__name__
+    return (
+        f"{monitor_of(module)!r} chooses the checkpoint, and {name} does not log it ({why}): log it in "
+        f"validation_step, or name another metric, of which more is better, as {name}.monitor"
+    )
+
+
+def require_fit(module: L.LightningModule, data: Any) -> None:
+    """Refuse a network that the data do not fit, before a training finds out: of another task, or for other images.
+
+    Args:
+        module: that is to be trained.
+        data: data module, set up.
+
+    Raises:
+        ValueError: naming the network, the shape of the images, and what it says.
+    """
+    if not is_overridden("validation_step", module):
+        raise ValueError(not_logged(module, "it has no validation_step"))
+    masks = data.train_set[0][1].dim() > 0
+    if isinstance(module, LitNetwork) and masks != isinstance(module, LitSegmenter):
+        has, does, task = (
+            ("a mask", "segments", "segmentation") if masks else ("a class", "classifies", "classification")
+        )
+        known = ", ".join(TASKS[task].networks)
+        raise ValueError(f"{data.name!r} has {has} for each image: take a network that {does}, --model.network={known}")
+    network, name = network_of(module), getattr(module, "hparams", {}).get("network")
+    if isinstance(module, LitNetwork) and isinstance(name, str) and not is_own(name):
+        return
+    shape, classes = tuple(data.train_set[0][0].shape), data.num_classes
+    about = f"network {name if isinstance(name, str) else type(network).__name__!r}"
+    modes = [(part, part.training) for part in network.modules()]
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            found = network.eval()(torch.zeros(2, *shape))
+    except Exception as error:  # whatever another's code leads to
+        size = " x ".join(map(str, shape))
+        raise ValueError(
+            f"{about} does not take the images of {data.name!r}, {size} (channels, height, width): {error}"
+        ) from error
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    allowed = (1, 2) if classes == 2 else (classes,)
+    if isinstance(found, torch.Tensor) and (found.dim() < 2 or found.shape[1] not in allowed):
+        raise ValueError(f"{about} gives {tuple(found.shape)} for two images, and {data.name!r} has {classes} classes")
 
 
 def baseline_of(module: L.LightningModule, data: Any) -> dict[str, float]:

@@ -17,6 +17,22 @@ def is_own(name: str) -> bool:
     return "." in name
 
 
+def imported(kind: str, path: str) -> Any:
+    """A class or function of the user's.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    home, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(home), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{kind} {path!r} cannot be imported ({error}): give MODULE.NAME of a class or function, whose file lies "
+            "in the current folder or is installed"
+        ) from error
+
+
 def own_network(path: str, arguments: dict[str, Any]) -> tuple[nn.Module, bool]:
     """Build a network by a class or function that takes ``num_classes``.
 
@@ -30,14 +46,7 @@ def own_network(path: str, arguments: dict[str, Any]) -> tuple[nn.Module, bool]:
     Raises:
         ValueError: it cannot be imported, does not take ``num_classes``, or makes no module.
     """
-    home, _, name = path.rpartition(".")
-    try:
-        build = getattr(importlib.import_module(home), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"network {path!r} cannot be imported ({error}): give MODULE.NAME of a class or function, whose file lies "
-            "in the current folder or is installed"
-        ) from error
+    build = imported("network", path)
     try:
         known = inspect.signature(build).parameters
     except (TypeError, ValueError):

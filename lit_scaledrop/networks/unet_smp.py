@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from lit_scaledrop.extras import extra
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks.stages import require_multiple
 from lit_scaledrop.shapes import Float
@@ -34,12 +35,7 @@ class SMPUNet(nn.Module):
             )
         if width != 1:
             raise ValueError(f"unet_smp has an encoder of fixed width: width must be 1, got {width}; or take 'unet'")
-        try:
-            import segmentation_models_pytorch as smp
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "network 'unet_smp' needs a package: pip install segmentation-models-pytorch, or take network 'unet'"
-            ) from error
+        smp = extra("segmentation_models_pytorch", "network 'unet_smp'", "; or take network 'unet'")
         # never pretrained: it would ask the network, and no other row has seen other pictures
         self.unet = smp.Unet("resnet18", encoder_weights=None, in_channels=in_channels, classes=num_classes)
 

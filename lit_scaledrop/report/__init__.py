@@ -2,3 +2,7 @@
 
 Nothing here imports torch, so a results folder can be read on any machine with pandas and rich.
 """
+
+from lit_scaledrop.extras import extra
+
+extra("pandas", "a table or figure")

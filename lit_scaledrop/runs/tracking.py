@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
+from lit_scaledrop.extras import needed
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results.glossary import TRAINING
 
@@ -94,7 +95,8 @@ def wandb_logger(
     try:
         import wandb  # noqa: F401  a bare cluster node may lack it
     except ImportError:
-        logging.getLogger(__name__).warning("wandb is not installed: tracking goes to CSV and JSON only")
+        lacks = "wandb is not installed: tracking goes to CSV and JSON only (%s)"
+        logging.getLogger(__name__).warning(lacks, needed("wandb"))
         return None
     if mode == "online" and not reachable(os.environ.get("WANDB_BASE_URL") or WANDB_URL):
         _say_offline("it does not answer")

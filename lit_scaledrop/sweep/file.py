@@ -1,6 +1,5 @@
 """A W&B sweep file: what it must have, its grid, and its command."""
 
-import importlib
 import itertools
 import re
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.naming import nearest
 from lit_scaledrop.results.yaml_text import load_yaml
 
 METHODS = ("grid", "random", "bayes")
@@ -20,13 +20,15 @@ class SweepError(RuntimeError):
     """A sweep that cannot be run as asked; the message says what to change."""
 
 
-def extra(what: str, name: str, requirement: str, otherwise: str = "") -> Any:
-    """Import a package that is installed on demand, and say what needs it, as which extra, where it is missing."""
-    try:
-        return importlib.import_module(re.split("[<>=]", requirement)[0])
-    except ImportError as error:
-        remedy = f"install it with\n    pip install '{requirement}'{otherwise}"
-        raise SweepError(f"{what} the extra `{name}` ({error}); {remedy}") from error
+def packaged() -> dict[str, Path]:
+    """Sweep files that come with the package, by their names."""
+    return {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs" / "sweep").glob("*.yaml"))}
+
+
+def find_sweep(path: Path) -> Path:
+    """The file, or where there is none that of the package, which has a name: `table3`, or `sweeps/table3.yaml`."""
+    named = path.parent in (Path(), Path("sweeps")) and path.suffix in ("", ".yaml")
+    return packaged().get(path.stem, path) if named and not path.is_file() else path
 
 
 def load_sweep(path: Path) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def load_sweep(path: Path) -> dict[str, Any]:
             raise ValueError("it is no file")
         config = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SweepError(f"cannot read {path}: {error}") from error
+        raise SweepError(f"cannot read {path}: {error}{nearest(path.stem, packaged())}") from error
     if not isinstance(config, dict):
         raise SweepError(f"{path} is no sweep file: it needs method, parameters and command")
     method, command, parameters = (config.get(key) for key in ("method", "command", "parameters"))

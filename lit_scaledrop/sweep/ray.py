@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lit_scaledrop.sweep.file import SweepError, extra
+from lit_scaledrop.extras import extra
+from lit_scaledrop.sweep.file import SweepError
 from lit_scaledrop.sweep.remote import Job
 from lit_scaledrop.sweep.resources import Resources
 
@@ -23,7 +24,7 @@ class Ray:
     look = 1.0
 
     def __init__(self, resources: Resources) -> None:
-        self.ray = ray = extra("--launcher ray needs", "ray", "ray>=2.40")
+        self.ray = ray = extra("ray", "--launcher ray")
         self.resources = resources
         self.tasks: dict[str, Any] = {}
         try:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lit_scaledrop.extras import extra
 from lit_scaledrop.sweep.child import stop_all
-from lit_scaledrop.sweep.file import SweepError, extra
+from lit_scaledrop.sweep.file import SweepError
 from lit_scaledrop.sweep.remote import Job
 from lit_scaledrop.sweep.resources import Resources
 
@@ -41,7 +42,7 @@ class Slurm:
     look = 5.0
 
     def __init__(self, resources: Resources) -> None:
-        self._submitit = extra("--launcher slurm needs", "slurm", "submitit>=1.5")
+        self._submitit = extra("submitit", "--launcher slurm")
         for command in ("sbatch", "srun", "squeue", "scontrol", "scancel"):
             if shutil.which(command) is None:
                 raise SweepError(

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.extras import extra
 from lit_scaledrop.results.trials import JournalError, State, Trial
-from lit_scaledrop.sweep.file import SweepError, extra
+from lit_scaledrop.sweep.file import SweepError
 from lit_scaledrop.sweep.journal import Lock, open_storage
 from lit_scaledrop.sweep.pruner import build_pruner
 from lit_scaledrop.sweep.space import search_space
@@ -137,8 +138,7 @@ class Study:
 
 
 def _import_optuna() -> Any:
-    otherwise = "\nor let W&B's server choose: wandb sweep and wandb agent"
-    optuna = extra("random and bayes need", "search", "optuna>=5,<6", otherwise)
+    optuna = extra("optuna", "a search", "; or let W&B's server choose: wandb sweep and wandb agent")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -49,6 +49,16 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "set()"
 
 
+def test_a_project_may_have_folders_of_our_names(tmp_path, monkeypatch, run_program):
+    for name in ("datamodules", "hardware"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    out, err = (process := run_program("-m", "lit_scaledrop", "data", "list")).communicate()
+    assert process.returncode == 0, err
+    assert "cifar10" in out
+
+
 def test_console_script_is_python_m():
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="scaledrop")
     assert entry.value == "lit_scaledrop.__main__:main"
@@ -143,6 +153,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
             ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=11"],
             "5 batches an epoch and the first validation after batch 11: lower",
         ),
+        (["--trainer.val_check_interval=6"], "with trainer.val_check_interval=6 and 5 batches an epoch: lower"),
         (["--trainer.max_steps=4"], "trainer.max_steps=4, 5 batches an epoch and the first validation after batch 5"),
         (["--trainer.max_time=5"], "trainer.max_time takes DD:HH:MM:SS, not '5'"),
         (["--config=missing.yaml"], "File does not exist"),

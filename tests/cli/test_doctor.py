@@ -1,6 +1,7 @@
 """What the machine has, and how long a training would take on it."""
 
 import copy
+import re
 import sys
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ def test_a_healthy_machine(place, capsys):
     assert f"Python {sys.version.split()[0]}" in printed
     assert torch.__version__.split("+")[0] in printed
     assert "offline, no key found" in printed
-    assert "cifar10" in next(line for line in printed.splitlines() if "data " in line)
+    assert "cifar10" in next(line for line in printed.splitlines() if line.startswith("  data "))
     assert "embedded, for the quick profile: digits, phantom" in printed
     assert printed.endswith("nothing is missing\n")
 
@@ -33,8 +34,8 @@ def test_what_is_old_or_missing_is_said_with_its_remedy(place, capsys, monkeypat
     printed = capsys.readouterr().out
     assert "! torch" in printed
     assert "2.4.1+cpu is too old: pip install -U 'torch>=2.11'" in printed
-    assert "! lightning       not installed: pip install 'lightning>=2.6'" in printed
-    assert "- wandb" in printed
+    assert re.search(r"! lightning +not installed: pip install 'lightning>=2\.6'", printed)
+    assert re.search(r"- extra track +not installed: pip install 'wandb>=0\.22'", printed)
     assert "in nowhere: nothing" in printed
     assert "2 to mend" in printed
     assert main(["fit", "--config=tiny.yaml"]) == 1
@@ -94,6 +95,6 @@ def test_bfloat16_without_its_instructions(monkeypatch, capsys, machine, native,
     assert not emulates or found["bfloat16"].state == "note"
 
 
-@pytest.mark.parametrize(("line", "least"), [("torch", "2.11"), ("albumentations", "2.0.8"), ("jsonargparse", "4.41")])
+@pytest.mark.parametrize(("line", "least"), [("torch", "2.11"), ("numpy", "1.26"), ("jsonargparse", "4.41")])
 def test_lowest_versions_are_those_of_the_package(line, least):
     assert doctor.minimum_versions()[line] == least

@@ -165,6 +165,6 @@ def test_two_workers_draw_differently_for_one_and_the_same_picture():
 
 def test_absent_albumentations_is_said_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"augment='full' needs albumentations: pip install .*==2\.0\.8"):
+    with pytest.raises(ModuleNotFoundError, match=r"augment='full' needs albumentations 2\.0\.8"):
         PhantomDataModule(augment="full")
     PhantomDataModule(augment="flip")

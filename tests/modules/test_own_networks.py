@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from datamodules import DigitsDataModule
 from fakes.training import Batches, quiet_trainer
 from lit_scaledrop import (
     METHODS,
@@ -22,6 +23,7 @@ from lit_scaledrop import (
 )
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained
+from lit_scaledrop.evaluation.evaluate import data_for
 from lit_scaledrop.networks.own import OWN, own_network
 
 PROGRAM = """
@@ -51,6 +53,14 @@ def nothing(num_classes):
     return None
 
 
+def narrow(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes))
+
+
+def wide(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 1000))
+
+
 def no_classes():
     return nn.Identity()
 
@@ -74,6 +84,14 @@ class Mine(L.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), self.lr)
+
+
+class Silent(Mine):
+    monitor = "val/acc"
+
+
+class Blind(Mine):
+    validation_step = L.LightningModule.validation_step
 """
 
 
@@ -195,6 +213,32 @@ def test_fit_takes_a_module_of_ones_own(folder):
     assert list(found["training"]["monitored"]) == ["val/right"]
     assert found["evaluation"]["samples"] == 3  # its dropout is sampled
     assert 0 <= found["measurements"][0]["metrics"]["cls/acc"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--model.network=strange.narrow", "network 'strange.narrow' does not take the images of 'cifar10', 3 x 32 x 32"
+         " (channels, height, width): mat1 and mat2 shapes cannot be multiplied (2x3072 and 784x10)"),
+        ("--model.network=strange.wide", "gives (2, 1000) for two images, and 'cifar10' has 10 classes"),
+        ("--data=PhantomDataModule", "'phantom' has a mask for each image: take a network that segments, --model"),
+        ("--model=strange.Silent", "'val/acc' chooses the checkpoint, and Silent does not log it (its "),
+        ("--model=strange.Blind", "Blind does not log it (it has no validation_step)"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_or_chosen_is_refused_first(folder, capsys, flag, message):
+    text = (folder / "tiny.yaml").read_text().split("model:")[0] + "trainer: {max_epochs: 2, accelerator: cpu}\n"
+    (folder / "own.yaml").write_text(text)
+    assert main(["fit", "--config", "own.yaml", flag]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(folder.rglob("last.ckpt"))
+
+
+def test_a_network_is_evaluated_on_data_of_ones_own():
+    module = LitClassifier(network="lenet5", width=0.1)
+    assert type(data_for(module, "datamodules.classification.digits.DigitsDataModule")) is DigitsDataModule
+    with pytest.raises(ValueError, match=r"data set 'clinic.Clinic' cannot be imported \(No module named 'clinic'\)"):
+        data_for(module, "clinic.Clinic")
 
 
 def test_a_class_in_place_of_a_name_is_refused(folder, capsys):

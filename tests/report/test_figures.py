@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import pandas as pd
 import pytest
 
 from lit_scaledrop import methods
-from lit_scaledrop.cli import report as command
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures import FIGURES, pictures, pictures_of
 from lit_scaledrop.report.figures.style import _METHODS, label_ends, panels
@@ -365,9 +365,10 @@ def test_command_writes_the_files_or_says_why_not(make, tmp_path, monkeypatch, c
         "reliability.svg",
     ]
     assert "reliability.svg" in capsys.readouterr().err
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
-    assert main(words) == 1
-    assert "figures need matplotlib" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib", None)
+        with pytest.raises(ModuleNotFoundError, match="a figure needs the extra `report`:"):
+            main(words)
     assert main(["figure6", *words[1:]]) == 1
     assert "sweep sweeps/figure6.yaml --profile cpu" in capsys.readouterr().err
     assert main(["figrue6"]) == 2
