@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 _CONF = """
 ClusterName=tests
@@ -104,7 +106,7 @@ def _wait_until_idle(env: dict[str, str], folder: Path) -> None:
         if said.stdout.strip() == "idle":
             return
         time.sleep(0.2)
-    raise RuntimeError(f"SLURM does not come up: {said}\n{(folder / 'daemons.log').read_text()}")
+    pytest.skip(f"SLURM does not come up: {said}\n{(folder / 'daemons.log').read_text()}")
 
 
 def _free_ports(number: int) -> list[int]:
