@@ -8,7 +8,8 @@ published with their md5s, from ``PublishedDataModule``, which downloads and che
 ``find_examples()`` (``segmentation/skin_lesion.py``). Sets that are only evaluated on inherit from ``EvaluationSet``,
 trees of pictures among them from ``FolderSet``. What is on disk, and how to get it, stands beside the class in
 ``files``: a ``FileSet`` of files with md5s, a ``Tree`` of pictures in an archive, or ``SourceFolders`` whose terms have
-to be accepted first. Folders of one's own need none of this: ``own`` describes and reads them. Tests that run over the dictionaries below want a writer of miniature data in ``tests/fakes/``.
+to be accepted first. Folders of one's own need none of this: ``own`` describes and reads them. Tests that run over the
+dictionaries below want a writer of miniature data in ``tests/fakes/``.
 """
 
 from datamodules.classification.base import ImageDataModule

@@ -124,7 +124,9 @@ def read_pictures(
     if not paths:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without holding the interpreter's lock
-        return torch.from_numpy(np.stack(list(pool.map(lambda path: squared(read_picture(path, 3)[0], size, square), paths))))
+        return torch.from_numpy(
+            np.stack(list(pool.map(lambda path: squared(read_picture(path, 3)[0], size, square), paths)))
+        )
 
 
 def square_box(width: int, height: int, square: Square) -> tuple[int, int, int, int]:

@@ -17,6 +17,10 @@ from datamodules.own.read import arrays, ends_of, read_own
 from datamodules.pictures import opened
 from datamodules.shapes import Pixels
 
+_HEAD = """\
+# Written by scaledrop, of {folder}: what was found, measured on the training part, and the part of each file.
+# Later commands take it in place of the folder: --images {file}. Who edits it has other data.
+"""
 _SIZES = (32, 64, 128)
 _LOOKED_AT = 50
 """Pictures whose size is looked at."""
@@ -46,11 +50,7 @@ def described(asked: Asked, file: Path, name: str, say: Callable[[str], None]) -
         draft, read = replace(draft, channels=1), read._replace(images=read.images[:, :1].contiguous())
     mean, std = _moments(read.images[: ends_of(draft, read)[0]])
     own = replace(draft, mean=mean, std=std, fingerprint=fingerprint(*arrays(draft, read).tensors))
-    head = (
-        f"# Written by scaledrop, of {asked.images}: what was found, measured on the training part, and the part of each "
-        f"file.\n# Later commands take it in place of the folder: --images {file.name}. Who edits it has other data.\n"
-    )
-    write_atomically(file, (head + own.to_yaml()).encode())
+    write_atomically(file, (_HEAD.format(folder=asked.images, file=file.name) + own.to_yaml()).encode())
     counts = ", ".join(f"{len(rows):,} {part}" for part, rows in own.parts.items())
     what = f"{len(own.class_names)} classes, {counts} files, {own.size} x {own.size} pixels, {own.channels} channel(s)"
     say(f"written: {file} ({what}); later commands take it in place of the folder: --images {file}")
@@ -65,9 +65,9 @@ def _draft(asked: Asked, place: Path, name: str, parts: dict[str, list[Row]]) ->
             f"{asked.images} has one class, {names[0]!r}: a network tells two apart at least. Put the pictures of each "
             "class into a folder of its name"
         )
-    folders = (None if path is None else _from(place, path) for path in (asked.images, asked.masks))
+    images, masks = _from(place, asked.images), _from(place, asked.masks) if asked.masks else None
     size = asked.size or _size(asked, [row.image for rows in parts.values() for row in rows])
-    return OwnData(name, *folders, names, 3, size, asked.square, window, (0.0,) * 3, (1.0,) * 3, "", parts)  # type: ignore[arg-type]
+    return OwnData(name, images, masks, names, 3, size, asked.square, window, (0.0,) * 3, (1.0,) * 3, "", parts)
 
 
 def _from(place: Path, folder: Path) -> str:

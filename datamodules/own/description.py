@@ -85,7 +85,9 @@ def load_own(file: Path) -> OwnData:
         raise DatasetNotFoundError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         said = " ".join(str(error).split())
-        raise DatasetCorruptError(f"{file} is no description of pictures as `fit --images` writes it: {said}") from error
+        raise DatasetCorruptError(
+            f"{file} is no description of pictures as `fit --images` writes it: {said}"
+        ) from error
     require_apart(own.parts)
     return own
 

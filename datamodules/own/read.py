@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from datamodules.files.integrity import DatasetCorruptError
@@ -14,12 +15,14 @@ from datamodules.loading import ImageArrays
 from datamodules.own.description import OwnData
 from datamodules.own.folders import PARTS, Row, stem
 from datamodules.own.medical import Window, is_dicom, is_medical, is_nifti, planes
-from datamodules.pictures import Square, read_picture, squared
+from datamodules.pictures import read_picture, squared
 from datamodules.segmentation.ct_volumes import read_volume
 from datamodules.segmentation.masked_images import MaskedImages
 from datamodules.segmentation.paired_files import PairFiles, check_mask_size, read_mask, read_pair, squared_mask
 from datamodules.shapes import Int, Pixels, Shaped
 
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's name for so many channels."""
 Plane = tuple[np.ndarray, np.ndarray]
 """Image (channels, size, size) and mask (size, size), or label ()."""
 
@@ -49,12 +52,17 @@ def read_own(own: OwnData, folder: Path) -> Contents:
 
     def read(row: Row) -> list[Plane]:
         try:
-            if masks is None:
-                label = np.array(own.class_names.index(row.label), np.int64)
-                return [(x, label) for x in read_planes(images / row.image, own.channels, own.size, own.square, own.window)]
-            return _with_masks(own, images / row.image, [masks / name for name in row.masks])
+            path = images / row.image
+            if masks is not None:
+                return _with_masks(own, path, [masks / name for name in row.masks])
+            medical = is_medical(path)
+            pictures = planes(path, own.window) if medical else [read_picture(path, own.channels, own.size)[0]]
+            label = np.array(own.class_names.index(row.label), np.int64)
+            return [(_square(own, picture), label) for picture in pictures]
         except DatasetCorruptError as error:
-            raise DatasetCorruptError(f"{error}.\nMend it, or move it out of {own.images}, with its mask if it has one") from error
+            raise DatasetCorruptError(
+                f"{str(error).rstrip('.')}.\nMend it, or move it out of {own.images}{', with its mask' if masks else ''}"
+            ) from error
 
     with ThreadPoolExecutor() as pool:  # Pillow and NumPy work without holding the interpreter's lock
         found = list(pool.map(read, own.rows))
@@ -64,9 +72,9 @@ def read_own(own: OwnData, folder: Path) -> Contents:
         for row, planes_of in zip(own.rows, found, strict=True)
         for number in range(len(planes_of))
     ]
-    stacked = (torch.from_numpy(np.stack([plane[part] for plane in every])) for part in (0, 1))
+    pixels, targets = (torch.from_numpy(np.stack([plane[part] for plane in every])) for part in (0, 1))
     row = torch.arange(len(found)).repeat_interleave(torch.tensor([len(planes_of) for planes_of in found]))
-    return Contents(*stacked, tuple(names), row)
+    return Contents(pixels, targets, tuple(names), row)
 
 
 def arrays(own: OwnData, read: Contents) -> ImageArrays | MaskedImages:
@@ -88,11 +96,18 @@ def ends_of(own: OwnData, read: Contents) -> tuple[int, int]:
     return int((read.row < train).sum()), int((read.row < train + val).sum())
 
 
-def read_planes(path: Path, channels: int, size: int, square: Square, window: Window | None) -> list[np.ndarray]:
-    """A picture, or the planes of a DICOM or NIfTI file, as arrays (channels, size, size)."""
-    mode = "RGB" if channels == 3 else "L"
-    pictures = planes(path, window) if is_medical(path) else [read_picture(path, channels, size)[0]]
-    return [squared(picture.convert(mode), size, square) for picture in pictures]
+def open_picture(path: Path, channels: int, size: int, window: Window | None) -> tuple[Image.Image, tuple[int, int]]:
+    """A picture, or the one plane of a medical file, and its width and height in the file.
+
+    Raises:
+        DatasetCorruptError: It is unreadable, or has several planes; it names the file.
+    """
+    if not is_medical(path):
+        return read_picture(path, channels, size)
+    found = planes(path, window)
+    if len(found) > 1:
+        raise DatasetCorruptError(f"{path} has {len(found)} planes: save those that are meant as single files")
+    return found[0].convert(MODES[channels]), found[0].size
 
 
 def _with_masks(own: OwnData, path: Path, masks: list[Path]) -> list[Plane]:
@@ -105,14 +120,17 @@ def _with_masks(own: OwnData, path: Path, masks: list[Path]) -> list[Plane]:
         read = lambda mask: read_volume(path, mask, classes)[1]  # noqa: E731
     else:
         read = lambda mask: _flat_mask(mask, classes)  # noqa: E731
-    mode = "RGB" if own.channels == 3 else "L"
     pictures = planes(path, own.window)
     joined = np.maximum.reduce([read(mask) for mask in masks])
     check_mask_size(path, (*pictures[0].size, len(pictures)), masks[0], (*joined.shape[:0:-1], len(joined)))
     return [
-        (squared(picture.convert(mode), own.size, own.square), squared_mask(mask, own.size, own.square))
+        (_square(own, picture), squared_mask(mask, own.size, own.square))
         for picture, mask in zip(pictures, joined, strict=True)
     ]
+
+
+def _square(own: OwnData, picture: Image.Image) -> np.ndarray:
+    return squared(picture.convert(MODES[own.channels]), own.size, own.square)
 
 
 def _flat_mask(path: Path, classes: int) -> np.ndarray:

@@ -201,6 +201,7 @@ def read_pair(files: PairFiles, size: int, channels: int, labels: int, square: S
 
 
 def read_mask(path: Path, labels: int) -> UInt8[np.ndarray, "height width"]:
+    """The labels of one mask; errors as :func:`read_pairs`."""
     with opened(path, "mask") as file:
         values = _shown(ImageOps.exif_transpose(file), labels)
     present = {*_present(values).tolist()}

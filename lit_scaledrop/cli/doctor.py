@@ -20,7 +20,7 @@ from lit_scaledrop.cli.command import call
 CORE = ("torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "numpy")
 SOMETIMES = ("albumentations", "wandb")
 """What a bare node may lack: for augmented segmentation, and tracking."""
-EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+EXTRAS = {"medical": ("pydicom",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 SPARE_GB = 2.0  # a cpu table's checkpoints and logs
 
 

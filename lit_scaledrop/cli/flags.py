@@ -187,7 +187,7 @@ def expand_configs(words: Sequence[str]) -> list[str]:
 
 
 def _own_defaults(words: list[str], own: OwnChoice) -> list[str]:
-    """What a command on own pictures begins with: settings, where no profile has them, the data, a study of its name."""
+    """What a command on own pictures begins with: settings, unless a profile has them, the data, a study's name."""
     segmentation = own.own.masks is not None
     names = [TASKS["segmentation" if segmentation else "classification"].config]
     if last_value(words, "--profile") is None:
@@ -254,8 +254,8 @@ WORDS = (
     "Beside these: --profile NAME, the settings of a profile (quick, cpu, gpu, paper, paper_sgd, long); --row "
     "NETWORK/METHOD, a row of Table III, or NETWORK/DATA/METHOD, one of Table V; --dataset NAME, what a profile has "
     "for a data set of Table V; --variation none|eval/X|train/X|both/X, a condition of Table IV, with X the standard "
-    "deviation of the drop probability or a device; --images DIR, own pictures in a folder a class, with --masks DIR pairs "
-    "of pictures and masks (docs/your-own-data.md); --fast, torch.compile and bf16 in any profile; --no-fast, eager "
+    "deviation of the drop probability or a device; --images DIR, own pictures in a folder a class, with --masks DIR "
+    "pairs of pictures and masks (docs/your-own-data.md); --fast, torch.compile and bf16 in any profile; --no-fast, eager "
     "fp32. Flags override all of them."
 )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from lit_scaledrop.cli.command import APPEND, UsageError, call
+from lit_scaledrop.cli.words import last_value, without
 from lit_scaledrop.naming import nearest
 from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.figures.learning import keep_curves, learning_picture, write_curves
@@ -29,6 +30,7 @@ from lit_scaledrop.results.failures import load_failures, notes
 from lit_scaledrop.results.result import Result, ResultError, load_results, write_atomic
 from lit_scaledrop.results.text import plain
 from lit_scaledrop.results.trials import JournalError, trials_in
+from lit_scaledrop.results.yaml_text import load_yaml
 
 _NO_MATPLOTLIB = "figures need matplotlib; install it with pip install matplotlib"
 
@@ -37,9 +39,23 @@ def main(argv: list[str]) -> int:
     """Run ``scaledrop report`` with ``argv`` behind it."""
     names = [*TABLES, *FIGURES, *SWEEPS, "curves"]
     try:
-        return call(report, argv, "scaledrop report", known={"name": names})
+        return call(report, _of_own(argv), "scaledrop report", known={"name": names})
     except (ValueError, OSError, ResultError, JournalError) as error:
         return _warn(str(error))
+
+
+def _of_own(argv: list[str]) -> list[str]:
+    """The words with the study of own pictures in place of ``--images DATA.yaml``.
+
+    Raises:
+        ValueError: for a folder.
+    """
+    if (file := last_value(argv, "--images")) is None:
+        return argv
+    if not file.endswith((".yaml", ".yml")):
+        raise ValueError(f"--images takes the file that `fit --images {file}` wrote, DATA.yaml, not the folder")
+    profile = [] if last_value(argv, "--profile") else ["--profile", "own"]
+    return [str(load_yaml(Path(file).read_text(encoding="utf-8"))["name"]), *profile, *without(argv, "--images")]
 
 
 def report(
@@ -56,7 +72,7 @@ def report(
     """Print a table, or draw a figure, and write both beside the results.
 
     Args:
-        name: a table, a figure or a sweep.
+        name: a table, a figure or a sweep; --images DATA.yaml stands for that of own pictures.
         results: folder of the results.
         profile: quick, cpu, gpu or paper (default: quick); with --html several times, by default all that have results.
         runs: of `curves`: folder of runs, for those that are not finished.
