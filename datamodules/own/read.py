@@ -60,9 +60,8 @@ def read_own(own: OwnData, folder: Path) -> Contents:
             label = np.array(own.class_names.index(row.label), np.int64)
             return [(_square(own, picture), label) for picture in pictures]
         except DatasetCorruptError as error:
-            raise DatasetCorruptError(
-                f"{str(error).rstrip('.')}.\nMend it, or move it out of {own.images}{', with its mask' if masks else ''}"
-            ) from error
+            remedy = f"Mend it, or move it out of {own.images}{', with its mask' if masks else ''}"
+            raise DatasetCorruptError(f"{str(error).rstrip('.')}.\n{remedy}") from error
 
     with ThreadPoolExecutor() as pool:  # Pillow and NumPy work without holding the interpreter's lock
         found = list(pool.map(read, own.rows))

@@ -255,8 +255,8 @@ WORDS = (
     "NETWORK/METHOD, a row of Table III, or NETWORK/DATA/METHOD, one of Table V; --dataset NAME, what a profile has "
     "for a data set of Table V; --variation none|eval/X|train/X|both/X, a condition of Table IV, with X the standard "
     "deviation of the drop probability or a device; --images DIR, own pictures in a folder a class, with --masks DIR "
-    "pairs of pictures and masks (docs/your-own-data.md); --fast, torch.compile and bf16 in any profile; --no-fast, eager "
-    "fp32. Flags override all of them."
+    "pairs of pictures and masks (docs/your-own-data.md); --fast, torch.compile and bf16 in any profile; --no-fast, "
+    "eager fp32. Flags override all of them."
 )
 
 

@@ -99,8 +99,8 @@ def begin(
 ) -> tuple[list[Path], PosteriorPredictive, torch.device]:
     """The pictures of a folder, or one; the posterior that they are shown to; where it runs.
 
-    What is left out is said: hidden files, outputs of an earlier run in ``written``, and files of other kinds; DICOM and
-    NIfTI unless they are wanted.
+    What is left out is said: hidden files, outputs of an earlier run in ``written``, and files of other kinds; DICOM
+    and NIfTI unless they are wanted.
 
     Raises:
         FileNotFoundError: there is no picture.
