@@ -145,7 +145,7 @@ def squared(picture: Image.Image, size: int, square: Square) -> UInt8[np.ndarray
     if square != "squeeze":
         # resize's own box would let what lies outside of it in at the border
         picture = picture.crop(square_box(*picture.size, square))  # beyond the picture it is black
-    pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    pixels = np.array(picture.resize((size, size), Image.Resampling.BILINEAR))  # a copy, which may be written to
     return np.ascontiguousarray(pixels.reshape(size, size, -1).transpose(2, 0, 1))
 
 

@@ -26,7 +26,7 @@ from lit_scaledrop.results.result import read_result
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your-own-data.md").read_text()
 TINY = ["--trainer.max_epochs=1", "--model.width=0.25", "--data.batch_size=8", "--run.tracking=disabled"]
-TINY += ["--trainer.accelerator=cpu", "--evaluation.samples=3"]
+TINY += ["--trainer.accelerator=cpu"]
 
 
 def real_busi(folder):
@@ -90,14 +90,15 @@ def test_the_page_leads_from_a_folder_to_a_report(clinic, block, capsys):
     assert "checkpoint: runs/own" in said["fit"].out
     assert ("accuracy" if block == 0 else "IoU") in said["report"].out
     out = clinic / ("predictions", "outlined")[block]
-    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
     assert len(rows) == len(list(clinic.glob("new_pictures/*")))
     if block == 0:
         assert {"p(benign)", "p(malignant)", "p(normal)"} <= rows[0].keys()
         assert list(clinic.glob("results/own/reliability/*.json"))
     for path in clinic.glob("outlined/*_mask.png"):
         picture = clinic / "new_pictures" / f"{path.name.removesuffix('_mask.png')}.png"
-        assert Image.open(path).size == Image.open(picture).size
+        with Image.open(path) as mask, Image.open(picture) as shown:
+            assert mask.size == shown.size
     assert before == {path: path.read_bytes() for path in before}  # nothing of the user's is touched
     assert not [path for path in clinic.rglob("*.yaml") if path.parent != clinic and "runs" not in path.parts]
 
@@ -135,7 +136,8 @@ def test_the_numbers_are_those_of_the_built_in_set(same_pictures, monkeypatch, c
     assert main([*how, "--data", "cifar10"]) == 0
     theirs = json.loads(capsys.readouterr().out)
     assert own["evaluation"]["images"] == theirs["evaluation"]["images"] == 60
-    assert own["metrics"] == pytest.approx(theirs["metrics"], rel=1e-6)  # the images come in another order
+    # the images come in another order, and mutual information is a difference of entropies in float32
+    assert own["metrics"] == pytest.approx(theirs["metrics"], rel=1e-6, abs=1e-7)
     assert own["metrics"].keys() == theirs["metrics"].keys()
     built = SameMoments()
     built.setup()
@@ -143,7 +145,7 @@ def test_the_numbers_are_those_of_the_built_in_set(same_pictures, monkeypatch, c
     assert module.sizes() == built.sizes()
     pixels = built.train_set.images.double() / 255  # measured on the training part
     assert module.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=6e-5)
-    assert torch.equal(*(part.images.sum((1, 2, 3)).sort().values for part in (built.test_set, module.test_set)))
+    assert torch.equal(*(part.images.flatten(1).unique(dim=0) for part in (built.test_set, module.test_set)))
 
 
 def test_words(clinic, capsys):
@@ -152,9 +154,9 @@ def test_words(clinic, capsys):
     assert words[-1] == "--model.lr=0.5"
     assert [Path(word).name for word in words if word.endswith(".yaml")][:2] == ["classify.yaml", "own_classes.yaml"]
     again = expand_configs(["fit", "--images=DATA.yaml", "--profile", "cpu", "--run.study=mine"])
-    assert [word for word in again if word.startswith("--data.digest")] == [
-        words[words.index("--model.lr=0.5") - 1]
-    ] * 2
+    digests = [word for word in words if word.startswith("--data.digest=")]
+    assert len(digests) == 2  # in front of a profile, which has data of its own, and behind it
+    assert digests == [word for word in again if word.startswith("--data.digest=")]
     assert "--run.study=ultrasound" not in again
     capsys.readouterr()
     for line, why in {
@@ -172,7 +174,7 @@ def test_words(clinic, capsys):
     }.items():
         assert main(shlex.split(line)) != 0, line
         assert why in capsys.readouterr().err, line
-    assert main(["fit", "--images=ultrasound", "--size=64", "--data-file=c.yaml", "--model.network=lenet5", *TINY]) == 1
+    assert main(["fit", "--images=ultrasound", "--size=64", "--data-file=c.yaml", "--model.method=spindrop", *TINY]) == 1
     assert "does not take pictures of 64 x 64 pixels" in capsys.readouterr().err
     assert not os.path.exists("runs")
 

@@ -124,7 +124,7 @@ def test_patients_are_not_parted(describe, tmp_path):
     of_train, of_test = mixed.parts["train"][0].group, mixed.parts["test"][0].group
     (tmp_path / "DATA.yaml").write_text(text.replace(f"group: {of_test}", f"group: {of_train}"))
     with pytest.raises(
-        DatasetCorruptError, match=f"'{of_train}' is in two parts: .* for train, .* for .*Move all of it"
+        DatasetCorruptError, match=rf"'{of_train}' is in two parts: .* for train, .* for .*Move all of it"
     ):
         load_own(tmp_path / "DATA.yaml")
 
@@ -147,7 +147,7 @@ def test_masks_are_those_of_the_built_in_set(describe, tmp_path):
 def test_masks_beside_their_pictures_need_a_pattern(describe, tmp_path):
     write_fake_breast_ultrasound(tmp_path)
     folder = "Dataset_BUSI_with_GT"
-    with pytest.raises(ValueError, match="holds pictures and masks: say how masks are called"):
+    with pytest.raises(ValueError, match=r"holds pictures and masks: say how masks are called"):
         describe(folder, masks=folder)
     own = describe(folder, masks=folder, mask_names=r"(.+)_mask(_\d+)?")
     assert sorted(len(row.masks) for row in own.rows) == [1] * 17 + [2]
@@ -167,7 +167,7 @@ def test_what_is_added_around_a_picture_counts_nowhere(describe, tmp_path):
 
 def test_bad_folders_are_refused_with_file_and_remedy(describe, photos, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetNotFoundError, match="there is no folder .*nowhere"):
+    with pytest.raises(DatasetNotFoundError, match=r"there is no folder .*nowhere"):
         describe("nowhere")
     with pytest.raises(DatasetNotFoundError, match=r"there is no picture in .*empty \(PNG"):
         describe("empty")
@@ -188,13 +188,13 @@ def test_bad_folders_are_refused_with_file_and_remedy(describe, photos, tmp_path
     ):
         describe()
     broken.write_bytes(whole)
-    with pytest.raises(DatasetCorruptError, match="--groups .* finds nothing in"):
+    with pytest.raises(DatasetCorruptError, match=r"--groups .* finds nothing in"):
         describe(groups="(patient)")
-    with pytest.raises(ValueError, match="has no group"):
+    with pytest.raises(ValueError, match=r"has no group"):
         describe(groups="P")
     for name in ("dog", "emu"):
         shutil.rmtree(photos / name)
-    with pytest.raises(DatasetCorruptError, match="has one class, 'cat'"):
+    with pytest.raises(DatasetCorruptError, match=r"has one class, 'cat'"):
         describe()
     assert not (tmp_path / "DATA.yaml").exists()
 
@@ -205,19 +205,19 @@ def test_bad_pairs_are_refused_with_file_and_remedy(describe, tmp_path):
     alone = tmp_path / "outlines" / "P02-b02_roi.png"
     moved = alone.rename(tmp_path / "kept.png")
     with pytest.raises(
-        DatasetCorruptError, match="scans/P02-b02.png has no mask in .*outlines; expected P02-b02.png or"
+        DatasetCorruptError, match=r"scans/P02-b02.png has no mask in .*outlines; expected P02-b02.png or"
     ):
         describe(**how)
     moved.rename(alone)
     shutil.copy(alone, odd := alone.with_name("roi_of_P01.png"))
     with pytest.raises(
-        DatasetCorruptError, match="outlines/roi_of_P01.png is the mask of no picture in .*--mask-names"
+        DatasetCorruptError, match=r"outlines/roi_of_P01.png is the mask of no picture in .*--mask-names"
     ):
         describe(**how)
     odd.unlink()
     whole = alone.read_bytes()
     save(alone, np.zeros((10, 12), np.uint8))
-    with pytest.raises(DatasetCorruptError, match="P02-b02_roi.png is 12x10, but its image .*P02-b02.png is 64x56"):
+    with pytest.raises(DatasetCorruptError, match=r"P02-b02_roi.png is 12x10, but its image .*P02-b02.png is 64x56"):
         describe(**how)
     alone.write_bytes(whole)
     assert describe(**how)
@@ -225,28 +225,30 @@ def test_bad_pairs_are_refused_with_file_and_remedy(describe, tmp_path):
 
 def test_a_description_is_never_overwritten_and_says_when_pictures_changed(describe, photos, tmp_path):
     (tmp_path / "mine.yaml").write_text("kept: true\n")
-    with pytest.raises(DatasetCorruptError, match="mine.yaml is no description of pictures"):
+    with pytest.raises(DatasetCorruptError, match=r"mine.yaml is no description of pictures"):
         describe(file="mine.yaml")
     assert (tmp_path / "mine.yaml").read_text() == "kept: true\n"
     own = describe()
-    with pytest.raises(ValueError, match="DATA.yaml is there already, and it differs .*: --square, --size"):
+    with pytest.raises(ValueError, match=r"DATA.yaml is there already, and it differs .*: --square, --size"):
         describe(square="crop", size=32)
     save(photos / "cat" / "new.png", np.zeros((8, 8), np.uint8))
-    with pytest.raises(ValueError, match="the files or their parts.*delete .*DATA.yaml, or write another: --data-file"):
+    with pytest.raises(
+        ValueError, match=r"the files or their parts.*delete .*DATA.yaml, or write another: --data-file"
+    ):
         describe()
     (photos / "cat" / "new.png").unlink()
     changed = photos / own.parts["train"][0].image
     save(changed, np.zeros((20, 40, 3), np.uint8))
-    with pytest.raises(DatasetCorruptError, match="are not those that .*DATA.yaml was written of"):
+    with pytest.raises(DatasetCorruptError, match=r"are not those that .*DATA.yaml was written of"):
         own_module(tmp_path / "DATA.yaml").setup()
     changed.unlink()
-    with pytest.raises(DatasetCorruptError, match=f"{changed.name} is no readable picture"):
+    with pytest.raises(DatasetCorruptError, match=rf"{changed.name} is no readable picture"):
         own_module(tmp_path / "DATA.yaml").setup()
-    with pytest.raises(DatasetCorruptError, match="has changed: its digest is"):
+    with pytest.raises(DatasetCorruptError, match=r"has changed: its digest is"):
         OwnImagesDataModule(str(tmp_path / "DATA.yaml"), digest="0" * 16)
     for text in ("a: &x [1]\nb: *x", "[", "name: 3"):
         (tmp_path / "odd.yaml").write_text(text)
-        with pytest.raises(DatasetCorruptError, match="odd.yaml is no description"):
+        with pytest.raises(DatasetCorruptError, match=r"odd.yaml is no description"):
             load_own(tmp_path / "odd.yaml")
 
 
@@ -260,7 +262,7 @@ def test_the_digest_is_of_what_counts(describe, photos, tmp_path):
 def test_volumes_are_slices_through_a_window(describe, tmp_path):
     folder = write_fake_ct_volumes(tmp_path, number=5, depth=4, folders=True)
     images, masks = (f"{folder.name}/{part}" for part in ("images", "masks"))
-    with pytest.raises(DatasetCorruptError, match="holds measured values, no grey levels: say which .* --window lung"):
+    with pytest.raises(DatasetCorruptError, match=r"holds measured values, no grey levels: say which .* --window lung"):
         describe(images, masks=masks)
     own = describe(images, masks=masks, window="lung", size=64, square="squeeze")
     assert (own.window, own.channels) == ((-1350.0, 150.0), 1)
@@ -297,10 +299,10 @@ def test_dicom_series_are_slices_through_a_window(describe, tmp_path):
             levels = np.rint(np.clip((hu + 1000) / 1200, 0, 1) * 255)
             assert np.abs(image[0].numpy() - levels).max() <= 1  # in float32 halves may fall to the other side
             assert np.array_equal(mask.numpy(), hu > 0)
-    with pytest.raises(DatasetCorruptError, match="names no window of its own"):
+    with pytest.raises(DatasetCorruptError, match=r"names no window of its own"):
         describe("series", "stored.yaml", masks="roi", window="stored")
     (tmp_path / "series" / "s0" / "IM0").write_bytes((tmp_path / "series" / "s0" / "IM0").read_bytes()[:400])
-    with pytest.raises(DatasetCorruptError, match="IM0 is no readable DICOM file"):
+    with pytest.raises(DatasetCorruptError, match=r"IM0 is no readable DICOM file"):
         describe("series", "broken.yaml", masks="roi", window="lung")
 
 
