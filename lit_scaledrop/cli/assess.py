@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from datamodules import SegmentationDataModule
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.fit import plan_fit, trained_networks
 from lit_scaledrop.cli.flags import expand_chip, expand_variation
@@ -80,6 +81,11 @@ def main(argv: list[str]) -> int:
         _print_finished(planned.path)
         return 0
     data = check(planned.plan, planned.evaluation).data
+    if isinstance(data, SegmentationDataModule):
+        raise ValueError(
+            f"--probe {planned.probe}: the probes are of classes, and {data.name} has masks; `scaledrop evaluate "
+            "CHECKPOINT` measures IoU, calibration and what uncertainty finds"
+        )
     data.setup("test")
     parts = chosen_parts(planned, data)
     for folder in (planned.path.parent, planned.plan.folder):

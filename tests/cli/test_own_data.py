@@ -174,7 +174,9 @@ def test_words(clinic, capsys):
     }.items():
         assert main(shlex.split(line)) != 0, line
         assert why in capsys.readouterr().err, line
-    assert main(["fit", "--images=ultrasound", "--size=64", "--data-file=c.yaml", "--model.method=spindrop", *TINY]) == 1
+    assert (
+        main(["fit", "--images=ultrasound", "--size=64", "--data-file=c.yaml", "--model.method=spindrop", *TINY]) == 1
+    )
     assert "does not take pictures of 64 x 64 pixels" in capsys.readouterr().err
     assert not os.path.exists("runs")
 
