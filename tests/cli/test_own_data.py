@@ -190,3 +190,10 @@ def test_a_folder_that_is_called_like_a_known_set_is_another(tmp_path, monkeypat
     words = expand_configs(["fit", "--images", "cifar10"])
     assert "--run.study=own-cifar10" in words
     assert datamodules.own_module("DATA.yaml").name == "own-cifar10"
+
+
+def test_probes_refuse_masks_before_they_train(clinic, capsys):
+    how = ["--images=scans", "--masks=outlines", "--size=32", *TINY]
+    assert main(["assess", "--probe=reliability", *how]) == 1
+    assert "the probes are of classes, and scans has masks; `scaledrop evaluate" in capsys.readouterr().err
+    assert not os.path.exists("runs")
