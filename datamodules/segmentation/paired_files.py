@@ -171,7 +171,7 @@ def squared_mask(mask: UInt8[np.ndarray, "height width"], size: int, square: Squ
     """The mask of a picture that became a square; what was added around it is to be ignored.
 
     >>> squared_mask(np.array([[1, 1]], np.uint8), 2, "pad").tolist()
-    [[1, 1], [255, 255]]
+    [[255, 255], [1, 1]]
     """
     if square != "squeeze":
         height, width = mask.shape
