@@ -180,21 +180,28 @@ def expand_configs(words: Sequence[str]) -> list[str]:
     has_base = any(Path(word).name in (*(task.config for task in TASKS.values()), "config.yaml") for word in words)
     if words and not has_base and not {"-h", "--help"} & set(words):
         words[1:1] = ["--config", str(PACKAGED / task.config)]
-    if own:  # again: a profile has data of its own
-        last = max(index for index, word in enumerate(words) if word == "--config")
-        words[last + 2 : last + 2] = own.data
+    if own:
+        words = _with_data(words, own)
     return _with_speed(words, speed)
 
 
 def _own_defaults(words: list[str], own: OwnChoice) -> list[str]:
-    """What a command on own pictures begins with: settings, unless a profile has them, the data, a study's name."""
+    """The settings that a command on own pictures begins with, unless a profile has them."""
     segmentation = own.own.masks is not None
     names = [TASKS["segmentation" if segmentation else "classification"].config]
     if last_value(words, "--profile") is None:
         names.append("own_masks.yaml" if segmentation else "own_classes.yaml")
-    configs = [word for name in names for word in ("--config", str(PACKAGED / name))]
+    return [word for name in names for word in ("--config", str(PACKAGED / name))]
+
+
+def _with_data(words: list[str], own: OwnChoice) -> list[str]:
+    """The words with a study of the name of own pictures behind our files, and these as data behind all files."""
     study = [] if last_value(words, "--run.study") else [f"--run.study={own.own.name}"]
-    return [*configs, *own.data, *study]
+    files = [index for index, word in enumerate(words) if index and words[index - 1] == "--config"]
+    ours = max(index for index in files if PACKAGED in Path(words[index]).parents) + 1
+    last = files[-1] + 1
+    # a file of the user may set arguments of the data module, and has to know it, or names data of its own
+    return [*words[:ours], *own.data, *study, *words[ours:last], *own.data, *words[last:]]
 
 
 def _profile(name: str, folder: str) -> str:

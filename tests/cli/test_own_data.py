@@ -151,11 +151,13 @@ def test_the_numbers_are_those_of_the_built_in_set(same_pictures, monkeypatch, c
 def test_words(clinic, capsys):
     words = expand_configs(["fit", "--images", "ultrasound", "--size=32", "--model.lr=0.5"])
     assert "--run.study=ultrasound" in words
+    lenet5 = expand_configs(["fit", "--images=DATA.yaml", "--profile=quick", "--model.network=lenet5"])
+    assert lenet5.index("--run.study=ultrasound") > max(n for n, word in enumerate(lenet5) if word == "--config")
     assert words[-1] == "--model.lr=0.5"
     assert [Path(word).name for word in words if word.endswith(".yaml")][:2] == ["classify.yaml", "own_classes.yaml"]
     again = expand_configs(["fit", "--images=DATA.yaml", "--profile", "cpu", "--run.study=mine"])
     digests = [word for word in words if word.startswith("--data.digest=")]
-    assert len(digests) == 2  # in front of a profile, which has data of its own, and behind it
+    assert len(digests) == 2  # behind our files, and behind the user's
     assert digests == [word for word in again if word.startswith("--data.digest=")]
     assert "--run.study=ultrasound" not in again
     capsys.readouterr()
