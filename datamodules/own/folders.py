@@ -12,6 +12,7 @@ from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundErro
 from datamodules.grouping import group_positions
 from datamodules.own.medical import is_dicom, is_medical, series_of
 from datamodules.pictures import Square, find_pictures
+from datamodules.shapes import Int
 
 PARTS = ("train", "val", "test")
 _NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -195,9 +196,9 @@ def _owner(asked: Asked) -> Callable[[str], str]:
     regex = _regex("--groups", asked.groups)
 
     def owner(name: str) -> str:
-        if (match := regex.search(name)) is None:
-            raise DatasetCorruptError(f"--groups {asked.groups!r} finds nothing in {asked.images}/{name}")
-        return match[1]
+        if (match := regex.search(name)) and match[1]:
+            return match[1]
+        raise DatasetCorruptError(f"--groups {asked.groups!r} finds nothing in {asked.images}/{name}")
 
     return owner
 
@@ -238,11 +239,7 @@ def _divided(parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
 
 def _taken(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
     """Rows less a share of each class, one group at least, and that share."""
-    names = [sorted({row[field] for row in rows}) for field in (2, 3)]
-    groups, labels = (
-        torch.tensor([place[row[field]] for row in rows])
-        for field, place in zip((2, 3), ({n: i for i, n in enumerate(known)} for known in names), strict=True)
-    )
+    groups, labels = (_numbers([row.group for row in rows]), _numbers([row.label for row in rows]))
     position = group_positions(groups, labels, _SEED)
     out = position < share
     for label in labels.unique():
@@ -251,3 +248,9 @@ def _taken(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
             out |= torch.isin(groups, groups[mine & (position == position[mine].min())])
     chosen = out.tolist()
     return [r for r, c in zip(rows, chosen, strict=True) if not c], [r for r, c in zip(rows, chosen, strict=True) if c]
+
+
+def _numbers(names: Sequence[str]) -> Int[torch.Tensor, " names"]:
+    """Each name's place among them in order."""
+    place = {name: number for number, name in enumerate(sorted(set(names)))}
+    return torch.tensor([place[name] for name in names])

@@ -61,6 +61,11 @@ def take_own(words: Sequence[str]) -> tuple[list[str], OwnChoice | None]:
         if given:
             raise ValueError(f"{place} says how its pictures are read: leave {', '.join(given)} out")
         return rest, OwnChoice(place, load_own(place))
+    if FILE not in given and Path.cwd().is_relative_to(place.resolve()):
+        raise ValueError(
+            f"DATA.yaml, runs and results would be among the pictures of {place}: go to another folder first, or say "
+            "where the description is to be with --data-file"
+        )
     file = Path(given.pop(FILE, "DATA.yaml"))
     return rest, OwnChoice(file, described(_asked(place, given), file, _name(place), _say))
 

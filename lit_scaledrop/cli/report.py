@@ -55,7 +55,10 @@ def _of_own(argv: list[str]) -> list[str]:
     if not file.endswith((".yaml", ".yml")):
         raise ValueError(f"--images takes the file that `fit --images {file}` wrote, DATA.yaml, not the folder")
     profile = [] if last_value(argv, "--profile") else ["--profile", "own"]
-    return [str(load_yaml(Path(file).read_text(encoding="utf-8"))["name"]), *profile, *without(argv, "--images")]
+    own = load_yaml(Path(file).read_text(encoding="utf-8"))
+    if not isinstance(own, dict) or not isinstance(own.get("name"), str):
+        raise ValueError(f"{file} is no description of pictures by `fit --images`")
+    return [own["name"], *profile, *without(argv, "--images")]
 
 
 def report(

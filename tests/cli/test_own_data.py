@@ -160,6 +160,7 @@ def test_words(clinic, capsys):
     assert len(digests) == 2  # behind our files, and behind the user's
     assert digests == [word for word in again if word.startswith("--data.digest=")]
     assert "--run.study=ultrasound" not in again
+    (clinic / "odd.yaml").write_text("[1]")
     capsys.readouterr()
     for line, why in {
         "fit --masks outlines": "--masks: of --images DIR",
@@ -171,7 +172,9 @@ def test_words(clinic, capsys):
         "fit --images nowhere --data-file=b.yaml": "there is no folder nowhere",
         "fit --images DATA.yaml --model.network=unet": "network 'unet' is for pictures with masks",
         "fit --images scans --masks outlines --data-file=b.yaml --model.network=lenet5": "with masks there is segnet",
+        "fit --images .": "would be among the pictures of .",
         "report --images ultrasound": "takes the file that",
+        "report --images odd.yaml": "odd.yaml is no description",
         "evaluate lenet5-proposed --images DATA.yaml": "takes 1 channels and tells 10 classes apart",
     }.items():
         assert main(shlex.split(line)) != 0, line
