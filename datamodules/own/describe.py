@@ -11,8 +11,9 @@ import torch
 
 from datamodules.files.integrity import DatasetCorruptError, fingerprint, write_atomically
 from datamodules.own.description import OwnData, load_own
-from datamodules.own.folders import Asked, Row, classes, find
+from datamodules.own.folders import classes, find
 from datamodules.own.medical import is_medical, window_of
+from datamodules.own.pairs import Asked, Row
 from datamodules.own.read import arrays, ends_of, read_own
 from datamodules.pictures import opened
 from datamodules.shapes import Pixels

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
-from datamodules.own.folders import PARTS, Row, require_apart
+from datamodules.own.folders import PARTS, require_apart
 from datamodules.own.medical import Window
+from datamodules.own.pairs import Row
 from datamodules.pictures import Square
 
 

@@ -1,17 +1,15 @@
 """What is in a folder of one's own: pictures in a folder a class, or pictures and their masks; whose; in which part."""
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.grouping import group_positions
 from datamodules.own.medical import is_dicom, is_medical, series_of
-from datamodules.pictures import Square, find_pictures
+from datamodules.own.pairs import Asked, Row, paired, regex_of, stem
+from datamodules.pictures import find_pictures
 from datamodules.shapes import Int
 
 PARTS = ("train", "val", "test")
@@ -20,38 +18,6 @@ _TEST, _VAL = 0.2, 0.1
 """Shares of all groups."""
 _SEED = 0
 _READ = "PNG, JPEG, BMP, WebP, DICOM, NIfTI"
-
-
-class Row(NamedTuple):
-    """A file, and what belongs to it; paths are below the folders, with slashes."""
-
-    image: str
-    masks: tuple[str, ...]
-    """none where the folder says the class"""
-    group: str
-    """whose it is: what has one group is in one part"""
-    label: str
-    """name of the class; empty where there are masks"""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A folder, and how it is to be read."""
-
-    images: Path
-    masks: Path | None = None
-    mask_names: str | None = None
-    """regular expression that the whole name of a mask fits, path below the folder without ending; its first group is
-    the name of the picture"""
-    groups: str | None = None
-    """regular expression that is found in the name of a picture; its first group says whose it is"""
-    mask_classes: str | None = None
-    """names of the values 0, 1, ... of masks, with commas between; by default background and foreground"""
-    size: int | None = None
-    """side of the squares in pixels; by default 32, 64 or (with masks) 128, what is nearest above the pictures'"""
-    square: Square = "pad"
-    window: str | None = None
-    """of DICOM and NIfTI"""
 
 
 def find(asked: Asked, say: Callable[[str], None]) -> dict[str, list[Row]]:
@@ -67,7 +33,7 @@ def find(asked: Asked, say: Callable[[str], None]) -> dict[str, list[Row]]:
         ValueError: A pattern is none.
     """
     images, masks = _files(asked, say)
-    rows = _paired(asked, images, masks) if asked.masks else [Row(name, (), "", "") for name in images]
+    rows = paired(asked, images, masks) if asked.masks else [Row(name, (), "", "") for name in images]
     parts = _given_parts(rows) or {"": rows}
     owner = _owner(asked)
     parts = {part: [_owned(row, bool(part), asked, owner) for row in found] for part, found in parts.items()}
@@ -125,7 +91,7 @@ def _files(asked: Asked, say: Callable[[str], None]) -> tuple[list[str], list[st
             raise ValueError(
                 f"{asked.images} holds pictures and masks: say how masks are called, e.g. --mask-names '(.+)_mask.*'"
             )
-        masks = [name for name in masks if _regex("--mask-names", asked.mask_names).fullmatch(stem(name))]
+        masks = [name for name in masks if regex_of("--mask-names", asked.mask_names).fullmatch(stem(name))]
         images = sorted({*images} - {*masks})
     elif asked.masks and asked.masks.resolve().is_relative_to(asked.images.resolve()):
         inside = asked.masks.resolve().relative_to(asked.images.resolve()).as_posix()
@@ -135,65 +101,11 @@ def _files(asked: Asked, say: Callable[[str], None]) -> tuple[list[str], list[st
     return images, masks
 
 
-def stem(name: str) -> str:
-    """The name without its ending.
-
-    >>> stem("a/b.c.nii.gz"), stem("a.b/c")
-    ('a/b.c', 'a.b/c')
-    """
-    return re.sub(r"(\.nii)?\.[^./]*$", "", name)
-
-
-def _paired(asked: Asked, images: Sequence[str], masks: Sequence[str]) -> list[Row]:
-    """Pictures with their masks; a mask has the name of its picture, alone or in front of, say, ``_mask``."""
-    by_stem: dict[str, str] = {}
-    for name in images:
-        if (other := by_stem.setdefault(stem(name), name)) != name:
-            raise DatasetCorruptError(f"{other} and {name} in {asked.images} have one name: a mask may be of either")
-    found: dict[str, list[str]] = {name: [] for name in images}
-    for mask in masks:
-        if asked.mask_names is not None:
-            match = _regex("--mask-names", asked.mask_names).fullmatch(stem(mask))
-            key = match[1] if match else None
-        else:
-            key = _longest(stem(mask), by_stem)
-        if key not in by_stem:
-            says = "its name does not begin with that of one" if asked.mask_names is None else "by --mask-names"
-            raise DatasetCorruptError(
-                f"{asked.masks}/{mask} is the mask of no picture in {asked.images}: {says}, e.g. "
-                f"{stem(images[0])!r}. Move it away, or say how masks are called: --mask-names '(.+)_mask'"
-            )
-        found[by_stem[key]].append(mask)
-    if bare := [name for name, its in found.items() if not its]:
-        raise DatasetCorruptError(
-            f"{asked.images}/{bare[0]} has no mask in {asked.masks}"
-            f"{f', nor have {len(bare) - 1:,} others' if len(bare) > 1 else ''}; expected {stem(bare[0])}.png or "
-            f"{stem(bare[0])}_*.png. Move it away, or say how masks are called: --mask-names '(.+)_mask'"
-        )
-    return [Row(name, tuple(its), "", "") for name, its in found.items()]
-
-
-def _longest(mask: str, stems: Iterable[str]) -> str | None:
-    """The longest name of a picture that a mask's begins with, up to a letter or digit."""
-    ends = (end for end in range(len(mask), 0, -1) if end == len(mask) or not mask[end].isalnum())
-    return next((mask[:end] for end in ends if mask[:end] in stems), None)
-
-
-def _regex(flag: str, pattern: str) -> re.Pattern[str]:
-    try:
-        regex = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{flag} {pattern!r} is no regular expression: {error}") from error
-    if not regex.groups:
-        raise ValueError(f"{flag} {pattern!r} has no group: put what is meant between ( and )")
-    return regex
-
-
 def _owner(asked: Asked) -> Callable[[str], str]:
     """Whose a picture is."""
     if asked.groups is None:
         return lambda name: (series_of(path) if is_dicom(path := asked.images / name) else "") or name
-    regex = _regex("--groups", asked.groups)
+    regex = regex_of("--groups", asked.groups)
 
     def owner(name: str) -> str:
         if (match := regex.search(name)) and match[1]:

@@ -13,8 +13,9 @@ from torch import Tensor
 from datamodules.files.integrity import DatasetCorruptError
 from datamodules.loading import ImageArrays
 from datamodules.own.description import OwnData
-from datamodules.own.folders import PARTS, Row, stem
+from datamodules.own.folders import PARTS
 from datamodules.own.medical import Window, is_dicom, is_medical, is_nifti, planes
+from datamodules.own.pairs import Row, stem
 from datamodules.pictures import read_picture, squared
 from datamodules.segmentation.ct_volumes import read_volume
 from datamodules.segmentation.masked_images import MaskedImages

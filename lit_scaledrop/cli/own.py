@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from datamodules.own.describe import described
 from datamodules.own.description import OwnData, load_own
-from datamodules.own.folders import Asked
+from datamodules.own.pairs import Asked
 from datamodules.pictures import Square
 from lit_scaledrop.cli.words import last_value, without
 from lit_scaledrop.evaluation.evaluate import data_sets

@@ -17,7 +17,7 @@ from datamodules import (
 )
 from datamodules.own.describe import described
 from datamodules.own.description import load_own
-from datamodules.own.folders import Asked
+from datamodules.own.pairs import Asked
 from fakes.pictures import save, write_fake_pictures
 from fakes.segmentation import write_fake_breast_ultrasound, write_fake_ct_volumes
 
