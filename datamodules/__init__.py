@@ -8,7 +8,8 @@ published with their md5s, from ``PublishedDataModule``, which downloads and che
 ``find_examples()`` (``segmentation/skin_lesion.py``). Sets that are only evaluated on inherit from ``EvaluationSet``,
 trees of pictures among them from ``FolderSet``. What is on disk, and how to get it, stands beside the class in
 ``files``: a ``FileSet`` of files with md5s, a ``Tree`` of pictures in an archive, or ``SourceFolders`` whose terms have
-to be accepted first. Tests that run over the dictionaries below want a writer of miniature data in ``tests/fakes/``.
+to be accepted first. Folders of one's own need none of this: ``own`` describes and reads them. Tests that run over the
+dictionaries below want a writer of miniature data in ``tests/fakes/``.
 """
 
 from datamodules.classification.base import ImageDataModule
@@ -20,6 +21,7 @@ from datamodules.classification.svhn import SVHNDataModule
 from datamodules.corruptions.corruptions import CORRUPTIONS, corrupt
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.loading import ImageArrays
+from datamodules.own.modules import OwnImagesDataModule, OwnMasksDataModule, own_module
 from datamodules.segmentation.base import SegmentationDataModule
 from datamodules.segmentation.breast_ultrasound import BreastUltrasoundDataModule
 from datamodules.segmentation.covid_ct import CovidCTDataModule
@@ -74,6 +76,8 @@ __all__ = [
     "ImageArrays",
     "ImageDataModule",
     "MNISTDataModule",
+    "OwnImagesDataModule",
+    "OwnMasksDataModule",
     "PH2DataModule",
     "PhantomDataModule",
     "Places365",
@@ -86,6 +90,7 @@ __all__ = [
     "TinyImageNet",
     "corrupt",
     "load_suite",
+    "own_module",
     "phantom_images",
     "renormalized",
     "uniform_noise",

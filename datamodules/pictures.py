@@ -7,10 +7,11 @@ first picture.
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from datamodules.shapes import Float, Images, Pixels, UInt8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 """What counts as a picture, in upper or lower case."""
+Square = Literal["pad", "crop", "squeeze"]
+"""How a picture becomes a square: black bars around it, its middle, or the aspect not kept."""
 OUTPUTS = ("mask", "uncertainty", "overlay")
 """Pictures that a segmentation writes of each, ``NAME_mask.png`` and so on."""
 _OF_SYSTEMS = {"Thumbs.db", "desktop.ini"}
@@ -61,12 +64,15 @@ def picture_paths(folder: Path) -> list[Path]:
     return find_pictures(folder)[0]
 
 
-def find_pictures(folder: Path, written: Path | None = None) -> tuple[list[Path], dict[str, int]]:
+def find_pictures(
+    folder: Path, written: Path | None = None, also: Callable[[Path], bool] = lambda _: False
+) -> tuple[list[Path], dict[str, int]]:
     """All pictures below a folder, ordered by their paths, and how many files were left out, by what they are.
 
     Args:
         folder: Where to look.
         written: Folder of masks and overlays that were made of these pictures, which are none of them.
+        also: Which files with other endings are wanted as well.
 
     Returns:
         The pictures; counts of hidden files (those of macOS among them), of earlier outputs, and of files with other
@@ -79,7 +85,7 @@ def find_pictures(folder: Path, written: Path | None = None) -> tuple[list[Path]
             continue
         if any(part.startswith(".") or part == "__MACOSX" for part in below.parts) or path.name in _OF_SYSTEMS:
             left["hidden"] += 1
-        elif path.suffix.lower() not in SUFFIXES:
+        elif path.suffix.lower() not in SUFFIXES and not also(path):
             left[_ending(path)] += 1
         elif written is not None and _is_output(path, folder, written):
             left["earlier outputs"] += 1
@@ -102,12 +108,15 @@ def _is_output(path: Path, folder: Path, written: Path) -> bool:
     return what in OUTPUTS and all(path.with_name(f"{stem}_{other}.png").is_file() for other in OUTPUTS)
 
 
-def read_pictures(paths: Sequence[Path], size: int = 32) -> UInt8[Tensor, "pictures 3 size size"]:
-    """Decode pictures to RGB: the square in the middle, reduced or enlarged (bilinear, antialiased).
+def read_pictures(
+    paths: Sequence[Path], size: int = 32, square: Square = "crop"
+) -> UInt8[Tensor, "pictures 3 size size"]:
+    """Decode pictures to RGB squares, reduced or enlarged (bilinear, antialiased).
 
     Args:
         paths: The files.
         size: Height and width of the result in pixels.
+        square: How a picture becomes a square.
 
     Raises:
         DatasetCorruptError: If a file is no readable picture; it names the file.
@@ -115,18 +124,29 @@ def read_pictures(paths: Sequence[Path], size: int = 32) -> UInt8[Tensor, "pictu
     if not paths:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without holding the interpreter's lock
-        return torch.from_numpy(np.stack(list(pool.map(lambda path: _decode(path, size), paths))))
+        return torch.from_numpy(
+            np.stack(list(pool.map(lambda path: squared(read_picture(path, 3)[0], size, square), paths)))
+        )
 
 
-def _decode(path: Path, size: int) -> np.ndarray:
-    picture, _ = read_picture(path, 3)
-    side = min(picture.size)
-    left, top = ((length - side) // 2 for length in picture.size)
-    if picture.size != (size, size):
+def square_box(width: int, height: int, square: Square) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the square in the middle of a picture, or of the one around it.
+
+    >>> square_box(30, 20, "crop"), square_box(30, 20, "pad")
+    ((5, 0, 25, 20), (0, -5, 30, 25))
+    """
+    side = min(width, height) if square == "crop" else max(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def squared(picture: Image.Image, size: int, square: Square) -> UInt8[np.ndarray, "channels size size"]:
+    """The picture as a square of ``size`` pixels (bilinear, antialiased)."""
+    if square != "squeeze":
         # resize's own box would let what lies outside of it in at the border
-        square = picture.crop((left, top, left + side, top + side))
-        picture = square.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(picture).transpose(2, 0, 1)
+        picture = picture.crop(square_box(*picture.size, square))  # beyond the picture it is black
+    pixels = np.array(picture.resize((size, size), Image.Resampling.BILINEAR))  # a copy, which may be written to
+    return np.ascontiguousarray(pixels.reshape(size, size, -1).transpose(2, 0, 1))
 
 
 def read_picture(path: Path, channels: int, size: int | None = None) -> tuple[Image.Image, tuple[int, int]]:

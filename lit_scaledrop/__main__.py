@@ -40,6 +40,7 @@ def usage() -> str:
         "`scaledrop COMMAND --help` says more. Examples:",
         "  scaledrop fit --profile quick --model.method=proposed",
         "  scaledrop fit --profile paper --fast                   torch.compile and bf16; --no-fast: neither",
+        "  scaledrop fit --images DIR                             your own pictures, a folder a class",
         "  scaledrop sweep table3 --profile quick",
         "  scaledrop report table3 --profile quick",
         "  scaledrop assess --probe table6 --profile quick --row resnet20/proposed",

@@ -28,8 +28,11 @@ def commands(text):
 COMMANDS = sorted({command for document in DOCUMENTS for command in commands(document.read_text())})
 MAKE = [command for command in COMMANDS if command.startswith("make ")]
 SCALEDROP = [command for command in COMMANDS if command.startswith("scaledrop ")]
-ELSEWHERE = re.compile(r"^scaledrop (export .*-passes .*--out \S+\.onnx|verify .*)$", re.MULTILINE)
-"""Commands whose files the Python code beside them reads, and those that need the real images."""
+ELSEWHERE = re.compile(
+    r"^scaledrop (export .*-passes .*--out \S+\.onnx|verify .*|(?!predict --model).*--images .*)$", re.MULTILINE
+)
+"""Commands whose files the Python code beside them reads, those that need the real images, and those of
+docs/your-own-data.md, which come one after another: tests/cli/test_own_data.py."""
 
 
 def test_every_command_is_one_that_is_run_here():

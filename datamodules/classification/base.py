@@ -41,7 +41,7 @@ class ImageDataModule(DataModule):
     """
 
     files: ClassVar[FileSet | None] = None
-    image_size: ClassVar[int] = 32
+    image_size: int = 32
     """Height and width in pixels."""
     in_channels = 3
 

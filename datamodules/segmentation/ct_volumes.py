@@ -167,8 +167,8 @@ def read_volume(
     Raises:
         DatasetCorruptError: If a file is unreadable, holds what is no number or no label, or the two do not agree.
     """
-    volume, turned = _read_nifti(path)
-    labels, mask_turned = _read_nifti(mask_path)
+    volume, turned = read_nifti(path)
+    labels, mask_turned = read_nifti(mask_path)
     check_mask_size(path, volume.shape[::-1], mask_path, labels.shape[::-1])
     if turned != mask_turned:
         raise DatasetCorruptError(
@@ -211,7 +211,7 @@ def _by_case(folder: Path, ending: str) -> dict[str, Path]:
     return cases
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_nifti(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """The voxels as float32 (depth, height, width), and the letters of the orientation in the file."""
     import nibabel  # only volumes need it
 

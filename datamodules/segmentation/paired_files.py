@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from datamodules.files.integrity import DatasetCorruptError
 from datamodules.files.source_folders import INDEX
-from datamodules.pictures import opened, over_black, read_picture
+from datamodules.pictures import Square, opened, over_black, read_picture, square_box, squared
 from datamodules.shapes import Float, UInt8
 
 IGNORE = 255
@@ -50,10 +50,12 @@ class Example(NamedTuple):
     """Share of the file's pixels that belong to some class but the background."""
 
 
-def read_pairs(files: Sequence[PairFiles], size: int, channels: int, labels: int = 2) -> list[Example]:
+def read_pairs(
+    files: Sequence[PairFiles], size: int, channels: int, labels: int = 2, square: Square = "squeeze"
+) -> list[Example]:
     """Decode examples, several at a time.
 
-    Pictures are squeezed to a square (bilinear, antialiased; the aspect is not kept), masks by ``resize_mask``.
+    Pictures become squares by ``squared`` (bilinear, antialiased), masks by ``squared_mask``.
 
     Args:
         files: What to read.
@@ -61,12 +63,13 @@ def read_pairs(files: Sequence[PairFiles], size: int, channels: int, labels: int
         channels: 1 for grey, 3 for RGB.
         labels: Number of classes. The values, or palette indices, of a mask are the labels, and 255 is "ignore". With
             2 classes a mask without a 1 in it is one of black and white instead: foreground is what is above 127.
+        square: How a picture becomes a square.
 
     Raises:
         DatasetCorruptError: If a file is unreadable, or a mask does not belong to its picture; it names the file.
     """
     with ThreadPoolExecutor() as pool:  # Pillow and NumPy work without holding the interpreter's lock
-        return list(pool.map(lambda pair: _read_pair(pair, size, channels, labels), files))
+        return list(pool.map(lambda pair: read_pair(pair, size, channels, labels, square), files))
 
 
 def stacked(pairs: Sequence[Example]) -> tuple[UInt8[torch.Tensor, "..."], UInt8[torch.Tensor, "..."]]:
@@ -164,30 +167,41 @@ def check_labels(path: Path, values: np.ndarray, labels: int) -> None:
         raise DatasetCorruptError(f"{path} has the label {odd[0]}; labels are 0 to {labels - 1}, and 255 to ignore")
 
 
-def squeezed(picture: Image.Image, size: int) -> UInt8[np.ndarray, "channels size size"]:
-    """The picture as a square (bilinear, antialiased; the aspect is not kept)."""
-    pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-    return np.ascontiguousarray(pixels.reshape(size, size, -1).transpose(2, 0, 1))
+def squared_mask(mask: UInt8[np.ndarray, "height width"], size: int, square: Square) -> UInt8[np.ndarray, "size size"]:
+    """The mask of a picture that became a square; what was added around it is to be ignored.
+
+    >>> squared_mask(np.array([[1, 1]], np.uint8), 2, "pad").tolist()
+    [[255, 255], [1, 1]]
+    """
+    if square != "squeeze":
+        height, width = mask.shape
+        left, top, right, bottom = square_box(width, height, square)
+        mask = mask[max(top, 0) : bottom, max(left, 0) : right]
+        around = (max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0))
+        mask = np.pad(mask, around, constant_values=IGNORE)
+    return resize_mask(mask, size)
 
 
-def _read_pair(files: PairFiles, size: int, channels: int, labels: int) -> Example:
+def read_pair(files: PairFiles, size: int, channels: int, labels: int, square: Square) -> Example:
+    """Decode one example; arguments and errors as :func:`read_pairs`."""
     picture, stored = read_picture(files.image, channels, size)
     mask = np.zeros((stored[1], stored[0]), np.uint8)
     for path in files.masks:
-        found = _read_mask(path, labels)
+        found = read_mask(path, labels)
         check_mask_size(files.image, stored, path, found.shape[::-1])
         mask = np.maximum(mask, found)
     thumbnail = picture.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
     return Example(
-        squeezed(picture, size),
-        resize_mask(mask, size),
+        squared(picture, size, square),
+        squared_mask(mask, size, square),
         np.asarray(thumbnail, np.float32).reshape(-1),
         stored,
         float(np.mean((mask > 0) & (mask != IGNORE))),
     )
 
 
-def _read_mask(path: Path, labels: int) -> UInt8[np.ndarray, "height width"]:
+def read_mask(path: Path, labels: int) -> UInt8[np.ndarray, "height width"]:
+    """The labels of one mask; errors as :func:`read_pairs`."""
     with opened(path, "mask") as file:
         values = _shown(ImageOps.exif_transpose(file), labels)
     present = {*_present(values).tolist()}

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+from datamodules import SegmentationDataModule
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.fit import plan_fit, trained_networks
-from lit_scaledrop.cli.flags import expand_chip, expand_variation, last_value, without
+from lit_scaledrop.cli.flags import expand_chip, expand_variation
+from lit_scaledrop.cli.own import IMAGES
 from lit_scaledrop.cli.planning import check
+from lit_scaledrop.cli.words import last_value, without
 from lit_scaledrop.evaluation.probes import PROBES
 from lit_scaledrop.naming import count, lookup
 from lit_scaledrop.results.result import is_finished, read_result
@@ -48,9 +51,10 @@ def assessment(*flags: str, probe: str, limit: int | None = None, parts: str | N
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is the most images of a part, at least 1, not {limit}")
     study = VARIED_STUDY if any("MTJVariation" in flag for flag in run_flags) else STUDY
-    asked = plan_fit([study, *run_flags])
+    begin = [] if last_value(run_flags, IMAGES) else [study]  # own pictures are a study themselves
+    asked = plan_fit([*begin, *run_flags])
     network_flags = without(run_flags, "--evaluation")
-    plan = asked if network_flags == run_flags else plan_fit([study, *network_flags])
+    plan = asked if network_flags == run_flags else plan_fit([*begin, *network_flags])
     evaluation = asked.evaluation
     if last_value(run_flags, "--evaluation.execution") is None and evaluation.execution in SAME_NUMBERS:
         evaluation = replace(evaluation, execution="auto")
@@ -77,6 +81,11 @@ def main(argv: list[str]) -> int:
         _print_finished(planned.path)
         return 0
     data = check(planned.plan, planned.evaluation).data
+    if isinstance(data, SegmentationDataModule):
+        raise ValueError(
+            f"--probe {planned.probe}: the probes are of classes, and {data.name} has masks; `scaledrop evaluate "
+            "CHECKPOINT` measures IoU, calibration and what uncertainty finds"
+        )
     data.setup("test")
     parts = chosen_parts(planned, data)
     for folder in (planned.path.parent, planned.plan.folder):

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from lit_scaledrop.cli.command import call
-from lit_scaledrop.cli.flags import replace_flag
+from lit_scaledrop.cli.own import take_own
+from lit_scaledrop.cli.words import replace_flag
 from lit_scaledrop.deploy.open import from_pretrained
 from lit_scaledrop.evaluation.evaluate import (
     data_for,
@@ -24,6 +25,8 @@ from lit_scaledrop.results.result import write_atomic
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop evaluate`` with ``argv`` behind it."""
+    argv, own = take_own(argv)
+    argv += ["--data", str(own.file)] if own else []
     words = replace_flag(argv, "--chip", lambda value: ["--chip" if value.isdigit() else "--chip-file", value])
     return call(evaluate, words, "scaledrop evaluate", without=("checkpoint",), known={"data": sorted(data_sets())})
 
@@ -43,7 +46,7 @@ def evaluate(
 
     Args:
         checkpoints: checkpoint, packed file, or a model of the package; several are an ensemble.
-        data: name of a data set, or the import path of a data module of yours.
+        data: name of a data set, the import path of a data module of yours, or --images and what `fit` takes beside it.
         evaluation: how the posterior is asked.
         root: folder of the data; default: the environment variable DATA, or ./data.
         p: drop probability at test time, in place of the trained one.

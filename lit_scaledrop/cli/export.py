@@ -28,6 +28,7 @@ import datamodules
 from datamodules import DatasetNotFoundError
 from hardware.chip_file import load_chip
 from lit_scaledrop.cli.command import call
+from lit_scaledrop.deploy.classify import SIDE
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.deploy.model import load_packed, pack
 from lit_scaledrop.deploy.open import open_trained
@@ -96,7 +97,7 @@ def export(
         raise ValueError(f"--chip is for --format vectors, not for {format}: what it writes has no crossbars")
     crossbar = load_chip(chip).chip.crossbar if chip else None
     module, images = _open(model, data)
-    x, what = _real(images["name"], root, module.hparams["in_channels"])
+    x, what = _real(images["name"], root, module.hparams["in_channels"], images.get("size", SIDE))
     out.parent.mkdir(parents=True, exist_ok=True)
     if kind == "packed":
         _export_packed(module, images, _origin(result) if result else {}, out, x, what)
@@ -114,7 +115,7 @@ def export(
 def _export_packed(
     module: LitNetwork, images: dict[str, Any], about: dict[str, Any], out: Path, x: Tensor, what: str
 ) -> None:
-    size = pack(copy.deepcopy(module), images, about).write(out)
+    size = pack(copy.deepcopy(module), images, about, images.get("size", SIDE)).write(out)
     network, other = module.network, load_packed(out)[0].network
     programs = [Deterministic(other), *([Passes(other)] if stochastic_layers(network) else [])]
     worst = max(_errors(network, run, x, isinstance(run, Passes)).max().item() for run in programs)
@@ -161,7 +162,7 @@ def _open(model: str, data: str | None) -> tuple[LitNetwork, dict[str, Any]]:
     return load_trained(model), own.image_facts
 
 
-def _real(name: str, root: str | None, channels: int) -> tuple[Tensor, str]:
+def _real(name: str, root: str | None, channels: int, side: int) -> tuple[Tensor, str]:
     """Normalized test images, or noise where there are none, and what they are."""
     kind = datamodules.DATAMODULES.get(name)
     if kind is not None:
@@ -172,7 +173,7 @@ def _real(name: str, root: str | None, channels: int) -> tuple[Tensor, str]:
             return module.normalized(images), f"{module.name} test images"
         except DatasetNotFoundError:
             pass
-    return torch.randn(BATCH, channels, 32, 32, generator=torch.Generator().manual_seed(0)), "images of noise"
+    return torch.randn(BATCH, channels, side, side, generator=torch.Generator().manual_seed(0)), "images of noise"
 
 
 def _origin(result: Path) -> dict[str, Any]:

@@ -8,16 +8,18 @@ NETWORK/DATA/METHOD`` one of Table V, ``--variation WHEN/SIGMA`` a condition of 
 import argparse
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 import datamodules
+from lit_scaledrop.cli.own import OWN_FLAGS, OwnChoice, take_own
+from lit_scaledrop.cli.words import last_value, pieces, replace_flag, without
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.modules.segmenter import LitSegmenter
 from lit_scaledrop.naming import lookup
-from lit_scaledrop.networks import SEGMENTATION_NETWORKS, TASKS
+from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, TASKS
 from lit_scaledrop.runs.budget import seconds_of
 
 
@@ -105,41 +107,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _pieces(words: Sequence[str], group: str) -> Iterator[tuple[str, str | None]]:
-    """Words with nothing, but a flag, or any flag of a group, with its value: ``flag=value`` or ``flag value``."""
-    rest = iter(words)
-    for word in rest:
-        flag, equals, value = word.partition("=")
-        if flag != group and not flag.startswith(f"{group}."):
-            yield word, None
-        else:
-            yield word, value if equals else next(rest, "")
-
-
-def replace_flag(words: Sequence[str], flag: str, by: Callable[[str], list[str]]) -> list[str]:
-    """The words with something in place of a flag and its value."""
-    return [new for word, value in _pieces(words, flag) for new in ([word] if value is None else by(value))]
-
-
-def last_value(words: Sequence[str], flag: str) -> str | None:
-    """Value of the last ``flag=value`` or ``flag value``; ``None`` if there is none.
-
-    >>> last_value(["--a=1", "--b", "2", "--a", "3"], "--a")
-    '3'
-    """
-    values = [value for _, value in _pieces(words, flag) if value is not None]
-    return values[-1] if values else None
-
-
-def without(words: Sequence[str], group: str) -> list[str]:
-    """The words but for a flag, or the flags of a group, with their values.
-
-    >>> without(["--row", "resnet20/fp", "--evaluation.samples", "5", "--evaluation.quantile=0.2"], "--evaluation")
-    ['--row', 'resnet20/fp']
-    """
-    return replace_flag(words, group, lambda _: [])
-
-
 def take_budget(words: Sequence[str]) -> tuple[list[str], float | None]:
     """Flags without ``--budget``, and its seconds.
 
@@ -183,6 +150,9 @@ def expand_configs(words: Sequence[str]) -> list[str]:
     (``--model.network``, ``--model.method``, ``--dataset DATA`` or ``--dataset DATA.FOLD``) name them. A profile
     without additions (quick) has one stand-in for all data sets, which has no folds.
 
+    ``--images DIR`` stands for a data module of own pictures, and without a profile for ``own_classes.yaml`` or
+    ``own_masks.yaml``.
+
     ``--fast`` and ``--no-fast``, wherever they are written, stand for ``fast.yaml`` and ``slow.yaml`` right behind the
     profile (without one, behind the last ``--config``), so that every flag has a later word.
 
@@ -191,20 +161,47 @@ def expand_configs(words: Sequence[str]) -> list[str]:
             profile has nothing for, and a value of ``--fast``.
     """
     words, speed = _take_speed(words)
+    words, own = (words, None) if {"-h", "--help"} & set(words) else take_own(words)
+    words = [*words[:1], *_own_defaults(words, own), *words[1:]] if own else words
     words, dataset = _take_dataset(expand_chip(expand_variation(expand_rows(words))))
     network = last_value(words, "--model.network")
     method = METHODS.get(last_value(words, "--model.method") or "")
     kinds = [network, "full_precision" if method and not method.binary else None]
     segmentation = network in SEGMENTATION_NETWORKS or any(
-        Path(value or "").name == "segment.yaml" for _, value in _pieces(words, "--config")
+        Path(value or "").name == "segment.yaml" for _, value in pieces(words, "--config")
     )
     task = TASKS["segmentation" if segmentation else "classification"]
+    if own and network in SEGMENTATION_NETWORKS and own.own.masks is None:
+        raise ValueError(f"network {network!r} is for pictures with masks: say where they are, --masks DIR")
+    if own and network in NETWORKS and own.own.masks is not None:
+        raise ValueError(f"network {network!r} is for classes; with masks there is {', '.join(SEGMENTATION_NETWORKS)}")
     words = replace_flag(words, "--profile", lambda name: ["--config", _profile(name, task.profiles)])
     words = replace_flag(words, "--config", lambda value: _files(value, kinds, dataset))
     has_base = any(Path(word).name in (*(task.config for task in TASKS.values()), "config.yaml") for word in words)
     if words and not has_base and not {"-h", "--help"} & set(words):
         words[1:1] = ["--config", str(PACKAGED / task.config)]
+    if own:
+        words = _with_data(words, own)
     return _with_speed(words, speed)
+
+
+def _own_defaults(words: list[str], own: OwnChoice) -> list[str]:
+    """The settings that a command on own pictures begins with, unless a profile has them."""
+    segmentation = own.own.masks is not None
+    names = [TASKS["segmentation" if segmentation else "classification"].config]
+    if last_value(words, "--profile") is None:
+        names.append("own_masks.yaml" if segmentation else "own_classes.yaml")
+    return [word for name in names for word in ("--config", str(PACKAGED / name))]
+
+
+def _with_data(words: list[str], own: OwnChoice) -> list[str]:
+    """The words with a study of the name of own pictures behind our files, and these as data behind all files."""
+    study = [] if last_value(words, "--run.study") else [f"--run.study={own.own.name}"]
+    files = [index for index, word in enumerate(words) if index and words[index - 1] == "--config"]
+    ours = max(index for index in files if PACKAGED in Path(words[index]).parents) + 1
+    last = files[-1] + 1
+    # a file of the user may set arguments of the data module, and has to know it, or names data of its own
+    return [*words[:ours], *own.data, *study, *words[ours:last], *own.data, *words[last:]]
 
 
 def _profile(name: str, folder: str) -> str:
@@ -264,15 +261,16 @@ WORDS = (
     "Beside these: --profile NAME, the settings of a profile (quick, cpu, gpu, paper, paper_sgd, long); --row "
     "NETWORK/METHOD, a row of Table III, or NETWORK/DATA/METHOD, one of Table V; --dataset NAME, what a profile has "
     "for a data set of Table V; --variation none|eval/X|train/X|both/X, a condition of Table IV, with X the standard "
-    "deviation of the drop probability or a device; --fast, torch.compile and bf16 in any profile; --no-fast, eager "
-    "fp32. Flags override all of them."
+    "deviation of the drop probability or a device; --images DIR, own pictures in a folder a class, with --masks DIR "
+    "pairs of pictures and masks (docs/your-own-data.md); --fast, torch.compile and bf16 in any profile; --no-fast, "
+    "eager fp32. Flags override all of them."
 )
 
 
 def known_flags(parser: argparse.ArgumentParser) -> set[str]:
     """Flags of a command, those of the model and the data included."""
     flags = {flag for flag in parser._option_string_actions if flag.startswith("--")}
-    flags |= {"--profile", "--row", "--dataset", "--variation", *SPEEDS}
+    flags |= {"--profile", "--row", "--dataset", "--variation", *OWN_FLAGS, *SPEEDS}
     classes: dict[str, list[type]] = {
         "model": [LitClassifier, LitSegmenter],
         "data": list(datamodules.DATAMODULES.values()),

@@ -9,12 +9,15 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-import datamodules  # noqa: F401  so that --data finds its classes by name
+import datamodules  # all of it, so that --data finds its classes by name
+from datamodules.own.description import OwnData
 from lit_scaledrop.callbacks import MTJVariation, evaluation_with
 from lit_scaledrop.cli.checks import require_model_optimizer, require_named_network, require_trainer, require_validation
 from lit_scaledrop.cli.flags import expand_configs
 from lit_scaledrop.cli.lightning import BaseCLI
+from lit_scaledrop.modules.anybody import network_of
 from lit_scaledrop.posterior.evaluation import Evaluation
+from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.runs.identity import class_of
 from lit_scaledrop.runs.plan import RunPlan
 
@@ -91,7 +94,27 @@ def check(plan: RunPlan, evaluation: Evaluation | None = None) -> Any:
     with torch.random.fork_rng(devices=[]):
         built = plan.build()
     require_variation(plan, evaluation or plan.evaluation, built["model"])
+    if isinstance(built["data"], datamodules.OwnImagesDataModule | datamodules.OwnMasksDataModule):
+        _require_size(built["model"], built["data"].own)
     return built
+
+
+def _require_size(model: L.LightningModule, own: OwnData) -> None:
+    """Refuse a network that does not take pictures of the size of one's own, in a pass with masks.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    network = network_of(model)
+    x = torch.zeros(2, own.channels, own.size, own.size)
+    try:
+        PosteriorPredictive(network, samples=1)(x)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"the network, or its method, does not take pictures of {own.size} x {own.size} pixels "
+            f"({str(error).splitlines()[0]}): read the folder anew with another --size (lenet5 and vgg_small take 32), "
+            "or choose another --model.network or --model.method"
+        ) from error
 
 
 def require_variation(plan: RunPlan, evaluation: Evaluation, model: L.LightningModule) -> None:

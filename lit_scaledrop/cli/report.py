@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from lit_scaledrop.cli.command import APPEND, UsageError, call
+from lit_scaledrop.cli.words import last_value, without
 from lit_scaledrop.extras import extra
 from lit_scaledrop.naming import nearest
 from lit_scaledrop.report.figures import FIGURES, pictures
@@ -30,15 +31,33 @@ from lit_scaledrop.results.failures import load_failures, notes
 from lit_scaledrop.results.result import Result, ResultError, load_results, write_atomic
 from lit_scaledrop.results.text import plain
 from lit_scaledrop.results.trials import JournalError, trials_in
+from lit_scaledrop.results.yaml_text import load_yaml
 
 
 def main(argv: list[str]) -> int:
     """Run ``scaledrop report`` with ``argv`` behind it."""
     names = [*TABLES, *FIGURES, *SWEEPS, "curves"]
     try:
-        return call(report, argv, "scaledrop report", known={"name": names})
+        return call(report, _of_own(argv), "scaledrop report", known={"name": names})
     except (ValueError, OSError, ResultError, JournalError) as error:
         return _warn(str(error))
+
+
+def _of_own(argv: list[str]) -> list[str]:
+    """The words with the study of own pictures in place of ``--images DATA.yaml``.
+
+    Raises:
+        ValueError: for a folder.
+    """
+    if (file := last_value(argv, "--images")) is None:
+        return argv
+    if not file.endswith((".yaml", ".yml")):
+        raise ValueError(f"--images takes the file that `fit --images {file}` wrote, DATA.yaml, not the folder")
+    profile = [] if last_value(argv, "--profile") else ["--profile", "own"]
+    own = load_yaml(Path(file).read_text(encoding="utf-8"))
+    if not isinstance(own, dict) or not isinstance(own.get("name"), str):
+        raise ValueError(f"{file} is no description of pictures by `fit --images`")
+    return [own["name"], *profile, *without(argv, "--images")]
 
 
 def report(
@@ -55,7 +74,7 @@ def report(
     """Print a table, or draw a figure, and write both beside the results.
 
     Args:
-        name: a table, a figure or a sweep.
+        name: a table, a figure or a sweep; --images DATA.yaml stands for that of own pictures.
         results: folder of the results.
         profile: quick, cpu, gpu or paper (default: quick); with --html several times, by default all that have results.
         runs: of `curves`: folder of runs, for those that are not finished.

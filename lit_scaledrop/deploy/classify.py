@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datamodules.pictures import read_pictures, standardized, with_channels
+from datamodules.own.read import open_picture
+from datamodules.pictures import read_pictures, squared, standardized, with_channels
 from lit_scaledrop.deploy.classified import ClassifiedImage, draw_sheet
 from lit_scaledrop.deploy.open import LeftOut, begin, readable
 from lit_scaledrop.modules.base import LitNetwork
@@ -46,7 +47,7 @@ def classify_folder(
         FileNotFoundError: there is no picture.
         DatasetCorruptError: none of them is readable.
     """
-    paths, posterior, where = begin(module, images, evaluation, device)
+    paths, posterior, where = begin(module, images, evaluation, device, medical="window" in about)
     found: list[ClassifiedImage] = []
     left_out = LeftOut()
     file = out if out.suffix else out / "predictions.csv"
@@ -79,7 +80,8 @@ def classify(
     Args:
         posterior: of the network.
         paths: the pictures.
-        images: ``mean``, ``std``, ``border`` and ``class_names`` of the training.
+        images: ``mean``, ``std``, ``border`` and ``class_names`` of the training; ``size``, ``square`` and ``window``
+            of own pictures.
         evaluation: quantile and threshold of the rule.
         device: where the network is.
         left_out: notes files that are no readable pictures.
@@ -88,14 +90,23 @@ def classify(
         DatasetCorruptError: a file is no readable picture, and nobody notes it; it names the file.
     """
     border = images.get("border", 0)
-    side = SIDE - 2 * border
+    side, channels = images.get("size", SIDE) - 2 * border, len(images["mean"])
+
+    def read(path: Path) -> Tensor:
+        if "square" not in images:
+            return with_channels(read_pictures([path], side), channels)
+        picture, _ = open_picture(path, channels, side, images["window"])  # own pictures, as in their training
+        return torch.from_numpy(squared(picture, side, images["square"]))[None]
+
     for start in range(0, len(paths), BATCH):
-        part, read = readable(paths[start : start + BATCH], lambda path: read_pictures([path], side), left_out)
+        part, found = readable(paths[start : start + BATCH], read, left_out)
         if not part:
             continue
-        pixels = functional.pad(torch.cat(read), [border] * 4)
-        x = standardized(with_channels(pixels, len(images["mean"])), images["mean"], images["std"])
-        yield from _classified(posterior(x.to(device)).cpu(), part, pixels, images["class_names"], evaluation)
+        pixels = functional.pad(torch.cat(found), [border] * 4)
+        x = standardized(pixels, images["mean"], images["std"])
+        yield from _classified(
+            posterior(x.to(device)).cpu(), part, with_channels(pixels, 3), images["class_names"], evaluation
+        )
 
 
 def _classified(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from datamodules.files.integrity import DatasetCorruptError
+from datamodules.own.medical import is_medical
 from datamodules.pictures import find_pictures
 from lit_scaledrop.deploy.container import MAGIC
 from lit_scaledrop.deploy.model import load_packed
@@ -89,16 +90,26 @@ def _is_packed(path: Path) -> bool:
 
 
 def begin(
-    module: LitNetwork, images: Path, evaluation: Evaluation, device: str, written: Path | None = None
+    module: LitNetwork,
+    images: Path,
+    evaluation: Evaluation,
+    device: str,
+    written: Path | None = None,
+    medical: bool = False,
 ) -> tuple[list[Path], PosteriorPredictive, torch.device]:
     """The pictures of a folder, or one; the posterior that they are shown to; where it runs.
 
-    What is left out is said: hidden files, outputs of an earlier run in ``written``, and files of other kinds.
+    What is left out is said: hidden files, outputs of an earlier run in ``written``, and files of other kinds; DICOM
+    and NIfTI unless they are wanted.
 
     Raises:
         FileNotFoundError: there is no picture.
     """
-    paths, left = ([images], {}) if images.is_file() else find_pictures(images, written)
+    paths, left = (
+        ([images], {})
+        if images.is_file()
+        else find_pictures(images, written, is_medical if medical else lambda _: False)
+    )
     if left:
         what = ", ".join(f"{number:,} {kind}" for kind, number in sorted(left.items()))
         print(f"scaledrop: left out of {images}: {what} (read are PNG, JPEG, BMP, WebP)", file=sys.stderr, flush=True)

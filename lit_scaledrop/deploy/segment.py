@@ -3,15 +3,16 @@
 Every picture gets three PNG files of its own size, ``NAME_mask.png`` (class indices), ``NAME_uncertainty.png`` (grey,
 predictive entropy from 0 to its maximum, log C) and ``NAME_overlay.png`` (the picture, the outline of the mask, the
 uncertainty in colour), and a row in ``predictions.csv``. The network sees pictures as in its training: squeezed to its
-training size, so their aspect is not kept; its probabilities are brought back to the picture's size (bilinear) before
-the most probable class is taken.
+training size, so that their aspect is not kept, or own pictures as it was asked for; its probabilities are brought back
+to the picture's size (bilinear) before the most probable class is taken. What lies outside of a square that was cropped
+has no prediction: all classes are equally probable there.
 """
 
 import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datamodules.pictures import OUTPUTS, read_picture, standardized
-from datamodules.segmentation.paired_files import squeezed
+from datamodules.own.read import open_picture
+from datamodules.pictures import OUTPUTS, Square, square_box, squared, standardized
 from lit_scaledrop.deploy.open import LeftOut, begin, readable
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import count
@@ -70,15 +71,14 @@ def segment_folder(
         FileNotFoundError: there is no picture.
         DatasetCorruptError: none of them is readable.
     """
-    paths, posterior, where = begin(module, images, evaluation, device, out)
+    paths, posterior, where = begin(module, images, evaluation, device, out, "window" in about)
     out.mkdir(parents=True, exist_ok=True)
     names = _output_names(paths, images)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow([*_COLUMNS, *(f"share({name})" for name in about["class_names"])])
-    size = module.hparams["image_size"]
     left_out, done = LeftOut(), []
-    found = segment(posterior, paths, size, about["mean"], about["std"], where, left_out)
+    found = segment(posterior, paths, {"size": module.hparams["image_size"], **about}, where, left_out)
     try:
         for image in with_progress(found, "segmenting", len(paths)):
             name = names[image.path]
@@ -94,9 +94,7 @@ def segment_folder(
 def segment(
     posterior: PosteriorPredictive,
     paths: Sequence[Path],
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    images: Mapping[str, Any],
     device: torch.device | str = "cpu",
     left_out: LeftOut | None = None,
 ) -> Iterator[SegmentedImage]:
@@ -105,31 +103,42 @@ def segment(
     Args:
         posterior: of the network.
         paths: the pictures.
-        size: side of the square that the network was trained on, in pixels.
-        mean: mean of each channel in the training, on the scale 0 to 1; their number is that of the channels.
-        std: likewise its standard deviation.
+        images: of the training: ``size``, side of the square in pixels; ``mean`` and ``std`` of each channel, on the
+            scale 0 to 1; ``square`` and ``window`` of own pictures, see :class:`datamodules.own.description.OwnData`.
         device: where the network is.
         left_out: notes files that are no readable pictures.
 
     Raises:
         DatasetCorruptError: a file is no readable picture, and nobody notes it; it names the file.
     """
-    channels = 3 if len(mean) == 3 else 1
+    size, square, mean = images["size"], images.get("square", "squeeze"), images["mean"]
+    channels, window = 3 if len(mean) == 3 else 1, images.get("window")
     for start in range(0, len(paths), BATCH):
         batch = paths[start : start + BATCH]
-        part, pictures = readable(batch, lambda path: read_picture(path, channels, size), left_out)
+        part, pictures = readable(batch, lambda path: open_picture(path, channels, size, window), left_out)
         if not part:
             continue
-        x = torch.from_numpy(np.stack([squeezed(picture, size) for picture, _ in pictures]))
-        predictive = posterior(standardized(x, mean, std).to(device)).cpu()
+        x = torch.from_numpy(np.stack([squared(picture, size, square) for picture, _ in pictures]))
+        predictive = posterior(standardized(x, mean, images["std"]).to(device)).cpu()
         shape = (len(part), size, size)
         probs = predictive.mean.view(*shape, -1).movedim(-1, 1)
         information = predictive.mutual_information.view(shape).mean((1, 2)).tolist()
         for path, (picture, stored), own, nats in zip(part, pictures, probs, information, strict=True):
             width, height = stored
-            full = F.interpolate(own[None], (height, width), mode="bilinear", align_corners=False)[0]
+            full = _at_size(own, width, height, square)
             colours = np.asarray(picture.convert("RGB").resize(stored))
             yield SegmentedImage(path, colours, full, torch.special.entr(full).sum(0), nats)
+
+
+def _at_size(
+    probs: Float[Tensor, "classes side side"], width: int, height: int, square: Square
+) -> Float[Tensor, "classes height width"]:
+    """Probabilities of the pixels of a picture, of those of the square that it became."""
+    left, top, right, bottom = (0, 0, width, height) if square == "squeeze" else square_box(width, height, square)
+    full = F.interpolate(probs[None], (bottom - top, right - left), mode="bilinear", align_corners=False)[0]
+    outside = (max(left, 0), max(width - right, 0), max(top, 0), max(height - bottom, 0))
+    inside = full[:, max(-top, 0) : height - top, max(-left, 0) : width - left]
+    return F.pad(inside, outside, value=1 / len(probs))
 
 
 def overlay(image: SegmentedImage) -> UInt8[np.ndarray, "height width 3"]:

@@ -41,7 +41,7 @@ def data_for(
 
     Args:
         model: trained module.
-        name: of the data set, or the import path of a data module of yours.
+        name: of the data set, the import path of a data module of yours, or the file that describes own pictures.
         root: folder of the data; default: the environment variable DATA, or ./data.
         called: what a message calls the network.
         arguments: of the data module, e.g. how the validation split is taken.
@@ -49,10 +49,15 @@ def data_for(
     Raises:
         ValueError: there is no such data set, or the network was not made for its images or classes.
     """
-    own = is_own(name)
-    kind = imported("data set", name) if own else (known := data_sets())[lookup("data set", name, known)]
-    size = model.hparams.get("image_size")
-    data = kind(root=root, **({} if size is None else {"image_size": size}), **arguments)
+    if name.endswith((".yaml", ".yml")):
+        if root is not None:
+            raise ValueError(f"{name} says where its pictures are: leave the root out")
+        data: Any = datamodules.own_module(name, **arguments)
+    else:
+        known = data_sets()
+        kind = imported("data set", name) if is_own(name) else known[lookup("data set", name, known)]
+        size = model.hparams.get("image_size")
+        data = kind(root=root, **({} if size is None else {"image_size": size}), **arguments)
     require_match(called, model, data)
     return data
 

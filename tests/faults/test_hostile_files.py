@@ -17,7 +17,7 @@ import yaml
 from datamodules.classification.cifar10 import decode_batch
 from datamodules.files.integrity import DatasetCorruptError
 from datamodules.pictures import opened, picture_paths, read_pictures
-from datamodules.segmentation.ct_volumes import _read_nifti
+from datamodules.segmentation.ct_volumes import read_nifti
 from hardware.constants import PresetError, read_yaml
 from lit_scaledrop.deploy.container import MAGIC, Packed, PackedError, read_packed
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint, why_unusable
@@ -77,7 +77,7 @@ READERS = {
     "data_batch_1": (batch, lambda path: decode_batch("b", lambda _: path.read_bytes(), 10), DatasetCorruptError),
     f"{ID}.json": (result, read_result, ResultError),
     "s.yaml": (sweep, load_sweep, SweepError),
-    "v.nii": (nifti, _read_nifti, DatasetCorruptError),
+    "v.nii": (nifti, read_nifti, DatasetCorruptError),
 }
 
 
@@ -285,7 +285,7 @@ def test_an_odd_volume_is_named(tmp_path, break_):
         DatasetCorruptError,
         match=r"v\.nii (is no readable NIfTI file|does not say how|says that it has .* voxels|holds .* voxels)",
     ):
-        _read_nifti(tmp_path / "v.nii")
+        read_nifti(tmp_path / "v.nii")
 
 
 def test_a_limit_is_stated_and_can_be_lifted(tmp_path, monkeypatch):
@@ -298,10 +298,10 @@ def test_a_limit_is_stated_and_can_be_lifted(tmp_path, monkeypatch):
     nifti(tmp_path / "v.nii")
     monkeypatch.setenv("SCALEDROP_LIMIT_GB", "1e-7")
     with pytest.raises(DatasetCorruptError, match="SCALEDROP_LIMIT_GB=1 allows it"):
-        _read_nifti(tmp_path / "v.nii")
+        read_nifti(tmp_path / "v.nii")
     monkeypatch.delenv("SCALEDROP_LIMIT_GB")
     assert read_pictures([tmp_path / "p.png"]).shape == (1, 3, 32, 32)
-    assert _read_nifti(tmp_path / "v.nii")[0].shape == (3, 5, 4)
+    assert read_nifti(tmp_path / "v.nii")[0].shape == (3, 5, 4)
 
 
 def test_a_picture_of_pillows_own_limit_is_named(tmp_path, monkeypatch):

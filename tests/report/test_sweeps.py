@@ -254,10 +254,28 @@ def test_passes_are_lines_and_suites_are_means(studies, without):
 
 
 def test_what_was_not_trained_is_refused(make):
-    made = make(1, training={"val_iou": 0.5})
+    made = make(1, training={"monitored": {"val/f1": 0.5}})
     del made.training["val_acc"]
     with pytest.raises(ValueError, match="no validation accuracy"):
         sweep_report("x", [made])
+
+
+def test_trainings_of_segmentation_have_a_table_and_pictures_as_well(make, tmp_path):
+    made = []
+    for number, iou in ((1, 0.5), (2, 0.7)):
+        config = {"model": {"init_args": {"lr": 0.01 * number}}}
+        numbers = {"seg/iou": iou, "seg/nll": 0.25, "cal/ece": 0.03}
+        made.append(make(number, training={"val_iou": iou - 0.1}, numbers=numbers, config=config, study="scans"))
+        del made[-1].training["val_acc"]
+    (section,) = sweep_report("scans", made).sections
+    assert section.frame.iou.tolist() == pytest.approx([50, 70])
+    assert section.frame.validation.tolist() == pytest.approx([40, 60])
+    assert section.frame.best.tolist() == [False, True]
+    text = markdown(sweep_report("scans", made))
+    assert "validation IoU (%)" in text
+    assert "accuracy" not in text
+    written = sweep_pictures("scans", made, tmp_path / "scans")
+    assert "Validation IoU (%)" in next(path for path in written if path.suffix == ".svg").read_text()
 
 
 def test_what_a_search_stopped_is_named_and_drawn(studies, tmp_path, capsys):

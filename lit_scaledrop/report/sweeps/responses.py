@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lit_scaledrop.report.figures.style import INK, draw_bars, label_ends, panels
-from lit_scaledrop.report.sweeps.swept import CLASSES, LOGARITHMIC, QUANTITIES, label, show_value
+from lit_scaledrop.report.sweeps.swept import CLASSES, LOGARITHMIC, MASK_QUANTITIES, QUANTITIES, label, show_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,8 @@ def _of_lists(frame: pd.DataFrame, name: str) -> Iterator[Line]:
 def draw_responses(frame: pd.DataFrame, names: Sequence[str], title: str) -> "Figure":
     """A panel for each metric; ring: the best row by the validation split."""
     drawn = list(lines(frame, names))
-    shown = {name: about for name, about in QUANTITIES.items() if frame[name].notna().any()}
+    titles = MASK_QUANTITIES if "iou" in frame else QUANTITIES
+    shown = {name: about for name, about in titles.items() if frame[name].notna().any()}
     figure, axes = panels(1, len(shown), 2.9, 3.1, title)
     along = names[0] if len(names) == 1 else along_and_other(frame, names)[0]
     values = [value for line in drawn for value in line.x]

@@ -1,7 +1,7 @@
 """What a sweep of trainings varied, found from its results: one row a combination of values, seeds together."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -42,10 +42,24 @@ MEASURES = {
         "unc/mutual_information", "mutual information (nats)", percent=False, digits=4, optional=True
     ),
 }
-QUANTITIES = {"validation": "Validation accuracy (%)"} | {
-    name: METRICS[measure.metric].heading("" if "information" in name else "Test") for name, measure in MEASURES.items()
+OF_MASKS = {
+    "iou": percent("seg/iou", "{data} test IoU (%)"),
+    "nll": Measure("seg/nll", "NLL", percent=False, digits=3, optional=True),
+    **{name: MEASURES[name] for name in ("ece", "mutual_information")},
 }
+"""The same where the runs are of segmentation."""
+
+
+def _titles(validation: str, measures: Mapping[str, Measure]) -> dict[str, str]:
+    return {"validation": f"Validation {validation} (%)"} | {
+        name: METRICS[measure.metric].heading("" if "information" in name else "Test")
+        for name, measure in measures.items()
+    }
+
+
+QUANTITIES = _titles("accuracy", MEASURES)
 """Title of what is shown of a row, in order."""
+MASK_QUANTITIES = _titles("IoU", OF_MASKS)
 # neither a setting of the science nor one that only says where and how fast
 _LEFT_OUT = {
     "data.root", "data.num_workers", "data.eval_batch_size", "data.seed", "evaluation.execution",
@@ -91,7 +105,8 @@ def sweep_frame(runs: Sequence[Result], names: Sequence[str], notes: list[str]) 
     shown = [found[key] for key in order]
     values = [dict(zip(names, map(json.loads, key), strict=True)) for key in order]
     frame = with_validation(pd.DataFrame(values, index=range(len(shown))), shown)
-    frame = frame.join(over_runs(shown, MEASURES)).join(pd.DataFrame(map(head, shown)))
+    measures = OF_MASKS if "val_iou" in runs[0].training else MEASURES
+    frame = frame.join(over_runs(shown, measures)).join(pd.DataFrame(map(head, shown)))
     frame["best"] = [place == frame.validation.idxmax() for place in frame.index]
     return frame
 
@@ -148,11 +163,12 @@ def _columns(frame: pd.DataFrame, names: Sequence[str], data: str) -> dict[str, 
         of = f" ({', '.join(word.partition(' ')[0] for word in CLASSES[name])})" if name in CLASSES else ""
         has_lists = frame[name].map(lambda value: isinstance(value, list)).any()
         columns.append(_setting(name, label(name) + (of if has_lists else "")))
+    masks = "iou" in frame
     return named(
         *columns,
-        mean_column("validation", "validation accuracy (%)"),
+        mean_column("validation", f"validation {'IoU' if masks else 'accuracy'} (%)"),
         Column("best", lambda row: "best" if row["best"] else "", left=True, name="best"),
-        *mean_columns(MEASURES, data).values(),
+        *mean_columns(OF_MASKS if masks else MEASURES, data).values(),
         RUNS,
         text("seeds"),
     )
@@ -163,16 +179,15 @@ def _setting(name: str, header: str) -> Column:
 
 
 def with_validation(frame: pd.DataFrame, rows: Sequence[Sequence[Result]]) -> pd.DataFrame:
-    """Lines with the validation accuracy of their runs, mean and sample standard deviation.
+    """Lines with the validation accuracy, or IoU, of their runs, mean and sample standard deviation.
 
     Raises:
         ValueError: a run was not trained with one.
     """
-    values = [
-        pd.Series([100 * run.training.get("val_acc", float("nan")) for run in runs], dtype=float) for runs in rows
-    ]
-    if any(of_runs.isna().any() for of_runs in values):
+    scores = [[run.training.get("val_acc", run.training.get("val_iou")) for run in runs] for runs in rows]
+    if any(score is None for of_runs in scores for score in of_runs):
         raise ValueError("the results have no validation accuracy; a sweep's table is of runs of `scaledrop fit`")
+    values = [100 * pd.Series(of_runs, dtype=float) for of_runs in scores]
     means, deviations = [of_runs.mean() for of_runs in values], [of_runs.std() for of_runs in values]
     return frame.assign(validation=means, validation_std=deviations)
 

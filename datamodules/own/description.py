@@ -1,0 +1,103 @@
+"""``DATA.yaml``: what a folder of one's own held when it was read first, what was measured, who is in which part."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
+from datamodules.own.folders import PARTS, require_apart
+from datamodules.own.medical import Window
+from datamodules.own.pairs import Row
+from datamodules.pictures import Square
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """The pictures of a folder, in parts, and what they are for a network."""
+
+    name: str
+    images: str
+    """folder of the pictures, as seen from the folder of the file"""
+    masks: str | None
+    class_names: tuple[str, ...]
+    channels: int
+    size: int
+    square: Square
+    window: Window | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    """of the images with their labels or masks, in order"""
+    parts: dict[str, list[Row]]
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits for all of it but how folders are called and where they are."""
+        plain = asdict(self) | {"name": "", "images": "", "masks": ""}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All files, part by part."""
+        return [row for part in PARTS for row in self.parts[part]]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a picture goes through beside its normalization, for checkpoints and predictions."""
+        window = list(self.window) if isinstance(self.window, tuple) else self.window
+        return {"size": self.size, "square": self.square, "window": window}
+
+    def to_yaml(self) -> str:
+        """The text of the file; a line or a few for a picture."""
+        settings = {
+            field.name: list(value) if isinstance(value := getattr(self, field.name), tuple) else value
+            for field in fields(self)
+            if field.name != "parts"
+        }
+        parts = {part: [_plain(row) for row in rows] for part, rows in self.parts.items()}
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        how: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None, "width": 1000}
+        return yaml.dump(settings | parts, Dumper=dumper, **how)
+
+
+def load_own(file: Path) -> OwnData:
+    """Read a description.
+
+    Raises:
+        DatasetNotFoundError: There is no such file.
+        DatasetCorruptError: It is something else, or parts a group.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        text = file.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
+            raise ValueError("it has aliases")
+        plain = yaml.load(text, loader)
+        parts = {part: [_row(row) for row in plain.pop(part)] for part in PARTS}
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+        own = OwnData(**plain, parts=parts)
+        if len(own.mean) != own.channels or len(own.std) != own.channels or own.size < 1:
+            raise ValueError("size, channels, mean and std do not go together")
+    except OSError as error:
+        raise DatasetNotFoundError(f"cannot read {file}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise DatasetCorruptError(
+            f"{file} is no description of pictures as `fit --images` writes it: {said}"
+        ) from error
+    require_apart(own.parts)
+    return own
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    what = {"masks": list(row.masks)} if row.masks else {"class": row.label}
+    return {"image": row.image, **what, **({} if row.group == row.image else {"group": row.group})}
+
+
+def _row(plain: dict[str, Any]) -> Row:
+    image = plain["image"]
+    return Row(image, tuple(plain.get("masks", ())), str(plain.get("group", image)), str(plain.get("class", "")))

@@ -1,0 +1,93 @@
+"""``--images DIR``, and what goes with it: from a folder of one's own to the flags that stand for it."""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from datamodules.own.describe import described
+from datamodules.own.description import OwnData, load_own
+from datamodules.own.pairs import Asked
+from datamodules.pictures import Square
+from lit_scaledrop.cli.words import last_value, without
+from lit_scaledrop.evaluation.evaluate import data_sets
+from lit_scaledrop.evaluation.probes import PROBES
+from lit_scaledrop.naming import lookup
+from lit_scaledrop.report.figures import FIGURES
+from lit_scaledrop.report.sweeps import SWEEPS
+from lit_scaledrop.report.tables import TABLES
+from lit_scaledrop.results.text import plain
+
+IMAGES, FILE = "--images", "--data-file"
+HOW = ("--masks", "--mask-names", "--groups", "--mask-classes", "--size", "--square", "--window")
+"""How a folder is read."""
+OWN_FLAGS = (IMAGES, FILE, *HOW)
+
+
+@dataclass(frozen=True)
+class OwnChoice:
+    """Which of one's own pictures a command line is about."""
+
+    file: Path
+    own: OwnData
+
+    @property
+    def data(self) -> list[str]:
+        """Flags of the data module."""
+        kind = "OwnImagesDataModule" if self.own.masks is None else "OwnMasksDataModule"
+        return [f"--data=datamodules.{kind}", f"--data.root={self.file}", f"--data.digest={self.own.digest}"]
+
+
+def take_own(words: Sequence[str]) -> tuple[list[str], OwnChoice | None]:
+    """The words without what says which pictures, and these; a folder is read and described where it is not yet.
+
+    Raises:
+        ValueError: flags that do not go together.
+        DatasetNotFoundError: there is nothing to read.
+        DatasetCorruptError: the folder cannot be trained on.
+    """
+    given = {flag: value for flag in OWN_FLAGS if (value := last_value(words, flag)) is not None}
+    rest = list(words)
+    for flag in given:
+        rest = without(rest, flag)
+    if IMAGES not in given:
+        if given:
+            raise ValueError(f"{', '.join(given)}: of --images DIR, the folder of your pictures")
+        return rest, None
+    place = Path(given.pop(IMAGES)).expanduser()
+    if place.suffix in (".yaml", ".yml"):
+        if given:
+            raise ValueError(f"{place} says how its pictures are read: leave {', '.join(given)} out")
+        return rest, OwnChoice(place, load_own(place))
+    if FILE not in given and Path.cwd().is_relative_to(place.resolve()):
+        raise ValueError(
+            f"DATA.yaml, runs and results would be among the pictures of {place}: go to another folder first, or say "
+            "where the description is to be with --data-file"
+        )
+    file = Path(given.pop(FILE, "DATA.yaml"))
+    return rest, OwnChoice(file, described(_asked(place, given), file, _name(place), _say))
+
+
+def _asked(images: Path, given: dict[str, str]) -> Asked:
+    how: dict[str, Any] = {flag[2:].replace("-", "_"): value for flag, value in given.items()}
+    if "masks" in how:
+        how["masks"] = Path(how["masks"]).expanduser()
+    if "square" in how:
+        lookup("--square", how["square"], get_args(Square))
+    if "size" in how:
+        if not how["size"].isdecimal() or not 8 <= int(how["size"]) <= 4096:
+            raise ValueError(f"--size is the side of the squares in pixels, from 8 to 4096, not {how['size']!r}")
+        how["size"] = int(how["size"])
+    return Asked(images, **cast(Any, how))
+
+
+def _name(folder: Path) -> str:
+    """What the data is called: as the folder, but not like anything that is known here."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-_.") or "images"
+    return f"own-{name}" if name in {*data_sets(), *PROBES, *TABLES, *FIGURES, *SWEEPS, "curves"} else name
+
+
+def _say(message: str) -> None:
+    print(f"scaledrop: {plain(message)}", file=sys.stderr, flush=True)
