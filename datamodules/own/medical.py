@@ -118,7 +118,7 @@ def _read(path: Path, **how: Any) -> Any:
     try:
         import pydicom  # only DICOM files need it
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{path} is DICOM, which needs: pip install 'lit-scaledrop[medical]'") from error
+        raise ModuleNotFoundError(f"{path} is DICOM, and there is no pydicom here", name="pydicom") from error
     try:
         header = pydicom.dcmread(path, **how)
         if {"Rows", "Columns"} <= set(header.dir()):
