@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
 STUDIES := table3 table4 table5 table6 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware temperature ageing pareto
 ABLATIONS := dropout-rate drop-value placement recipe sigma passes
-.PHONY: help install install-dev test test-slow lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-table8 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
+.PHONY: help install install-dev test test-slow test-gpu lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-table8 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|gpu|paper|paper_sgd|long] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
@@ -59,6 +59,9 @@ unit: install-dev  ## tests and doctests on two processes
 
 test-slow: install-dev  ## injected faults and one point of every sweep: the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow
+
+test-gpu: install-dev  ## what a GPU does otherwise, in a few minutes; skipped without one
+	$(BIN)/python -m pytest -q -o addopts=--import-mode=importlib --durations=5 tests/test_gpu.py
 
 reproduce-table3:   ## train what is missing of Table III, then print it
 reproduce-table4:   ## drop probabilities that vary; trains what is missing, as all below
