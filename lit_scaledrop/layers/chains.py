@@ -39,7 +39,7 @@ class Chain:
     Attributes:
         source: whose output it is, or the maxima of: a binary convolution, whose sums are integers times a factor, or
             any module.
-        between: modules, none of which mixes channels or pixels.
+        between: modules, none of which mixes channels or pixels, or draws but for the first.
         consumer: the convolution that takes the signs.
     """
 
@@ -52,8 +52,8 @@ class Chain:
 
     @property
     def random(self) -> StochasticLayer | None:
-        """The one among them that draws."""
-        return next((module for module in self.between if isinstance(module, StochasticLayer)), None)
+        """The first of them if it draws."""
+        return self.between[0] if isinstance(self.between[0], StochasticLayer) else None
 
     def of_now(self) -> bool:
         """Whether numbers can still be compared in its place: statistics are kept, and signs multiplied."""
@@ -158,13 +158,13 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
         module = seen.only_user(output)
         if type(module) is nn.MaxPool2d and _sums_signs(source):
             module = seen.only_user(seen.outputs[module])
-        while module is not None and _is_channelwise(module):
+        # a layer that draws begins one: it has a draw for each row, and whoever runs it may bring the rows
+        while module is not None and _is_channelwise(module) and not (between and isinstance(module, StochasticLayer)):
             between.append(module)
             module = seen.only_user(seen.outputs[module])
-        drawing = [part for part in between if isinstance(part, StochasticLayer)]
         if module is None or not _sums_signs(module) or seen.outputs[module].dtype != torch.float32:
             continue
-        if between and len(drawing) <= 1:
+        if between:
             chains.append(Chain(source, between, module))
     # of those that end alike the longest, and rather one of integers than one of their maxima
     chains.sort(key=lambda chain: (len(chain.between), _sums_signs(chain.source)))
@@ -188,27 +188,19 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
 
     try:
         for module in network.modules():
-            if type(module) in (nn.MaxPool2d, nn.AvgPool2d) and (size := _side_by_side(module)):
+            if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and (size := _side_by_side(module)):
                 replace(module, partial(pooled, isinstance(module, nn.MaxPool2d), size))
         for chain in chains:
             if not chain.of_now():
                 continue
-            place = chain.random or chain.between[0]
-            first = chain.between.index(place)
-            for module in chain.between[:first]:
-                replace(module, _itself)
-            for module in chain.between[first + 1 :]:
+            replace(chain.between[0], _Comparing(chain))
+            for module in chain.between[1:]:
                 replace(module, _Passing(module))
-            replace(place, _Comparing(chain))
             replace(chain.consumer, _Multiplying(chain.consumer))
         yield
     finally:
         for module in left_out:
             module.__dict__.pop("forward", None)
-
-
-def _itself(x: Any) -> Any:
-    return x
 
 
 @dataclass
@@ -249,7 +241,9 @@ def _side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
         plain = pool.dilation == 1 and not pool.return_indices
     else:
         plain = pool.divisor_override is None
-    if not isinstance(size, int) or pool.stride != size or pool.padding or pool.ceil_mode or not plain:
+    if type(pool) not in (nn.MaxPool2d, nn.AvgPool2d) or not isinstance(size, int):
+        return None
+    if pool.stride != size or pool.padding or pool.ceil_mode or not plain:
         return None
     return size
 
@@ -277,8 +271,8 @@ def _float_of(rank: Tensor) -> Float[Tensor, " ranks"]:
 
 def _is_channelwise(module: nn.Module) -> bool:
     """Whether it is monotonic in each channel and looks at one pixel at a time."""
-    if type(module) in (nn.Hardtanh, Clip):
-        return bool(module.min_val < 0 <= module.max_val)
+    if isinstance(module, nn.Hardtanh):
+        return type(module) in (nn.Hardtanh, Clip) and bool(module.min_val < 0 <= module.max_val)
     if isinstance(module, nn.BatchNorm2d):
         return type(module) is nn.BatchNorm2d and module.running_mean is not None  # else it looks at all pixels
     if not says(module, "channelwise"):

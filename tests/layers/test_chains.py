@@ -65,7 +65,7 @@ def test_every_sum_has_its_sign(case, weight_scale):
     source = binary(7, 12, weight_scale=weight_scale)
     network = nn.Sequential(source, *CASES[case](12), binary(12, 3)).eval()
     (chain,) = find_chains(network, torch.randn(1, 7, 8, 8))
-    assert chain.source is source
+    assert chain.source is (network[1] if case == "scale behind" else source)
     assert chain.consumer is network[-1]
     size = source.binary_weight().detach().abs().flatten(1)[:, 0]
     sums = (torch.arange(-63, 64)[:, None] * size).view(127, 12, 1, 1).repeat(1, 1, 8, 8)
@@ -326,7 +326,31 @@ def test_what_is_no_chain(between):
 def test_a_chain_has_one_draw():
     network = nn.Sequential(binary(4, 4), scale(4), norm(4), scale(4), binary(4, 2)).eval()
     (chain,) = find_chains(network, torch.randn(1, 4, 8, 8))
-    assert (chain.source, chain.between) == (network[1], [network[2], network[3]])
+    assert (chain.source, chain.between) == (network[2], [network[3]])
+
+
+class Early(nn.Module):
+    """Ends early, or leaves the scale out."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.scale, self.last, self.scaled = binary(4, 4), norm(4), scale(4), binary(4, 4), True
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        if x.mean() > 5:
+            return y.mean((2, 3))
+        return self.last(self.scale(y) if self.scaled else y).mean((2, 3))
+
+
+def test_what_stands_in_front_of_a_draw_is_computed():
+    network, x = Early().eval(), torch.randn(3, 4, 8, 8)
+    ours, floats = posteriors(network)
+    for images in (x, x + 10):
+        assert torch.equal(ours(images).logits, floats(images).logits)
+    network.scaled = False
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    assert [len(chains) for chains in ours._chains.values()] == [1]
 
 
 def test_compiled_modules_are_left_alone():
