@@ -187,11 +187,10 @@ class PosteriorPredictive:
             if not self.choice:
                 self.choice, self.reason = self._best(x)
                 logger.info("execution: %s, %s", self.choice, self.reason)
-            run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
             with bitwise(True):  # weights are compared with their packed ones once
                 self.multiplied = choose_backend(self._backend, self.networks, x)
                 with bitwise(self.multiplied[0] == "bits"):
-                    runs = [run(member, x) for member in range(len(self.networks))]
+                    runs = [self._run(member, x) for member in range(len(self.networks))]
         logits = torch.cat(runs) if len(runs) > 1 else runs[0]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.dim() == 5:
@@ -269,6 +268,17 @@ class PosteriorPredictive:
     def _all_masks(self, network: nn.Module, mass: float) -> MaskPlan:
         with self._built(network):
             return enumerate_plan(network, mass, self.max_leaves)
+
+    def _run(self, member: int, x: Tensor) -> Tensor:
+        run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
+        try:
+            return run(member, x)
+        except Exception:
+            if not any(self._chains.values()):
+                raise
+            # a pass that goes another way than the one that was looked at wants numbers that were left out
+            self._chains = {key: [] for key in self._chains}
+            return run(member, x)
 
     def _loop(self, member: int, x: Tensor) -> Tensor:
         network, plan = self.networks[member], self.plans[member]

@@ -332,9 +332,9 @@ def test_a_chain_has_one_draw():
 class Early(nn.Module):
     """Ends early, or leaves the scale out."""
 
-    def __init__(self):
+    def __init__(self, behind):
         super().__init__()
-        self.conv, self.norm, self.scale, self.last, self.scaled = binary(4, 4), norm(4), scale(4), binary(4, 4), True
+        self.conv, self.norm, self.scale, self.last, self.scaled = binary(4, 4), norm(4), behind, binary(4, 4), True
 
     def forward(self, x):
         y = self.norm(self.conv(x))
@@ -344,13 +344,27 @@ class Early(nn.Module):
 
 
 def test_what_stands_in_front_of_a_draw_is_computed():
-    network, x = Early().eval(), torch.randn(3, 4, 8, 8)
+    network, x = Early(scale(4)).eval(), torch.randn(3, 4, 8, 8)
     ours, floats = posteriors(network)
     for images in (x, x + 10):
         assert torch.equal(ours(images).logits, floats(images).logits)
     network.scaled = False
     assert torch.equal(ours(x).logits, floats(x).logits)
     assert [len(chains) for chains in ours._chains.values()] == [1]
+
+
+def test_another_way_than_the_one_that_was_looked_at():
+    """Numbers that were left out are wanted: it is computed without chains from then on, and faults stay faults."""
+    network, x = Early(Clip()).eval(), torch.randn(3, 4, 8, 8)
+    ours, floats = posteriors(network)
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    assert [len(chains) for chains in ours._chains.values()] == [1]
+    assert torch.equal(ours(x + 10).logits, floats(x + 10).logits)
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    assert [len(chains) for chains in ours._chains.values()] == [0]
+    network.last = nn.Linear(3, 3)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        ours(x)
 
 
 def test_compiled_modules_are_left_alone():
