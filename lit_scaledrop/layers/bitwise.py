@@ -7,30 +7,32 @@ watches by a hook keeps it.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch._prims_common import suggest_memory_format
 
 from lit_scaledrop.layers.bits import Filters, Shape, available, best_level, conv2d
 
 Backend = Literal["auto", "bits", "torch"]
 
-_known: set[int] | None = None
-"""while it is on: layers whose packed weights have been compared with their weights"""
+_known: ContextVar[dict[int, tuple[int, int]] | None] = ContextVar("known", default=None)
+"""while it is on, for one thread: which weights of a layer its packed ones have been compared with"""
 _packed: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Filters]] = WeakKeyDictionary()
 
 
 @contextmanager
 def bitwise(on: bool) -> Iterator[None]:
     """Whether binary layers may multiply on packed words in the block, in which no weight may change."""
-    global _known
-    before, _known = _known, (set() if _known is None else _known) if on else None
+    known = _known.get()
+    token = _known.set(({} if known is None else known) if on else None)
     try:
         yield
     finally:
-        _known = before
+        _known.reset(token)
 
 
 def choose_backend(backend: Backend, networks: Iterable[nn.Module], x: Tensor) -> tuple[Backend, str]:
@@ -65,12 +67,14 @@ def product_of_signs(layer: nn.Module, x: Tensor) -> Tensor | None:
         x: its input, ``(batch, channels, height, width)``.
     """
     if (
-        _known is None
+        torch.compiler.is_compiling()
+        or _known.get() is None
+        or torch._C._functorch.maybe_current_level() is not None
         or torch.is_grad_enabled()
         or x.dim() != 4
         or x.dtype != torch.float32
         or x.device.type != "cpu"
-        or torch.compiler.is_compiling()
+        or channels_last(x)
         or torch.is_autocast_enabled("cpu")
         or not multiplies_signs(layer)
     ):
@@ -96,15 +100,40 @@ def multiplies_signs(layer: nn.Module) -> bool:
     if not getattr(layer, "packable", False):
         return False
     estimator: Any = layer.input_estimator
-    if not getattr(estimator, "signs", False) or estimator._forward_hooks or estimator._forward_pre_hooks:
+    weight: Any = layer.weight
+    if not says(estimator, "signs") or watched(estimator) or watched(layer.weight_estimator):  # type: ignore[arg-type]
+        return False
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or channels_last(weight):
         return False
     return filters_of(layer).exact
 
 
+def watched(network: nn.Module) -> bool:
+    """Whether hooks see what its modules compute, or something stands for one of them; then nothing is left out."""
+    return bool(nn.modules.module._has_any_global_hook()) or any(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in network.modules()
+    )
+
+
+def says(module: nn.Module, what: str) -> bool:
+    """Whether a module has this property, by the word of the very class whose ``forward`` runs, or of a later one."""
+    owner = next(kind for kind in type(module).__mro__ if what in vars(kind) or "forward" in vars(kind))
+    return what in vars(owner) and bool(getattr(module, what))
+
+
+def channels_last(x: Tensor) -> bool:
+    """Whether PyTorch's convolutions would give channels last, which the layers behind add up in another order."""
+    # the first two say no, which is quick, to nearly all
+    return x.dim() == 4 and x.stride(1) <= x.stride(3) and suggest_memory_format(x) == torch.channels_last
+
+
 def filters_of(layer: Any) -> Filters:
     """The packed weights of now."""
-    kept = _packed.get(layer)
-    if kept is not None and (id(layer) in (_known or ()) or _same(kept[0], _source(layer))):
+    kept, known, weight = _packed.get(layer), _known.get(), layer.weight
+    # of an inference tensor nobody counts the changes
+    version = None if weight.is_inference() else (weight.data_ptr(), weight._version)
+    compared = known is not None and version is not None and known.get(id(layer)) == version
+    if kept is not None and (compared or _same(kept[0], _source(layer))):
         filters = kept[1]
     else:
         source = tuple(part.clone() if isinstance(part, Tensor) else part for part in _source(layer))
@@ -113,14 +142,17 @@ def filters_of(layer: Any) -> Filters:
         four = weight if weight.dim() == 4 else weight[:, :, None, None]
         filters = Filters(four, getattr(layer, "groups", 1))
         _packed[layer] = source, filters
-    if _known is not None:
-        _known.add(id(layer))
+    if known is not None and version is not None:
+        known[id(layer)] = version
     return filters
 
 
 def _source(layer: Any) -> tuple[Any, ...]:
-    """What binary weights are made of."""
+    """What binary weights are made of; of classes that are not ours it is not known."""
     estimator = layer.weight_estimator
+    if not all(type(part).__module__.startswith("lit_scaledrop.") for part in (layer, estimator)):
+        with torch.no_grad():
+            return (layer.binary_weight(),)
     return (layer.weight, layer.weight_scale, layer.normalize, type(estimator), *estimator.state_dict().values())
 
 

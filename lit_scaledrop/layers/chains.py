@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from lit_scaledrop.layers.activations import Clip
+from lit_scaledrop.layers.binary import BinaryConv2d
 from lit_scaledrop.layers.bits import Packed, Thresholds, multiply, pack
-from lit_scaledrop.layers.bitwise import filters_of, multiplies_signs, shape_of
+from lit_scaledrop.layers.bitwise import channels_last, filters_of, multiplies_signs, says, shape_of, watched
 from lit_scaledrop.layers.probing import evaluating, hooked
 from lit_scaledrop.layers.stochastic import StochasticLayer, drawing_alone
 from lit_scaledrop.shapes import Bool, Float
@@ -37,7 +39,7 @@ class Chain:
     Attributes:
         source: whose output it is, or the maxima of: a binary convolution, whose sums are integers times a factor, or
             any module.
-        between: modules, none of which mixes channels or pixels.
+        between: modules, none of which mixes channels or pixels, or draws but for the first.
         consumer: the convolution that takes the signs.
     """
 
@@ -46,28 +48,37 @@ class Chain:
     consumer: nn.Module
     _tables: dict[bytes, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _made_of: list[Tensor] = field(default_factory=list)
+    _settings: list[str] = field(default_factory=list)
 
     @property
     def random(self) -> StochasticLayer | None:
-        """The one among them that draws."""
-        return next((module for module in self.between if isinstance(module, StochasticLayer)), None)
+        """The first of them if it draws."""
+        return self.between[0] if isinstance(self.between[0], StochasticLayer) else None
 
     def of_now(self) -> bool:
         """Whether numbers can still be compared in its place: statistics are kept, and signs multiplied."""
-        return not any(module.training for module in self.between) and multiplies_signs(self.consumer)
+        return (
+            not any(module.training for module in self.between)
+            and all(map(_is_channelwise, self.between))
+            and multiplies_signs(self.consumer)
+        )
 
     def renew(self) -> None:
-        """Forget thresholds of other weights and statistics."""
+        """Forget thresholds of other weights, statistics and settings."""
         tensors = [tensor for module in self.between for tensor in module.state_dict().values()]
-        if multiplies_signs(self.source):
-            tensors.append(torch.from_numpy(filters_of(self.source).factor))
+        settings = [module.extra_repr() for module in self.between]
+        if _sums_signs(self.source):
+            filters = filters_of(self.source)
+            tensors.append(torch.from_numpy(filters.factor))
+            settings.append(str(filters.shape))
         same = len(tensors) == len(self._made_of) and all(map(torch.equal, tensors, self._made_of))
-        if not same:
+        if not same or settings != self._settings:
             self._tables.clear()
-            self._made_of = [tensor.clone() for tensor in tensors]
+            self._made_of, self._settings = [tensor.clone() for tensor in tensors], settings
 
     def thresholds(self, x: Tensor) -> Thresholds:
         """For sums ``x`` of some rows, by what each row has drawn."""
+        self.renew()
         random = self.random
         draws = None if random is None else random.active_draws(x)
         case, tables = torch.zeros(1), []
@@ -94,7 +105,7 @@ class Chain:
         consumer = filters_of(self.consumer)
         channels = consumer.shape[1] * consumer.groups
         number: Callable[[Tensor], Tensor]
-        if multiplies_signs(self.source):
+        if _sums_signs(self.source):
             filters = filters_of(self.source)
             factor, most = torch.from_numpy(filters.factor), filters.shape[1] * filters.shape[2] * filters.shape[3]
             number = partial(torch.mul, factor.double())
@@ -117,8 +128,10 @@ class Chain:
             found = positive(middle)
             true, false = torch.where(found, middle, true), torch.where(found, false, middle)
         constant = at_least == at_most
-        direction = torch.where(rising | constant, 1.0, -1.0)
-        always = torch.where(at_least, -torch.inf, torch.inf)
+        # +1 for all numbers but the infinite ones, times which 0 is no number
+        finite = constant & ~at_least & positive(torch.zeros_like(ends))
+        direction = torch.where(rising | constant, 1.0, -1.0).masked_fill(finite, 0.0)
+        always = torch.where(at_least, -torch.inf, torch.nan).masked_fill(finite, 0.0)
         return torch.where(constant, always, number(true).float() * direction), direction
 
 
@@ -126,29 +139,35 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
     """The chains of a network, by a look at one deterministic pass; nothing in it changes.
 
     Args:
-        network: any; one with compiled modules has none. Hooks that watch it see the pass.
+        network: any; one with compiled or scripted modules has none. Hooks that watch it see the pass.
         x: one input.
     """
-    if any(module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in network.modules()):
+    if any(
+        isinstance(module, torch.jit.ScriptModule)
+        or module._compiled_call_impl is not None
+        or hasattr(module, "_orig_mod")
+        for module in network.modules()
+    ):
         return []
     seen = _look(network, x)
     chains = []
     for source, output in seen.outputs.items():
-        if output.dim() != 4 or output.dtype != torch.float32:
+        if output.dim() != 4 or output.dtype != torch.float32 or channels_last(output):
             continue
         between: list[nn.Module] = []
         module = seen.only_user(output)
-        if isinstance(module, nn.MaxPool2d) and multiplies_signs(source):
+        if type(module) is nn.MaxPool2d and _sums_signs(source):
             module = seen.only_user(seen.outputs[module])
-        while module is not None and _is_channelwise(module):
+        # a layer that draws begins one: it has a draw for each row, and whoever runs it may bring the rows
+        while module is not None and _is_channelwise(module) and not (between and isinstance(module, StochasticLayer)):
             between.append(module)
             module = seen.only_user(seen.outputs[module])
-        drawing = [part for part in between if isinstance(part, StochasticLayer)]
-        convolves = module is not None and isinstance(module, nn.Conv2d) and multiplies_signs(module)
-        if between and len(drawing) <= 1 and module is not None and convolves:
+        if module is None or not _sums_signs(module) or seen.outputs[module].dtype != torch.float32:
+            continue
+        if between:
             chains.append(Chain(source, between, module))
     # of those that end alike the longest, and rather one of integers than one of their maxima
-    chains.sort(key=lambda chain: (len(chain.between), multiplies_signs(chain.source)))
+    chains.sort(key=lambda chain: (len(chain.between), _sums_signs(chain.source)))
     return list({chain.consumer: chain for chain in chains}.values())
 
 
@@ -174,11 +193,9 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
         for chain in chains:
             if not chain.of_now():
                 continue
-            chain.renew()
-            place = chain.random or chain.between[0]
-            for module in chain.between:
-                replace(module, _itself)
-            replace(place, _Comparing(chain))
+            replace(chain.between[0], _Comparing(chain))
+            for module in chain.between[1:]:
+                replace(module, _Passing(module))
             replace(chain.consumer, _Multiplying(chain.consumer))
         yield
     finally:
@@ -186,13 +203,14 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
             module.__dict__.pop("forward", None)
 
 
-def watched(network: nn.Module) -> bool:
-    """Whether hooks see what its modules compute; then nothing is left out."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+@dataclass
+class _Passing:
+    """What stands for a module behind a comparison; sums that went another way are computed."""
 
+    module: nn.Module
 
-def _itself(x: Any) -> Any:
-    return x
+    def __call__(self, x: Tensor | Packed) -> Tensor | Packed:
+        return x if isinstance(x, Packed) else type(self.module).forward(self.module, x)
 
 
 @dataclass
@@ -208,12 +226,12 @@ class _Comparing:
 
 @dataclass
 class _Multiplying:
-    """What stands for a convolution: bits to sums."""
+    """What stands for a convolution: bits to sums; other numbers it convolves."""
 
     layer: nn.Module
 
-    def __call__(self, packed: Packed) -> Tensor:
-        return multiply(packed, filters_of(self.layer))
+    def __call__(self, x: Tensor | Packed) -> Tensor:
+        return multiply(x, filters_of(self.layer)) if isinstance(x, Packed) else type(self.layer).forward(self.layer, x)
 
 
 def _side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
@@ -223,7 +241,9 @@ def _side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
         plain = pool.dilation == 1 and not pool.return_indices
     else:
         plain = pool.divisor_override is None
-    if not isinstance(size, int) or pool.stride != size or pool.padding or pool.ceil_mode or not plain:
+    if type(pool) not in (nn.MaxPool2d, nn.AvgPool2d) or not isinstance(size, int):
+        return None
+    if pool.stride != size or pool.padding or pool.ceil_mode or not plain:
         return None
     return size
 
@@ -252,10 +272,18 @@ def _float_of(rank: Tensor) -> Float[Tensor, " ranks"]:
 def _is_channelwise(module: nn.Module) -> bool:
     """Whether it is monotonic in each channel and looks at one pixel at a time."""
     if isinstance(module, nn.Hardtanh):
-        return bool(module.min_val < 0 <= module.max_val)
-    if isinstance(module, StochasticLayer) and not (hasattr(module, "channelwise") and module.uniform_shape == (1, 1)):
-        return False  # whose draws are more than a bit of the whole layer
-    return type(module) is nn.BatchNorm2d or getattr(module, "channelwise", False)
+        return type(module) in (nn.Hardtanh, Clip) and bool(module.min_val < 0 <= module.max_val)
+    if isinstance(module, nn.BatchNorm2d):
+        return type(module) is nn.BatchNorm2d and module.running_mean is not None  # else it looks at all pixels
+    if not says(module, "channelwise"):
+        return False
+    # a draw of more than a bit for the whole layer has more than two tables
+    return not isinstance(module, StochasticLayer) or module.uniform_shape == (1, 1)
+
+
+def _sums_signs(module: nn.Module) -> bool:
+    """Whether it is a convolution of signs and nothing more."""
+    return type(module).forward is BinaryConv2d.forward and multiplies_signs(module)
 
 
 class _Seen(TorchFunctionMode):
@@ -278,12 +306,14 @@ class _Seen(TorchFunctionMode):
             self.alive.append(leaves)
         return func(*args, **(kwargs or {}))
 
-    def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def enter(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         """A unit begins."""
         if not self.inside:
-            self.alive.append(inputs)
+            self.alive.append((inputs, named))
             for tensor in inputs:
                 self.users.setdefault(id(tensor), []).append(module)
+            within = pytree.tree_leaves(([part for part in inputs if not isinstance(part, Tensor)], named))
+            self.other_uses.update(id(leaf) for leaf in within if isinstance(leaf, Tensor))
         self.inside += 1
 
     def leave(self, module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -309,9 +339,10 @@ def _look(network: nn.Module, x: Tensor) -> _Seen:
     for module in network.modules():
         unit = hasattr(module, "packable") or not any(module.children())
         if unit and type(module) is not nn.Identity:  # which gives its very input
-            hooks.append(module.register_forward_pre_hook(seen.enter))
+            hooks.append(module.register_forward_pre_hook(seen.enter, with_kwargs=True))
             hooks.append(module.register_forward_hook(seen.leave))
     with hooked(*hooks), evaluating(network), torch.no_grad(), seen:
         output = network(x)
-    seen.other_uses.update(id(leaf) for leaf in pytree.tree_leaves(output))
+    kept = [vars(module) for module in network.modules()]  # what forward has put there, for others to see
+    seen.other_uses.update(id(leaf) for leaf in pytree.tree_leaves((output, kept)))
     return seen

@@ -295,6 +295,8 @@ class ReCUInput(Poly):
     In training an example is first divided by its standard deviation, which changes the gradient and not the sign.
     """
 
+    signs = True
+
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Binarize."""
         if self.training:

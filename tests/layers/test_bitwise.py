@@ -1,8 +1,12 @@
 """Predictions with signs multiplied as bits are those in floats, bit for bit, and stay so when weights change."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, vmap
+from torch.nn.utils import weight_norm
 
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.layers import bitwise
@@ -130,6 +134,138 @@ def test_changed_weights_are_seen(change):
             assert torch.equal(posterior(x).logits[0], net(x))
     else:
         assert torch.equal(*both(net, x))
+
+
+class Shifted(STE):
+    def forward(self, x):
+        return super().forward(x - 1)
+
+
+class Turned(BinaryConv2d):
+    turn = 1.0
+
+    def binary_weight(self):
+        return super().binary_weight() * self.turn
+
+
+class Above(nn.Module):
+    least = 0.0
+
+    def forward(self, weight):
+        return torch.where(weight >= self.least, 1.0, -1.0)
+
+
+class Outer(nn.Module):
+    """A network that does more with a layer than to call it."""
+
+    def __init__(self, how, layer=None):
+        super().__init__()
+        self.how, self.layer = how, layer or BinaryConv2d(3, 4, 3, EDE(), STE())
+        self.others = {"weight": torch.randn(2, *self.layer.weight.shape)}
+
+    def forward(self, x):
+        if self.how == "edited":
+            before, first = self.layer.weight.clone(), self.layer(x)
+            second = self.layer.weight.neg_() is not None and self.layer(x)
+            self.layer.weight.copy_(before)
+            y = 2 * first + second
+        elif self.how == "other weights":
+            y = sum(
+                functional_call(self.layer, {"weight": weight}, (x,)) * weight[0, 0, 0, 0]
+                for weight in self.others["weight"]
+            )
+        elif self.how == "mapped weights":
+            y = vmap(lambda others: functional_call(self.layer, others, (x,)))(self.others).sum(0)
+        elif self.how == "mapped":
+            y = vmap(self.layer)(x[:, None])[:, 0]
+        elif self.how == "negative":
+            y = self.layer(torch._neg_view(x))
+        else:
+            y = self.layer(x)
+        return y.mean((2, 3))
+
+
+@pytest.mark.parametrize("how", ["edited", "other weights", "mapped weights", "mapped", "negative"])
+def test_networks_that_do_more_with_a_layer(how):
+    torch.manual_seed(0)
+    assert torch.equal(*both(Outer(how).eval(), torch.randn(3, 3, 6, 6)))
+
+
+def weights_of_norm(layer):
+    layer.weight_v.data.normal_()
+
+
+CHANGES = {
+    "weight norm": (lambda: weight_norm(BinaryConv2d(3, 4, 3, EDE(), STE())), weights_of_norm),
+    "own weights": (lambda: Turned(3, 4, 3, EDE(), STE()), lambda layer: setattr(layer, "turn", -1.0)),
+    "own estimator": (
+        lambda: BinaryConv2d(3, 4, 3, Above(), STE()), lambda layer: setattr(layer.weight_estimator, "least", 0.5)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_of_what_is_not_ours_are_seen(name):
+    torch.manual_seed(0)
+    make, change = CHANGES[name]
+    network, x = Outer("", make()).eval(), torch.randn(3, 3, 6, 6)
+    found = PosteriorPredictive(network, 1, backend="bits")
+    before = found(x).logits
+    change(network.layer)
+    after = found(x).logits
+    assert torch.equal(after, PosteriorPredictive(network, 1, backend="torch")(x).logits)
+    assert not torch.equal(after, before)
+
+
+def test_another_sign_and_hooks_on_all_modules(products):
+    torch.manual_seed(0)
+    network, x = Outer("", BinaryConv2d(3, 4, 3, EDE(), Shifted())).eval(), torch.randn(3, 3, 6, 6)
+    expected = PosteriorPredictive(network, 1, backend="torch")(x).logits
+    assert torch.equal(PosteriorPredictive(network, 1)(x).logits, expected)
+    network.layer.input_estimator = STE()
+    hook = nn.modules.module.register_module_forward_hook(lambda m, _, y: y + 1 if isinstance(m, STE) else None)
+    try:
+        ours, floats = (PosteriorPredictive(network, 1, backend=name)(x).logits for name in ("auto", "torch"))
+    finally:
+        hook.remove()
+    assert torch.equal(ours, floats)
+    assert not torch.equal(ours, PosteriorPredictive(network, 1, backend="torch")(x).logits)
+    assert not products
+
+
+@pytest.mark.parametrize("what", ["input", "network"])
+def test_channels_last_stays_so(what):
+    """PyTorch adds up means of channels in another order there."""
+    torch.manual_seed(0)
+    net, x = lived_in(build_network("resnet20", METHODS["proposed"], width=0.25)), torch.randn(3, 3, 32, 32)
+    if what == "input":
+        x = x.contiguous(memory_format=torch.channels_last)
+    else:
+        net = net.to(memory_format=torch.channels_last)
+    ours, floats = (PosteriorPredictive(net, 2, 1, backend=name)(x).logits for name in ("auto", "torch"))
+    assert torch.equal(ours, floats)
+
+
+def test_threads_do_not_leave_it_on(products):
+    """Whoever begins first ends first."""
+    begun, ended = threading.Event(), threading.Event()
+    layer, x = BinaryConv2d(3, 4, 3, EDE(), STE()), torch.randn(1, 3, 6, 6)
+
+    def other():
+        with bitwise.bitwise(True):
+            begun.set()
+            ended.wait(60)
+
+    thread = threading.Thread(target=other)
+    with bitwise.bitwise(True):
+        thread.start()
+        begun.wait(60)
+    ended.set()
+    thread.join()
+    with torch.no_grad():
+        assert torch.equal(layer(x), torch.nn.functional.conv2d(x.sign(), layer.binary_weight()))
+    assert not products
 
 
 def test_only_in_predictions(products):

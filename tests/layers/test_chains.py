@@ -6,7 +6,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
+from lit_scaledrop.deploy.thresholds import fold
 from lit_scaledrop.layers.activations import Clip
 from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d
 from lit_scaledrop.layers.bits import available
@@ -63,7 +65,7 @@ def test_every_sum_has_its_sign(case, weight_scale):
     source = binary(7, 12, weight_scale=weight_scale)
     network = nn.Sequential(source, *CASES[case](12), binary(12, 3)).eval()
     (chain,) = find_chains(network, torch.randn(1, 7, 8, 8))
-    assert chain.source is source
+    assert chain.source is (network[1] if case == "scale behind" else source)
     assert chain.consumer is network[-1]
     size = source.binary_weight().detach().abs().flatten(1)[:, 0]
     sums = (torch.arange(-63, 64)[:, None] * size).view(127, 12, 1, 1).repeat(1, 1, 8, 8)
@@ -106,7 +108,181 @@ def test_channels_of_one_sign():
     (chain,) = find_chains(network, torch.randn(1, 3, 8, 8))
     threshold, direction, _ = chain.thresholds(torch.zeros(1, 4, 1, 1))
     assert direction.tolist() == [[1, 1, 1, 1]]
-    assert threshold.tolist() == [[-torch.inf, torch.inf, -torch.inf, torch.inf]]
+    assert threshold.isnan().tolist() == [[False, True, False, True]]  # which no number reaches
+    assert threshold[0, ::2].tolist() == [-torch.inf, -torch.inf]
+
+
+def test_infinite_numbers():
+    """A factor of zero makes a constant of finite numbers, and no number of infinite ones."""
+    flat = norm(5)
+    with torch.no_grad():
+        flat.weight.copy_(torch.tensor([0.0, 0.0, 1.0, -1.0, torch.nan]))
+        flat.bias.copy_(torch.tensor([1.0, -1.0, 0.0, 0.0, 1.0]))
+        flat.running_mean.zero_()
+    network = nn.Sequential(nn.Conv2d(3, 5, 1), flat, Clip(), binary(5, 2)).eval()
+    (chain,) = find_chains(network, torch.randn(1, 3, 8, 8))
+    special = torch.tensor([-torch.inf, -torch.finfo().max, -2.0, 0.0, 2.0, torch.finfo().max, torch.inf, torch.nan])
+    x = special.view(8, 1, 1, 1).expand(8, 5, 8, 8)
+    threshold, direction, _ = chain.thresholds(x)
+    with torch.no_grad():
+        expected = network[2](network[1](x)) >= 0
+    assert torch.equal(x * direction[0].view(-1, 1, 1) >= threshold[0].view(-1, 1, 1), expected)
+    assert expected[:, :, 0, 0].sum(0).tolist() == [5, 0, 4, 4, 0]
+
+
+class Halved(BinaryConv2d):
+    def forward(self, x):
+        return super().forward(x) / 2 + 0.3
+
+
+class HalvedPool(nn.MaxPool2d):
+    def forward(self, x):
+        return super().forward(x) / 2 + 0.3
+
+
+class Folded(nn.Hardtanh):
+    def forward(self, x):
+        return super().forward(x).abs() - 0.5
+
+
+class FoldedScale(ScaleDropout):
+    def forward(self, x):
+        return super().forward(x).abs() - 0.5
+
+
+@pytest.mark.parametrize(
+    "between",
+    [[Folded()], [FoldedScale(4)], [nn.BatchNorm2d(4, track_running_stats=False)], [HalvedPool(2), Clip()]],
+    ids=["clip", "scale", "norm", "pool"],
+)
+def test_of_other_classes_nothing_is_known(between):
+    """Not even that a pool gives sums."""
+    network = nn.Sequential(binary(4, 4), *between, binary(4, 2)).eval()
+    x = torch.randn(3, 4, 8, 8)
+    chains = find_chains(network, x[:1])
+    assert all(chain.source is between[0] for chain in chains)
+    with compared(network, chains):
+        ours = sums(network, x)
+    assert torch.equal(ours, sums(network, x))
+
+
+def test_convolutions_of_other_classes():
+    own = Halved(4, 4, 3, EDE(), STE())
+    network, x = nn.Sequential(own, norm(4), binary(4, 4), Clip(), own).eval(), torch.randn(3, 4, 8, 8)
+    assert find_chains(network, x[:1]) == []  # it runs twice
+    network = nn.Sequential(own, norm(4), binary(4, 4), Clip(), Halved(4, 4, 3, EDE(), STE())).eval()
+    (chain,) = find_chains(network, x[:1])
+    with compared(network, [chain]):
+        ours = sums(network, x)
+    assert torch.equal(ours, sums(network, x))
+    assert (chain.source, chain.consumer) == (own, network[2])
+
+
+def test_a_forward_of_its_own_is_kept():
+    network, x = nn.Sequential(binary(4, 4), norm(4), nn.MaxPool2d(2), binary(4, 2)).eval(), torch.randn(3, 4, 8, 8)
+    chains, plain = find_chains(network, x[:1]), network[1].forward
+    network[1].forward = lambda y: plain(y) + 1
+    own = network[1].forward
+    with compared(network, chains):
+        ours = sums(network, x)
+    assert network[1].forward is own
+    assert torch.equal(ours, sums(network, x))
+
+
+class Gathered(nn.Module):
+    def forward(self, given):
+        return given[0] + given[1]
+
+
+class Elsewhere(nn.Module):
+    """What stands in front of the sign is used in ways that are hard to see."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.conv, self.norm, self.clip, self.last = how, binary(4, 4), norm(4), Clip(), binary(4, 4)
+        self.gathered, self.relu, self.normed = Gathered(), nn.ReLU(), True
+
+    def forward(self, x):
+        y = self.conv(x)
+        y = self.norm(y) if self.normed else y
+        z = self.clip(y)
+        if self.how == "list":
+            y = self.gathered([self.last(z), z])
+        elif self.how == "named":
+            y = self.last(z) + self.relu(input=z)
+        elif self.how == "kept":
+            self.seen, y = [z], self.last(z)
+        else:
+            y = self.last(z)
+        return y.mean((2, 3))
+
+
+def posteriors(network):
+    return [PosteriorPredictive(network, 2, 1, backend=backend) for backend in ("bits", "torch")]
+
+
+@pytest.mark.parametrize("how", ["list", "named", "kept"])
+def test_uses_that_are_hard_to_see(how):
+    network, x = Elsewhere(how).eval(), torch.randn(3, 4, 8, 8)
+    ours, floats = (posterior(x).logits for posterior in posteriors(network))
+    assert torch.equal(ours, floats)
+    if how == "kept":
+        PosteriorPredictive(network, 1, backend="bits")(x)
+        assert isinstance(network.seen[0], torch.Tensor)
+
+
+CHANGES = {
+    "eps": lambda network: setattr(network.norm, "eps", 500.0),
+    "limits": lambda network: setattr(network.clip, "min_val", 0.3),
+    "another norm": lambda network: setattr(network, "norm", norm(4, 7)),
+    "comparison": lambda network: fold(network, ["norm"]),
+    "another way": lambda network: setattr(network, "normed", False),
+    "no statistics": lambda network: vars(network.norm)["_buffers"].update(running_mean=None, running_var=None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_network_that_is_changed_between_two_predictions(change):
+    network, x = Elsewhere("").eval(), torch.randn(3, 4, 8, 8)
+    ours, floats = posteriors(network)
+    before = ours(x).logits
+    assert torch.equal(before, floats(x).logits)
+    assert [len(chains) for chains in ours._chains.values()] == [1]
+    CHANGES[change](network)
+    assert torch.equal(ours(x).logits, floats(x).logits)
+
+
+def test_a_scale_that_is_dropped_to_another_value():
+    network = nn.Sequential(binary(4, 4), scale(4), norm(4), binary(4, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    (ours, floats), x = posteriors(network), torch.randn(3, 4, 8, 8)
+    for value in ("unitary", "average"):
+        network[1].drop_value = value
+        assert torch.equal(ours(x).logits, floats(x).logits)
+    assert [len(chains) for chains in ours._chains.values()] == [1]
+
+
+def test_weights_that_are_given_from_outside():
+    class Given(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = Elsewhere("")
+            self.weights = {name: weight.detach().clone() for name, weight in self.network.named_parameters()}
+
+        def forward(self, x):
+            return functional_call(self.network, self.weights, (x,))
+
+    network, x = Given().eval(), torch.randn(3, 4, 8, 8)
+    ours, floats = posteriors(network)
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    for weight in network.weights.values():
+        weight.normal_()
+    assert torch.equal(ours(x).logits, floats(x).logits)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning", "ignore::FutureWarning")
+def test_scripted_modules_take_no_hooks():
+    network = nn.Sequential(binary(4, 4), torch.jit.script(nn.Hardtanh()), binary(4, 2)).eval()
+    assert find_chains(network, torch.randn(1, 4, 8, 8)) == []
 
 
 class Skipped(nn.Module):
@@ -150,7 +326,45 @@ def test_what_is_no_chain(between):
 def test_a_chain_has_one_draw():
     network = nn.Sequential(binary(4, 4), scale(4), norm(4), scale(4), binary(4, 2)).eval()
     (chain,) = find_chains(network, torch.randn(1, 4, 8, 8))
-    assert (chain.source, chain.between) == (network[1], [network[2], network[3]])
+    assert (chain.source, chain.between) == (network[2], [network[3]])
+
+
+class Early(nn.Module):
+    """Ends early, or leaves the scale out."""
+
+    def __init__(self, behind):
+        super().__init__()
+        self.conv, self.norm, self.scale, self.last, self.scaled = binary(4, 4), norm(4), behind, binary(4, 4), True
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        if x.mean() > 5:
+            return y.mean((2, 3))
+        return self.last(self.scale(y) if self.scaled else y).mean((2, 3))
+
+
+def test_what_stands_in_front_of_a_draw_is_computed():
+    network, x = Early(scale(4)).eval(), torch.randn(3, 4, 8, 8)
+    ours, floats = posteriors(network)
+    for images in (x, x + 10):
+        assert torch.equal(ours(images).logits, floats(images).logits)
+    network.scaled = False
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    assert [len(chains) for chains in ours._chains.values()] == [1]
+
+
+def test_another_way_than_the_one_that_was_looked_at():
+    """Numbers that were left out are wanted: it is computed without chains from then on, and faults stay faults."""
+    network, x = Early(Clip()).eval(), torch.randn(3, 4, 8, 8)
+    ours, floats = posteriors(network)
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    assert [len(chains) for chains in ours._chains.values()] == [1]
+    assert torch.equal(ours(x + 10).logits, floats(x + 10).logits)
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    assert [len(chains) for chains in ours._chains.values()] == [0]
+    network.last = nn.Linear(3, 3)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        ours(x)
 
 
 def test_compiled_modules_are_left_alone():

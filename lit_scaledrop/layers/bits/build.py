@@ -31,10 +31,11 @@ def cache_folder() -> Path:
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels; ``None``, after one line that says why, where there can be none."""
-    compiler = shlex.split(os.environ.get("CC") or "") or [shutil.which("cc") or shutil.which("gcc") or "cc"]
     try:
+        compiler = shlex.split(os.environ.get("CC") or "") or [shutil.which("cc") or shutil.which("gcc") or "cc"]
         return _load(compiler)
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+    # the last two: quotes in CC that do not end, messages in another encoding, and a library of something else
+    except (OSError, RuntimeError, subprocess.SubprocessError, ValueError, AttributeError) as error:
         why = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         logger.warning("binary convolutions run as float convolutions, which is slower: no kernels (%s)", why)
         return None
@@ -71,7 +72,8 @@ def _from_cache(compiler: list[str], path: Path) -> ctypes.CDLL:
             os.replace(made, path)
             os.replace(note, digest)
     loaded = ctypes.CDLL(str(path))
-    loaded.bits_sums.restype = ctypes.c_int
+    loaded.bits_best.restype = loaded.bits_sums.restype = ctypes.c_int
+    loaded.bits_pack.restype = None
     return loaded
 
 

@@ -22,6 +22,8 @@ from lit_scaledrop.shapes import Float
 
 Pair = tuple[int, int]
 _BLOCK = 8  # filters whose words alternate, FILTERS of the kernels
+_EXACT = 1 << 24  # integers that float32 holds
+_SIZES = 16  # of inputs whose borders are kept
 _WORTH_THREADS = 1 << 20  # words that are compared, some 0.1 ms
 
 
@@ -72,7 +74,8 @@ class Filters:
         groups: blocks of channels that see nothing of each other.
 
     Attributes:
-        exact: whether the weights are +-1 times a power of two for each filter, so that sums are exact.
+        exact: whether the weights are +-1 times a power of two for each filter, so that sums are exact; and neither too
+            many nor too large for float32.
     """
 
     def __init__(self, weight: Float[Tensor, "filters channels height width"], groups: int = 1) -> None:
@@ -80,7 +83,9 @@ class Filters:
         size = weight.abs()
         factor = size.flatten(1)[:, 0] if weight.numel() else size.new_ones(len(weight))
         alike = torch.equal(size, factor.view(-1, 1, 1, 1).expand_as(size))
-        self.exact = alike and bool((factor.frexp().mantissa == 0.5).all())
+        products = size[0].numel() if len(size) else 0
+        finite = bool((factor * products).isfinite().all()) and products <= _EXACT
+        self.exact = alike and finite and bool((factor.frexp().mantissa == 0.5).all())
         self.factor = np.ascontiguousarray(factor.float().numpy())
         signs = torch.where(weight > 0, 1.0, -1.0)
         self._taps = signs.sum(1)
@@ -102,9 +107,11 @@ class Filters:
         return np.ascontiguousarray(whole.transpose(0, 1, 3, 2)), unit
 
     def border(self, size: Pair, out: Pair, stride: Pair, before: Pair, dilation: Pair) -> _Border:
-        """Of inputs of one size, kept."""
+        """Of inputs of one size, kept for some sizes."""
         key = (size, out, stride, before, dilation)
         if key not in self._borders:
+            if len(self._borders) == _SIZES:
+                self._borders.clear()
             cases, outside = zip(
                 *(_cut(*each) for each in zip(size, out, self.shape[2:], stride, before, dilation, strict=True)),
                 strict=True,
@@ -204,7 +211,7 @@ def pack(
     bits = np.zeros(batch * padded[0] * padded[1] * filters.groups * filters.unit, np.uint8)
     threshold, direction, case = thresholds or (torch.zeros(1, every), torch.ones(1, every), torch.zeros(1))
     case = case.to(torch.int32).expand(batch).contiguous()
-    x, threshold, direction = x.detach().contiguous(), threshold.contiguous(), direction.contiguous()
+    x, threshold, direction = x.detach().resolve_neg().contiguous(), threshold.contiguous(), direction.contiguous()
 
     def run(begin: int, end: int) -> int:
         kernels.bits_pack(

@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "units are written little-endian"
+#endif
+
 enum { PIXELS = 4, FILTERS = 8, CHUNK = 64 }; /* of a block of sums; pixels whose windows are gathered at once */
 
 typedef struct {

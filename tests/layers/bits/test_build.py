@@ -74,7 +74,19 @@ def network():
     return BinaryConv2d(3, 4, 3, STE(), STE(), padding=1)
 
 
-@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "sh -c 'echo broken >&2; exit 1'"])
+NO_COMPILERS = {
+    "none": "no-such-compiler",
+    "fails": "false",
+    "broken": "sh -c 'echo broken >&2; exit 1'",
+    "quotes": "cc 'without end",
+    "another encoding": r"sh -c 'printf \\351 >&2; exit 1'",
+    "makes nothing": "true",
+    "makes another library": "cc -Dbits_best=other",
+    "big-endian": "cc -U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__",
+}
+
+
+@pytest.mark.parametrize("compiler", NO_COMPILERS.values(), ids=NO_COMPILERS)
 def test_without_a_compiler(fresh, monkeypatch, caplog, compiler):
     monkeypatch.setenv("CC", compiler)
     net, x = network(), torch.randn(2, 3, 5, 5)

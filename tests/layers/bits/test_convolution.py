@@ -227,6 +227,23 @@ def test_avx512_on_other_processors(tmp_path, monkeypatch):
         assert torch.equal(ours, F.conv2d(signs(x), weight, padding=1, groups=2))
 
 
+def test_sums_that_floats_do_not_hold():
+    """More than 2^24 signs, and factors whose sums are infinite."""
+    many = torch.ones(1, 1, 1, 1)
+    assert Filters(many.expand(1, 1, 1 << 12, 1 << 12)[:, :, :, :8] * 2.0**110).exact
+    assert not Filters(many.expand(1, 1, 1 << 12, 1 << 12)[:, :, :, :8] * 2.0**115).exact
+    assert not Filters(many.expand(1, 1, (1 << 24) + 1, 1)).exact
+
+
+def test_borders_of_many_sizes_are_not_kept():
+    """Images of all sizes would fill the memory."""
+    filters, one = Filters(torch.ones(2, 3, 3, 3)), Shape(before=(1, 1), behind=(1, 1))
+    for side in (*range(3, 40), 3):
+        x = some(1, 3, side, side)
+        assert torch.equal(conv2d(x, filters, one), F.conv2d(signs(x), torch.ones(2, 3, 3, 3), padding=1))
+    assert len(filters._borders) <= convolution._SIZES
+
+
 def test_words_of_a_filter():
     """Bit c of a unit is channel c; taps follow each other; filters alternate in blocks of eight."""
     weight = -torch.ones(9, 3, 1, 2)
