@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -15,9 +16,6 @@ from lit_scaledrop.cli.words import last_value, without
 from lit_scaledrop.evaluation.evaluate import data_sets
 from lit_scaledrop.evaluation.probes import PROBES
 from lit_scaledrop.naming import lookup
-from lit_scaledrop.report.figures import FIGURES
-from lit_scaledrop.report.sweeps import SWEEPS
-from lit_scaledrop.report.tables import TABLES
 from lit_scaledrop.results.text import plain
 
 IMAGES, FILE = "--images", "--data-file"
@@ -86,7 +84,14 @@ def _asked(images: Path, given: dict[str, str]) -> Asked:
 def _name(folder: Path) -> str:
     """What the data is called: as the folder, but not like anything that is known here."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-_.") or "images"
-    return f"own-{name}" if name in {*data_sets(), *PROBES, *TABLES, *FIGURES, *SWEEPS, "curves"} else name
+    known = {*data_sets(), *PROBES, "curves"}
+    with suppress(ModuleNotFoundError):  # the core has no tables
+        from lit_scaledrop.report.figures import FIGURES
+        from lit_scaledrop.report.sweeps import SWEEPS
+        from lit_scaledrop.report.tables import TABLES
+
+        known |= {*TABLES, *FIGURES, *SWEEPS}
+    return f"own-{name}" if name in known else name
 
 
 def _say(message: str) -> None:
