@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import traceback
+from importlib.machinery import ModuleSpec, PathFinder
 
 COMMANDS = {
     "fit": "train, evaluate and record one run (LightningCLI)",
@@ -101,11 +102,25 @@ def _require_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
+class _Ours:
+    """Finds our other packages beside this one: an editable install would be asked behind all of ``sys.path``."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Of the two only."""
+        return PathFinder.find_spec(name, [_ROOT]) if name in ("datamodules", "hardware") else None
+
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
 def _find_own_classes() -> None:
     """Import from the current folder, behind what is installed: a project has folders of the same names as ours."""
     here = os.getcwd()
-    if os.path.dirname(os.path.dirname(os.path.abspath(__file__))) != here:
+    if here != _ROOT:
         sys.path[:] = [*(place for place in sys.path if place not in ("", here)), here]
+        if _Ours not in sys.meta_path:
+            sys.meta_path.insert(0, _Ours)
 
 
 def _tell(error: Exception, command: str) -> int:

@@ -14,6 +14,10 @@ from datamodules.own.medical import Window
 from datamodules.own.pairs import Row
 from datamodules.pictures import Square
 
+# in C where it is there: a folder may have a hundred thousand files
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 
 @dataclass(frozen=True)
 class OwnData:
@@ -59,9 +63,8 @@ class OwnData:
             if field.name != "parts"
         }
         parts = {part: [_plain(row) for row in rows] for part, rows in self.parts.items()}
-        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
         how: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None, "width": 1000}
-        return yaml.dump(settings | parts, Dumper=dumper, **how)
+        return yaml.dump(settings | parts, Dumper=_SafeDumper, **how)
 
 
 def load_own(file: Path) -> OwnData:
@@ -71,12 +74,11 @@ def load_own(file: Path) -> OwnData:
         DatasetNotFoundError: There is no such file.
         DatasetCorruptError: It is something else, or parts a group.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         text = file.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _SafeLoader)):
             raise ValueError("it has aliases")
-        plain = yaml.load(text, loader)
+        plain = yaml.load(text, _SafeLoader)
         parts = {part: [_row(row) for row in plain.pop(part)] for part in PARTS}
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
         own = OwnData(**plain, parts=parts)
