@@ -106,7 +106,7 @@ class _Ours:
     """Finds our other packages beside this one: an editable install would be asked behind all of ``sys.path``."""
 
     @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(name: str, *_: object) -> ModuleSpec | None:
         """Of the two only."""
         return PathFinder.find_spec(name, [_ROOT]) if name in ("datamodules", "hardware") else None
 
