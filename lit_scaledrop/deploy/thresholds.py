@@ -18,6 +18,7 @@ from lit_scaledrop.deploy.inference import Sign
 from lit_scaledrop.layers.activations import Clip
 from lit_scaledrop.layers.probing import hooked
 from lit_scaledrop.layers.stochastic import MaskPlan, sampling, stochastic_layers
+from lit_scaledrop.layers.turning import RANK_OF_INFINITY, bisect, float_of
 from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.shapes import Bool, Float
 
@@ -61,15 +62,12 @@ def threshold_of(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Threshold:
 
     rising = gamma >= 0
     # with gamma = 0 the sign is always the same: the search ends at one of its ends
-    outside = torch.full((channels,), _rank(torch.tensor(-torch.inf)).item())  # towards -1 for rising channels
-    inside = torch.full((channels,), _rank(torch.tensor(torch.inf)).item())
-    low, high = torch.where(rising, outside, inside), torch.where(rising, inside, outside)
-    while bool(((low - high).abs() > 1).any()):
-        middle = torch.div(low + high, 2, rounding_mode="floor")
-        found = positive(_float(middle))
-        low, high = torch.where(found, low, middle), torch.where(found, middle, high)
+    ends = torch.full((channels,), RANK_OF_INFINITY)
+    last = bisect(
+        lambda rank: positive(float_of(rank)), torch.where(rising, ends, -ends), torch.where(rising, -ends, ends)
+    )
     made = Threshold(channels)
-    made.threshold.copy_(_float(high))
+    made.threshold.copy_(float_of(last))
     made.rising.copy_(rising)
     return made
 
@@ -150,14 +148,3 @@ def _keeps_signs(module: nn.Module) -> bool:
     if isinstance(module, Clip | nn.Hardtanh):
         return module.min_val < 0 < module.max_val
     return isinstance(module, nn.Identity | nn.Flatten | nn.MaxPool2d)
-
-
-def _rank(x: Tensor) -> Tensor:
-    """Floats to whole numbers in the same order."""
-    bits = x.float().contiguous().view(torch.int32).long()
-    return torch.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
-
-
-def _float(rank: Tensor) -> Tensor:
-    bits = torch.where(rank >= 0, rank, (-rank) | (1 << 31))
-    return (bits - ((bits >> 31) << 32)).int().view(torch.float32)

@@ -1,19 +1,19 @@
 """Posterior inference: T passes of one stochastic network, all its masks, or M networks become one Predictive."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.bitwise import Backend, bitwise, choose_backend, watched
-from lit_scaledrop.layers.chains import Chain, compared, find_chains
+from lit_scaledrop.layers.bitwise import Backend
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
 from lit_scaledrop.layers.probing import evaluating
 from lit_scaledrop.layers.stochastic import MaskPlan, differing_passes, sampling
-from lit_scaledrop.posterior.any_network import AnyNetwork, Output, adapted, fits, inputs_in, of_the_package
+from lit_scaledrop.posterior.any_network import AnyNetwork, Output, adapted, fits, inputs_in
 from lit_scaledrop.posterior.drop_probability import Probability, as_built
 from lit_scaledrop.posterior.execution import (
     Execution,
@@ -24,8 +24,10 @@ from lit_scaledrop.posterior.execution import (
     shared_rows,
     trace,
 )
+from lit_scaledrop.posterior.multiplier import Multiplier
 from lit_scaledrop.posterior.plans import Scheme, draw_plan, enumerate_plan
 from lit_scaledrop.posterior.predictive import Predictive
+from lit_scaledrop.posterior.shareable import obstacle, require_shareable
 from lit_scaledrop.progress import with_progress
 from lit_scaledrop.shapes import Float
 
@@ -95,7 +97,6 @@ class PosteriorPredictive:
     Attributes:
         choice: the execution that runs; for ``auto`` ``""`` before the first prediction.
         reason: why.
-        multiplied: the backend of the last prediction, and why; ``("", "")`` before the first.
 
     Raises:
         ValueError: for ``samples < 1``, no network, an unknown execution or scheme, masks that cannot be enumerated;
@@ -120,8 +121,6 @@ class PosteriorPredictive:
         output: Output | None = None,
         backend: Backend = "auto",
     ) -> None:
-        if backend not in get_args(Backend):
-            raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
         if execution not in get_args(Execution):
             raise ValueError(f"execution must be one of {', '.join(get_args(Execution))}, got {execution!r}")
         if row_budget is not None and row_budget < 1:
@@ -150,11 +149,9 @@ class PosteriorPredictive:
             correlation,
         )
         self._sample_dropout, self._output = sample_dropout, output
-        self._backend: Backend = backend
-        self.multiplied: tuple[str, str] = ("", "")
+        self._multiplier = Multiplier(backend)
         self._seen: torch.Size | None = None
         self._segments: dict[tuple[int, torch.Size], list[Segment]] = {}
-        self._chains: dict[tuple[Any, ...], list[Chain]] = {}
         self.plans = [self._plan(m) for m in range(len(self.networks))]
         self.choice: str = "" if execution == "auto" else execution
         self.reason = "" if execution == "auto" else "asked for"
@@ -175,6 +172,11 @@ class PosteriorPredictive:
         return sum(plan.samples for plan in self.plans)
 
     @property
+    def multiplied(self) -> tuple[str, str]:
+        """How signs were multiplied in the last prediction, and why."""
+        return self._multiplier.multiplied
+
+    @property
     def uncovered(self) -> float:
         """Probability that an exact prediction leaves out; it bounds the error of every class probability."""
         return sum(plan.uncovered for plan in self.plans) / len(self.plans)
@@ -187,10 +189,9 @@ class PosteriorPredictive:
             if not self.choice:
                 self.choice, self.reason = self._best(x)
                 logger.info("execution: %s, %s", self.choice, self.reason)
-            with bitwise(True):  # weights are compared with their packed ones once
-                self.multiplied = choose_backend(self._backend, self.networks, x)
-                with bitwise(self.multiplied[0] == "bits"):
-                    runs = [self._run(member, x) for member in range(len(self.networks))]
+            run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
+            with self._multiplier.choosing(self.networks, x):
+                runs = [self._multiplier.run(partial(run, member, x)) for member in range(len(self.networks))]
         logits = torch.cat(runs) if len(runs) > 1 else runs[0]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.dim() == 5:
@@ -248,7 +249,7 @@ class PosteriorPredictive:
         self.plans, self._seen = plans, x.shape[1:]
         if self.choice in ("shared", "exact"):
             for member in range(len(self.networks)):
-                self._require_shareable(member, x)
+                require_shareable(self.networks[member], self._tree(member), x[:1])
 
     def _plan(self, member: int) -> MaskPlan:
         network = self.networks[member]
@@ -269,22 +270,11 @@ class PosteriorPredictive:
         with self._built(network):
             return enumerate_plan(network, mass, self.max_leaves)
 
-    def _run(self, member: int, x: Tensor) -> Tensor:
-        run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
-        try:
-            return run(member, x)
-        except Exception:
-            if not any(self._chains.values()):
-                raise
-            # a pass that goes another way than the one that was looked at wants numbers that were left out
-            self._chains = {key: [] for key in self._chains}
-            return run(member, x)
-
     def _loop(self, member: int, x: Tensor) -> Tensor:
         network, plan = self.networks[member], self.plans[member]
         logits = torch.empty(0)
         for index in range(plan.samples):
-            with self._multiplying(member, x), sampling(network, plan.single(index)):
+            with self._multiplier.multiplying(network, plan, x), sampling(network, plan.single(index)):
                 rows = classes_last(network(x))
             if not index:
                 # filled pass by pass: a stack would hold all of them twice, which counts for maps
@@ -296,7 +286,7 @@ class PosteriorPredictive:
         network, plan = self.networks[member], self.plans[member]
 
         def run(part: Tensor) -> Tensor:
-            with self._multiplying(member, x), sampling(network, plan.folded(len(part))):
+            with self._multiplier.multiplying(network, plan, x), sampling(network, plan.folded(len(part))):
                 rows = classes_last(network(part.repeat(plan.samples, *[1] * (part.dim() - 1))))
             return rows.unflatten(0, (plan.samples, len(part)))
 
@@ -305,10 +295,10 @@ class PosteriorPredictive:
     def _shared(self, member: int, x: Tensor) -> Tensor:
         if not len(x):
             return self._loop(member, x)
-        network, tree = self.networks[member], self._tree(member)
+        network, plan, tree = self.networks[member], self.plans[member], self._tree(member)
 
         def run(part: Tensor) -> Tensor:
-            with self._multiplying(member, x), sharing(network, tree, len(part)) as state:
+            with self._multiplier.multiplying(network, plan, x), sharing(network, tree, len(part)) as state:
                 rows = classes_last(state.expand(network(part)))
             leaves = rows.unflatten(0, (-1, len(part)))
             # the T samples in the order of the plan: intervals and the quantile rule count passes, not leaves
@@ -318,42 +308,6 @@ class PosteriorPredictive:
         if not self.row_budget and x.device.type == "cpu":
             rows = min(rows, max(32, 3 * len(x) // 2))  # little more than the loop's memory; more is not faster
         return in_parts(run, x, rows / shared_rows(self._trace(member, x), tree))
-
-    @contextmanager
-    def _multiplying(self, member: int, x: Tensor) -> Iterator[None]:
-        """Signs are multiplied by the chosen backend in the block."""
-        if self.multiplied[0] != "bits":
-            yield
-            return
-        with compared(self.networks[member], self._chains_of(member, x) if len(x) else []):
-            yield
-
-    def _chains_of(self, member: int, x: Tensor) -> list[Chain]:
-        """Where only signs count between two convolutions; tried first on two inputs and two passes."""
-        network, plan = self.networks[member], self.plans[member]
-        if watched(network):
-            return []
-        key = (member, x.shape[1:], x.stride()[1:], *network.modules())
-        if key not in self._chains:
-            found = find_chains(network, x[:1])
-
-            def logits() -> list[Tensor]:
-                passes = [network(x[:2])]
-                for index in {0, plan.samples - 1} if plan.draws else ():
-                    with sampling(network, plan.single(index)):
-                        passes.append(network(x[:2]))
-                return passes
-
-            if found:
-                expected = logits()
-                try:
-                    with compared(network, found):
-                        same = all(map(torch.equal, logits(), expected))
-                except Exception:  # somebody else wants the numbers that are left out
-                    same = False
-                found = found if same else []
-            self._chains[key] = found
-        return self._chains[key]
 
     def _rows(self, x: Tensor) -> int:
         return self.row_budget or (128 if x.device.type == "cpu" else 1024)
@@ -373,8 +327,9 @@ class PosteriorPredictive:
         loop = self.num_samples
         if not any(plan.draws for plan in self.plans):
             return "loop", "nothing is random: one pass a network"
-        shared, obstacle = self.passes(x), self._obstacle(x)
-        if not obstacle:
+        trees = [self._tree(member) for member in range(len(self.networks))]
+        shared, why = self.passes(x), obstacle(self.networks, trees, x[:1])
+        if not why:
             try:
                 exact = [self._all_masks(network, 1.0) for network in self.networks] if self._enumerable else []
             except ValueError:
@@ -387,47 +342,7 @@ class PosteriorPredictive:
                     return "exact", f"all {self.num_samples} masks cost {work:.1f} passes, the loop {loop}"
             if shared <= 0.9 * loop:
                 return "shared", f"the prefixes of {loop} passes cost {shared:.1f}"
-        why = obstacle or f"sharing prefixes would save little ({shared:.1f} of {loop} passes)"
+        why = why or f"sharing prefixes would save little ({shared:.1f} of {loop} passes)"
         if max(plan.samples for plan in self.plans) * len(x) <= self._rows(x):
             return "folded", f"{why}, and the passes fit into one batch"
         return "loop", why
-
-    def _require_shareable(self, member: int, x: Tensor) -> None:
-        """Refuse a network, not of ours, that loses passes when they share prefixes, by a look at two of them.
-
-        Raises:
-            ValueError: they are others than one after the other.
-        """
-        network, plan, drawn = self.networks[member], self.plans[member], self._tree(member).draw_of.values()
-        # the pass whose masks are most unlike the first one's
-        far = max(range(plan.samples), key=lambda index: sum(numbers[index] != numbers[0] for numbers in drawn))
-        if of_the_package(network) or not far:
-            return
-        two = MaskPlan({name: draws[[0, far]] for name, draws in plan.draws.items()}, 2)
-        with sharing(network, PrefixTree(network, two), 1) as state:
-            shared = classes_last(state.expand(network(x[:1])))[state.partition.group_of]
-        loop = []
-        for index in range(2):
-            with sampling(network, two.single(index)):
-                loop.append(classes_last(network(x[:1]))[0])
-        # what loses passes gives both the same, which is half of their distance off for one of them at least
-        error = max((a - b).norm() for a, b in zip(shared, loop, strict=True))
-        if error > (loop[0] - loop[1]).norm() / 4 and error > 1e-3 * loop[0].norm():
-            raise ValueError(
-                "passes that share prefixes are others than one after the other: behind its first random layer the "
-                "network counts rows as its input has them. Use execution='folded' or 'loop' for this network"
-            )
-
-    def _obstacle(self, x: Tensor) -> str:
-        """Why prefix sharing does not work for these networks; empty if it does."""
-        # two inputs: the rows of a single one would broadcast where align() is missing
-        pair = x[:1].repeat(2, *[1] * (x.dim() - 1))
-        for member, network in enumerate(self.networks):
-            try:
-                with sharing(network, self._tree(member), 2) as state:
-                    state.expand(network(pair))
-                self._require_shareable(member, x)
-            except (RuntimeError, ValueError) as error:
-                why = str(error).splitlines()[0]
-                return f"the network cannot share prefixes ({why}); align() where its branches meet would let it"
-        return ""

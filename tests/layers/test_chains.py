@@ -13,7 +13,8 @@ from lit_scaledrop.layers.activations import Clip
 from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d
 from lit_scaledrop.layers.bits import available
 from lit_scaledrop.layers.bitwise import bitwise
-from lit_scaledrop.layers.chains import compared, find_chains, pooled
+from lit_scaledrop.layers.chain_search import find_chains
+from lit_scaledrop.layers.comparing import compared, pooled
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.layers.stochastic import drawing_alone
 from lit_scaledrop.methods.classification import METHODS
@@ -247,7 +248,7 @@ def test_a_network_that_is_changed_between_two_predictions(change):
     ours, floats = posteriors(network)
     before = ours(x).logits
     assert torch.equal(before, floats(x).logits)
-    assert [len(chains) for chains in ours._chains.values()] == [1]
+    assert [len(chains) for chains in ours._multiplier.chains.values()] == [1]
     CHANGES[change](network)
     assert torch.equal(ours(x).logits, floats(x).logits)
 
@@ -258,7 +259,7 @@ def test_a_scale_that_is_dropped_to_another_value():
     for value in ("unitary", "average"):
         network[1].drop_value = value
         assert torch.equal(ours(x).logits, floats(x).logits)
-    assert [len(chains) for chains in ours._chains.values()] == [1]
+    assert [len(chains) for chains in ours._multiplier.chains.values()] == [1]
 
 
 def test_weights_that_are_given_from_outside():
@@ -350,7 +351,7 @@ def test_what_stands_in_front_of_a_draw_is_computed():
         assert torch.equal(ours(images).logits, floats(images).logits)
     network.scaled = False
     assert torch.equal(ours(x).logits, floats(x).logits)
-    assert [len(chains) for chains in ours._chains.values()] == [1]
+    assert [len(chains) for chains in ours._multiplier.chains.values()] == [1]
 
 
 def test_another_way_than_the_one_that_was_looked_at():
@@ -358,10 +359,10 @@ def test_another_way_than_the_one_that_was_looked_at():
     network, x = Early(Clip()).eval(), torch.randn(3, 4, 8, 8)
     ours, floats = posteriors(network)
     assert torch.equal(ours(x).logits, floats(x).logits)
-    assert [len(chains) for chains in ours._chains.values()] == [1]
+    assert [len(chains) for chains in ours._multiplier.chains.values()] == [1]
     assert torch.equal(ours(x + 10).logits, floats(x + 10).logits)
     assert torch.equal(ours(x).logits, floats(x).logits)
-    assert [len(chains) for chains in ours._chains.values()] == [0]
+    assert [len(chains) for chains in ours._multiplier.chains.values()] == [0]
     network.last = nn.Linear(3, 3)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         ours(x)
@@ -444,7 +445,7 @@ def test_predictions_have_all_chains_of_the_networks(method, execution):
         posteriors = [PosteriorPredictive(net, 4, 1, execution, backend=backend) for backend in ("bits", "torch")]
         ours, floats = (posterior(x).logits for posterior in posteriors)
         assert torch.equal(ours, floats)
-        assert [len(chains) for chains in posteriors[0]._chains.values()] == [count]
+        assert [len(chains) for chains in posteriors[0]._multiplier.chains.values()] == [count]
         assert not torch.equal(ours[0], ours[-1])
 
 

@@ -1,0 +1,97 @@
+"""Weights of a binary convolution as words, and what zeros of a border add to its sums.
+
+Zeros are no signs: they count as -1 in the kernels, and what that adds depends on the position of the window alone (at
+most one case for each row and column that a border cuts), so a table takes it away.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_scaledrop.shapes import Float
+
+Pair = tuple[int, int]
+_BLOCK = 8  # filters whose words alternate, FILTERS of the kernels
+_EXACT = 1 << 24  # integers that float32 holds
+_SIZES = 16  # of inputs whose borders are kept
+
+
+class _Border(NamedTuple):
+    """What a border adds to the sums."""
+
+    position: np.ndarray
+    """of each output pixel its row in ``added``, -1 where a window has no part outside; int32"""
+    added: np.ndarray
+    """float32, ``(positions, filters)``"""
+
+
+class Filters:
+    """Signs of a layer's weights as words, and what its geometry needs.
+
+    Args:
+        weight: ``(filters, channels of a group, height, width)``.
+        groups: blocks of channels that see nothing of each other.
+
+    Attributes:
+        exact: whether the weights are +-1 times a power of two for each filter, so that sums are exact; and neither too
+            many nor too large for float32.
+    """
+
+    def __init__(self, weight: Float[Tensor, "filters channels height width"], groups: int = 1) -> None:
+        self.shape, self.groups = tuple(weight.shape), groups
+        size = weight.abs()
+        factor = size.flatten(1)[:, 0] if weight.numel() else size.new_ones(len(weight))
+        alike = torch.equal(size, factor.view(-1, 1, 1, 1).expand_as(size))
+        products = size[0].numel() if len(size) else 0
+        finite = bool((factor * products).isfinite().all()) and products <= _EXACT
+        self.exact = alike and finite and bool((factor.frexp().mantissa == 0.5).all())
+        self.factor = np.ascontiguousarray(factor.float().numpy())
+        signs = torch.where(weight > 0, 1.0, -1.0)
+        self._taps = signs.sum(1)
+        self.words, self.unit = self._pack((signs > 0).numpy())
+        self._borders: dict[tuple[object, ...], _Border] = {}
+
+    def _pack(self, positive: np.ndarray) -> tuple[np.ndarray, int]:
+        """Words ``(groups, blocks, words, _BLOCK)`` and the bytes of a unit."""
+        filters, channels, height, width = positive.shape
+        unit = next((size for size in (1, 2, 4) if channels <= 8 * size), 8 * -(-channels // 64))
+        bits = np.zeros((filters, height, width, unit * 8), bool)
+        bits[..., :channels] = positive.transpose(0, 2, 3, 1)
+        taps = np.packbits(bits, axis=-1, bitorder="little").reshape(filters, -1)
+        each = filters // self.groups
+        blocks, words = -(-each // _BLOCK), -(-taps.shape[1] // 8)
+        padded = np.zeros((self.groups, blocks * _BLOCK, words * 8), np.uint8)
+        padded[:, :each, : taps.shape[1]] = taps.reshape(self.groups, each, -1)
+        whole = padded.view(np.uint64).reshape(self.groups, blocks, _BLOCK, words)
+        return np.ascontiguousarray(whole.transpose(0, 1, 3, 2)), unit
+
+    def border(self, size: Pair, out: Pair, stride: Pair, before: Pair, dilation: Pair) -> _Border:
+        """Of inputs of one size, kept for some sizes."""
+        key = (size, out, stride, before, dilation)
+        if key not in self._borders:
+            if len(self._borders) == _SIZES:
+                self._borders.clear()
+            cases, outside = zip(
+                *(_cut(*each) for each in zip(size, out, self.shape[2:], stride, before, dilation, strict=True)),
+                strict=True,
+            )
+            # taps of a window that lie outside, for each case of rows and of columns
+            lost = outside[0][:, None, :, None] | outside[1][None, :, None, :]
+            # a zero counted as -1 has added the negative of its weight
+            added = torch.einsum("rcij,fij->rcf", lost.float(), self._taps).flatten(0, 1)
+            position = cases[0][:, None] * len(outside[1]) + cases[1][None, :]
+            inside = ~lost.flatten(2).any(2)
+            position[inside[cases[0]][:, cases[1]]] = -1
+            self._borders[key] = _Border(
+                np.ascontiguousarray(position.to(torch.int32).numpy()), np.ascontiguousarray(added.numpy())
+            )
+        return self._borders[key]
+
+
+def _cut(size: int, out: int, kernel: int, stride: int, before: int, dilation: int) -> tuple[Tensor, Tensor]:
+    """Along one side, of each window its case, and of each case which taps lie outside."""
+    taps = torch.arange(out)[:, None] * stride + torch.arange(kernel)[None] * dilation - before
+    outside, case = torch.unique((taps < 0) | (taps >= size), dim=0, return_inverse=True)
+    return case, outside

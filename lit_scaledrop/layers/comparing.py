@@ -1,0 +1,107 @@
+"""Comparisons in the place of chains while a network runs: its modules' ``forward`` is replaced, and put back."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.layers.bits import Packed, multiply, pack
+from lit_scaledrop.layers.bitwise import filters_of, shape_of, watched
+from lit_scaledrop.layers.chains import Chain
+from lit_scaledrop.shapes import Float
+
+
+@contextmanager
+def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
+    """Let comparisons stand for these chains of a network in the block, in which no weight may change.
+
+    Pooling with squares side by side is computed as vectors: PyTorch takes ten times as long on a CPU.
+    """
+    if not chains or watched(network):
+        yield
+        return
+    left_out: list[nn.Module] = []
+
+    def replace(module: nn.Module, forward: Any) -> None:
+        module.forward = forward
+        left_out.append(module)
+
+    try:
+        for module in network.modules():
+            if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and (size := _side_by_side(module)):
+                replace(module, partial(pooled, isinstance(module, nn.MaxPool2d), size))
+        for chain in chains:
+            if not chain.of_now():
+                continue
+            replace(chain.between[0], _Comparing(chain))
+            for module in chain.between[1:]:
+                replace(module, _Passing(module))
+            replace(chain.consumer, _Multiplying(chain.consumer))
+        yield
+    finally:
+        for module in left_out:
+            module.__dict__.pop("forward", None)
+
+
+@dataclass
+class _Passing:
+    """What stands for a module behind a comparison; sums that went another way are computed."""
+
+    module: nn.Module
+
+    def __call__(self, x: Tensor | Packed) -> Tensor | Packed:
+        return x if isinstance(x, Packed) else type(self.module).forward(self.module, x)
+
+
+@dataclass
+class _Comparing:
+    """What stands for a chain: sums to bits."""
+
+    chain: Chain
+
+    def __call__(self, x: Tensor) -> Packed:
+        filters = filters_of(self.chain.consumer)
+        return pack(x, filters, shape_of(self.chain.consumer), self.chain.thresholds(x))
+
+
+@dataclass
+class _Multiplying:
+    """What stands for a convolution: bits to sums; other numbers it convolves."""
+
+    layer: nn.Module
+
+    def __call__(self, x: Tensor | Packed) -> Tensor:
+        return multiply(x, filters_of(self.layer)) if isinstance(x, Packed) else type(self.layer).forward(self.layer, x)
+
+
+def _side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
+    """Side of its windows if they are squares without gap, overlap or border."""
+    size = pool.kernel_size
+    if isinstance(pool, nn.MaxPool2d):
+        plain = pool.dilation == 1 and not pool.return_indices
+    else:
+        plain = pool.divisor_override is None
+    if type(pool) not in (nn.MaxPool2d, nn.AvgPool2d) or not isinstance(size, int):
+        return None
+    if pool.stride != size or pool.padding or pool.ceil_mode or not plain:
+        return None
+    return size
+
+
+def pooled(largest: bool, size: int, x: Float[Tensor, "rows channels height width"]) -> Tensor:
+    """Largest or mean number of each square, as ``MaxPool2d(size)`` and ``AvgPool2d(size)`` have them, bit for bit.
+
+    >>> x = torch.randn(2, 3, 7, 9)
+    >>> torch.equal(pooled(True, 2, x), nn.MaxPool2d(2)(x)), torch.equal(pooled(False, 3, x), nn.AvgPool2d(3)(x))
+    (True, True)
+    """
+    high, wide = (side // size * size for side in x.shape[2:])
+    rows = x[:, :, :high, :wide].unflatten(2, (-1, size))
+    if largest:
+        rows = reduce(torch.maximum, rows.unbind(3))[..., None, :]
+    squares = [row[..., place::size] for row in rows.unbind(3) for place in range(size)]
+    return reduce(torch.maximum, squares) if largest else reduce(torch.add, squares) / size**2

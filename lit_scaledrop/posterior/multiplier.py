@@ -1,0 +1,91 @@
+"""How a prediction multiplies signs by signs: as bits where it can, with comparisons where only signs count."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lit_scaledrop.layers.bitwise import Backend, bitwise, choose_backend, watched
+from lit_scaledrop.layers.chain_search import find_chains
+from lit_scaledrop.layers.chains import Chain
+from lit_scaledrop.layers.comparing import compared
+from lit_scaledrop.layers.stochastic import MaskPlan, sampling
+
+_WANTED = (TypeError, AttributeError)
+"""what code raises that gets bits where it wants numbers"""
+
+
+class Multiplier:
+    """Chooses a backend for each prediction, and finds the chains of its networks once.
+
+    Args:
+        backend: what was asked for.
+
+    Attributes:
+        multiplied: the backend of the last prediction, and why; ``("", "")`` before the first.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        if backend not in get_args(Backend):
+            raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
+        self.backend: Backend = backend
+        self.multiplied: tuple[str, str] = ("", "")
+        self.chains: dict[tuple[Any, ...], list[Chain]] = {}
+
+    @contextmanager
+    def choosing(self, networks: Sequence[nn.Module], x: Tensor) -> Iterator[None]:
+        """A prediction for inputs like ``x``."""
+        with bitwise(True):  # weights are compared with their packed ones once
+            self.multiplied = choose_backend(self.backend, networks, x)
+            with bitwise(self.multiplied[0] == "bits"):
+                yield
+
+    def run(self, passes: Callable[[], Tensor]) -> Tensor:
+        """Make passes; again without chains if one goes another way than the one that was looked at."""
+        try:
+            return passes()
+        except _WANTED:
+            if not any(self.chains.values()):
+                raise
+            self.chains = {key: [] for key in self.chains}
+            return passes()
+
+    @contextmanager
+    def multiplying(self, network: nn.Module, plan: MaskPlan, x: Tensor) -> Iterator[None]:
+        """Passes of one network over parts of ``x``."""
+        if self.multiplied[0] != "bits":
+            yield
+            return
+        with compared(network, self._chains_of(network, plan, x) if len(x) else []):
+            yield
+
+    def _chains_of(self, network: nn.Module, plan: MaskPlan, x: Tensor) -> list[Chain]:
+        """Where only signs count between two convolutions; tried first on two inputs and two passes."""
+        if watched(network):
+            return []
+        key = (x.shape[1:], x.stride()[1:], *network.modules())
+        if key not in self.chains:
+            found = find_chains(network, x[:1])
+            self.chains[key] = found if found and _same(network, plan, x[:2], found) else []
+        return self.chains[key]
+
+
+def _same(network: nn.Module, plan: MaskPlan, x: Tensor, chains: Sequence[Chain]) -> bool:
+    def logits() -> list[Tensor]:
+        passes = [network(x)]
+        for index in {0, plan.samples - 1} if plan.draws else ():
+            with sampling(network, plan.single(index)):
+                passes.append(network(x))
+        return passes
+
+    expected = logits()
+    try:
+        with compared(network, chains):
+            return all(map(torch.equal, logits(), expected))
+    except _WANTED:
+        return False
