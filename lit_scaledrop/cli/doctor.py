@@ -129,6 +129,12 @@ def devices() -> Iterator[Finding]:
         yield Finding("torch.compile", f"has what it needs on {device.type}")
     except RuntimeError as error:
         yield Finding("torch.compile", str(error), "note")
+    from lit_scaledrop.layers.bits import LEVELS, available, best_level
+
+    if available():
+        yield Finding("signs as bits", f"kernels for {LEVELS[best_level()]}")
+    else:
+        yield Finding("signs as bits", "no C compiler (CC, cc, gcc): PyTorch multiplies, which is slower", "note")
 
 
 def tracking() -> Iterator[Finding]:
