@@ -11,7 +11,7 @@ from torch import nn
 from datamodules import DigitsDataModule
 from fakes.training import quiet_trainer
 from lit_scaledrop.callbacks import EstimatorSchedule
-from lit_scaledrop.evaluation.evaluate import evaluate_network
+from lit_scaledrop.evaluation.evaluate import evaluate_network, normalized_test_set
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
@@ -148,7 +148,7 @@ def test_an_evaluation_is_that_of_the_cpu():
     data = digits()
     data.prepare_data()
     data.setup("test")
-    batches = [(data.normalize(images), labels) for images, labels in data.test_dataloader()][:3]
+    batches = list(normalized_test_set(data))
     evaluation = Evaluation(samples=8, execution="shared")
     there, how = evaluate_network(module.network, batches, evaluation, module.test_metrics(evaluation), DEVICE)
     here, _ = evaluate_network(module.network.cpu(), batches, evaluation, module.test_metrics(evaluation), "cpu")
