@@ -120,6 +120,7 @@ def test_other_data_and_results_without_a_curve_are_named(finished, tmp_path):
         finished(number, curve=CURVE, seed=number)
     finished(3, curve=CURVE, data={"name": "digits", "stand_in": True})
     finished(4)
+    finished(5, curve={"epoch": [1, 2], "val_iou": [0.2, 0.3]})  # of segmentation
     picture = learning_picture(tmp_path / "results", "cpu")
     assert picture.runs == ["000000000001", "000000000002"]
     assert picture.notes[1:] == ["Left out, of other data: 000000000003.", "1 finished trainings have no curve."]

@@ -205,11 +205,9 @@ def _results(results_dir: Path | str, profile: str) -> Iterator[Result]:
 
 def _of_result(result: Result) -> Curve | None:
     kept = result.training.get("curve") or {}
-    pairs = [
-        (epoch, score)
-        for epoch, score in zip(kept.get("epoch", ()), kept.get("val_acc", ()), strict=True)
-        if score is not None
-    ]
+    if "val_acc" not in kept:  # of segmentation, or without a validation
+        return None
+    pairs = [(epoch, score) for epoch, score in zip(kept["epoch"], kept["val_acc"], strict=True) if score is not None]
     if not pairs:
         return None
     limit = ((result.config.get("data") or {}).get("init_args") or {}).get("limit_train")
