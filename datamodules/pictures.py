@@ -96,10 +96,10 @@ def find_pictures(
     return pictures, dict(left)
 
 
-def left_out(folder: Path, left: Mapping[str, int], formats: str) -> str:
+def leftovers(folder: Path, left: Mapping[str, int], formats: str) -> str:
     """What :func:`find_pictures` has left out of a folder, in words.
 
-    >>> left_out(Path("photos"), {"hidden": 2, ".txt": 1}, FORMATS)
+    >>> leftovers(Path("photos"), {"hidden": 2, ".txt": 1}, FORMATS)
     'left out of photos: 1 .txt, 2 hidden (read are PNG, JPEG, BMP, WebP)'
     """
     what = ", ".join(f"{number:,} {kind}" for kind, number in sorted(left.items()))

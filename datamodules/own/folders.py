@@ -9,7 +9,7 @@ from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundErro
 from datamodules.grouping import group_positions
 from datamodules.own.medical import WITH_MEDICAL, is_dicom, is_medical, series_of
 from datamodules.own.pairs import Asked, Row, paired, regex_of, stem
-from datamodules.pictures import find_pictures, left_out
+from datamodules.pictures import find_pictures, leftovers
 from datamodules.shapes import Int
 
 PARTS = ("train", "val", "test")
@@ -81,7 +81,7 @@ def _files(asked: Asked, say: Callable[[str], None]) -> tuple[list[str], list[st
             raise DatasetNotFoundError(f"there is no folder {folder}")
         paths, left = find_pictures(folder, also=is_medical)
         if left:
-            say(left_out(folder, left, WITH_MEDICAL))
+            say(leftovers(folder, left, WITH_MEDICAL))
         return [path.relative_to(folder).as_posix() for path in paths]
 
     images, masks = below(asked.images), below(asked.masks) if asked.masks else []

@@ -10,7 +10,7 @@ import torch
 
 from datamodules.files.integrity import DatasetCorruptError
 from datamodules.own.medical import WITH_MEDICAL, is_medical
-from datamodules.pictures import FORMATS, find_pictures, left_out
+from datamodules.pictures import FORMATS, find_pictures, leftovers
 from lit_scaledrop.deploy.container import MAGIC
 from lit_scaledrop.deploy.model import load_packed
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
@@ -109,7 +109,7 @@ def begin(
     paths, left = ([images], {}) if images.is_file() else find_pictures(images, written, **wanted)
     formats = WITH_MEDICAL if medical else FORMATS
     if left:
-        print(f"scaledrop: {left_out(images, left, formats)}", file=sys.stderr, flush=True)
+        print(f"scaledrop: {leftovers(images, left, formats)}", file=sys.stderr, flush=True)
     if not paths:
         raise FileNotFoundError(f"there is no picture in {images} ({formats})")
     where = evaluation_device(device)
