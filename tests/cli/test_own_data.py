@@ -21,7 +21,7 @@ from fakes.real import REAL
 from fakes.segmentation import write_fake_breast_ultrasound
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.cli.flags import expand_configs
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your-own-data.md").read_text()

@@ -10,8 +10,8 @@ import yaml
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures.learning import LAW_EPOCHS, PAPER_EPOCHS, keep_curves, law, learning_picture
 from lit_scaledrop.report.page import write_page
-from lit_scaledrop.results.result import read_result, write_result
 from lit_scaledrop.results.run_logs import logged_points, logged_runs
+from lit_scaledrop.results.store import read_result, write_result
 
 CURVE = {"epoch": [1, 2, 3], "val_acc": [0.3, None, 0.5], "loss_task": [2.0, 1.8, 1.5]}
 CONFIG = {

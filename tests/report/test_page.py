@@ -16,7 +16,7 @@ from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in, studies
 from lit_scaledrop.report.table import RESULT_IDS, section_cells
 from lit_scaledrop.report.tables import TABLES, build
-from lit_scaledrop.results.result import load_results, write_result
+from lit_scaledrop.results.store import load_results, write_result
 
 RESULTS = Path(__file__).parents[2] / "results"
 VOID = {"meta", "link", "img", "input", "br"}

@@ -17,7 +17,7 @@ from lit_scaledrop.report.sweeps.responses import lines
 from lit_scaledrop.report.sweeps.swept import settings, swept
 from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.results.measurement import Measurement
-from lit_scaledrop.results.result import write_result
+from lit_scaledrop.results.store import write_result
 from lit_scaledrop.results.trials import Trial, write_trials
 
 RATES = [0.05, 0.1, 0.3, [0.1, 0.2, 0.5], [0.05, 0.2, 0.5], [0.3, 0.2, 0.5], [0.1, 0.5, 0.5], [0.1, 0.2, 0.8]]

@@ -20,8 +20,9 @@ from lit_scaledrop.report.energies import PROPOSED
 from lit_scaledrop.report.figures.style import FAINT, INK, images, label_ends, panels, style, styles, write_files
 from lit_scaledrop.report.groups import DATA_NAMES, TOPOLOGIES
 from lit_scaledrop.report.table import published
-from lit_scaledrop.results.result import Result, load_results, write_result
+from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.run_logs import curve, logged_points, logged_runs
+from lit_scaledrop.results.store import load_results, write_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,8 @@ import pandas as pd
 
 from lit_scaledrop.naming import count
 from lit_scaledrop.report.groups import all_seeds, commits_of, data_name, passes_of, widths_of
-from lit_scaledrop.results.result import Result, write_atomic
+from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

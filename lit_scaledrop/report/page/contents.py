@@ -19,7 +19,8 @@ from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.swept import swept as varied
 from lit_scaledrop.report.table import BITS, RESULT_IDS, Report, Section, named, number, text
 from lit_scaledrop.report.tables import TABLES, build
-from lit_scaledrop.results.result import Result, load_results
+from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.store import load_results
 from lit_scaledrop.results.trials import JournalError, trials_in
 
 _LARGE = 400_000
