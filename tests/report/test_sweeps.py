@@ -326,7 +326,7 @@ def test_command_shows_any_folder_of_trainings(trained, tmp_path, capsys):
         write_result(trained(n, 0.5 + n / 10, study="my-sweep", lr=0.1 * n), tmp_path)
     assert main(["my-sweep", "--results", str(tmp_path), "--profile", "cpu", "--format", "markdown"]) == 0
     out = capsys.readouterr()
-    assert "# Sweep my-sweep" in out.out
+    assert "# Trainings of my-sweep" in out.out
     assert "| learning rate" in out.out
     names = {path.name for path in (tmp_path / "cpu").glob("my-sweep*.*")}
     assert {"my-sweep.md", "my-sweep.csv"} <= names
