@@ -236,7 +236,7 @@ def train_batches(
     if len(dataset) // world_size < batch_size:
         raise ValueError(
             f"{len(dataset)} training images on {world_size} process(es) do not fill one batch "
-            f"of {batch_size}; lower batch_size, or raise limit_train"
+            f"of {batch_size}; lower batch_size (--data.batch_size=N), or raise limit_train"
         )
     # an epoch is seeded with seed + epoch: unmixed, run 1 would repeat the orders of run 0 one epoch later
     mixed = stream_seed(seed) >> 32

@@ -7,7 +7,7 @@ first picture.
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +25,8 @@ from datamodules.shapes import Float, Images, Pixels, UInt8
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 """What counts as a picture, in upper or lower case."""
+FORMATS = "PNG, JPEG, BMP, WebP"
+"""The same in words."""
 Square = Literal["pad", "crop", "squeeze"]
 """How a picture becomes a square: black bars around it, its middle, or the aspect not kept."""
 OUTPUTS = ("mask", "uncertainty", "overlay")
@@ -92,6 +94,16 @@ def find_pictures(
         else:
             pictures.append(path)
     return pictures, dict(left)
+
+
+def leftovers(folder: Path, left: Mapping[str, int], formats: str) -> str:
+    """What :func:`find_pictures` has left out of a folder, in words.
+
+    >>> leftovers(Path("photos"), {"hidden": 2, ".txt": 1}, FORMATS)
+    'left out of photos: 1 .txt, 2 hidden (read are PNG, JPEG, BMP, WebP)'
+    """
+    what = ", ".join(f"{number:,} {kind}" for kind, number in sorted(left.items()))
+    return f"left out of {folder}: {what} (read are {formats})"
 
 
 def _ending(path: Path) -> str:

@@ -17,7 +17,7 @@ from lit_scaledrop.__main__ import main
 from lit_scaledrop.layers.stochastic import batch_draws
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.drop_probability import seeded
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 WORKER = Path(worker.__file__)
 FLAGS = ("--trainer.devices=2", "--trainer.strategy=ddp")

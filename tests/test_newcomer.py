@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 ROOT = Path(__file__).parents[1]
 LAYER, BASE = "lit_scaledrop/layers/scale_dropout.py", "lit_scaledrop/modules/base.py"

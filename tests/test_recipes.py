@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FIT = ("--config=tiny.yaml", "--run.tracking=offline")

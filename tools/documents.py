@@ -8,8 +8,10 @@ import pandas as pd
 
 from lit_scaledrop.report.table import section_cells
 from lit_scaledrop.report.tables import build
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.glossary import METRICS, TRAINING
-from lit_scaledrop.results.result import Result, load_results, write_atomic
+from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.store import load_results
 
 _COLUMNS = ("topology", "method", "bits", "accuracy", "paper", "difference", "nll", "ece", "epochs", "seconds")
 

@@ -1,6 +1,5 @@
 """Reads a folder of one's own for the first time, measures it, and writes ``DATA.yaml``; or finds that it was read."""
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -44,8 +43,9 @@ def described(asked: Asked, file: Path, name: str, say: Callable[[str], None]) -
     parts = find(asked, say)
     draft = _draft(asked, file.parent, name, parts)
     if file.exists():
-        _require_same(draft, load_own(file), file, asked)
-        return load_own(file)
+        own = load_own(file)
+        _require_same(draft, own, file, asked)
+        return own
     read = read_own(draft, file.parent)
     if all(torch.equal(read.images[:, 0], read.images[:, other]) for other in (1, 2)):
         draft, read = replace(draft, channels=1), read._replace(images=read.images[:, :1].contiguous())
@@ -112,6 +112,5 @@ def _require_same(draft: OwnData, own: OwnData, file: Path, asked: Asked) -> Non
     if differ:
         raise ValueError(
             f"{file} is there already, and it differs from what is asked for: {', '.join(differ)}. To go on with it: "
-            f"--images {file}. To read the folder anew: delete {file}, or write another: --data-file "
-            f"{re.sub(r'[^A-Za-z0-9_.-]', '-', draft.name)}.yaml"
+            f"--images {file}. To read the folder anew: delete {file}, or write another: --data-file {draft.name}.yaml"
         )

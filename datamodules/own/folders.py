@@ -7,9 +7,9 @@ import torch
 
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.grouping import group_positions
-from datamodules.own.medical import is_dicom, is_medical, series_of
+from datamodules.own.medical import WITH_MEDICAL, is_dicom, is_medical, series_of
 from datamodules.own.pairs import Asked, Row, paired, regex_of, stem
-from datamodules.pictures import find_pictures
+from datamodules.pictures import find_pictures, leftovers
 from datamodules.shapes import Int
 
 PARTS = ("train", "val", "test")
@@ -17,7 +17,6 @@ _NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 _TEST, _VAL = 0.2, 0.1
 """Shares of all groups."""
 _SEED = 0
-_READ = "PNG, JPEG, BMP, WebP, DICOM, NIfTI"
 
 
 def find(asked: Asked, say: Callable[[str], None]) -> dict[str, list[Row]]:
@@ -82,7 +81,7 @@ def _files(asked: Asked, say: Callable[[str], None]) -> tuple[list[str], list[st
             raise DatasetNotFoundError(f"there is no folder {folder}")
         paths, left = find_pictures(folder, also=is_medical)
         if left:
-            say(f"left out of {folder}: {', '.join(f'{n:,} {kind}' for kind, n in left.items())} (read are {_READ})")
+            say(leftovers(folder, left, WITH_MEDICAL))
         return [path.relative_to(folder).as_posix() for path in paths]
 
     images, masks = below(asked.images), below(asked.masks) if asked.masks else []
@@ -97,7 +96,7 @@ def _files(asked: Asked, say: Callable[[str], None]) -> tuple[list[str], list[st
         inside = asked.masks.resolve().relative_to(asked.images.resolve()).as_posix()
         images = [name for name in images if not name.startswith(f"{inside}/")]
     if not images:
-        raise DatasetNotFoundError(f"there is no picture in {asked.images} ({_READ})")
+        raise DatasetNotFoundError(f"there is no picture in {asked.images} ({WITH_MEDICAL})")
     return images, masks
 
 

@@ -9,11 +9,14 @@ from PIL import Image
 
 from datamodules.files.integrity import DatasetCorruptError
 from datamodules.files.limits import too_large
+from datamodules.pictures import FORMATS
 from datamodules.segmentation.ct_volumes import LUNG_WINDOW, is_grey, read_nifti
 
 WINDOWS = {"lung": LUNG_WINDOW, "soft": (-125.0, 225.0), "brain": (0.0, 80.0), "bone": (-500.0, 1500.0)}
 """Hounsfield units that become black and white, by the usual names; levels and widths differ a little among scanners:
 -600 and 1500, 50 and 350, 40 and 80, 500 and 2000 here."""
+WITH_MEDICAL = f"{FORMATS}, DICOM, NIfTI"
+"""What is read, in words."""
 STORED = "stored"
 """Stands for the window that a DICOM file itself names."""
 Window = tuple[float, float] | str

@@ -68,6 +68,7 @@ class OwnImagesDataModule(_Described, ImageDataModule):
         root: The description, ``DATA.yaml``; ``scaledrop fit --images DIR`` writes it.
         digest: What its digest has to be; None takes what is there.
         augment: As in ``ImageDataModule``, and so are the arguments behind it.
+        batch_size: None takes 64, or 16 where fewer files than that are for training.
     """
 
     def __init__(
@@ -78,14 +79,16 @@ class OwnImagesDataModule(_Described, ImageDataModule):
         crop_padding: int = 4,
         crop_scale: tuple[float, float] = (0.08, 1.0),
         flip: bool = False,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         eval_batch_size: int = 100,
         seed: int = 0,
         limit_train: int | None = None,
     ) -> None:
+        own = self._take(root, digest, masks=False)
+        batch_size = batch_size or (64 if len(own.parts["train"]) >= 64 else 16)
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
         super().__init__(None, augment, crop_padding, crop_scale, flip, **sizes, seed=seed, limit_train=limit_train)
-        self.image_size = self._take(root, digest, masks=False).size
+        self.image_size = own.size
 
     def split(self, contents: ImageArrays) -> tuple[ImageDataset, ImageDataset, ImageDataset]:
         """The parts of the description."""

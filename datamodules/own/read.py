@@ -1,6 +1,5 @@
 """From the rows of a description to images and labels, or masks, in memory."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -56,8 +55,8 @@ def read_own(own: OwnData, folder: Path) -> Contents:
             path = images / row.image
             if masks is not None:
                 return _with_masks(own, path, [masks / name for name in row.masks])
-            medical = is_medical(path)
-            pictures = planes(path, own.window) if medical else [read_picture(path, own.channels, own.size)[0]]
+            one = not is_medical(path)
+            pictures = [read_picture(path, own.channels, own.size)[0]] if one else planes(path, own.window)
             label = np.array(own.class_names.index(row.label), np.int64)
             return [(_square(own, picture), label) for picture in pictures]
         except DatasetCorruptError as error:
@@ -115,13 +114,9 @@ def _with_masks(own: OwnData, path: Path, masks: list[Path]) -> list[Plane]:
     if not is_medical(path):
         example = read_pair(PairFiles(path.name, path, tuple(masks)), own.size, own.channels, classes, own.square)
         return [(example.image, example.mask)]
-    read: Callable[[Path], np.ndarray]
-    if is_nifti(path):
-        read = lambda mask: read_volume(path, mask, classes)[1]  # noqa: E731
-    else:
-        read = lambda mask: _flat_mask(mask, classes)  # noqa: E731
     pictures = planes(path, own.window)
-    joined = np.maximum.reduce([read(mask) for mask in masks])
+    each = [read_volume(path, mask, classes)[1] if is_nifti(path) else _flat_mask(mask, classes) for mask in masks]
+    joined = np.maximum.reduce(each)
     check_mask_size(path, (*pictures[0].size, len(pictures)), masks[0], (*joined.shape[:0:-1], len(joined)))
     return [
         (_square(own, picture), squared_mask(mask, own.size, own.square))

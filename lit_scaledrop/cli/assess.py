@@ -12,7 +12,7 @@ from lit_scaledrop.cli.planning import check
 from lit_scaledrop.cli.words import last_value, without
 from lit_scaledrop.evaluation.probes import PROBES
 from lit_scaledrop.naming import count, lookup
-from lit_scaledrop.results.result import is_finished, read_result
+from lit_scaledrop.results.store import is_finished, read_result
 from lit_scaledrop.runs.assess import Assessment, assess, chosen_parts
 from lit_scaledrop.runs.identity import SAME_NUMBERS
 from lit_scaledrop.runs.run import require_writable

@@ -18,7 +18,8 @@ from lit_scaledrop.chip.options import ChipOptions
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.results import provenance
-from lit_scaledrop.results.result import Result, is_finished, result_path, write_result
+from lit_scaledrop.results.result import Result, result_path
+from lit_scaledrop.results.store import is_finished, write_result
 from lit_scaledrop.results.units import in_unit
 
 _KNOWN = {

@@ -13,7 +13,7 @@ from lit_scaledrop.chip.device_figure import draw_fits
 from lit_scaledrop.chip.device_fit import NAMES, Bench, Fit, Law, fit_law
 from lit_scaledrop.chip.device_population import population
 from lit_scaledrop.cli.command import call
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.units import in_unit
 
 _UNITS = {"threshold": "V", "slope": "/V", "critical_voltage": "V", "delta": "1"}

@@ -20,7 +20,7 @@ from lit_scaledrop.evaluation.evaluate import (
 from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
 from lit_scaledrop.posterior.evaluation import Evaluation
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.atomic import write_atomic
 
 
 def main(argv: list[str]) -> int:

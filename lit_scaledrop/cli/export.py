@@ -39,7 +39,7 @@ from lit_scaledrop.extras import extra
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 SUFFIXES = {"packed": ".packed", "onnx": ".onnx", "torch": ".pt2", "vectors": ""}
 IMAGES, BATCH, PASSES = 1000, 100, 3

@@ -29,7 +29,8 @@ from lit_scaledrop.report.figures.style import footer, style
 from lit_scaledrop.report.figures.style import images as rendered
 from lit_scaledrop.report.groups import TOPOLOGIES, data_name
 from lit_scaledrop.results import provenance
-from lit_scaledrop.results.result import Result, write_atomic
+from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.result import Result
 from lit_scaledrop.shapes import Float, Int
 
 ROWS = ("unet/skin_lesion", "segnet/breast_ultrasound", "segnet/covid_ct.0")

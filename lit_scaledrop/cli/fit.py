@@ -20,7 +20,7 @@ from lit_scaledrop.cli.lightning import CheckpointCLI, process_rank
 from lit_scaledrop.cli.planning import check, planner
 from lit_scaledrop.cli.training import Training
 from lit_scaledrop.evaluation.checkpoint import CheckpointError
-from lit_scaledrop.results.result import is_finished
+from lit_scaledrop.results.store import is_finished
 from lit_scaledrop.runs.budget import epochs_within
 from lit_scaledrop.runs.ensemble import fit_ensemble, train_members
 from lit_scaledrop.runs.plan import RunPlan

@@ -23,9 +23,9 @@ from lit_scaledrop.naming import count, lookup
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.progress import PartsProgress
 from lit_scaledrop.results import provenance
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.glossary import TOPOLOGIES
 from lit_scaledrop.results.measurement import flat_names
-from lit_scaledrop.results.result import write_atomic
 from lit_scaledrop.results.units import in_unit
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from datamodules.own.describe import described
 from datamodules.own.description import OwnData, load_own
@@ -78,7 +78,7 @@ def _asked(images: Path, given: dict[str, str]) -> Asked:
         if not how["size"].isdecimal() or not 8 <= int(how["size"]) <= 4096:
             raise ValueError(f"--size is the side of the squares in pixels, from 8 to 4096, not {how['size']!r}")
         how["size"] = int(how["size"])
-    return Asked(images, **cast(Any, how))
+    return Asked(images, **how)
 
 
 def _name(folder: Path) -> str:

@@ -27,8 +27,10 @@ from lit_scaledrop.report.sound import from_sound
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.table import Report, csv, markdown, show
 from lit_scaledrop.report.tables import TABLES, build
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.failures import load_failures, notes
-from lit_scaledrop.results.result import Result, ResultError, load_results, write_atomic
+from lit_scaledrop.results.result import Result, ResultError
+from lit_scaledrop.results.store import load_results
 from lit_scaledrop.results.text import plain
 from lit_scaledrop.results.trials import JournalError, trials_in
 from lit_scaledrop.results.yaml_text import load_yaml

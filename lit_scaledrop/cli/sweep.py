@@ -12,7 +12,8 @@ from time import monotonic
 from typing import Annotated, Any, Literal
 
 from lit_scaledrop.cli.command import call
-from lit_scaledrop.results.result import ResultError, is_finished
+from lit_scaledrop.results.result import ResultError
+from lit_scaledrop.results.store import is_finished
 from lit_scaledrop.results.text import plain
 from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import COMMANDS, SweepError, command_of, find_sweep, load_sweep, packaged

@@ -17,7 +17,8 @@ from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.posterior.evaluation import Evaluation
-from lit_scaledrop.results.result import Result, read_result
+from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.store import read_result
 from lit_scaledrop.runs.identity import class_of
 
 TOLERANCE = 0.005

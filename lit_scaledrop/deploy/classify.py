@@ -25,7 +25,7 @@ from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.progress import with_progress
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.text import cell, plain
 
 SIDE, BATCH, SHOWN, LEVEL = 32, 64, 40, 0.95

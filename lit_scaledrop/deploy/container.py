@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.atomic import write_atomic
 
 MAGIC = b"scaledrop\x01"
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int64": np.dtype("<i8")}

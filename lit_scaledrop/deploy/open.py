@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 
 from datamodules.files.integrity import DatasetCorruptError
-from datamodules.own.medical import is_medical
-from datamodules.pictures import find_pictures
+from datamodules.own.medical import WITH_MEDICAL, is_medical
+from datamodules.pictures import FORMATS, find_pictures, leftovers
 from lit_scaledrop.deploy.container import MAGIC
 from lit_scaledrop.deploy.model import load_packed
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
@@ -99,22 +99,19 @@ def begin(
 ) -> tuple[list[Path], PosteriorPredictive, torch.device]:
     """The pictures of a folder, or one; the posterior that they are shown to; where it runs.
 
-    What is left out is said: hidden files, outputs of an earlier run in ``written``, and files of other kinds; DICOM
-    and NIfTI unless they are wanted.
+    What is left out is said: hidden files, outputs of an earlier run in ``written``, and files of other kinds, DICOM
+    and NIfTI among them unless the training was on own pictures (``medical``).
 
     Raises:
         FileNotFoundError: there is no picture.
     """
-    paths, left = (
-        ([images], {})
-        if images.is_file()
-        else find_pictures(images, written, is_medical if medical else lambda _: False)
-    )
+    wanted = {"also": is_medical} if medical else {}
+    paths, left = ([images], {}) if images.is_file() else find_pictures(images, written, **wanted)
+    formats = WITH_MEDICAL if medical else FORMATS
     if left:
-        what = ", ".join(f"{number:,} {kind}" for kind, number in sorted(left.items()))
-        print(f"scaledrop: left out of {images}: {what} (read are PNG, JPEG, BMP, WebP)", file=sys.stderr, flush=True)
+        print(f"scaledrop: {leftovers(images, left, formats)}", file=sys.stderr, flush=True)
     if not paths:
-        raise FileNotFoundError(f"there is no picture in {images} (PNG, JPEG, BMP, WebP)")
+        raise FileNotFoundError(f"there is no picture in {images} ({formats})")
     where = evaluation_device(device)
     return paths, build_posterior(module.network.to(where), evaluation), where
 

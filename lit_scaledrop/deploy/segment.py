@@ -30,7 +30,7 @@ from lit_scaledrop.naming import count
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.progress import with_progress
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.text import cell
 from lit_scaledrop.shapes import Float, Int, UInt8
 

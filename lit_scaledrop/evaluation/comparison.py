@@ -22,7 +22,7 @@ from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 from lit_scaledrop.posterior.predictive import Predictive
 from lit_scaledrop.progress import with_progress
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.text import cell, one_line
 
 if TYPE_CHECKING:

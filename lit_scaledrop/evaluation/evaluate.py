@@ -20,7 +20,7 @@ from lit_scaledrop.posterior.diagnosis import Diagnosis, diagnose, diagnosis_ima
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.mixture_norm import reestimate_norms
 from lit_scaledrop.progress import with_progress
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.shapes import Float, Int
 
 NORM_BATCH = 50

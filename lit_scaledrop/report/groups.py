@@ -198,7 +198,15 @@ def passes_of(runs: Sequence[Result]) -> str:
 
 def commits_of(runs: Sequence[Result]) -> str:
     """Commits that the numbers were made at."""
-    return ", ".join(sorted({run.provenance["commit"][:10] + " (dirty)" * run.provenance["dirty"] for run in runs}))
+    return ", ".join(sorted({code_of(run, 10) for run in runs}))
+
+
+def code_of(run: Result, digits: int = 40) -> str:
+    """The commit of a run, marked where the tree had changes; outside git, as an installed package is, its version."""
+    source = run.provenance
+    if source["commit"] == "unknown":
+        return f"unknown, version {source['versions'].get('lit-scaledrop', 'unknown')}"
+    return source["commit"][:digits] + " (dirty)" * source["dirty"]
 
 
 def widths_of(runs: Sequence[Result]) -> str:

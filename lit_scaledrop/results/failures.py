@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.text import one_line
 
 SUFFIX = ".failed.json"

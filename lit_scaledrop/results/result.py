@@ -1,20 +1,11 @@
 """The record of a run: one JSON file per run, `<results>/<profile>/<study>/<id>.json`, schema 2.
 
-The file is the result of record; trackers only mirror it. It is written once, atomically, after the run has
-been evaluated, so that *an existing, valid file is a finished run*: sweeps skip it and tables read it.
-Everything a table prints beside a number (data, epochs, device, commit, command) is in the same file. Files of schema 1
-are read, too.
+The file is the result of record; trackers only mirror it. Everything a table prints beside a number (data, epochs,
+device, commit, command) is in it. Files of schema 1 are read, too.
 """
 
-import contextlib
-import errno
-import glob
 import json
-import logging
-import os
 import re
-import secrets
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_origin, get_type_hints
@@ -22,20 +13,12 @@ from typing import Any, NoReturn, get_origin, get_type_hints
 from lit_scaledrop.results import schema1
 from lit_scaledrop.results.glossary import TOPOLOGIES
 from lit_scaledrop.results.measurement import Coordinate, Measurement
-from lit_scaledrop.results.schema import (
-    Data,
-    EvaluationRecord,
-    Provenance,
-    Training,
-    check_group,
-    check_type,
-    odd_settings,
-)
+from lit_scaledrop.results.schema import Data, EvaluationRecord, Provenance, Training, check_group, check_type
 
 SCHEMA = 2
-_log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_ID = re.compile(r"[0-9a-f]{12}")
+ID = re.compile(r"[0-9a-f]{12}")
+"""The name of a run."""
 
 
 class ResultError(RuntimeError):
@@ -196,144 +179,8 @@ def result_path(results_dir: Path | str, profile: str, study: str, id: str) -> P
     return Path(results_dir) / profile / study / f"{id}.json"
 
 
-def write_result(result: Result, results_dir: Path | str, *, overwrite: bool = False) -> Path:
-    """Write a result where `Result.path` says; the file appears whole or not at all.
-
-    Raises:
-        ResultError: the folder cannot be written, or another finished result is there and `overwrite` is off.
-        InvalidResultError: the result holds something that is not finite or not JSON.
-    """
-    path, text = result.path(results_dir), result.to_json()
-    Result.from_json(text)  # dictionaries may have changed since they were checked
-    if not overwrite and is_finished(path):
-        if path.read_text(encoding="utf-8") == text:
-            return path
-        raise ResultError(
-            f"{path} already holds a finished result of this configuration; "
-            "delete it first, or write with overwrite=True"
-        )
-    try:
-        write_atomic(path, text)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ResultError(f"cannot write {path}: {reason}; choose a results folder you can write") from error
-    return path
-
-
-def read_result(path: Path | str) -> Result:
-    """Read one result.
-
-    Raises:
-        InvalidResultError: the file is half-written or no result; the message says what to delete.
-        ResultError: the file cannot be opened, or was written by another release.
-    """
-    path = Path(path)
-    try:
-        if path.exists() and not path.is_file():  # a folder; or a pipe, which would be waited for
-            raise ResultError("is no file; move it away and repeat the run that writes it")
-        result = Result.from_json(path.read_text(encoding="utf-8"))
-        if _ID.fullmatch(path.stem) and result.id != path.stem:
-            _fail(f"it is that of run {result.id}")
-        return result
-    except OSError as error:
-        raise ResultError(f"cannot read {path}: {error.strerror or error}") from error
-    except (InvalidResultError, UnicodeDecodeError) as error:
-        raise InvalidResultError(
-            f"{path} is no valid result ({error}); delete it and repeat the run that writes it"
-        ) from error
-    except ResultError as error:
-        raise ResultError(f"{path}: {error}") from error
-
-
-def load_results(results_dir: Path | str, profile: str, study: str) -> tuple[list[Result], list[str]]:
-    """All results of one profile and study, ordered by id, and what was wrong with the other files."""
-    results, problems = [], []
-    for path in sorted((Path(results_dir) / profile / study).glob("*.json")):
-        if path.name.endswith(".failed.json"):  # see failures.py
-            continue
-        try:
-            result = read_result(path)
-        except ResultError as error:
-            problems.append(str(error))
-            continue
-        if odd := odd_settings(result.config, result.provenance["command"]):
-            problems.append(f"{path} is no valid result ({odd}); delete it and repeat the run that writes it")
-            continue
-        if result.path(results_dir) != path:
-            problems.append(f"{path} belongs at {result.path(results_dir)}; move it there or delete it")
-        else:
-            results.append(result)
-    return results, problems
-
-
-def is_finished(path: Path | str, *, move_broken: bool = True) -> bool:
-    """Whether `path` holds a valid result.
-
-    A broken file counts as not finished: with `move_broken`, it is reported on the log and moved aside to
-    `<name>.json.broken` (or `.broken2` ...), so that the run can be repeated and nothing is lost.
-
-    Raises:
-        ResultError: the file is there but cannot be opened, or was written by another release.
-    """
-    path = Path(path)
-    if not os.path.exists(path):  # unlike Path.exists, False also where the folder may not be entered
-        return False
-    try:
-        read_result(path)
-    except InvalidResultError as error:
-        if not move_broken:
-            return False
-        aside, n = path.with_name(f"{path.name}.broken"), 1
-        while aside.exists():
-            aside, n = path.with_name(f"{path.name}.broken{n + 1}"), n + 1
-        path.rename(aside)
-        _log.warning("%s: %s. Moved aside to %s; the run is repeated.", path, error.__cause__, aside.name)
-        return False
-    return True
-
-
-def write_atomic(path: Path | str, content: str | bytes) -> None:
-    """Write UTF-8 text or bytes so that readers see the old file or the new one, never a part, even after a power cut.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # random: two machines may have processes of one number
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode(errors="replace") if isinstance(content, str) else content)
-            file.flush()
-            _sync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-    _tidy(path)
-
-
-def _sync(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise  # else a file system that has none, some FUSE and 9p
-
-
-def _tidy(path: Path) -> None:
-    """Remove what processes that were killed have left beside a file, an hour ago or earlier."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
-
-
 def _check_names(result: Result) -> None:
-    if not _ID.fullmatch(result.id):
+    if not ID.fullmatch(result.id):
         _fail(f"id must be 12 hexadecimal digits, not {result.id!r}")
     for name in ("study", "profile"):
         if problem := bad_folder_name(getattr(result, name)):

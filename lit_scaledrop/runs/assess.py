@@ -21,7 +21,8 @@ from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.progress import PartsProgress
 from lit_scaledrop.results import provenance
 from lit_scaledrop.results.measurement import Coordinates, flat_names
-from lit_scaledrop.results.result import Result, is_finished, write_result
+from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.store import is_finished, write_result
 from lit_scaledrop.runs.ensemble import members_training
 from lit_scaledrop.runs.identity import SAME_NUMBERS, run_identity, with_contents
 from lit_scaledrop.runs.plan import RunPlan

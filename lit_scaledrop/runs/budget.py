@@ -18,7 +18,7 @@ import torch
 
 from lit_scaledrop.modules.stepping import WARM_UP, Stepper
 from lit_scaledrop.naming import count
-from lit_scaledrop.results.result import write_atomic
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.runs.identity import run_identity
 from lit_scaledrop.runs.plan import RunPlan
 

@@ -13,10 +13,12 @@ from lit_scaledrop.callbacks.learning_curve import LOSS, LearningCurve
 from lit_scaledrop.methods.method import Method
 from lit_scaledrop.networks.own import OWN
 from lit_scaledrop.results import provenance
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.measurement import Measurement
-from lit_scaledrop.results.result import Result, is_finished, read_result, write_atomic, write_result
+from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.run_logs import curve, logged_points
 from lit_scaledrop.results.schema import Data, EvaluationRecord, Training
+from lit_scaledrop.results.store import is_finished, read_result, write_result
 from lit_scaledrop.runs.identity import run_identity
 from lit_scaledrop.runs.plan import RunPlan
 from lit_scaledrop.runs.run import UNFINISHED, Run

@@ -14,8 +14,10 @@ import torch
 
 from lit_scaledrop.callbacks.training import PREVIOUS
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint, why_unusable
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.locks import take
-from lit_scaledrop.results.result import Result, bad_folder_name, is_finished, read_result, write_atomic
+from lit_scaledrop.results.result import Result, bad_folder_name
+from lit_scaledrop.results.store import is_finished, read_result
 from lit_scaledrop.runs.tracking import Tracking
 
 UNFINISHED = "unfinished"

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lit_scaledrop.results.result import ResultError, is_finished
+from lit_scaledrop.results.result import ResultError
+from lit_scaledrop.results.store import is_finished
 
 Grace = Sequence[tuple[int, float]]
 """Signals that stop a child, each with the seconds it has to obey."""

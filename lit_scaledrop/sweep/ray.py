@@ -17,7 +17,8 @@ class Ray:
     """A Ray cluster: the one at an address, or one on this machine, bound to loopback.
 
     Raises:
-        SweepError: ray is missing, or nothing answers at the address.
+        ModuleNotFoundError: ray is missing.
+        SweepError: nothing answers at the address.
     """
 
     name = "ray"

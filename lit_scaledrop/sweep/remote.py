@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lit_scaledrop.results.result import ResultError, is_finished
+from lit_scaledrop.results.result import ResultError
+from lit_scaledrop.results.store import is_finished
 from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.runner import Runner, child_environment
 from lit_scaledrop.sweep.tally import Tally

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lit_scaledrop.naming import count
-from lit_scaledrop.results.result import is_finished, read_result
 from lit_scaledrop.results.run_logs import logged_points
+from lit_scaledrop.results.store import is_finished, read_result
 from lit_scaledrop.results.trials import JournalError, Trial, write_trials
 from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import SweepError, build_command

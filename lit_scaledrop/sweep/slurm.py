@@ -35,7 +35,8 @@ class Slurm:
     """A SLURM, whose commands are in the PATH.
 
     Raises:
-        SweepError: submitit or the commands are missing, or an option is none.
+        ModuleNotFoundError: submitit is missing.
+        SweepError: its commands are missing.
     """
 
     name = "slurm"

@@ -29,7 +29,8 @@ class Study:
         jobs: trials of a round, which know the rounds before them and nothing of each other.
 
     Raises:
-        SweepError: the file has no metric of the validation split, or nothing that can be searched; or no optuna.
+        ModuleNotFoundError: optuna is missing.
+        SweepError: the file has no metric of the validation split, or nothing that can be searched.
     """
 
     def __init__(self, config: Mapping[str, Any], seed: int, jobs: int) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from lit_scaledrop.naming import count
 from lit_scaledrop.results.failures import Failure, forget_failure, read_failure, write_failure
-from lit_scaledrop.results.result import ResultError, is_finished
+from lit_scaledrop.results.result import ResultError
+from lit_scaledrop.results.store import is_finished
 from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.display import Display
 

@@ -17,7 +17,7 @@ from lit_scaledrop.callbacks import CrossbarEnergy
 from lit_scaledrop.chip.energy import energy_metrics, estimate_energy
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.modules.classifier import LitClassifier
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 CALLBACK = "--trainer.callbacks+=lit_scaledrop.callbacks.CrossbarEnergy"
 FIT = ["fit", "--config", "tiny.yaml", CALLBACK]

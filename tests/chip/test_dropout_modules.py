@@ -12,7 +12,7 @@ from lit_scaledrop.chip.energy import image_shape
 from lit_scaledrop.cli.cost import planned_cost
 from lit_scaledrop.layers.stochastic import stochastic_layers
 from lit_scaledrop.results.measurement import flat_names
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 LENET = ["cost", "--network", "lenet5"]
 OVERRIDE = "module_power: {value: 1.0, unit: mW, source: a made-up module, status: assumed}\n"

@@ -26,7 +26,7 @@ from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.plans import draw_plan
-from lit_scaledrop.results.result import load_results, read_result
+from lit_scaledrop.results.store import load_results, read_result
 from lit_scaledrop.results.units import in_unit
 
 IDEAL = """

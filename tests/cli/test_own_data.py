@@ -21,7 +21,7 @@ from fakes.real import REAL
 from fakes.segmentation import write_fake_breast_ultrasound
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.cli.flags import expand_configs
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your-own-data.md").read_text()
@@ -75,6 +75,7 @@ def test_the_page_leads_from_a_folder_to_a_report(clinic, block, capsys):
     lines = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)[block].splitlines()
     assert len(lines) == (5, 4)[block]
     before = {path: path.read_bytes() for path in clinic.rglob("*.png")}
+    (clinic / "new_pictures" / "notes.txt").touch()
     said = {}
     for line in lines:
         command = line.split()[1]
@@ -91,7 +92,8 @@ def test_the_page_leads_from_a_folder_to_a_report(clinic, block, capsys):
     assert ("accuracy" if block == 0 else "IoU") in said["report"].out
     out = clinic / ("predictions", "outlined")[block]
     rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
-    assert len(rows) == len(list(clinic.glob("new_pictures/*")))
+    assert len(rows) == len(list(clinic.glob("new_pictures/*.png")))
+    assert "1 .txt (read are PNG, JPEG, BMP, WebP, DICOM, NIfTI)" in said["predict"].err
     if block == 0:
         assert {"p(benign)", "p(malignant)", "p(normal)"} <= rows[0].keys()
         assert list(clinic.glob("results/own/reliability/*.json"))

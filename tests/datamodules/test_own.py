@@ -78,6 +78,7 @@ def test_classes_are_read_measured_and_split(describe, photos, tmp_path, said):
     assert (image[:, 17:47].int() - torch.tensor(first).movedim(-1, 0)[:, 1:31]).abs().max() <= 1
     assert data.fingerprint() == own.fingerprint
     assert data.image_facts["size"] == 64
+    assert [len(labels) for _, labels in data.train_dataloader()] == [16]  # 21 do not fill a batch of 64
     # a second time nothing is read anew, and what was written stays as it is
     before = (tmp_path / "DATA.yaml").read_bytes()
     assert describe() == own == load_own(tmp_path / "DATA.yaml")

@@ -14,7 +14,7 @@ from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior.drop_probability import read_probabilities, scale_dropouts
 from lit_scaledrop.posterior.evaluation import Evaluation
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 PROBE, AGEING = PROBES["temperature"], PROBES["ageing"]
 

@@ -22,7 +22,7 @@ from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior
 from lit_scaledrop.posterior.mixture_norm import reestimate_norms
 from lit_scaledrop.posterior.plans import draw_plan
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 
 class RecordedCIFAR10(datamodules.CIFAR10DataModule):

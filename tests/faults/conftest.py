@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 from stand_ins import FIT, TINY
 
 HERE = Path(__file__).parent

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fakes import write_fake_cifar10
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 pytestmark = pytest.mark.slow
 KILLED = -9
@@ -34,7 +34,7 @@ class Fault:
 
 
 CALL = "module_function"
-RESULTS, RECORD = "lit_scaledrop.results.result", "lit_scaledrop.runs.record"
+RESULTS, RECORD = "lit_scaledrop.results.atomic", "lit_scaledrop.runs.record"
 TRAINING, CLI = "lit_scaledrop.callbacks.training", "lit_scaledrop.cli.training"
 READ_ONLY, FULL = "Read-only file system", "No space left on device"
 FAULTS = [

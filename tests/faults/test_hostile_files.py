@@ -21,7 +21,9 @@ from datamodules.segmentation.ct_volumes import read_nifti
 from hardware.constants import PresetError, read_yaml
 from lit_scaledrop.deploy.container import MAGIC, Packed, PackedError, read_packed
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint, why_unusable
-from lit_scaledrop.results.result import InvalidResultError, ResultError, is_finished, read_result, write_atomic
+from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.result import InvalidResultError, ResultError
+from lit_scaledrop.results.store import is_finished, read_result
 from lit_scaledrop.results.text import cell, one_line, plain
 from lit_scaledrop.results.yaml_text import load_yaml
 from lit_scaledrop.runs.run import Run, resume_checkpoint

@@ -23,7 +23,7 @@ from lit_scaledrop.networks.convert import convert
 from lit_scaledrop.posterior import PosteriorPredictive, diagnose, draw_plan, enumerate_plan
 from lit_scaledrop.posterior.mixture_norm import reestimate_norms
 from lit_scaledrop.posterior.variation import Variation
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 TINY = METHODS["tiny_deep_ensemble"]
 M = 4

@@ -18,7 +18,7 @@ from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.functional.segmentation import IGNORE
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.modules.segmenter import LitSegmenter
-from lit_scaledrop.results.result import load_results, read_result
+from lit_scaledrop.results.store import load_results, read_result
 
 TINY = """
 run: {profile: quick, study: table5, tracking: disabled}

@@ -19,7 +19,7 @@ from lit_scaledrop.networks import build_network, build_segmentation_network
 from lit_scaledrop.posterior import diagnosis
 from lit_scaledrop.posterior.diagnosis import AGREEING_NATS, diagnose, diagnosis_images, render
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,7 +21,7 @@ from lit_scaledrop.posterior.variation import Variation, Within
 from lit_scaledrop.report.tables import build
 from lit_scaledrop.report.tables.variation import SIGMAS
 from lit_scaledrop.results.glossary import METRICS
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 from lit_scaledrop.sweep.file import load_sweep
 from lit_scaledrop.sweep.points import plan_points
 

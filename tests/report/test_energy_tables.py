@@ -11,7 +11,8 @@ from lit_scaledrop.report.figures import pictures
 from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables import build, published
 from lit_scaledrop.results.measurement import Measurement
-from lit_scaledrop.results.result import InvalidResultError, load_results, write_result
+from lit_scaledrop.results.result import InvalidResultError
+from lit_scaledrop.results.store import load_results, write_result
 
 ADC_PJ = {"neurosim": 0.4, "isaac": 1.67, "survey": 2.17, "mnsim": 15.6, "murmann": 0.05}
 ROLES = dict.fromkeys(ADC_PJ, "converter") | {"mnsim": "outlier", "murmann": "bound"}

@@ -15,7 +15,7 @@ from lit_scaledrop.results.failures import (
     read_failure,
     write_failure,
 )
-from lit_scaledrop.results.result import load_results, write_result
+from lit_scaledrop.results.store import load_results, write_result
 
 FAILURE = Failure("resnet18-fp-seed2", "exit code 1: the loss is nan in epoch 3", "node7", "2026-01-01T00:00:00+00:00")
 NOTE = "FAILED: resnet18-fp-seed2: exit code 1: the loss is nan in epoch 3. The same sweep runs it again."

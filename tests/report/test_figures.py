@@ -20,7 +20,7 @@ from lit_scaledrop.report.groups import TOPOLOGIES
 from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown
 from lit_scaledrop.results.measurement import Measurement
-from lit_scaledrop.results.result import write_result
+from lit_scaledrop.results.store import write_result
 
 pytest.importorskip("matplotlib")
 

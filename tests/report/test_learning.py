@@ -10,8 +10,8 @@ import yaml
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures.learning import LAW_EPOCHS, PAPER_EPOCHS, keep_curves, law, learning_picture
 from lit_scaledrop.report.page import write_page
-from lit_scaledrop.results.result import read_result, write_result
 from lit_scaledrop.results.run_logs import logged_points, logged_runs
+from lit_scaledrop.results.store import read_result, write_result
 
 CURVE = {"epoch": [1, 2, 3], "val_acc": [0.3, None, 0.5], "loss_task": [2.0, 1.8, 1.5]}
 CONFIG = {
@@ -120,6 +120,7 @@ def test_other_data_and_results_without_a_curve_are_named(finished, tmp_path):
         finished(number, curve=CURVE, seed=number)
     finished(3, curve=CURVE, data={"name": "digits", "stand_in": True})
     finished(4)
+    finished(5, curve={"epoch": [1, 2], "val_iou": [0.2, 0.3]})  # of segmentation
     picture = learning_picture(tmp_path / "results", "cpu")
     assert picture.runs == ["000000000001", "000000000002"]
     assert picture.notes[1:] == ["Left out, of other data: 000000000003.", "1 finished trainings have no curve."]

@@ -16,7 +16,7 @@ from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in, studies
 from lit_scaledrop.report.table import RESULT_IDS, section_cells
 from lit_scaledrop.report.tables import TABLES, build
-from lit_scaledrop.results.result import load_results, write_result
+from lit_scaledrop.results.store import load_results, write_result
 
 RESULTS = Path(__file__).parents[2] / "results"
 VOID = {"meta", "link", "img", "input", "br"}
@@ -208,6 +208,26 @@ def test_pictures_of_other_studies_are_shown_too(make, tmp_path):
     assert "test accuracy (%) from 50.00" in alt
     assert "to 86.00" in alt
     assert root.all("table")[0].all("tbody")[0].all("tr")[0].text.startswith("ResNet-20 Proposed")
+
+
+def test_runs_of_own_pictures_and_of_own_masks(make, tmp_path):
+    """Each is counted once, though its curve is drawn as well; an installed package has a version in place of a commit."""
+    curve = {"epoch": [1, 2], "val_acc": [0.3, 0.5]}
+    source = {"commit": "unknown", "dirty": True, "versions": {"lit-scaledrop": "1.2.3"}}
+    write_result(make(1, study="photos", training={"curve": curve, "logged": {}}, provenance=source), tmp_path)
+    training = {"curve": {"epoch": [1], "val_iou": [0.6]}, "logged": {}, "val_iou": 0.6}
+    numbers = {"seg/iou": 0.7, "seg/nll": 0.25, "cal/ece": 0.03}
+    write_result(make(2, study="scans", numbers=numbers, training=training), tmp_path)
+    write_page(tmp_path, ["cpu"], tmp_path / "index.html")
+    root = tree(tmp_path / "index.html")
+    words = root.text
+    assert "2 results; no number of another profile" in words
+    assert "unknown, version 1.2.3" in words
+    assert "(dirty)" not in words
+    photos, scans = root.all("table")
+    assert "test accuracy (%)" in photos.text
+    assert "test IoU (%)" in scans.text
+    assert "70.00" in scans.text
 
 
 def test_figure8_says_what_is_seen_and_of_which_runs(make, tmp_path):

@@ -8,16 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from lit_scaledrop.results import result as record
-from lit_scaledrop.results.result import (
-    InvalidResultError,
-    Result,
-    ResultError,
-    is_finished,
-    load_results,
-    read_result,
-    write_result,
-)
+from lit_scaledrop.results import atomic
+from lit_scaledrop.results.result import InvalidResultError, Result, ResultError
+from lit_scaledrop.results.store import is_finished, load_results, read_result, write_result
 
 
 def test_round_trip_keeps_everything(make, tmp_path):
@@ -195,7 +188,7 @@ def test_a_crash_while_writing_leaves_the_old_file(make, tmp_path, monkeypatch, 
     def crash(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(record.os, step, crash)
+    monkeypatch.setattr(atomic.os, step, crash)
     with pytest.raises(ResultError, match="No space left"):
         write_result(make(metrics={"cls/acc": 0.1}), tmp_path, overwrite=True)
     monkeypatch.undo()

@@ -3,7 +3,7 @@
 import pytest
 
 from lit_scaledrop.report.sound import from_sound
-from lit_scaledrop.results.result import load_results, write_result
+from lit_scaledrop.results.store import load_results, write_result
 
 
 def widths(results):

@@ -17,7 +17,7 @@ from lit_scaledrop.report.sweeps.responses import lines
 from lit_scaledrop.report.sweeps.swept import settings, swept
 from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.results.measurement import Measurement
-from lit_scaledrop.results.result import write_result
+from lit_scaledrop.results.store import write_result
 from lit_scaledrop.results.trials import Trial, write_trials
 
 RATES = [0.05, 0.1, 0.3, [0.1, 0.2, 0.5], [0.05, 0.2, 0.5], [0.3, 0.2, 0.5], [0.1, 0.5, 0.5], [0.1, 0.2, 0.8]]
@@ -326,7 +326,7 @@ def test_command_shows_any_folder_of_trainings(trained, tmp_path, capsys):
         write_result(trained(n, 0.5 + n / 10, study="my-sweep", lr=0.1 * n), tmp_path)
     assert main(["my-sweep", "--results", str(tmp_path), "--profile", "cpu", "--format", "markdown"]) == 0
     out = capsys.readouterr()
-    assert "# Sweep my-sweep" in out.out
+    assert "# Trainings of my-sweep" in out.out
     assert "| learning rate" in out.out
     names = {path.name for path in (tmp_path / "cpu").glob("my-sweep*.*")}
     assert {"my-sweep.md", "my-sweep.csv"} <= names

@@ -11,7 +11,7 @@ import pytest
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.table import csv, markdown
 from lit_scaledrop.report.tables import TABLES, build, published
-from lit_scaledrop.results.result import write_result
+from lit_scaledrop.results.store import write_result
 
 FP = {"method": "fp", "label": "FP", "bits_w": 32, "bits_a": 32, "bayesian": False}
 DIGITS = {"name": "digits", "stand_in": True, "fingerprint": "d161", "source": "scikit-learn digits at 32x32"}

@@ -21,7 +21,7 @@ from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.measurement import Measurement, flat_names
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 from lit_scaledrop.runs.run import UNFINISHED, Run, find_network
 
 FLAGS = ["--config", "tiny.yaml"]

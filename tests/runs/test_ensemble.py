@@ -14,7 +14,7 @@ from lit_scaledrop.__main__ import main
 from lit_scaledrop.cli.fit import plan_fit
 from lit_scaledrop.evaluation.checkpoint import load_trained
 from lit_scaledrop.evaluation.evaluate import normalized_test_set
-from lit_scaledrop.results.result import load_results
+from lit_scaledrop.results.store import load_results
 from lit_scaledrop.runs.ensemble import member_seeds
 from stand_ins import FIT
 

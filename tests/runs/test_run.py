@@ -27,7 +27,8 @@ from lit_scaledrop.evaluation.checkpoint import load_trained, read_checkpoint
 from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.modules.classifier import LitClassifier
 from lit_scaledrop.posterior.diagnosis import Diagnosis
-from lit_scaledrop.results.result import Result, read_result
+from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.store import read_result
 from lit_scaledrop.runs.run import Run, exclusive, require_writable, resume_checkpoint
 from stand_ins import FIT
 

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.results.glossary import TRAINING
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 from lit_scaledrop.runs.tracking import (
     add_artifacts,
     build_loggers,

@@ -7,7 +7,7 @@ import pytest
 from lit_scaledrop.cli.sweep import PLANS
 from lit_scaledrop.cli.sweep import main as run_sweep
 from lit_scaledrop.results.glossary import SWEEP_FILES
-from lit_scaledrop.results.result import read_result
+from lit_scaledrop.results.store import read_result
 from lit_scaledrop.sweep.file import command_of, load_sweep
 from lit_scaledrop.sweep.points import plan_points
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.measurement import Measurement
-from lit_scaledrop.results.result import write_atomic
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from lit_scaledrop.report.energies import PROPOSED
 from lit_scaledrop.report.figures.style import FAINT, INK, images, label_ends, panels, style, styles, write_files
 from lit_scaledrop.report.groups import DATA_NAMES, TOPOLOGIES
 from lit_scaledrop.report.table import published
-from lit_scaledrop.results.result import Result, load_results, write_result
+from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.run_logs import curve, logged_points, logged_runs
+from lit_scaledrop.results.store import load_results, write_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -205,11 +206,9 @@ def _results(results_dir: Path | str, profile: str) -> Iterator[Result]:
 
 def _of_result(result: Result) -> Curve | None:
     kept = result.training.get("curve") or {}
-    pairs = [
-        (epoch, score)
-        for epoch, score in zip(kept.get("epoch", ()), kept.get("val_acc", ()), strict=True)
-        if score is not None
-    ]
+    if "val_acc" not in kept:  # of segmentation, or without a validation
+        return None
+    pairs = [(epoch, score) for epoch, score in zip(kept["epoch"], kept["val_acc"], strict=True) if score is not None]
     if not pairs:
         return None
     limit = ((result.config.get("data") or {}).get("init_args") or {}).get("limit_train")

@@ -46,11 +46,9 @@ def noise_numbers(found: pd.DataFrame, run: Result) -> pd.DataFrame:
 
 def draw_noise(frame: pd.DataFrame) -> "Figure":
     """A row for each run: mean with the 95 % interval of logits and softmax, then their variances."""
-    columns, title = (
-        [(of, what) for what in ("mean", "variance") for of in _OF],
-        "One test image under growing uniform noise",
-    )
-    figure, cells = grid(frame, ["topology", "method", "image"], columns, (3.3, 2.7), title, "{}, {}\nimage {}")
+    columns = [(of, what) for what in ("mean", "variance") for of in _OF]
+    by, title = ["topology", "method", "image"], "One test image under growing uniform noise"
+    figure, cells = grid(frame, by, columns, (3.3, 2.7), title, "{}, {}\nimage {}")
     for panel, run, (of, what), ends in cells:
         true = run.true_class.iloc[0]
         probs = run[(run.of == "probs") & (run["class"] != true)]

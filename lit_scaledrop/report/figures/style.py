@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from lit_scaledrop.naming import count
 from lit_scaledrop.report.groups import all_seeds, commits_of, data_name, passes_of, widths_of
-from lit_scaledrop.results.result import Result, write_atomic
+from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -235,4 +237,5 @@ def _data(run: Result) -> str:
         return "counted, nothing is trained"
     kind = f"{data_name(run)} (a stand-in)" if run.data["stand_in"] else data_name(run)
     evaluated = run.evaluation.get("images", run.data["test"])
-    return f"{kind}, fingerprint {run.data['fingerprint']}; {run.training['epochs']} epochs; {evaluated} test images"
+    epochs, tested = count(run.training["epochs"], "epoch"), count(evaluated, "test image")
+    return f"{kind}, fingerprint {run.data['fingerprint']}; {epochs}; {tested}"

@@ -19,7 +19,8 @@ from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.swept import swept as varied
 from lit_scaledrop.report.table import BITS, RESULT_IDS, Report, Section, named, number, text
 from lit_scaledrop.report.tables import TABLES, build
-from lit_scaledrop.results.result import Result, load_results
+from lit_scaledrop.results.result import Result
+from lit_scaledrop.results.store import load_results
 from lit_scaledrop.results.trials import JournalError, trials_in
 
 _LARGE = 400_000
@@ -54,11 +55,6 @@ class Study:
     pictures: list[Shown] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """What could not be shown, and why."""
-
-    @property
-    def number(self) -> int:
-        """Of results."""
-        return len(self.results)
 
 
 def profiles_in(results_dir: Path | str) -> list[str]:
@@ -205,18 +201,28 @@ def _learning(results_dir: Path | str, profile: str, made: Sequence[Study]) -> l
 
 def _plain(study: Study) -> Report:
     """Runs of a study that has no table of its own, one a row."""
+    masks = any("seg/iou" in run.metrics for run in study.results)
+    score, nll = ("seg/iou", "seg/nll") if masks else ("cls/acc", "cls/nll")
     rows = []
     for run in study.results:
         row = {"topology": run.topology, "method": run.label, "seed": run.seed}
         row |= {"bits_w": run.bits_w, "bits_a": run.bits_a, RESULT_IDS: ids_of([run])}
         row |= {"what": epochs_heading(run) if run.training else "nothing trained"}
-        row |= {"accuracy": 100 * run.metrics.get("cls/acc", float("nan"))}
-        rows.append(row | {"nll": run.metrics.get("cls/nll"), "ece": run.metrics.get("cal/ece")})
+        row |= {"score": 100 * run.metrics.get(score, float("nan"))}
+        rows.append(row | {"nll": run.metrics.get(nll), "ece": run.metrics.get("cal/ece")})
     frame = pd.DataFrame(rows).sort_values(
         ["topology", "method", "what", "seed"],
         key=lambda column: column.map(ORDER).fillna(9) if column.name == "topology" else column,
         kind="stable",
     )
-    numbers = number("accuracy", "test accuracy (%)", ".2f"), number("nll", "NLL", ".3f"), number("ece", "ECE", ".3f")
-    columns = text("topology"), text("method"), BITS, text("what", "data"), number("seed", "seed", ".0f"), *numbers
-    return Report(f"Runs of {study.name}", [Section("Runs, one a line", frame, named(*columns), [])], [], frame)
+    columns = named(
+        text("topology"),
+        text("method"),
+        BITS,
+        text("what", "data"),
+        number("seed", "seed", ".0f"),
+        number("score", f"test {'IoU' if masks else 'accuracy'} (%)", ".2f"),
+        number("nll", "NLL", ".3f"),
+        number("ece", "ECE", ".3f"),
+    )
+    return Report(f"Runs of {study.name}", [Section("Runs, one a line", frame, columns, [])], [], frame)

@@ -18,7 +18,8 @@ from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown, studies
 from lit_scaledrop.report.page.provenance import facts
 from lit_scaledrop.report.page.sections import heading, names, tables, title_of
-from lit_scaledrop.results.result import Result, write_atomic
+from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.result import Result
 
 _WIDE = 2.4
 """Width over height from which on a picture may not become as narrow as others."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lit_scaledrop.naming import count
-from lit_scaledrop.report.groups import data_name
+from lit_scaledrop.report.groups import code_of, data_name
 from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.units import duration
 
@@ -37,7 +37,7 @@ def facts(run: Result) -> Iterator[tuple[str, str]]:
         )
     if settings := ", ".join(f"{name} {value}" for name, value in _settings(run.config)):
         yield "Settings", settings
-    yield "Commit", source["commit"] + (" (dirty)" if source["dirty"] else "")
+    yield "Commit", code_of(run)
     yield "Finished", source["finished"]
     yield "Versions", ", ".join(f"{name} {version}" for name, version in source["versions"].items())
 

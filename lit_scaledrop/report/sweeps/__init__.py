@@ -108,7 +108,7 @@ def sweep_pictures(name: str, results: Sequence[Result], stem: Path, trials: Seq
 
 
 def _sweep(name: str) -> Sweep:
-    return SWEEPS.get(name, Sweep(f"Sweep {name}"))
+    return SWEEPS.get(name, Sweep(f"Trainings of {name}"))
 
 
 def _without_result(trial: Trial) -> str:
