@@ -211,7 +211,7 @@ def test_pictures_of_other_studies_are_shown_too(make, tmp_path):
 
 
 def test_runs_of_own_pictures_and_of_own_masks(make, tmp_path):
-    """Each is counted once, though its curve is drawn as well; an installed package has a version in place of a commit."""
+    """Each is counted once, though its curve is drawn as well; an installed package has a version, not a commit."""
     curve = {"epoch": [1, 2], "val_acc": [0.3, 0.5]}
     source = {"commit": "unknown", "dirty": True, "versions": {"lit-scaledrop": "1.2.3"}}
     write_result(make(1, study="photos", training={"curve": curve, "logged": {}}, provenance=source), tmp_path)
