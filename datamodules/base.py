@@ -101,6 +101,10 @@ class DataModule(LightningDataModule, ABC):
         if self._contents is None:
             contents = self.load()
             self.train_set, self.val_set, self.test_set = self.split(contents)
+            if not len(self.train_set):
+                raise ValueError(
+                    f"val_fraction {self.val_fraction} leaves no training image of {self.name!r}: lower it"
+                )
             if not len(self.test_set):  # else found when hours of training are to be evaluated
                 raise DatasetCorruptError(f"data set {self.name!r} has no test image: {self.root} lacks them")
             self._contents = contents

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `| head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (argparse.ArgumentError, ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+    except (argparse.ArgumentError, ValueError, OSError, RuntimeError, ImportError) as error:
         return _tell(error, command)
     except MemoryError:
         return _tell(MemoryError("out of memory: this needs more than the machine, or its limit, gives"), command)

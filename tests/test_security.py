@@ -72,6 +72,14 @@ def test_every_load_is_a_safe_one():
     assert {"torch.load", "yaml.safe_load", "np.load", "tar.extractall", "subprocess.Popen"} <= seen
 
 
+def test_no_table_takes_names_for_markup():
+    consoles = [(path, arguments(call)) for path in SOURCES for name, call in calls(path) if name == "Console"]
+    shown = [(path, given) for path, given in consoles if given.get("stderr") != "True"]
+    assert len(shown) > 3
+    for path, given in shown:
+        assert (given["markup"], given["emoji"]) == ("False", "False"), path
+
+
 @pytest.mark.parametrize("how", ["pickle", "torch"])
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, monkeypatch, how):
     monkeypatch.chdir(tmp_path)

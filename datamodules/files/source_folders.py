@@ -1,6 +1,7 @@
 """Data sets that are folders of pictures: where they may lie, and the index that may describe them."""
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +68,17 @@ def read_index(folder: Path, columns: tuple[str, ...]) -> dict[str, dict[str, st
     path = folder / INDEX
     if not path.is_file():
         return None
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DatasetCorruptError(f"{path} is no table in UTF-8: {error}") from error
+    fraction = next(number for number, column in enumerate(columns) if column.startswith("mask_fraction"))
     for number, row in enumerate(rows, start=2):
         if lacking := [column for column in columns if not row.get(column)]:
             raise DatasetCorruptError(f"{path}, line {number}, has no {lacking[0]!r}")
-    fraction = next(number for number, column in enumerate(columns) if column.startswith("mask_fraction"))
+        if not re.fullmatch(r"[0-9.]+(e-?[0-9]+)?", share := row[columns[fraction]]):
+            raise DatasetCorruptError(f"{path}, line {number}: {columns[fraction]} is a number, not {share!r}")
     return {
         "/".join(row[column] for column in columns[:fraction]): {**row, "foreground": row[columns[fraction]]}
         for row in rows

@@ -2,21 +2,23 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
 from datamodules.own.folders import PARTS, require_apart
-from datamodules.own.medical import Window
-from datamodules.own.pairs import Row
+from datamodules.own.medical import STORED, Window
+from datamodules.own.pairs import SIDES, Row
 from datamodules.pictures import Square
 
 # in C where it is there: a folder may have a hundred thousand files
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_DEEPEST = 10  # lists within maps within lists of parts
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,18 @@ def load_own(file: Path) -> OwnData:
         DatasetCorruptError: It is something else, or parts a group.
     """
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         text = file.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _SafeLoader)):
-            raise ValueError("it has aliases")
+        _require_flat(text)
         plain = yaml.load(text, _SafeLoader)
         parts = {part: [_row(row) for row in plain.pop(part)] for part in PARTS}
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+        if odd := {field.name for field in fields(OwnData)} ^ {*plain, "parts"}:
+            raise ValueError(f"missing or unknown: {', '.join(sorted(map(str, odd)))}")
+        if problem := _problem(plain, [row for rows in parts.values() for row in rows]):
+            raise ValueError(problem)
         own = OwnData(**plain, parts=parts)
-        if len(own.mean) != own.channels or len(own.std) != own.channels or own.size < 1:
-            raise ValueError("size, channels, mean and std do not go together")
     except OSError as error:
         raise DatasetNotFoundError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -95,11 +100,59 @@ def load_own(file: Path) -> OwnData:
     return own
 
 
+def _require_flat(text: str) -> None:
+    """Refuse aliases, which may stand for anything, and a depth that would end the process in the parser in C.
+
+    Raises:
+        ValueError: there are some, or it is as deep.
+    """
+    depth = 0
+    for event in yaml.parse(text, _SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it has aliases")
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+
+
+def _problem(plain: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """The first field that does not say what it must, in words; empty if there is none."""
+    channels, masks, names, window = (plain[name] for name in ("channels", "masks", "class_names", "window"))
+    sound = {
+        **{name: isinstance(plain[name], str) for name in ("name", "images", "fingerprint")},
+        "masks": masks is None or isinstance(masks, str),
+        "class_names": _are(names, str) and len(names) > 1,
+        "channels": channels in (1, 3),
+        "size": type(plain["size"]) is int and plain["size"] in SIDES,
+        "square": plain["square"] in get_args(Square),
+        "mean": _numbers(plain["mean"], channels),
+        "std": _numbers(plain["std"], channels) and min(plain["std"]) > 0,
+        "window": window in (None, STORED) or (_numbers(window, 2) and window[0] < window[1]),
+    }
+    for name, fine in sound.items():
+        if not fine:
+            return f"{name} is {str(plain[name])[:80]!r}"
+    for row in rows:
+        if not _are((row.image, *row.masks), str) or not (row.masks if masks else row.label in names):
+            return f"{row.image!r} has {'no mask' if masks else f'no class that there is: {row.label!r}'}"
+    return ""
+
+
+def _are(values: Any, *kinds: type) -> bool:
+    return isinstance(values, tuple) and all(type(value) in kinds for value in values)
+
+
+def _numbers(values: Any, count: int) -> bool:
+    return _are(values, int, float) and len(values) == count and all(abs(value) < 1e30 for value in values)
+
+
 def _plain(row: Row) -> dict[str, Any]:
     what = {"masks": list(row.masks)} if row.masks else {"class": row.label}
     return {"image": row.image, **what, **({} if row.group == row.image else {"group": row.group})}
 
 
 def _row(plain: dict[str, Any]) -> Row:
-    image = plain["image"]
-    return Row(image, tuple(plain.get("masks", ())), str(plain.get("group", image)), str(plain.get("class", "")))
+    image, masks = plain["image"], plain.get("masks", [])
+    if not isinstance(masks, list):
+        raise ValueError(f"the masks of {image} are no list")
+    return Row(image, tuple(masks), str(plain.get("group", image)), str(plain.get("class", "")))

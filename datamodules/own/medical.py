@@ -1,6 +1,7 @@
 """Planes of DICOM files and NIfTI volumes as grey pictures, through a window."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ WITH_MEDICAL = f"{FORMATS}, DICOM, NIfTI"
 STORED = "stored"
 """Stands for the window that a DICOM file itself names."""
 Window = tuple[float, float] | str
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""Transfer syntax of files that pydicom unpacks whole before it reads anything of them."""
+_MOST = 1032.0  # times its size is the most that deflate unpacks to, https://zlib.net/zlib_tech.html
 
 
 def window_of(text: str) -> Window:
@@ -53,8 +57,9 @@ def is_dicom(path: Path) -> bool:
         return True
     if not path.is_file():
         return False
-    with path.open("rb") as file:
+    with suppress(OSError), path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+    return False
 
 
 def is_medical(path: Path) -> bool:
@@ -100,21 +105,37 @@ def series_of(path: Path) -> str:
 def _dicom(path: Path) -> tuple[np.ndarray, bool, tuple[float, float] | None]:
     """Values (frames, height, width), whether larger ones are brighter, and the file's own window."""
     header = _read(path)
+    try:
+        return _decoded(path, header)
+    except DatasetCorruptError:
+        raise
+    except Exception as error:  # pydicom and its decoders raise whatever odd fields lead to
+        raise _unreadable(path, error or type(error).__name__) from error
+
+
+def _decoded(path: Path, header: Any) -> tuple[np.ndarray, bool, tuple[float, float] | None]:
     kind = header.get("PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise DatasetCorruptError(f"{path} has colours ({kind}): export it as PNG")
-    if header.get("Modality") == "CT" and "RescaleIntercept" not in header:
+    if header.get("Modality") == "CT" and header.get("RescaleIntercept") is None:
         raise DatasetCorruptError(f"{path} is of a CT and does not say how its values become Hounsfield units")
-    if problem := too_large("it", 8.0 * header.Rows * header.Columns * int(header.get("NumberOfFrames") or 1)):
-        raise DatasetCorruptError(f"{path} is no readable DICOM file: {problem}")
-    try:
-        stored = header.pixel_array.astype(np.float32)
-    except Exception as error:  # pydicom raises whatever its decoders do
-        raise DatasetCorruptError(f"{path} is no readable DICOM file: {error}") from error
-    values = stored * float(header.get("RescaleSlope", 1)) + float(header.get("RescaleIntercept", 0))
-    level, width = (np.atleast_1d(header.get(name, np.nan))[0] for name in ("WindowCenter", "WindowWidth"))
-    own = (float(level) - float(width) / 2, float(level) + float(width) / 2) if float(width) > 0 else None
+    said = 8.0 * header.Rows * header.Columns * int(header.get("NumberOfFrames") or 1)
+    if problem := too_large("it", max(said, 4.0 * len(header.get("PixelData") or b""))):
+        raise _unreadable(path, problem)
+    stored = header.pixel_array.astype(np.float32)
+    slope, intercept = _number(header, "RescaleSlope", 1.0), _number(header, "RescaleIntercept", 0.0)
+    if not max(abs(slope), abs(intercept)) < 1e30:
+        raise _unreadable(path, f"its values times {slope:g} plus {intercept:g} are no measured ones")
+    values = stored * slope + intercept
+    level, width = (_number(header, name, np.nan) for name in ("WindowCenter", "WindowWidth"))
+    own = (level - width / 2, level + width / 2) if width > 0 else None
     return values.reshape(-1, *values.shape[-2:]), kind == "MONOCHROME2", own
+
+
+def _number(header: Any, name: str, otherwise: float) -> float:
+    """A field, the first of its values, or what stands for one that is absent or empty."""
+    value = header.get(name)
+    return otherwise if value is None else float(np.atleast_1d(value)[0])
 
 
 def _read(path: Path, **how: Any) -> Any:
@@ -123,9 +144,18 @@ def _read(path: Path, **how: Any) -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{path} is DICOM, and there is no pydicom here", name="pydicom") from error
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
+        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+        if syntax == DEFLATED and (problem := too_large("what is deflated in it", _MOST * path.stat().st_size)):
+            raise ValueError(problem)
         header = pydicom.dcmread(path, **how)
         if {"Rows", "Columns"} <= set(header.dir()):
             return header
     except Exception as error:  # pydicom raises whatever a broken file leads to
-        raise DatasetCorruptError(f"{path} is no readable DICOM file: {error or type(error).__name__}") from error
-    raise DatasetCorruptError(f"{path} is no readable DICOM file: it has no picture")
+        raise _unreadable(path, error or type(error).__name__) from error
+    raise _unreadable(path, "it has no picture")
+
+
+def _unreadable(path: Path, why: object) -> DatasetCorruptError:
+    return DatasetCorruptError(f"{path} is no readable DICOM file: {' '.join(str(why).split())[:300]}")

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from datamodules.files.integrity import DatasetCorruptError
 from datamodules.pictures import Square
 
+SIDES = range(8, 4097)
+"""Sides that the squares may have, in pixels."""
+
 
 class Row(NamedTuple):
     """A file, and what belongs to it; paths are below the folders, with slashes."""

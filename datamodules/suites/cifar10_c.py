@@ -111,5 +111,5 @@ def _array(name: str, read: Read) -> np.ndarray:
     content = read(name)
     try:
         return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # NumPy reads the header as Python, and raises whatever that leads to
         raise DatasetCorruptError(f"{name} is no .npy file: {error}") from error

@@ -175,7 +175,7 @@ class TinyImageNet(FolderSet):
         left_out = {wnid for wnids in OVERLAP.values() for wnid in wnids}
         table, wnids = folder / "val_annotations.txt", {}
         if table.is_file():
-            rows = (line.split("\t") for line in table.read_text().splitlines())
+            rows = (line.split("\t") for line in table.read_text(errors="replace").splitlines())
             wnids = {row[0]: row[1] for row in rows if len(row) > 1}
         paths = picture_paths(folder)
         kept = [path for path in paths if wnids.get(path.name, path.parent.name) not in left_out]

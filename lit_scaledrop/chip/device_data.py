@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hardware.constants import Constant, PresetError, convert
 from lit_scaledrop.naming import nearest
+from lit_scaledrop.results.reading import read_text
 
 #: columns that are measured in something, by the unit that they are read in
 _QUANTITIES = {"voltage": "V", "current": "uA", "pulse": "ns", "temperature": "K"}
@@ -51,19 +52,21 @@ def read_curves(path: Path, write_resistance_kohm: float) -> dict[str, list[Poin
         CurveError: no such file, a column that is missing, unknown or double, or a count that cannot be.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).removeprefix("\ufeff").splitlines()
     except OSError as error:
         raise CurveError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise CurveError(f"{path} is no text in UTF-8: save it as CSV from your program ({error})") from error
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if len(kept) < 2:
         raise CurveError(f"{path} needs a header and a line for each voltage")
     (_, header), *rows = kept
-    names = [name.strip().lower() for name in next(csv.reader([header]))]
+    names = [name.lower() for name in _cells(f"{path}, header", header)]
     drive = _check_columns(path, names)
     found: dict[str, list[Point]] = {}
     for number, line in rows:
-        cells = [cell.strip() for cell in next(csv.reader([line]))]
         where = f"{path}, line {number}"
+        cells = _cells(where, line)
         if len(cells) != len(names):
             raise CurveError(f"{where} has {len(cells)} values for {len(names)} columns")
         given = dict(zip(names, cells, strict=True))
@@ -84,6 +87,13 @@ def read_curves(path: Path, write_resistance_kohm: float) -> dict[str, list[Poin
         point = Point(voltage, round(switched), round(shots), read["pulse"], read["temperature"])
         found.setdefault(given.get("device", ""), []).append(point)
     return {device: sorted(points, key=lambda point: point.voltage_v) for device, points in found.items()}
+
+
+def _cells(where: str, line: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line]))]
+    except csv.Error as error:
+        raise CurveError(f"{where} is no line of a CSV file: {error}") from error
 
 
 def _check_columns(path: Path, names: list[str]) -> str:

@@ -17,6 +17,7 @@ from lit_scaledrop.chip.chip_figure import JUNCTIONS, of_chips
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.cli.on_chip import effects, report
 from lit_scaledrop.naming import lookup
+from lit_scaledrop.results.text import plain
 from lit_scaledrop.results.units import in_unit
 
 #: drop probabilities that the answer of a chip is shown for
@@ -47,14 +48,14 @@ def check(chip: str, *, all_: bool = False) -> int:
     from rich.table import Table
 
     described = load_chip(chip)
-    console, lines = Console(), explain(described)
+    console, lines = Console(markup=False, emoji=False), explain(described)
     shown = [line for line in lines if line.given or all_]
     print(f"{described.name}, identity {described.fingerprint}")
     drawn = Table()
     for column in ("value of", "is", "which is", "source"):
         drawn.add_column(column)
     for line in shown:
-        drawn.add_row(line.name, line.value, line.about, line.source)
+        drawn.add_row(*map(plain, (line.name, line.value, line.about, line.source)))
     if shown:
         console.print(drawn)
     if len(shown) < len(lines):

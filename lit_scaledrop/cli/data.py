@@ -96,7 +96,7 @@ def list_all(*, root: str | None = None) -> int:
         table = Table(*COLUMNS, title="Data sets")
         for row in rows:
             table.add_row(*row)
-        Console().print(table)
+        Console(markup=False, emoji=False).print(table)
     else:
         widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
         for row in (COLUMNS, *rows):

@@ -85,7 +85,7 @@ def _print(title: str, report: EnergyReport, estimate: Estimate, band: Band) -> 
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
 
     def table(kind: str, rows: Sequence[tuple[str, Entry, Sequence[str]]], extra: Sequence[str] = ()) -> Table:
         drawn = Table(title=f"{title}: by {kind}", title_justify="left")

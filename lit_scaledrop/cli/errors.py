@@ -1,10 +1,14 @@
 """One line for what does not fit in a command line, and what to do."""
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import datamodules
+from lit_scaledrop.cli.words import pieces
 from lit_scaledrop.naming import nearest
+from lit_scaledrop.results.reading import read_text
+from lit_scaledrop.results.yaml_text import load_yaml
 
 
 def explain(error: BaseException, flags: Iterable[str]) -> str:
@@ -21,8 +25,6 @@ def explain(error: BaseException, flags: Iterable[str]) -> str:
     # from the outside in, each key as often as jsonargparse wrapped the error
     keys = list(dict.fromkeys(match[1] for text in texts if (match := re.match(r'Parser key "([^"]+)"', text))))
     key, reason = ".".join(keys), texts[-1].strip()
-    if "Problems parsing config" in texts[0]:
-        return f"a --config file is no valid YAML: {' '.join(reason.split())}"
     if match := re.match(r"unrecognized arguments: ([^\s=]+)", reason):
         return _unknown_flag(match[1], flags)
     if match := re.search(r"(?:Option|accept option) '([^']+)'", reason):
@@ -37,6 +39,18 @@ def explain(error: BaseException, flags: Iterable[str]) -> str:
         wanted.pop("NoneType", None)
         return f"--{key} takes {' or '.join(wanted)}, not {value[1]!r}"
     return f"--{key}: {reason}" if key and key not in reason else reason
+
+
+def odd_config(words: Sequence[str]) -> str:
+    """What is wrong with the first ``--config`` file that holds no settings, in words; empty if all do."""
+    for _, file in pieces(words, "--config"):
+        if file and os.path.isfile(file):
+            try:
+                if not isinstance(load_yaml(read_text(file)), dict):
+                    return f"--config {file} holds no settings"
+            except (OSError, ValueError) as error:
+                return f"--config {file} is no valid YAML: {' '.join(str(error).split())}"
+    return ""
 
 
 def _last_union(texts: list[str]) -> str:

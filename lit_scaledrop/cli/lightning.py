@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop.cli.checks import require_model_optimizer
-from lit_scaledrop.cli.errors import explain
+from lit_scaledrop.cli.errors import explain, odd_config
 from lit_scaledrop.cli.flags import WORDS, expand_configs, known_flags
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import write_predictions
@@ -89,7 +89,9 @@ class BaseCLI(LightningCLI):
         """Parse, and say in one line what does not fit."""
         try:
             super().parse_arguments(parser, args)
-        except ArgumentError as error:
+        except (ArgumentError, UnicodeDecodeError) as error:
+            if problem := odd_config(args):
+                raise ArgumentError(None, problem) from error
             command = self.words[0] if self.words[0] in self._subcommand_parsers else "fit"
             raise ArgumentError(None, explain(error, known_flags(self._parser(command)))) from error
 
@@ -110,7 +112,10 @@ class BaseCLI(LightningCLI):
         if not plugins and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             # its own requeueing would resume in the middle of an epoch; ours resumes at the end of one
             kwargs["plugins"] = [SLURMEnvironment(auto_requeue=False)]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # Lightning's, of a value that its accelerator cannot take
+            raise ValueError(f"the trainer refuses its settings: {error}") from error
 
     def _run_subcommand(self, subcommand: str) -> None:
         path = self.config_init[subcommand]["ckpt_path"]

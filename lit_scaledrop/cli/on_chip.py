@@ -26,6 +26,7 @@ from lit_scaledrop.results import provenance
 from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.glossary import TOPOLOGIES
 from lit_scaledrop.results.measurement import flat_names
+from lit_scaledrop.results.reading import read_json
 from lit_scaledrop.results.units import in_unit
 
 
@@ -120,8 +121,7 @@ def effects(
         "limit": limit,
         **crossbars.constants(evaluation),
     }
-    before = json.loads(out.read_text()) if out.is_file() else {}
-    done = before["parts"] if before.get("asked") == asked else {}
+    done = _measured(out, asked)
     with PartsProgress(len(chosen)) as progress:
         subject.on_batch = progress.images
         for name, at in chosen.items():
@@ -133,6 +133,21 @@ def effects(
             progress.end(name, f"accuracy {found['cls/acc']:.3f}, same class {found['hw/same_class']:.3f}")
     print(f"{count(len(chosen), 'part')}: {out}")
     return 0
+
+
+def _measured(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """Parts that a file has already of the same question.
+
+    Raises:
+        ValueError: it is another kind of file, which is not written over.
+    """
+    if not out.exists():
+        return {}
+    try:
+        before = read_json(out)
+        return before["parts"] if before["asked"] == asked else {}
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{out} is no file of this command ({error}): move it away, or give another --out") from error
 
 
 def _opened(network: str, data: str, root: str | None) -> tuple[LitNetwork, Any]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from datamodules.own.describe import described
 from datamodules.own.description import OwnData, load_own
-from datamodules.own.pairs import Asked
+from datamodules.own.pairs import SIDES, Asked
 from datamodules.pictures import Square
 from lit_scaledrop.cli.words import last_value, without
 from lit_scaledrop.evaluation.evaluate import data_sets
@@ -75,8 +75,10 @@ def _asked(images: Path, given: dict[str, str]) -> Asked:
     if "square" in how:
         lookup("--square", how["square"], get_args(Square))
     if "size" in how:
-        if not how["size"].isdecimal() or not 8 <= int(how["size"]) <= 4096:
-            raise ValueError(f"--size is the side of the squares in pixels, from 8 to 4096, not {how['size']!r}")
+        if not how["size"].isdecimal() or int(how["size"]) not in SIDES:
+            raise ValueError(
+                f"--size is the side of the squares in pixels, from {SIDES[0]} to {SIDES[-1]}, not {how['size']!r}"
+            )
         how["size"] = int(how["size"])
     return Asked(images, **how)
 

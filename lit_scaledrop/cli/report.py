@@ -29,10 +29,11 @@ from lit_scaledrop.report.table import Report, csv, markdown, show
 from lit_scaledrop.report.tables import TABLES, build
 from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.failures import load_failures, notes
+from lit_scaledrop.results.reading import read_text
 from lit_scaledrop.results.result import Result, ResultError
 from lit_scaledrop.results.store import load_results
 from lit_scaledrop.results.text import plain
-from lit_scaledrop.results.trials import JournalError, trials_in
+from lit_scaledrop.results.trials import trials_in
 from lit_scaledrop.results.yaml_text import load_yaml
 
 
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
     names = [*TABLES, *FIGURES, *SWEEPS, "curves"]
     try:
         return call(report, _of_own(argv), "scaledrop report", known={"name": names})
-    except (ValueError, OSError, ResultError, JournalError) as error:
+    except (ValueError, OSError, ResultError) as error:
         return _warn(str(error))
 
 
@@ -56,7 +57,7 @@ def _of_own(argv: list[str]) -> list[str]:
     if not file.endswith((".yaml", ".yml")):
         raise ValueError(f"--images takes the file that `fit --images {file}` wrote, DATA.yaml, not the folder")
     profile = [] if last_value(argv, "--profile") else ["--profile", "own"]
-    own = load_yaml(Path(file).read_text(encoding="utf-8"))
+    own = load_yaml(read_text(file))
     if not isinstance(own, dict) or not isinstance(own.get("name"), str):
         raise ValueError(f"{file} is no description of pictures by `fit --images`")
     return [own["name"], *profile, *without(argv, "--images")]
@@ -131,7 +132,7 @@ def _write(name: str, results: list[Result], failed: list[str], stem: Path, form
     if name in FIGURES:
         return from_sound(lambda some: pictures(name, some, stem), results, _warn)
     if name not in TABLES:
-        trials = trials_in(stem)
+        trials = trials_in(stem, _warn)
         report = from_sound(lambda some: sweep_report(name, some, trials), results, _warn)
         written = _table(report, failed, stem, form)
         return written + (sweep_pictures(name, results, stem, trials) if plots else [])
@@ -154,7 +155,11 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
         return _warn(f"no results of profile {', '.join(absent)} in {results}; there are: {there}")
     folder = Path(results) / chosen[0] if len(chosen) == 1 else Path(results)
     path = Path(out) if out else folder / "index.html"
-    for problem in write_page(results, chosen, path):
+    try:
+        problems = write_page(results, chosen, path)
+    except OSError as error:
+        return _warn(f"cannot write {path} ({error.strerror or error}): choose another file with --out FILE")
+    for problem in problems:
         _warn(f"not shown: {problem}")
     print(f"Written: {path} ({path.stat().st_size / 1e6:.2f} MB)", file=sys.stderr)
     return 0

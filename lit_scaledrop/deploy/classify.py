@@ -133,7 +133,9 @@ def _csv(found: Sequence[ClassifiedImage], names: Sequence[str], folder: Path) -
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*COLUMNS, *(f"p({name})" for name in names)])
     for image in found:
-        table.writerow([cell(image.below(folder)), *image.row, *(f"{p:.6g}" for p in image.probs.tolist())])
+        table.writerow(
+            [cell(image.below(folder)), cell(image.name), *image.row[1:], *(f"{p:.6g}" for p in image.probs.tolist())]
+        )
     return text.getvalue()
 
 
@@ -141,7 +143,7 @@ def _show(found: Sequence[ClassifiedImage], data: str, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"classes of {data}; 95 % interval over the passes; H and I: entropy and mutual information, nats"
+    title = f"classes of {plain(data)}; 95 % interval over the passes; H and I: entropy and mutual information, nats"
     table = Table(title=title)
     for column in ("file", "class", "confidence", "interval", "H", "I", "decision"):
         left = column in ("file", "class", "decision")
@@ -150,7 +152,7 @@ def _show(found: Sequence[ClassifiedImage], data: str, folder: Path) -> None:
         numbers = (f"{image.confidence:.3f}", "{:.2f}-{:.2f}".format(*image.interval))
         nats = (f"{image.entropy:.2f}", f"{image.mutual_information:.3f}")
         style = None if image.accepted else "dim"
-        table.add_row(plain(image.below(folder)), image.name, *numbers, *nats, image.row[-1], style=style)
-    Console().print(table)
+        table.add_row(plain(image.below(folder)), plain(image.name), *numbers, *nats, image.row[-1], style=style)
+    Console(markup=False, emoji=False).print(table)  # names are words of others
     if len(found) > SHOWN:
         print(f"... and {len(found) - SHOWN} more in the CSV file")

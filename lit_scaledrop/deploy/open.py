@@ -12,8 +12,9 @@ from datamodules.files.integrity import DatasetCorruptError
 from datamodules.own.medical import WITH_MEDICAL, is_medical
 from datamodules.pictures import FORMATS, find_pictures, leftovers
 from lit_scaledrop.deploy.container import MAGIC
+from lit_scaledrop.deploy.facts import odd_fact
 from lit_scaledrop.deploy.model import load_packed
-from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint, trained_module
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
@@ -64,14 +65,20 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
     path = _file(name)
     if _is_packed(path):
         module, about = load_packed(path)
-        return module, about["images"]
-    images = read_checkpoint(path).get("images")
-    if images is None:
-        raise CheckpointError(
-            f"{path} does not say how its images were normalized: `scaledrop export --model {path} --data NAME "
-            "--out net.packed` makes a file that does"
-        )
-    return load_trained(path), images
+        images = about.get("images")
+    else:
+        checkpoint = read_checkpoint(path)
+        images = checkpoint.get("images")
+        if images is None:
+            raise CheckpointError(
+                f"{path} does not say how its images were normalized: `scaledrop export --model {path} --data NAME "
+                "--out net.packed` makes a file that does"
+            )
+        module = trained_module(checkpoint, path)
+    problem = odd_fact(images, module)
+    if problem or not isinstance(images, dict):
+        raise CheckpointError(f"{path} does not say what its pictures go through, as a file of this version: {problem}")
+    return module, images
 
 
 def _file(name: str | Path) -> Path:

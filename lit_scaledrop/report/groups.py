@@ -214,7 +214,8 @@ def widths_of(runs: Sequence[Result]) -> str:
     widths = {
         (run.topology, run.config["model"]["init_args"].get("width", 1.0)) for run in runs if "model" in run.config
     }
-    return ", ".join(f"{topology} {width:g}" for topology, width in sorted(widths) if width != 1)
+    numbers = {(name, width) for name, width in widths if isinstance(width, int | float)}  # of a module of yours, words
+    return ", ".join(f"{topology} {width:g}" for topology, width in sorted(numbers) if width != 1)
 
 
 def flags_of(runs: Sequence[Result]) -> list[str]:

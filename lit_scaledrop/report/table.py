@@ -150,7 +150,7 @@ def show(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     console.print(report.title)
     for section in report.sections:
         cells = section_cells(section)

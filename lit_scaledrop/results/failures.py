@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.reading import read_json
 from lit_scaledrop.results.text import one_line
 
 SUFFIX = ".failed.json"
@@ -50,8 +51,8 @@ def read_failure(result: Path) -> Failure | None:
     """The failure of the run that should have written `result`; ``None`` where there is none that can be read."""
     path = failure_path(result)
     try:
-        failure = Failure(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-    except (OSError, ValueError, TypeError, RecursionError):
+        failure = Failure(**read_json(path))
+    except (OSError, ValueError, TypeError):
         return None
     return failure if failure and all(isinstance(word, str) for word in vars(failure).values()) else None
 

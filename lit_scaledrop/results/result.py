@@ -13,7 +13,16 @@ from typing import Any, NoReturn, get_origin, get_type_hints
 from lit_scaledrop.results import schema1
 from lit_scaledrop.results.glossary import TOPOLOGIES
 from lit_scaledrop.results.measurement import Coordinate, Measurement
-from lit_scaledrop.results.schema import Data, EvaluationRecord, Provenance, Training, check_group, check_type
+from lit_scaledrop.results.reading import parse_json
+from lit_scaledrop.results.schema import (
+    Data,
+    EvaluationRecord,
+    Provenance,
+    Training,
+    check_curve,
+    check_group,
+    check_type,
+)
 
 SCHEMA = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -75,6 +84,7 @@ class Result:
             trained = bool(self.data or self.training or self.evaluation)
             for name in _GROUPS if trained else ("provenance",):
                 check_group(name, getattr(self, name), _GROUPS[name])
+            check_curve(self.training.get("curve", {}))
             if trained and not {"val_acc", "val_iou", "monitored"} & self.training.keys():
                 _fail("training.val_acc, training.val_iou or training.monitored is missing")
         except ValueError as error:
@@ -126,11 +136,9 @@ class Result:
             InvalidResultError: not JSON, or not a result.
         """
         try:
-            record = json.loads(text)
+            record = parse_json(text)
         except ValueError as error:
             raise InvalidResultError(f"not JSON: {error}") from error
-        except RecursionError as error:
-            raise InvalidResultError("its JSON is nested too deeply") from error
         if not isinstance(record, dict):
             _fail("the file holds no JSON object")
         theirs = record.get("schema")

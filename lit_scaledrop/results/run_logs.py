@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lit_scaledrop.results.reading import read_text
 from lit_scaledrop.results.yaml_text import load_yaml
 
 Points = dict[int, dict[str, float]]
@@ -68,7 +69,9 @@ def logged_runs(runs_dir: Path | str, profile: str) -> Iterator[LoggedRun]:
             continue
         settings = _versions(run_dir)[-1] / "hparams.yaml"
         try:
-            config = load_yaml(settings.read_text(encoding="utf-8"))
+            config = load_yaml(read_text(settings))
+            if not isinstance(config, dict):
+                raise ValueError("it holds no settings")
         except (OSError, ValueError) as error:
             print(f"left out: {settings} is no configuration of a run ({error})", file=sys.stderr)
             continue
@@ -82,8 +85,14 @@ def _versions(run_dir: Path) -> list[Path]:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """Whole lines: a run may be writing, or was killed while it did."""
+    if not path.is_file():  # a pipe would be waited for
+        return []
     whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
-    return list(csv.DictReader(whole.splitlines()))
+    try:
+        return list(csv.DictReader(whole.splitlines()))
+    except csv.Error as error:
+        print(f"left out: {path} is no log of a run ({error})", file=sys.stderr)
+        return []
 
 
 def _number(text: Any) -> float | None:

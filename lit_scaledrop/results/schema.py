@@ -119,6 +119,21 @@ def check_type(name: str, value: Any, kind: type) -> None:
         raise ValueError(f"{name} is {value}: a result holds finite numbers only; find out why the run diverged")
 
 
+def check_curve(curve: Mapping[str, Any]) -> None:
+    """Check that the columns of a learning curve are of one length, epochs and finite numbers.
+
+    Raises:
+        ValueError: naming the column.
+    """
+    epochs = curve.get("epoch", [])
+    for name, column in curve.items():
+        if not isinstance(column, list) or not isinstance(epochs, list) or len(column) != len(epochs):
+            raise ValueError(f"training.curve.{name} is no column of its epochs")
+        for value in column:
+            if name == "epoch" or value is not None:
+                check_type(f"training.curve.{name}", value, int if name == "epoch" else float)
+
+
 def odd_settings(config: Mapping[str, Any], command: str) -> str:
     """What of a result's configuration no table could read, in words; empty if nothing is."""
     try:

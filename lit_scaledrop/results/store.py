@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.reading import read_text
 from lit_scaledrop.results.result import ID, InvalidResultError, Result, ResultError
 from lit_scaledrop.results.schema import odd_settings
 
@@ -47,14 +48,14 @@ def read_result(path: Path | str) -> Result:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():  # a folder; or a pipe, which would be waited for
-            raise ResultError("is no file; move it away and repeat the run that writes it")
-        result = Result.from_json(path.read_text(encoding="utf-8"))
+        result = Result.from_json(read_text(path))
         if ID.fullmatch(path.stem) and result.id != path.stem:
             raise InvalidResultError(f"it is that of run {result.id}")
         return result
     except OSError as error:
-        raise ResultError(f"cannot read {path}: {error.strerror or error}") from error
+        raise ResultError(
+            f"cannot read {path}: {error.strerror or error}; move it away and repeat the run that writes it"
+        ) from error
     except (InvalidResultError, UnicodeDecodeError) as error:
         raise InvalidResultError(
             f"{path} is no valid result ({error}); delete it and repeat the run that writes it"

@@ -1,14 +1,17 @@
 """What a search has tried: a table of JSON lines beside its results, which needs no optuna to be read."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.reading import parse_json, read_text
+from lit_scaledrop.results.schema import check_type
 
 State = Literal["chosen", "finished", "stopped", "failed"]
+_TYPES: dict[str, type] = {"number": int, "values": dict, "result": str, "state": str, "why": str}
 
 
 class JournalError(RuntimeError):
@@ -49,20 +52,32 @@ def write_trials(path: Path, trials: Iterable[Trial]) -> None:
     write_atomic(path, "".join(json.dumps(asdict(trial)) + "\n" for trial in trials).encode())
 
 
-def trials_in(folder: Path) -> list[Trial]:
-    """What all searches of a folder of results have tried.
-
-    Raises:
-        JournalError: one of the tables is none.
-    """
-    return [trial for path in sorted(folder.glob("search-*.jsonl")) for trial in _read(path)]
+def trials_in(folder: Path, say: Callable[[str], object]) -> list[Trial]:
+    """What all searches of a folder of results have tried; a table that is none is named and left out."""
+    found = []
+    for path in sorted(folder.glob("search-*.jsonl")):
+        try:
+            found += _read(path)
+        except JournalError as error:
+            say(str(error))
+    return found
 
 
 def _read(path: Path) -> list[Trial]:
-    known = [field.name for field in fields(Trial)]
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        # earlier releases added a line when a trial ended: the last one counts
-        return list({line["number"]: Trial(**{name: line[name] for name in known}) for line in lines}.values())
-    except (ValueError, TypeError, KeyError) as error:
+        trials = [_trial(parse_json(line)) for line in read_text(path).splitlines()]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise JournalError(path, error) from error
+    # earlier releases added a line when a trial ended: the last one counts
+    return list({trial.number: trial for trial in trials}.values())
+
+
+def _trial(line: Any) -> Trial:
+    trial = Trial(**{field.name: line[field.name] for field in fields(Trial)})
+    for name, kind in _TYPES.items():
+        check_type(name, getattr(trial, name), kind)
+    if trial.value is not None:
+        check_type("value", trial.value, float)
+    if trial.state not in get_args(State):
+        raise ValueError(f"state must be one of {', '.join(get_args(State))}, not {trial.state!r}")
+    return trial

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from lit_scaledrop.modules.stepping import WARM_UP, Stepper
 from lit_scaledrop.naming import count
 from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.reading import read_json
 from lit_scaledrop.runs.identity import run_identity
 from lit_scaledrop.runs.plan import RunPlan
 
@@ -101,8 +103,8 @@ def epochs_within(plan: RunPlan, seconds: float, asked: float | None = None) -> 
     key = run_identity({**plan.config, "trainer": trainer}, plan.method)
     most = plan.config["trainer"]["max_epochs"]
     path = Path(plan.run.runs) / plan.run.profile / plan.run.study / "budgets" / f"{key}-{asked:.0f}s.json"
-    if path.is_file():
-        return int(json.loads(path.read_text())["epochs"])
+    with suppress(OSError, ValueError, LookupError, TypeError):  # none yet, or none that says it: it is decided anew
+        return int(read_json(path)["epochs"])
     speed = measure(plan)
     epochs = speed.epochs(seconds)
     epochs = epochs if most is None or most < 0 else min(epochs, most)

@@ -101,6 +101,10 @@ def wandb_logger(
     if mode == "online" and not reachable(os.environ.get("WANDB_BASE_URL") or WANDB_URL):
         _say_offline("it does not answer")
         mode = "offline"
+    try:
+        Path.home()
+    except RuntimeError:  # neither HOME nor a name, as in some containers: W&B wants a place for its settings
+        os.environ["HOME"] = str(folder.absolute())
     # offline=True alone went online on resume (Lightning#12502)
     os.environ["WANDB_MODE"] = mode
     os.environ.setdefault("WANDB_SILENT", "true")

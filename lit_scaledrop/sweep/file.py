@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_scaledrop.naming import nearest
+from lit_scaledrop.results.reading import read_text
 from lit_scaledrop.results.yaml_text import load_yaml
 
 METHODS = ("grid", "random", "bayes")
@@ -38,9 +39,7 @@ def load_sweep(path: Path) -> dict[str, Any]:
         SweepError: the file is missing, no YAML, or nothing that can be run here.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise ValueError("it is no file")
-        config = load_yaml(path.read_text(encoding="utf-8"))
+        config = load_yaml(read_text(path))
     except (OSError, ValueError) as error:
         raise SweepError(f"cannot read {path}: {error}{nearest(path.stem, packaged())}") from error
     if not isinstance(config, dict):

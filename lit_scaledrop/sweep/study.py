@@ -51,12 +51,15 @@ class Study:
             return
         lock = Lock(path)
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise ValueError("it is no file")
             storage = open_storage(path, lock)
             if read_only:
                 self._study.add_trials(self.optuna.load_study(study_name=path.stem, storage=storage).trials)
             else:
                 self._study, self._lock = self._create(storage=storage, study_name=path.stem, load_if_exists=True), lock
-        except (ValueError, LookupError, TypeError, AssertionError) as error:
+            self.trials()
+        except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
             raise JournalError(path, error) from error
 
     def trials(self) -> list[Trial]:

@@ -160,6 +160,8 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--data.limit_train=10"], "10 training images on 1 process(es) do not fill one batch of 32"),
         (["--data.root=nowhere"], "data set 'cifar10' not found under nowhere.\nTo get it:\n  scaledrop data get"),
         (["--trainer.accelerator=gpu", "--trainer.devices=99"], "gpu"),
+        (["--trainer.devices=-2"], "the trainer refuses its settings: `devices` selected with `CPUAccelerator`"),
+        (["--data.val_fraction=0.9999"], "val_fraction 0.9999 leaves no training image of 'cifar10': lower it"),
         (["--ckpt_path=missing.ckpt"], "no checkpoint missing.ckpt"),
         (["--run.tracking=online"], "online tracking needs a W&B key"),
     ],
@@ -177,7 +179,7 @@ def test_misspelt_key_and_broken_yaml(place, capsys):
     for changed, says in (
         (text.replace("network:", "netwrk:"), "unknown flag '--model.netwrk'; did you mean '--model.network'?"),
         (text.replace("max_epochs:", "max_epoch:"), "unknown flag '--trainer.max_epoch'; did you mean"),
-        (text + "  : [", "a --config file is no valid YAML: while parsing a block mapping"),
+        (text + "  : [", "--config other.yaml is no valid YAML: while parsing a block mapping"),
     ):
         Path("other.yaml").write_text(changed)
         assert says in refused(capsys, "fit", "--config", "other.yaml")

@@ -1,11 +1,8 @@
-"""Files of others: each is read, or refused in one line that names it, within bounds; seeded mutations of each kind."""
+"""Files of others: single attacks, each with the right value beside it; seeded mutations are in `test_mutations.py`."""
 
 import json
 import os
 import pickle
-import random
-import resource
-import time
 import zipfile
 from pathlib import Path
 
@@ -19,10 +16,11 @@ from datamodules.files.integrity import DatasetCorruptError
 from datamodules.pictures import opened, picture_paths, read_pictures
 from datamodules.segmentation.ct_volumes import read_nifti
 from hardware.constants import PresetError, read_yaml
-from lit_scaledrop.deploy.container import MAGIC, Packed, PackedError, read_packed
-from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint, why_unusable
+from hostile import ID, RESUMABLE, nifti
+from lit_scaledrop.deploy.container import MAGIC, PackedError, read_packed
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint
 from lit_scaledrop.results.atomic import write_atomic
-from lit_scaledrop.results.result import InvalidResultError, ResultError
+from lit_scaledrop.results.result import InvalidResultError
 from lit_scaledrop.results.store import is_finished, read_result
 from lit_scaledrop.results.text import cell, one_line, plain
 from lit_scaledrop.results.yaml_text import load_yaml
@@ -33,111 +31,6 @@ from stand_ins import RESULT
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
 )
-ID = "0" * 12
-
-
-# --- readers: a whole file, what it refuses with, and how it is read ---
-
-
-def packed(path: Path) -> None:
-    tensors = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor([3])}
-    Packed({"task": "x"}, tensors, {"s": torch.tensor([[True, False, True]])}).write(path)
-
-
-def checkpoint(path: Path) -> None:
-    state = {"network.w": torch.arange(4.0), "network.b": torch.zeros(2)}
-    torch.save({"epoch": 3, "state_dict": state, "hyper_parameters": {"p": 0.1}, **RESUMABLE}, path)
-
-
-RESUMABLE = {"optimizer_states": [{}], "loops": {}, "callbacks": {"c": {"best_model_path": "best-epoch=3.ckpt"}}}
-
-
-def batch(path: Path) -> None:
-    images = np.arange(4 * 3072, dtype=np.uint8).reshape(4, 3072)
-    path.write_bytes(pickle.dumps({b"data": images, b"labels": [1, 2, 3, 9]}, protocol=3))
-
-
-def result(path: Path) -> None:
-    path.write_text(RESULT)
-
-
-def sweep(path: Path) -> None:
-    path.write_text(
-        "method: grid\nparameters: {a: {values: &v [1, 2]}, b: {values: *v}}\ncommand: [x, fit, '${args}']\n"
-    )
-
-
-def nifti(path: Path) -> None:
-    import nibabel
-
-    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 3), np.int16), np.diag([-1.0, -1, 5, 1])), path)
-
-
-READERS = {
-    "a.packed": (packed, read_packed, PackedError),
-    "a.ckpt": (checkpoint, lambda path: why_unusable(read_checkpoint(path)), CheckpointError),
-    "data_batch_1": (batch, lambda path: decode_batch("b", lambda _: path.read_bytes(), 10), DatasetCorruptError),
-    f"{ID}.json": (result, read_result, ResultError),
-    "s.yaml": (sweep, load_sweep, SweepError),
-    "v.nii": (nifti, read_nifti, DatasetCorruptError),
-}
-
-
-def mutated(content: bytes, chance: random.Random) -> bytes:
-    """Bytes flipped, set to extremes, cut out, repeated, or the end lost."""
-    new = bytearray(content)
-    for _ in range(chance.choice((1, 1, 2, 8))):
-        place = chance.randrange(max(1, len(new)))
-        match chance.randrange(6):
-            case 0 if new:
-                new[place] ^= 1 << chance.randrange(8)
-            case 1 if new:
-                new[place] = chance.choice((0, 1, 127, 128, 255))
-            case 2:
-                new[place : place + 4] = chance.choice((b"\xff\xff\xff\x7f", b"\xff" * 4, b"\0" * 4))
-            case 3:
-                del new[place : place + chance.randrange(1, 40)]
-            case 4:
-                new[place:place] = new[place : place + chance.randrange(1, 200)]
-            case _:
-                del new[place:]
-    return bytes(new)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", READERS)
-def test_mutations_are_read_or_refused(tmp_path, name, count, record_property):
-    """Whatever the bytes: no other exception, less than 60 s and 500 MB for all of them together."""
-    make, read, refusal = READERS[name]
-    path = tmp_path / name
-    make(path)
-    read(path)
-    content, chance, refused = path.read_bytes(), random.Random(name), 0
-    start, memory = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(count):
-        path.write_bytes(mutated(content, chance))
-        try:
-            read(path)
-        except refusal:
-            refused += 1
-    record_property("mutations", f"{name}: {refused} of {count} refused, the others read")
-    assert refused > count / 10
-    assert time.process_time() - start < 60
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 500_000
-
-
-@pytest.mark.parametrize("name", [f"{ID}.json", "s.yaml", "v.nii", "p.png", "a.packed", "a.ckpt"])
-@pytest.mark.parametrize("kind", ["pipe", "folder"])
-def test_a_pipe_or_a_folder_with_a_files_name_is_refused_and_not_waited_for(tmp_path, name, kind):
-    path = tmp_path / name
-    os.mkfifo(path) if kind == "pipe" else path.mkdir()
-    _, read, refusal = READERS.get(name, (None, lambda path: read_pictures([path]), DatasetCorruptError))
-    with pytest.raises(refusal, match=name):
-        read(path)
-
-
-# --- single attacks, with the right value beside them ---
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The HTML page: all tables, numbers and provenance are there, well formed, harmless, readable by everybody."""
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -12,7 +13,7 @@ from markupsafe import escape
 
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures import FIGURES
-from lit_scaledrop.report.page import write_page
+from lit_scaledrop.report.page import document, write_page
 from lit_scaledrop.report.page.contents import profiles_in, studies
 from lit_scaledrop.report.table import RESULT_IDS, section_cells
 from lit_scaledrop.report.tables import TABLES, build
@@ -376,6 +377,28 @@ def test_broken_results_are_named(make, tmp_path, capsys):
         assert what in said
     assert named(root, "cpu-table3").all("table")
     assert not named(root, "cpu-table9").all("table")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "pipe", '{"shown": {"a": {"runs": [], "examples": 3}}}'])
+def test_an_odd_record_of_a_picture_takes_no_page(make, tmp_path, content, capsys):
+    write_result(make(1), tmp_path)
+    path = tmp_path / "cpu" / "figure8.json"
+    path.with_suffix(".png").write_bytes(b"x")
+    os.mkfifo(path) if content == "pipe" else path.write_text(content)
+    assert main(["--html", "--results", str(tmp_path)]) == 0
+    assert "not shown: the picture figure8: no result in this folder" in capsys.readouterr().err
+    assert named(tree(tmp_path / "cpu" / "index.html"), "cpu-table3").all("table")
+
+
+def test_a_page_that_cannot_be_written_says_what_to_do(make, tmp_path, capsys, monkeypatch):
+    def read_only(*_):
+        raise OSError(30, "Read-only file system", "x")
+
+    write_result(make(1), tmp_path)
+    monkeypatch.setattr(document, "write_atomic", read_only)
+    assert main(["--html", "--results", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "index.html (Read-only file system): choose another file with --out FILE" in said
 
 
 def test_command(make, tmp_path, capsys, monkeypatch):

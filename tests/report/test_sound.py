@@ -21,6 +21,15 @@ def test_an_odd_result_is_named_and_left_out(make):
         from_sound(widths, results[1:2], said.append)
 
 
+def test_one_that_does_not_go_with_the_others_is_left_out(make):
+    found = [
+        make(number, config={"model": {"init_args": {"width": width}}}) for number, width in enumerate((1, "x", 3))
+    ]
+    said = []
+    assert from_sound(lambda some: sorted(widths(some)), found, said.append) == [1, 3]
+    assert ["000000000001" in text and "'<' not supported" in text for text in said] == [True]
+
+
 def test_a_fault_of_the_table_itself_is_not_the_results(make):
     def broken(results):
         if len(results) > 1:

@@ -65,6 +65,24 @@ def test_the_users_netrc_may_lie_elsewhere(place, monkeypatch):
 
 
 @pytest.mark.parametrize(("tracking", "environment"), [("online", {}), ("auto", {"WANDB_MODE": "online"})])
+def test_without_a_home_wandb_has_the_folder_of_the_run(tmp_path, monkeypatch):
+    """A container's user has neither HOME nor a name, and W&B does without neither."""
+
+    def nameless(_):
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("pwd.getpwuid", nameless)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(RuntimeError, match="home directory"):
+        Path.home()
+    (logger,) = build_loggers(tmp_path, "auto", "p", "g", "n", [])[1:]
+    start_loggers([logger], {})
+    finish_loggers([logger], {"a": 1.0}, 0)
+    assert list(tmp_path.glob("wandb/offline-run-*"))
+    assert Path.home() == tmp_path
+
+
 def test_online_without_a_key_is_refused_instead_of_asked_for(place, monkeypatch, tracking, environment):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

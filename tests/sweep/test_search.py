@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import re
 import statistics
 import subprocess
 import sys
@@ -80,7 +82,7 @@ def started() -> list[str]:
 
 
 def tried() -> list[Trial]:
-    return trials_in(Path("results/quick/s"))
+    return trials_in(Path("results/quick/s"), pytest.fail)
 
 
 def journals() -> list[Path]:
@@ -267,7 +269,7 @@ def test_a_journal_keeps_trials_and_how_they_ended(tmp_path):
     other.end(chosen[2], [0.1], 0.1)
     assert [(t.state, t.why) for t in study.trials()] == [("finished", ""), ("stopped", "hyperband"), ("finished", "")]
     write_trials(tmp_path / "search-0.jsonl", study.trials())
-    assert trials_in(tmp_path) == study.trials()
+    assert trials_in(tmp_path, pytest.fail) == study.trials()
 
 
 @needs_optuna
@@ -285,18 +287,28 @@ def test_a_torn_line_is_taken_away(tmp_path):
 
 
 @needs_optuna
-@pytest.mark.parametrize("line", ["no json", "{}", "[]", '{"op_code": 99, "worker_id": "x"}'])
+@pytest.mark.parametrize("line", ["no json", "{}", "[]", '{"op_code": 99, "worker_id": "x"}', "[" * 100_000])
 def test_what_is_no_journal_is_refused(tmp_path, line):
     (tmp_path / "j.log").write_text(line + "\n")
     with pytest.raises(JournalError, match=r"j\.log holds no trials of a search .*move the file away"):
         kept(tmp_path / "j.log")
 
 
-@pytest.mark.parametrize("line", ["no json", '{"number": 0}', "[]", "3"])
-def test_what_is_no_table_is_refused(tmp_path, line):
-    (tmp_path / "search-0.jsonl").write_text(line + "\n")
-    with pytest.raises(JournalError, match=r"search-0\.jsonl holds no trials of a search .*move the file away"):
-        trials_in(tmp_path)
+SOUND = Trial(0, {"a": 1}, "x", "finished", 0.5)
+ODD = [{"number": "x"}, {"values": 5}, {"result": None}, {"state": "lost"}, {"value": "a"}, {"why": 2}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["no json", '{"number": 0}', "[]", "3", "[" * 100_000, "pipe", *(json.dumps(vars(SOUND) | odd) for odd in ODD)],
+)
+def test_what_is_no_table_is_named_and_left_out(tmp_path, line):
+    bad, said = tmp_path / "search-0.jsonl", []
+    os.mkfifo(bad) if line == "pipe" else bad.write_text(line + "\n")
+    write_trials(tmp_path / "search-1.jsonl", [SOUND])
+    assert trials_in(tmp_path, said.append) == [SOUND]
+    (why,) = said
+    assert re.search(r"search-0\.jsonl holds no trials of a search .*move the file away", why)
 
 
 def test_the_table_of_an_earlier_release_is_read(tmp_path):
@@ -305,7 +317,7 @@ def test_the_table_of_an_earlier_release_is_read(tmp_path):
         for state, value in (("chosen", None), ("finished", 0.5))
     ]
     (tmp_path / "search-0.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert trials_in(tmp_path) == [Trial(0, {"a": 1}, "x", "finished", 0.5)]
+    assert trials_in(tmp_path, pytest.fail) == [Trial(0, {"a": 1}, "x", "finished", 0.5)]
 
 
 @needs_optuna

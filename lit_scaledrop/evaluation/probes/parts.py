@@ -7,6 +7,7 @@ from typing import Any
 
 from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.measurement import Measurement
+from lit_scaledrop.results.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class MeasuredPart:
 def read_part(path: Path) -> MeasuredPart | None:
     """A part that is kept; ``None`` where there is none or its file is broken, so that it is measured again."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         return MeasuredPart(**{**record, "measurements": [Measurement.of(one) for one in record["measurements"]]})
     except (OSError, ValueError, TypeError, KeyError):
         return None

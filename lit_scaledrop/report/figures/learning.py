@@ -7,8 +7,9 @@ line is the power law through two of these, our 15 epochs (66.08 %) and the pape
 $$ \text{error} = 33.9\,\% \cdot (15 / E)^{0.296} $$
 """
 
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from lit_scaledrop.report.figures.style import FAINT, INK, images, label_ends, p
 from lit_scaledrop.report.groups import DATA_NAMES, TOPOLOGIES
 from lit_scaledrop.report.table import published
 from lit_scaledrop.results.result import Result
-from lit_scaledrop.results.run_logs import curve, logged_points, logged_runs
+from lit_scaledrop.results.run_logs import LoggedRun, curve, logged_points, logged_runs
 from lit_scaledrop.results.store import load_results, write_result
 
 if TYPE_CHECKING:
@@ -220,13 +221,23 @@ def _running(runs_dir: Path | str, profile: str, finished: set[str], labels: dic
     for run in logged_runs(runs_dir, profile):
         if run.id in finished:
             continue
-        model, data = run.config["model"]["init_args"], run.config["data"]
-        name = data["class_path"].rsplit(".", 1)[-1].removesuffix("DataModule").lower()
         pairs = [(epoch, values["val/acc"]) for epoch, values in sorted(run.points.items()) if "val/acc" in values]
-        method = labels.get(model["method"], model["method"].replace("_", " "))
-        about = {"id": run.id, "study": run.study, "network": model["network"], "method": method}
-        about |= {"seed": run.config["seed_everything"], "data": (name, data["init_args"].get("limit_train"))}
-        yield _curve(pairs, run.config["trainer"]["max_epochs"], True, **about)
+        try:
+            about, epochs = _settings(run, labels), int(run.config["trainer"]["max_epochs"])
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            why = f"{type(error).__name__} {error}"
+            print(f"left out: run {run.id} in {runs_dir} has not the settings of a training ({why})", file=sys.stderr)
+            continue
+        yield _curve(pairs, epochs, True, **about)
+
+
+def _settings(run: LoggedRun, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What its curve is called by, from the configuration of its logs."""
+    model, data = run.config["model"]["init_args"], run.config["data"]
+    name = data["class_path"].rsplit(".", 1)[-1].removesuffix("DataModule").lower()
+    method = labels.get(model["method"], model["method"].replace("_", " "))
+    about = {"id": run.id, "study": run.study, "network": model["network"], "method": method}
+    return about | {"seed": run.config["seed_everything"], "data": (name, data["init_args"].get("limit_train"))}
 
 
 def _curve(pairs: Sequence[tuple[int, float]], length: int, running: bool, **about: Any) -> Curve:

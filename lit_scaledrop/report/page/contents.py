@@ -1,6 +1,5 @@
 """What stands on the page: tables, pictures and runs of each profile, and what was wrong with its files."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,9 +18,10 @@ from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.swept import swept as varied
 from lit_scaledrop.report.table import BITS, RESULT_IDS, Report, Section, named, number, text
 from lit_scaledrop.report.tables import TABLES, build
+from lit_scaledrop.results.reading import read_json
 from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.store import load_results
-from lit_scaledrop.results.trials import JournalError, trials_in
+from lit_scaledrop.results.trials import trials_in
 
 _LARGE = 400_000
 """Bytes from which on an SVG is shown as its PNG, if that is smaller."""
@@ -87,7 +87,7 @@ def _fill(study: Study, folder: Path) -> None:
             study.report = from_sound(partial(build, study.name), study.results, study.problems.append)
         elif study.name not in FIGURES:
             swept = study.name in SWEEPS or varied(study.results)
-            trials = trials_in(folder / study.name)
+            trials = trials_in(folder / study.name, study.problems.append)
             study.report = sweep_report(study.name, study.results, trials) if swept else _plain(study)
     for name, figure in FIGURES.items():
         if study.name == (figure.study or name):
@@ -100,7 +100,7 @@ def _noted(study: Study, what: str) -> Iterator[None]:
     """Note why something could not be made: it must not take the rest of the page with it."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, OSError, JournalError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         reason = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__} {error}"
         study.problems.append(f"{what} could not be made: {reason}")
 
@@ -168,7 +168,7 @@ def segmented(path: Path, results: Sequence[Result]) -> tuple[list[Result], str]
         OSError: there is no such file.
         ValueError, LookupError, TypeError, AttributeError: it is no record of Figure 8.
     """
-    shown = json.loads(path.read_text(encoding="utf-8"))["shown"]
+    shown = read_json(path)["shown"]
     ids = {id for about in shown.values() for id in about["runs"].values()}
     sentences = []
     for title, about in shown.items():
@@ -182,7 +182,7 @@ def segmented(path: Path, results: Sequence[Result]) -> tuple[list[Result], str]
 def _draw_sweep(study: Study, folder: Path) -> None:
     """Add the pictures of a sweep that has none in the folder."""
     with TemporaryDirectory() as temporary, _noted(study, "the pictures"):
-        trials = trials_in(folder / study.name)
+        trials = trials_in(folder / study.name, lambda _: None)  # the table has said it
         for path in sweep_pictures(study.name, study.results, Path(temporary) / study.name, trials):
             if path.suffix == ".svg":
                 study.pictures.append(Shown(path.stem, path.read_bytes(), "svg", [], study.results, None))
