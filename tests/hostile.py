@@ -4,8 +4,12 @@ Seeded mutations of each, and pipes and folders in their place, are in `faults/t
 `faults/test_hostile_files.py`.
 """
 
+import hashlib
+import json
 import pickle
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +32,7 @@ from datamodules.suites.cifar10_c import _array
 from hardware.chip_file import load_chip
 from hardware.constants import PresetError
 from lit_scaledrop.chip.device_data import CurveError, read_curves
-from lit_scaledrop.deploy.container import Packed, PackedError, read_packed
+from lit_scaledrop.deploy.container import MAGIC, Packed, PackedError, read_packed
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, read_checkpoint, why_unusable
 from lit_scaledrop.evaluation.probes.parts import MeasuredPart, read_part
 from lit_scaledrop.results.measurement import Measurement
@@ -40,6 +44,7 @@ from stand_ins import RESULT
 
 ID = "0" * 12
 DOCS = Path(__file__).parents[1] / "docs"
+BODY = bytes(6 * 4 + 1)
 RESUMABLE = {"optimizer_states": [{}], "loops": {}, "callbacks": {"c": {"best_model_path": "best-epoch=3.ckpt"}}}
 
 
@@ -54,6 +59,18 @@ class Reader(NamedTuple):
 def packed(path: Path) -> None:
     tensors = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor([3])}
     Packed({"task": "x"}, tensors, {"s": torch.tensor([[True, False, True]])}).write(path)
+
+
+def header(path: Path) -> None:
+    """The JSON that stands in front of a packed file."""
+    listed = {"about": {"task": "x"}, "tensors": [["w", "float32", [2, 3]]], "signs": [["s", [1, 3]]]}
+    path.write_text(json.dumps({**listed, "sha256": hashlib.sha256(BODY).hexdigest()}))
+
+
+def read_header(path: Path) -> None:
+    front, whole = zlib.compress(path.read_bytes()), path.with_suffix(".packed")
+    whole.write_bytes(MAGIC + struct.pack("<I", len(front)) + front + BODY)
+    read_packed(whole)
 
 
 def checkpoint(path: Path) -> None:
@@ -141,6 +158,7 @@ COLUMNS = ("kind", "name", "mask_fraction")
 
 READERS = {
     "a.packed": Reader(packed, read_packed, PackedError),
+    "header.json": Reader(header, read_header, PackedError),
     "a.ckpt": Reader(checkpoint, lambda path: why_unusable(read_checkpoint(path)), CheckpointError),
     "data_batch_1": Reader(batch, of_bytes(decode_batch, 10), DatasetCorruptError),
     f"{ID}.json": Reader(lambda path: path.write_text(RESULT), read_result, ResultError),

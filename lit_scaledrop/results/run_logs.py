@@ -79,8 +79,8 @@ def logged_runs(runs_dir: Path | str, profile: str) -> Iterator[LoggedRun]:
 
 
 def _versions(run_dir: Path) -> list[Path]:
-    folders = [path.parent for path in run_dir.glob("logs/version_*/metrics.csv")]
-    return sorted(folders, key=lambda path: int(path.name.removeprefix("version_")))
+    numbered = {path.parent.name.removeprefix("version_"): path.parent for path in run_dir.glob("logs/*/metrics.csv")}
+    return [numbered[number] for number in sorted(filter(str.isdecimal, numbered), key=int)]
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

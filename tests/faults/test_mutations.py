@@ -54,8 +54,8 @@ def test_mutations_are_read_or_refused(tmp_path, name, count, record_property):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 500_000
 
 
-VERIFIED = ("data_batch_1", "labels.npy", "train_32x32.mat", "train-images-idx3-ubyte")
-"""Found as files, and their checksums compared, before they are decoded."""
+VERIFIED = ("header.json", "data_batch_1", "labels.npy", "train_32x32.mat", "train-images-idx3-ubyte")
+"""Within another file, or found as files and compared with their checksums, before they are decoded."""
 SOUGHT = ("part.json", INDEX)
 """Files only count, where they are looked for."""
 

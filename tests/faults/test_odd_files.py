@@ -199,11 +199,13 @@ LOGGED = b"epoch,val/acc\n0,0.5\n1,0.6\n"
     ids=["settings are a number", "settings without end", "an endless field", "a pipe"],
 )
 def test_odd_logs_are_left_out_beside_sound_ones(tmp_path, log, settings):
-    for id, text, yaml in (("a", LOGGED, "model: {}"), ("b", log, settings)):
+    for id, text, given in (("a", LOGGED, "model: {}"), ("b", log, settings)):
         folder = tmp_path / f"quick/s/{id}/logs/version_0"
         folder.mkdir(parents=True)
-        (folder / "hparams.yaml").write_text(yaml)
+        (folder / "hparams.yaml").write_text(given)
         os.mkfifo(folder / "metrics.csv") if text is None else (folder / "metrics.csv").write_bytes(text)
+    (tmp_path / "quick/s/a/logs/version_old").mkdir()
+    (tmp_path / "quick/s/a/logs/version_old/metrics.csv").touch()
     (run,) = logged_runs(tmp_path, "quick")
     assert (run.id, run.points[2]) == ("a", {"val/acc": 0.6})
 
