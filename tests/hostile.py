@@ -45,7 +45,12 @@ from stand_ins import RESULT
 ID = "0" * 12
 DOCS = Path(__file__).parents[1] / "docs"
 BODY = bytes(6 * 4 + 1)
-RESUMABLE = {"optimizer_states": [{}], "loops": {}, "callbacks": {"c": {"best_model_path": "best-epoch=3.ckpt"}}}
+RESUMABLE = {
+    "optimizer_states": [{"state": {}, "param_groups": [{"params": [0]}]}],
+    "loops": {"fit_loop": {}},
+    "callbacks": {"c": {"best_model_path": "best-epoch=3.ckpt"}},
+    "pytorch-lightning_version": "2.6.0",
+}
 
 
 class Reader(NamedTuple):

@@ -17,6 +17,7 @@ from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.quantizers import ReCUWeight
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules.schedule import steps_per_epoch, total_steps
+from lit_scaledrop.results.atomic import sync
 
 PREVIOUS = "previous.ckpt"
 """The checkpoint before the last one."""
@@ -117,7 +118,7 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.save_checkpoint(partial, self.save_weights_only)
             if trainer.is_global_zero:
                 with partial.open("rb") as file:
-                    os.fsync(file.fileno())
+                    sync(file.fileno())
                 if target.name == f"{self.CHECKPOINT_NAME_LAST}.ckpt" and target.exists():
                     os.replace(target, target.with_name(PREVIOUS))
                 os.replace(partial, target)

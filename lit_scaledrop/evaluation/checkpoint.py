@@ -1,6 +1,7 @@
 """What was trained, from its checkpoint: the module, its weights, their digest."""
 
 import hashlib
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -103,9 +104,14 @@ def _require_stored(path: Path) -> None:
 
 def why_unusable(checkpoint: dict[str, Any], shapes: Mapping[str, torch.Size] | None = None) -> str:
     """Why a training cannot go on from a checkpoint that could be read; empty if it can."""
-    state, callbacks = checkpoint["state_dict"], checkpoint.get("callbacks", {})
-    if not checkpoint.get("optimizer_states") or not isinstance(checkpoint.get("loops"), dict):
-        return "the state of its optimizer or its loops is missing"
+    state, callbacks, loops = (checkpoint.get(name, {}) for name in ("state_dict", "callbacks", "loops"))
+    optimizers = checkpoint.get("optimizer_states")
+    if not isinstance(optimizers, list) or not optimizers or not all(map(_is_optimizer, optimizers)):
+        return "the state of its optimizer is missing"
+    if not isinstance(loops, dict) or not loops or not all(isinstance(one, dict) for one in loops.values()):
+        return "the state of its loops is missing"
+    if not re.match(r"\d+\.\d+", str(checkpoint.get("pytorch-lightning_version"))):
+        return "it does not say which release of Lightning wrote it"
     if not isinstance(callbacks, dict) or not all(isinstance(one, dict) for one in callbacks.values()):
         return "the state of its callbacks is something else"
     if not all(isinstance(one.get("best_model_path", ""), str) for one in callbacks.values()):
@@ -115,6 +121,16 @@ def why_unusable(checkpoint: dict[str, Any], shapes: Mapping[str, torch.Size] | 
     if shapes is not None and {name: tensor.shape for name, tensor in state.items()} != dict(shapes):
         return "it belongs to another network"
     return ""
+
+
+def _is_optimizer(state: Any) -> bool:
+    """Whether this can be the state of an optimizer with parameters."""
+    if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
+        return False
+    groups = state.get("param_groups")
+    return (
+        isinstance(groups, list) and bool(groups) and all(isinstance(one, dict) and "params" in one for one in groups)
+    )
 
 
 def start_digest(path: Path) -> str:

@@ -23,7 +23,7 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
         with open(temporary, "wb") as file:
             file.write(content.encode(errors="replace") if isinstance(content, str) else content)
             file.flush()
-            _sync(file.fileno())
+            sync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         error.filename = error.filename or str(path)
@@ -33,7 +33,8 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
     _tidy(path)
 
 
-def _sync(descriptor: int) -> None:
+def sync(descriptor: int) -> None:
+    """Have what was written to an opened file on the disk, where the file system can say so."""
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -1,6 +1,7 @@
 """The command line: commands, profiles, overrides, and what happens to bad input."""
 
 import csv
+import errno
 import importlib.metadata
 import json
 import os
@@ -192,6 +193,17 @@ def test_altered_data_is_refused(place, capsys, fake_cifar):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     assert "data_batch_3 is altered: md5 " in refused(capsys, *FIT, "--data.root=data")
+
+
+def test_a_training_needs_no_fsync(place, monkeypatch):
+    """Some file systems have none: neither for results nor for checkpoints."""
+
+    def none(descriptor):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", none)
+    assert main([*FIT, "--trainer.max_epochs=1"]) == 0
+    assert len(list(place.glob("results/quick/tiny/*.json"))) == 1
 
 
 @pytest.mark.parametrize("flag", ["--run.results", "--run.runs"])

@@ -1,5 +1,6 @@
 """Files of others: single attacks, each with the right value beside it; seeded mutations are in `test_mutations.py`."""
 
+import errno
 import json
 import os
 import pickle
@@ -124,7 +125,10 @@ ODD_CHECKPOINTS = {
     "callbacks a list": {"callbacks": []},
     "best_model_path None": {"callbacks": {"c": {"best_model_path": None}}},
     "no optimizer": {"optimizer_states": []},
+    "an optimizer of nothing": {"optimizer_states": [{"state": {}, "param_groups": []}]},
     "no loops": {"loops": None},
+    "loops that are none": {"loops": {"fit_loop": 5}},
+    "no release": {"pytorch-lightning_version": "x"},
     "not a number": {"state_dict": {"w": torch.tensor([float("nan"), 1.0])}},
     "another network": {"state_dict": {"w": torch.zeros(3)}},
     "weights that are none": {"state_dict": {"w": "x"}},
@@ -243,8 +247,6 @@ def test_names_of_folders_are_checked_when_they_are_parsed(name):
 
 
 def test_a_file_system_without_fsync_is_written_to(tmp_path, monkeypatch):
-    import errno
-
     def none(descriptor):
         raise OSError(errno.EINVAL, "Invalid argument")
 
@@ -284,7 +286,7 @@ def test_what_a_variable_holds_is_not_expanded(monkeypatch):
 @pytest.mark.parametrize("content", ['{"schema": 9}', "folder", "[" * 100_000, "pipe", "{"])
 def test_a_sweep_goes_on_beside_a_bad_result(tmp_path, monkeypatch, capfd, content):
     """Three other points run; the bad one fails, or is moved aside and run again."""
-    from lit_scaledrop.cli.sweep import main
+    from lit_scaledrop.cli.sweep import main as sweep
 
     monkeypatch.chdir(tmp_path)
     body = f"""
@@ -302,8 +304,8 @@ path.write_text({RESULT!r}.replace({ID!r}, path.stem))
     def plan(flags):
         return Path("results/quick/s", flags[-1].split("=")[1].zfill(12) + ".json")
 
-    assert main(["s.yaml", "--dry-run"], plan) == 0
+    assert sweep(["s.yaml", "--dry-run"], plan) == 0
     repaired = content in ("[" * 100_000, "{")
-    assert main(["s.yaml"], plan) == (0 if repaired else 1)
+    assert sweep(["s.yaml"], plan) == (0 if repaired else 1)
     said = capfd.readouterr().out
     assert ("4 done, 0 skipped, 0 failed" if repaired else "3 done, 0 skipped, 1 failed") in said

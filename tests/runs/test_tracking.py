@@ -64,7 +64,6 @@ def test_the_users_netrc_may_lie_elsewhere(place, monkeypatch):
     assert wandb_mode("auto") == "online"
 
 
-@pytest.mark.parametrize(("tracking", "environment"), [("online", {}), ("auto", {"WANDB_MODE": "online"})])
 def test_without_a_home_wandb_has_the_folder_of_the_run(tmp_path, monkeypatch):
     """A container's user has neither HOME nor a name, and W&B does without neither."""
 
@@ -83,6 +82,7 @@ def test_without_a_home_wandb_has_the_folder_of_the_run(tmp_path, monkeypatch):
     assert Path.home() == tmp_path
 
 
+@pytest.mark.parametrize(("tracking", "environment"), [("online", {}), ("auto", {"WANDB_MODE": "online"})])
 def test_online_without_a_key_is_refused_instead_of_asked_for(place, monkeypatch, tracking, environment):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
