@@ -91,7 +91,7 @@ class Preset:
         return constant
 
 
-_LARGEST = 100_000  # values of a YAML file
+_LARGEST, _DEEPEST = 100_000, 200  # values of a YAML file, collections within one another
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -104,21 +104,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise PresetError(f"{path} cannot be read: it is no file")
         text = path.read_text(encoding="utf-8")
-        rest, number = [yaml.compose(text, yaml.SafeLoader)], 0
-        while rest:  # an alias of aliases of aliases stands for more than any machine holds
-            node, number = rest.pop(), number + 1
-            if number > _LARGEST:
-                raise PresetError(f"{path} holds more than {_LARGEST:,} values, counting what aliases stand for")
-            children = node if isinstance(node, tuple) else getattr(node, "value", None)
-            rest += children if isinstance(children, list | tuple) else ()
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        _require_bounded(text)
+        content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, PresetError):
+            raise
         raise PresetError(f"{path} is no YAML: {error}") from error
     except OSError as error:
         raise PresetError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(content, dict):
         raise PresetError(f"{path} must map names to constants")
     return content
+
+
+def _require_bounded(text: str) -> None:
+    """Refuse what is nested without end, and aliases of aliases that stand for more than any machine holds.
+
+    Raises:
+        ValueError: it is, or it holds too much.
+    """
+    import yaml
+
+    depth, aliases = 0, False
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        aliases = aliases or isinstance(event, yaml.AliasEvent)
+        if depth > _DEEPEST:  # the parser in C has no limit of its own, and ends the process
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    rest, number = [yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))] if aliases else [], 0
+    while rest:
+        node, number = rest.pop(), number + 1
+        if number > _LARGEST:
+            raise ValueError(f"it holds more than {_LARGEST:,} values, counting what aliases stand for")
+        children = node if isinstance(node, tuple) else getattr(node, "value", None)
+        rest += children if isinstance(children, list | tuple) else ()
 
 
 def read_constants(entries: Any, where: str) -> dict[str, Constant]:

@@ -1,6 +1,5 @@
 """SVHN's cropped digits from the official MATLAB files."""
 
-import io
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor
 from datamodules.classification.base import Augment, PublishedDataModule
 from datamodules.files.fileset import Download, FileSet, Read
 from datamodules.files.integrity import Checksum, DatasetCorruptError
+from datamodules.files.mat5 import read_arrays
 from datamodules.loading import ImageArrays
 
 _SERVER = "http://ufldl.stanford.edu/housenumbers/"
@@ -22,8 +22,7 @@ _FILES = {
 class SVHNDataModule(PublishedDataModule):
     """SVHN: 99,289 colour images of house numbers, cut to single digits, 10 classes.
 
-    - **Source**: ``train_32x32.mat`` and ``test_32x32.mat`` (MATLAB 5) under the root; md5s required. Reading them
-      takes SciPy.
+    - **Source**: ``train_32x32.mat`` and ``test_32x32.mat`` (MATLAB 5) under the root; md5s required.
     - **Format**: 32x32 RGB, 0..255; neighbouring digits show at the sides. **Classes**: the digits, label 10 of the
       files being 0 here; not balanced, 1 and 2 make up a third.
     - **Splits**: official 73,257 for training, out of which comes the validation split, and 26,032 for testing. The
@@ -63,13 +62,10 @@ class SVHNDataModule(PublishedDataModule):
 
 def _matlab(name: str, read: Read, classes: int) -> tuple[Tensor, Tensor]:
     """Decode one file: ``X`` of shape (height, width, channel, image) and ``y`` from 1 to 10."""
-    from scipy.io import loadmat  # only this data set needs it
-
-    content = read(name)
     try:
-        matrices = loadmat(io.BytesIO(content), variable_names=("X", "y"))
-        pixels, digits = matrices["X"], matrices["y"].astype(np.int64).ravel()
-    except Exception as error:  # whatever SciPy meets in a file that is none
+        arrays = read_arrays(read(name))
+        pixels, digits = arrays["X"], arrays["y"].astype(np.int64).ravel()
+    except (ValueError, LookupError) as error:
         raise DatasetCorruptError(f"{name} is no MATLAB file of SVHN: {error}") from error
     if (
         pixels.dtype != np.uint8

@@ -66,7 +66,7 @@ def test_aliases_stand_for_no_more_than_a_machine_holds(tmp_path, text):
         load_yaml(text)
     with pytest.raises(SweepError, match=r"s\.yaml: it holds more than 100,000 values"):
         load_sweep(path)
-    with pytest.raises(PresetError, match=r"s\.yaml holds more than 100,000 values"):
+    with pytest.raises(PresetError, match=r"s\.yaml is no YAML: it holds more than 100,000 values"):
         read_yaml(path)
     assert load_yaml("a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}
 
