@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lit_scaledrop.results.store import read_result
+from slurm_cluster import slurm, why_not
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FIT = ("--config=tiny.yaml", "--run.tracking=offline")
@@ -121,6 +122,37 @@ def test_a_slurm_job_whose_time_is_up_is_requeued_and_goes_on(place, start):
     result = one_result(place)
     assert result.training["epochs"] == 30
     assert result.training["world_size"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "there")
+def test_a_training_on_a_real_slurm_is_requeued_and_goes_on(place, tmp_path_factory):
+    """The script as it is but for its GPUs, two tasks with gloo; SLURM starts it again two minutes later."""
+    text = (RECIPES / "slurm-ddp.sh").read_text()
+    Path("ddp.sh").write_text("".join(line for line in text.splitlines(True) if "--gpus-per-node" not in line))
+    size = ("--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=1", "--time=60", "--output=job.log")
+    words = ("ddp.sh", *FIT, "--trainer.max_epochs=30", "--trainer.accelerator=cpu")
+    with slurm(tmp_path_factory.mktemp("slurm")) as env:
+        env |= {"PYTHON": sys.executable, "PYTHONPATH": str(RECIPES.parent), "OMP_NUM_THREADS": "1"}
+        submitted = subprocess.run(["sbatch", "--parsable", *size, *words], env=env, capture_output=True, text=True)
+        assert submitted.returncode == 0, submitted.stderr
+        job = submitted.stdout.strip()
+        wait_for("runs/quick/tiny/*/checkpoints/last.ckpt")
+        subprocess.run(["scancel", "--batch", "--signal=USR1", job], env=env, check=True)
+        wait_for("results/quick/tiny/*.json")
+    log = Path("job.log").read_text()
+    assert log.count("time is nearly up: requeue") == 1
+    assert log.count("going on after epoch ") == 1
+    assert log.count("epoch 1/30") == 1
+    result = one_result(place)
+    assert (result.training["epochs"], result.training["world_size"]) == (30, 2)
+
+
+def wait_for(pattern: str) -> None:
+    deadline = time.monotonic() + 900
+    while not list(Path().glob(pattern)):
+        assert time.monotonic() < deadline, Path("job.log").read_text() if Path("job.log").exists() else "no job began"
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
