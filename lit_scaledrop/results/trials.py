@@ -73,11 +73,11 @@ def _read(path: Path) -> list[Trial]:
 
 
 def _trial(line: Any) -> Trial:
-    trial = Trial(**{field.name: line[field.name] for field in fields(Trial)})
+    given = {field.name: line[field.name] for field in fields(Trial)}
     for name, kind in _TYPES.items():
-        check_type(name, getattr(trial, name), kind)
-    if trial.value is not None:
-        check_type("value", trial.value, float)
-    if trial.state not in get_args(State):
-        raise ValueError(f"state must be one of {', '.join(get_args(State))}, not {trial.state!r}")
-    return trial
+        check_type(name, given[name], kind)
+    if given["value"] is not None:
+        check_type("value", given["value"], float)
+    if given["state"] not in get_args(State):
+        raise ValueError(f"state must be one of {', '.join(get_args(State))}, not {given['state']!r}")
+    return Trial(**given)
