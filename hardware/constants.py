@@ -215,7 +215,7 @@ def convert(where: str, constant: Constant, unit: str) -> Constant:
     return replace(constant, value=scaled, unit=unit)
 
 
-def unknown_name(name: str, known: Iterable[str], kind: str = "constant") -> str:
+def unknown_name(name: object, known: Iterable[str], kind: str = "constant") -> str:
     """What is wrong with a name, and the nearest one that is known."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f". Known: {', '.join(sorted(known))}"

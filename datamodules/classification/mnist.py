@@ -1,5 +1,6 @@
 """MNIST from the official idx files."""
 
+import math
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -91,9 +92,9 @@ class MNISTDataModule(PublishedDataModule):
 def _idx(name: str, read: Read) -> Tensor:
     """Decode one idx file of bytes: two zeros, type 8, number of axes, each axis as 32 bits, values."""
     content = read(name)
-    axes = content[3] if content[:3] == b"\0\0\x08" else 0
-    shape = np.frombuffer(content, ">u4", axes, 4).astype(int) if len(content) >= 4 + 4 * axes else np.zeros(0, int)
-    if not axes or len(content) != 4 + 4 * axes + shape.prod():
+    axes = content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
+    shape = np.frombuffer(content, ">u4", axes, 4).tolist() if len(content) >= 4 + 4 * axes else []
+    if not 1 <= axes <= 3 or len(content) != 4 + 4 * axes + math.prod(shape):
         raise DatasetCorruptError(f"{name} is no idx file of bytes, or is not as long as its header says")
     # a copy, because a tensor must own memory that it may write to
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy())

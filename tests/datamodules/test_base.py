@@ -122,7 +122,7 @@ def test_fingerprint_changes_with_one_pixel_and_with_one_label(monkeypatch):
 def test_small_training_set_says_what_to_do():
     data = toy(batch_size=91)
     data.setup()
-    with pytest.raises(ValueError, match=r"90 training images .* batch of 91; lower batch_size, or raise"):
+    with pytest.raises(ValueError, match=r"90 training images .* batch of 91; lower batch_size .*, or raise"):
         data.train_dataloader()
 
 
