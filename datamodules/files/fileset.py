@@ -19,6 +19,7 @@ from datamodules.files.integrity import (
     verify,
     write_atomically,
 )
+from datamodules.files.limits import largest
 
 Checksums = Literal["official", "recorded"]
 """Whose md5s decide: the published ones, or those in the folder's own ``checksums.md5``."""
@@ -27,7 +28,6 @@ Read = Callable[[str], bytes]
 """From file name to content."""
 
 _BROKEN = (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
-_LARGEST = 1 << 30  # bytes unpacked at most where no size is known
 
 
 class Download(NamedTuple):
@@ -181,7 +181,7 @@ class FileSet:
 
     def _limit(self, name: str) -> int:
         size = self.files[name].size if name in self.files else None
-        return _LARGEST if size is None else size
+        return largest() if size is None else size
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
