@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"scaledrop: unknown command {command!r}{nearest(command, COMMANDS)}\n\n{usage()}", file=sys.stderr)
         return 2
     module = "fit" if command in LIGHTNING else command
-    if command == "predict" and any(word.split("=")[0] == "--images" for word in rest):
+    if command == "predict" and (rest in (["-h"], ["--help"]) or any(w.split("=")[0] == "--images" for w in rest)):
         module, command = "predict", "predict --images"
     try:
         run = importlib.import_module(f"lit_scaledrop.cli.{module}").main

@@ -37,6 +37,9 @@ def predict(
     the prediction, and the probabilities of all classes. A segmentation network writes masks, uncertainty and overlays
     into the folder.
 
+    Without --images, `scaledrop predict --ckpt_path FILE [--out FILE.csv]` writes the class probabilities of a checkpoint
+    on the test set of its data; its flags are those of `scaledrop test --help`.
+
     Args:
         model: checkpoint, packed file, or a model's name.
         images: a folder of pictures (PNG, JPEG, BMP, WebP), or one.
