@@ -8,34 +8,13 @@ import sys
 import traceback
 from importlib.machinery import ModuleSpec, PathFinder
 
-COMMANDS = {
-    "fit": "train, evaluate and record one run (LightningCLI)",
-    "validate": "validation accuracy of a checkpoint (LightningCLI)",
-    "test": "deterministic test accuracy of a checkpoint (LightningCLI)",
-    "predict": "--images: classes or masks of your own pictures; else of a checkpoint on a test set",
-    "evaluate": "posterior metrics of a checkpoint on a test set",
-    "verify": "a committed result, measured again from its weights",
-    "assess": "uncertainty, shift and calibration of a run of Table III",
-    "summary": "weights, memory, operations and random bits of a network by layer",
-    "export": "a trained network as a packed file, ONNX or torch.export program",
-    "energy": "energy, time and area of an image on a chip",
-    "cost": "dropout modules and energy of methods on topologies, recorded",
-    "chip": "a chip file: write one, explain it, put a trained network on it",
-    "device": "fit: a junction's switching law from counted pulses",
-    "figure8": "masks and uncertainty of Table V's networks, as pictures",
-    "sweep": "run a W&B sweep file here, without a server",
-    "report": "tables and figures from the results",
-    "data": "list, fetch and check the data sets",
-    "doctor": "versions, devices, data and tracking of this machine",
-}
-"""Each is the module of its name in ``lit_scaledrop.cli``, but for Lightning's four."""
-LIGHTNING = {"fit", "validate", "test", "predict"}
+from lit_scaledrop.cli.commands import COMMANDS, meant
 
 
 def usage() -> str:
     """Help text."""
     lines = ["usage: scaledrop COMMAND [...]", "", "commands:"]
-    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines += [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
     lines += [
         "",
         "`scaledrop COMMAND --help` says more. Examples:",
@@ -68,12 +47,9 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"scaledrop: unknown command {command!r}{nearest(command, COMMANDS)}\n\n{usage()}", file=sys.stderr)
         return 2
-    module = "fit" if command in LIGHTNING else command
-    if command == "predict" and (rest in (["-h"], ["--help"]) or any(w.split("=")[0] == "--images" for w in rest)):
-        module, command = "predict", "predict --images"
+    command, module, words = meant(command, rest)
     try:
-        run = importlib.import_module(f"lit_scaledrop.cli.{module}").main
-        return run(argv if command in LIGHTNING else rest)
+        return importlib.import_module(module).main(words)
     except KeyboardInterrupt:
         print("\nscaledrop: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130

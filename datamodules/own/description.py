@@ -79,6 +79,8 @@ def load_own(file: Path) -> OwnData:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _SafeLoader)):
             raise ValueError("it has aliases")
         plain = yaml.load(text, _SafeLoader)
+        if not isinstance(plain, dict) or not plain.keys() >= set(PARTS):
+            raise ValueError(f"it has no {', '.join(PARTS)}")
         parts = {part: [_row(row) for row in plain.pop(part)] for part in PARTS}
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
         own = OwnData(**plain, parts=parts)

@@ -96,11 +96,9 @@ def trained_networks(plan: RunPlan, which: Literal["best", "last"]) -> list[Trai
     def train(one: RunPlan) -> bool:
         if process_rank() == 0 and find_network(one.run, one.id, which) is None:
             epochs = one.config["trainer"]["max_epochs"]
-            how_long = f", {count(epochs, 'epoch')}" if epochs and epochs > 0 else ""
-            print(
-                f"no {which} checkpoint in {one.folder / 'checkpoints'}: trained first, as by `scaledrop fit`{how_long}",
-                flush=True,
-            )
+            length = f", {count(epochs, 'epoch')}" if epochs and epochs > 0 else ""
+            where = one.folder / "checkpoints"
+            print(f"no {which} checkpoint in {where}: trained first, as by `scaledrop fit`{length}", flush=True)
         return fit(one, need_network=True)
 
     if plan.method is not None and plan.method.members > 1:

@@ -16,7 +16,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop.cli.checks import require_model_optimizer
 from lit_scaledrop.cli.errors import explain
-from lit_scaledrop.cli.flags import WORDS, expand_configs, known_flags
+from lit_scaledrop.cli.flags import WORDS, expand_configs
+from lit_scaledrop.cli.known import known_flags
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import write_predictions
 from lit_scaledrop.naming import count

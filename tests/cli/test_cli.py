@@ -13,7 +13,8 @@ import pytest
 import torch
 import yaml
 
-from lit_scaledrop.__main__ import COMMANDS, main
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.cli.commands import COMMANDS
 from lit_scaledrop.cli.flags import expand_configs
 from stand_ins import FIT
 

@@ -279,7 +279,9 @@ def test_an_untrained_run_is_trained_and_recorded(place, suites, capsys):
     assert main([*ASSESS, "--trainer.max_epochs=1", "--parts=clean"]) == 0
     said = capsys.readouterr()
     assert "epoch 1/1" in said.err
-    assert re.search(r"^no best checkpoint in runs/\S+/checkpoints: trained first, as by `scaledrop fit`, 1 epoch$", said.out, re.M)
+    assert re.search(
+        r"^no best checkpoint in runs/\S+/checkpoints: trained first, as by `scaledrop fit`, 1 epoch$", said.out, re.M
+    )
     assert only("results/quick/tiny/*.json").is_file()
     assert the_result().evaluation["parts"] == ["clean"]
 
