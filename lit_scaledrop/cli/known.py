@@ -26,9 +26,10 @@ def class_flags() -> dict[str, Iterable[str]]:
     >>> class_flags()["--model.mask"]
     ('vector', 'element')
     """
-    sets = [*datamodules.DATAMODULES.values(), *datamodules.SEGMENTATION_DATAMODULES.values()]
+    sets: list[type] = [*datamodules.DATAMODULES.values(), *datamodules.SEGMENTATION_DATAMODULES.values()]
     flags: dict[str, Iterable[str]] = dict.fromkeys(("--row", "--variation", "--budget", *OWN_FLAGS, *SPEEDS), ())
-    for group, members in {"model": [LitClassifier, LitSegmenter], "data": sets}.items():
+    classes: dict[str, list[type]] = {"model": [LitClassifier, LitSegmenter], "data": sets}
+    for group, members in classes.items():
         for member in members:
             for base in member.__mro__[:3]:
                 for name, parameter in inspect.signature(base).parameters.items():

@@ -133,7 +133,7 @@ def latex(report: Report) -> str:
     for section in report.sections:
         cells = section_cells(section, sources).map(without_tags)
         align = "".join("l" if column.left else "r" for column in section.columns.values())
-        rows = [" & ".join(map(_tex, row)) + r" \\" for row in (cells.columns, *cells.itertuples(index=False))]
+        rows = [" & ".join(map(_tex, row)) + r" \\" for row in ([*cells.columns], *cells.values.tolist())]
         caption = _tex(" ".join([f"{section.heading}.", *section.caption]))
         lines += [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{align}}}", r"\toprule", rows[0], r"\midrule"]
         lines += [*rows[1:], r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}", ""]
