@@ -6,6 +6,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import Literal
 
 from lit_scaledrop.cli.command import call
@@ -104,6 +105,8 @@ def first_words(command: str) -> Iterable[str]:
 
 
 def _reports() -> list[str]:
+    if find_spec("pandas") is None:
+        return []  # the core has no tables
     from lit_scaledrop.report.figures import FIGURES
     from lit_scaledrop.report.sweeps import SWEEPS
     from lit_scaledrop.report.tables import TABLES
@@ -117,7 +120,7 @@ def _in_help(*words: str) -> dict[str, Iterable[str]]:
     text, width = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "1000"  # a flag a line
     try:
-        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit, ModuleNotFoundError):  # without extras
             importlib.import_module(module).main(rest)
     finally:
         os.environ.pop("COLUMNS") if width is None else os.environ.update(COLUMNS=width)

@@ -34,7 +34,7 @@ def class_flags() -> dict[str, Iterable[str]]:
             for base in member.__mro__[:3]:
                 for name, parameter in inspect.signature(base).parameters.items():
                     flags[f"--{group}.{name}"] = _names(parameter.annotation)
-    profiles = {path.name.partition(".")[0] for path in (PACKAGED / "profile").glob("*.yaml")}
+    profiles = sorted({path.name.partition(".")[0] for path in (PACKAGED / "profile").glob("*.yaml")})
     return flags | {
         "--profile": profiles,
         "--dataset": datamodules.SEGMENTATION_DATAMODULES,
