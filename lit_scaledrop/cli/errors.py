@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable
 
 import datamodules
+from lit_scaledrop.cli.own import of_folder
 from lit_scaledrop.naming import nearest
+from lit_scaledrop.networks.own import imported, is_own
 
 
 def explain(error: BaseException, flags: Iterable[str]) -> str:
@@ -51,6 +53,14 @@ def _unknown_flag(flag: str, flags: Iterable[str]) -> str:
 def _unknown_class(key: str, given: str, reason: str) -> str:
     if key != "data":
         return f"--{key}: {given!r} is no class that can be imported: {reason}"
+    if said := of_folder("--data", given):
+        return said
+    if is_own(given) and not given.startswith("datamodules."):
+        try:
+            imported("data", given)
+        except ValueError as error:
+            return str(error)
+        return f"data {given!r} is no LightningDataModule"
     known_sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
     modules = {module.__name__: name for name, module in known_sets.items()}
     name = given.rsplit(".", 1)[-1]

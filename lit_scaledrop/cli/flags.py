@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 import datamodules
-from lit_scaledrop.cli.own import OwnChoice, take_own
+from lit_scaledrop.cli.own import OwnChoice, of_folder, take_own
 from lit_scaledrop.cli.words import last_value, pieces, replace_flag, without
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.naming import lookup
@@ -228,6 +228,8 @@ def _take_dataset(words: list[str]) -> tuple[list[str], str | None]:
     """The words without ``--dataset NAME``, and the last name."""
     if (dataset := last_value(words, "--dataset")) is None:
         return words, None
+    if said := of_folder("--dataset", dataset, datamodules.SEGMENTATION_DATAMODULES):
+        raise ValueError(said)
     lookup("data set", dataset.partition(".")[0], datamodules.SEGMENTATION_DATAMODULES)
     if last_value(words, "--profile") is None and last_value(words, "--config") is None:
         raise ValueError(f"--dataset {dataset} is what a profile has for it: add --profile quick, cpu, gpu or paper")

@@ -115,6 +115,18 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--data=CIFAR10DataModul"], "unknown data 'CIFAR10DataModul'; did you mean 'CIFAR10DataModule'? Known: "),
         (["--data=datamodules.CIFARDataModule"], "did you mean 'CIFAR10DataModule'?"),
         (["--data=mnist"], "did you mean 'MNISTDataModule'?"),
+        (
+            ["--data=clinic.ClinicDataModule"],
+            "data 'clinic.ClinicDataModule' cannot be imported (No module named 'clinic')"
+            ": give MODULE.NAME of a class or function, whose file lies in the current folder or is installed",
+        ),
+        (["--data=pathlib.Paht"], "data 'pathlib.Paht' cannot be imported (module 'pathlib' has no attribute 'Paht')"),
+        (["--data=pathlib.Path"], "data 'pathlib.Path' is no LightningDataModule"),
+        (
+            ["--data=photos/"],
+            "--data is a name, and photos/ a folder: --images photos/ reads the pictures in it, a folder",
+        ),
+        (["--profile=cpu", "--dataset=photos"], "--dataset is a name, and photos a folder: --images photos reads"),
         (["--profile=quik"], "profile 'quik'; did you mean 'quick'? Known: cpu, gpu, long, paper, paper_sgd, quick"),
         (["--model.p=1.5"], "p (drop probability) is a probability and must lie in [0, 1], got 1.5"),
         (["--model.p=-0.1"], "must lie in [0, 1], got -0.1"),
@@ -167,6 +179,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_clear_message(place, capsys, words, says):
+    Path("photos").mkdir()
     message = refused(capsys, *FIT, *words)
     assert says in message
     assert len(message) < 600
