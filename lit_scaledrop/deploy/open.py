@@ -74,6 +74,19 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
     return load_trained(path), images
 
 
+def trained_on(name: str | Path) -> tuple[str | None, dict[str, Any] | None]:
+    """Name of the data that a network was trained on, and how its validation split was made, where its file says so.
+
+    Args:
+        name: a file, or one of :func:`model_names`.
+    """
+    path = _file(name)
+    if _is_packed(path):
+        return load_packed(path)[1]["images"].get("name"), None
+    checkpoint = read_checkpoint(path)
+    return (checkpoint.get("images") or {}).get("name"), checkpoint.get("split")
+
+
 def _file(name: str | Path) -> Path:
     """The file that a name stands for."""
     path = Path(name)

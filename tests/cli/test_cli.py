@@ -277,6 +277,12 @@ def test_a_network_is_needed(place, capsys, command):
     assert "add --ckpt_path FILE" in refused(capsys, command, "--config=tiny.yaml")
 
 
+def test_a_model_of_the_package_is_no_checkpoint_of_a_run(place, capsys):
+    said = refused(capsys, "test", "--config", "tiny.yaml", "--ckpt_path=lenet5-proposed")
+    assert "lenet5-proposed is a packed model of the package" in said
+    assert "`scaledrop evaluate lenet5-proposed --data NAME` measures it" in said
+
+
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_checkpoint_of_another_network(checkpoint, capsys, command):
     for other, says in (("--model.width=0.2", "first network.stem.0.weight"), ("--model.method=fp", "tensors differ")):
