@@ -60,7 +60,6 @@ def _unknown_class(key: str, given: str, reason: str) -> str:
             imported("data", given)
         except ValueError as error:
             return str(error)
-        return f"data {given!r} is no LightningDataModule"
     known_sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
     modules = {module.__name__: name for name, module in known_sets.items()}
     name = given.rsplit(".", 1)[-1]

@@ -1,13 +1,12 @@
 """``scaledrop summary``: what a network is made of, layer by layer; of a trained one also what its random bits do."""
 
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from lit_scaledrop.chip.summary import render, summarize
 from lit_scaledrop.cli.command import UsageError, call
-from lit_scaledrop.deploy.open import from_pretrained, trained_on
+from lit_scaledrop.deploy.open import open_with_split
 from lit_scaledrop.evaluation.evaluate import data_for, diagnosed, evaluation_device
 from lit_scaledrop.methods.method import Method, Shortcut
 from lit_scaledrop.networks.tasks import task_of
@@ -84,11 +83,10 @@ def _layers(name: str, method: Method, network: nn.Module, shape: tuple[int, int
 
 def _trained(path: Path, data: str | None, root: str | None, images: int | None, samples: int) -> int:
     """A trained network's layers, and its diagnosis."""
-    model: Any = from_pretrained(path)
+    model, known, split = open_with_split(path)
     name = model.hparams["network"]
     size = model.hparams.get("image_size") or task_of(name).image_size
     _layers(name, model.method, model.network, (model.hparams["in_channels"], size, size))
-    known, split = trained_on(path)
     if data is None and known is None:
         raise UsageError("this checkpoint does not say which data it was trained on: add --data NAME")
     same = data in (None, known)

@@ -13,7 +13,7 @@ from datamodules.own.medical import WITH_MEDICAL, is_medical
 from datamodules.pictures import FORMATS, find_pictures, leftovers
 from lit_scaledrop.deploy.container import MAGIC
 from lit_scaledrop.deploy.model import load_packed
-from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint
+from lit_scaledrop.evaluation.checkpoint import CheckpointError, load_trained, read_checkpoint, trained_module
 from lit_scaledrop.evaluation.evaluate import evaluation_device
 from lit_scaledrop.modules.base import LitNetwork
 from lit_scaledrop.naming import lookup
@@ -74,17 +74,18 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
     return load_trained(path), images
 
 
-def trained_on(name: str | Path) -> tuple[str | None, dict[str, Any] | None]:
-    """Name of the data that a network was trained on, and how its validation split was made, where its file says so.
+def open_with_split(name: str | Path) -> tuple[LitNetwork, str | None, dict[str, Any] | None]:
+    """A trained module, and, where its file says so, which data it was trained on and how these were split.
 
     Args:
-        name: a file, or one of :func:`model_names`.
+        name: a file, or one of :func:`model_names`; errors are those of :func:`from_pretrained`.
     """
     path = _file(name)
     if _is_packed(path):
-        return load_packed(path)[1]["images"].get("name"), None
+        module, about = load_packed(path)
+        return module, about["images"].get("name"), None
     checkpoint = read_checkpoint(path)
-    return (checkpoint.get("images") or {}).get("name"), checkpoint.get("split")
+    return trained_module(checkpoint, path), (checkpoint.get("images") or {}).get("name"), checkpoint.get("split")
 
 
 def _file(name: str | Path) -> Path:

@@ -120,8 +120,11 @@ def test_flags_override_yaml_and_profiles(place, capsys):
             "data 'clinic.ClinicDataModule' cannot be imported (No module named 'clinic')"
             ": give MODULE.NAME of a class or function, whose file lies in the current folder or is installed",
         ),
-        (["--data=pathlib.Paht"], "data 'pathlib.Paht' cannot be imported (module 'pathlib' has no attribute 'Paht')"),
-        (["--data=pathlib.Path"], "data 'pathlib.Path' is no LightningDataModule"),
+        (
+            ["--data=fractions.Fractoin"],
+            "cannot be imported (module 'fractions' has no attribute 'Fractoin')",
+        ),
+        (["--data=fractions.Fraction"], "fractions.Fraction does not correspond to a subclass of LightningDataModule"),
         (
             ["--data=photos/"],
             "--data is a name, and photos/ a folder: --images photos/ reads the pictures in it, a folder",
