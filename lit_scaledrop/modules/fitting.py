@@ -45,9 +45,8 @@ def require_logits(
             part.training = mode
     shape, expected = tuple(two_classes(logits_in(given)).shape), (len(images), classes, *pixels)
     if shape != expected:
-        of = f"{classes} classes (num_classes)" + (
-            f" and masks of {' x '.join(map(str, pixels))} pixels" if pixels else ""
-        )
+        masks = f" and masks of {' x '.join(map(str, pixels))} pixels" if pixels else ""
+        of = f"{classes} classes (num_classes){masks}"
         raise ValueError(f"{about} gives {shape} for {len(images)} images, and {whose} has {of}: {expected}")
 
 
@@ -66,6 +65,8 @@ def require_batch(batch: Any, classes: int, masks: bool) -> tuple[Tensor, Tensor
     if not pair:
         raise ValueError(f"a batch is a pair of images and targets, two tensors, and the loader gives {kind_of(batch)}")
     images, target = batch
+    if not masks and target.is_floating_point() and tuple(target.shape) == (len(images), classes):
+        return images, target  # probabilities, as MixUp makes
     wanted = (len(images), *(images.shape[-2:] if masks else ()))
     kind = "a mask of its size" if masks else "a class"
     if tuple(target.shape) != wanted or target.is_floating_point():
@@ -109,7 +110,8 @@ class FittingModule(L.LightningModule):
         if part == "train" and getattr(self, "steps_per_call", 1) > 1:
             batch = [tensor[0] for tensor in batch]  # the batches of several steps
         classes = self.hparams["num_classes"]
-        images, target = require_batch(batch, classes, self.has_masks)
+        images, _ = require_batch(batch, classes, self.has_masks)
         if isinstance(self.trainer.strategy, SingleDeviceStrategy | DDPStrategy):  # others keep parts of a network
+            pixels = images.shape[-2:] if self.has_masks else ()
             about = f"network {type(self.network).__name__!r}"
-            require_logits(self.network, about, images, "this training", classes, target.shape[1:])
+            require_logits(self.network, about, images, "this training", classes, pixels)

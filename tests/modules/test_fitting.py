@@ -100,6 +100,16 @@ def test_a_look_at_the_first_batch_leaves_no_trace():
     assert module.network.norm.num_batches_tracked == trainer.global_step == 2
 
 
+def test_probabilities_of_classes_fit_as_mixup_makes_them():
+    module = LitClassifier(plain())
+    soft = torch.full((4, 10), 0.1)
+    trainer = quiet_trainer(max_epochs=1)
+    trainer.fit(module, Loader((IMAGES, soft)), Loader((IMAGES, CLASSES)))
+    assert trainer.global_step == 1
+    uniform = nn.functional.log_softmax(module(IMAGES), 1).mean(1)
+    torch.testing.assert_close(module.task_loss(module(IMAGES), soft), -uniform.mean())
+
+
 def test_pixels_that_nobody_has_labelled_are_no_class():
     module = LitSegmenter(nn.Conv2d(3, 1, 1))
     trainer = quiet_trainer(max_epochs=1)
