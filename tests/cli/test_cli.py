@@ -71,6 +71,16 @@ def test_console_script_is_python_m():
     assert main(["--help"]) == 0
 
 
+def test_help_of_predict_is_that_of_ones_own_pictures(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    said = capsys.readouterr().out
+    assert "--images IMAGES" in said
+    assert "--window WINDOW" in said
+    assert "--trainer" not in said
+    assert "on the test set of its data; its flags are those of `scaledrop test --help`" in " ".join(said.split())
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == importlib.metadata.version("lit-scaledrop")
