@@ -8,6 +8,8 @@ import sys
 import traceback
 from importlib.machinery import ModuleSpec, PathFinder
 
+from lit_scaledrop.cli.memory import keep_freed_memory
+
 COMMANDS = {
     "fit": "train, evaluate and record one run (LightningCLI)",
     "validate": "validation accuracy of a checkpoint (LightningCLI)",
@@ -71,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     module = "fit" if command in LIGHTNING else command
     if command == "predict" and any(word.split("=")[0] == "--images" for word in rest):
         module, command = "predict", "predict --images"
+    keep_freed_memory()
     try:
         run = importlib.import_module(f"lit_scaledrop.cli.{module}").main
         return run(argv if command in LIGHTNING else rest)
