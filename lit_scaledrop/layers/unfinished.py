@@ -53,7 +53,9 @@ class Unfinished(Tensor):
                 return cls(ours.x, ours.stages, other)
         if func in _CLIPS and not kwargs and isinstance(first, cls) and first.numbers is None:
             ends = [*args[1:], *_CLIPS[func][len(args) - 1 :]]
-            return first.finish(*(all_of if end is None else end for end, all_of in zip(ends, _ALL, strict=True)))
+            return first.finish(
+                *(all_of if end is None else float(end) for end, all_of in zip(ends, _ALL, strict=True))
+            )
         args, kwargs = tree_map(_computed, (args, kwargs or {}))
         return func(*args, **kwargs)
 

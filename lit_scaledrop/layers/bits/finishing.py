@@ -64,7 +64,7 @@ def finish(
     >>> from lit_scaledrop.layers.bits import available
     >>> x, skip = torch.randn(2, 2, 3, 3, 3)
     >>> three, one = torch.full((1, 2), 3.0), torch.ones(1, 2)
-    >>> not available() or torch.equal(finish(x, [Stage(three, one)], skip, -1, 1), (x * 3 + 1 + skip).clamp(-1, 1))
+    >>> not available() or torch.equal(finish(x, [Stage(three, one)], skip, -1.0, 1.0), (x * 3 + 1 + skip).clamp(-1, 1))
     True
     """
     rows, channels = x.shape[:2]

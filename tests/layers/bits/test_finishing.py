@@ -61,7 +61,7 @@ def test_what_is_no_number_stays_so(level):
     x = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.5] * 5).view(1, 1, 4, 5)
     expected = (x * 2).clamp(-1, 1)
     assert torch.equal(
-        finish(x, [Stage(torch.full((1, 1), 2.0))], None, -1, 1, level).nan_to_num(9), expected.nan_to_num(9)
+        finish(x, [Stage(torch.full((1, 1), 2.0))], None, -1.0, 1.0, level).nan_to_num(9), expected.nan_to_num(9)
     )
 
 
@@ -87,9 +87,9 @@ def test_threads_share_the_work():
     before = torch.get_num_threads()
     x, skip = torch.randn(2, 3, 64, 40, 40)
     by = [Stage(torch.randn(3, 64), torch.randn(1, 64))]
-    alone = finish(x, by, skip, -1, 1)
+    alone = finish(x, by, skip, -1.0, 1.0)
     try:
         torch.set_num_threads(3)
-        assert torch.equal(finish(x, by, skip, -1, 1), alone)
+        assert torch.equal(finish(x, by, skip, -1.0, 1.0), alone)
     finally:
         torch.set_num_threads(before)
