@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from lit_scaledrop.layers.bits import STAGES, Stage, finish, norm_is_fused, stage_of_norm
-from lit_scaledrop.layers.bitwise import channels_last
+from lit_scaledrop.layers.bitwise import plain
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 
 _ADD = torch.ops.aten.add.Tensor
@@ -97,7 +97,7 @@ class PuttingOff:
         """One more stage, unless it would not be worth it."""
         if type(x) is Unfinished and x.numbers is None and x.skip is None and len(x.stages) < STAGES:
             return Unfinished(x.x, (*x.stages, self.stage(x)))
-        if type(x) is Tensor and x.dim() == 4 and x.numel() >= _WORTH and _plain(x):
+        if type(x) is Tensor and x.dim() == 4 and x.numel() >= _WORTH and x.is_contiguous() and plain(x):
             return Unfinished(x, (self.stage(x),))
         return type(self.module).forward(self.module, x)
 
@@ -110,12 +110,8 @@ class PuttingOff:
         return self._stage
 
 
-def _plain(x: Tensor) -> bool:
-    return x.dtype == torch.float32 and x.device.type == "cpu" and x.is_contiguous() and not channels_last(x)
-
-
 def _alike(ours: Tensor, other: Tensor) -> bool:
-    return ours.shape == other.shape and _plain(other)
+    return ours.shape == other.shape and other.is_contiguous() and plain(other)
 
 
 def _computed(x: Any) -> Any:

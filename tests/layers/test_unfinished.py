@@ -187,3 +187,14 @@ def test_afterwards_the_modules_are_what_they_were():
     with pytest.raises(TypeError, match="None"), compared(net, []):
         net(None)
     assert not any("forward" in vars(module) for module in net.modules())
+
+
+def test_where_a_gradient_is_asked_for_nothing_is_put_off():
+    """By a network, say, that looks at gradients while it predicts."""
+    layer, x = PuttingOff(norm()), torch.randn(SHAPE)
+    with torch.enable_grad():
+        x.requires_grad_()
+        (grad,) = torch.autograd.grad(layer(x).sum(), x)
+    assert torch.equal(grad, torch.autograd.functional.vjp(layer.module, x, torch.ones(SHAPE))[1])
+    each = torch.func.vmap(layer, randomness="same")(x.detach()[:, None])
+    torch.testing.assert_close(each[:, 0], layer.module(x.detach()))  # which vmap computes by another formula
