@@ -46,7 +46,7 @@ class Unfinished(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Take in one skip; compute with a clip, or for all others without."""
-        first = args[0]
+        first = args[0] if args else None
         if func is _ADD and len(args) == 2 and not kwargs:
             ours, other = args if isinstance(first, cls) else args[::-1]
             if ours.skip is None and ours.numbers is None and type(other) is Tensor and _alike(ours, other):
@@ -72,6 +72,7 @@ class Unfinished(Tensor):
         """Its numbers."""
         if self.numbers is None:
             self.numbers = self.finish()
+            self.x, self.skip = self.numbers, None  # whose memory is free now
         return self.numbers
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
@@ -80,10 +81,18 @@ class Unfinished(Tensor):
 
 
 def can_be_put_off(module: nn.Module) -> bool:
-    """Whether it multiplies and adds for each channel, and it is known how."""
+    """Whether it multiplies and adds for each channel, in float32, and it is known how."""
+    if type(module) not in (nn.BatchNorm2d, ScaleDropout):
+        return False
+    if module.training or not all(_of_floats(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        return False
     if type(module) is nn.BatchNorm2d:
-        return module.running_mean is not None and not module.training and norm_is_fused() is not None
-    return type(module) is ScaleDropout and not module.training
+        return module.running_mean is not None and norm_is_fused() is not None
+    return True
+
+
+def _of_floats(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and (tensor.dtype == torch.float32 or not tensor.is_floating_point())
 
 
 class PuttingOff:

@@ -142,6 +142,8 @@ def test_the_largest_of_what_rises():
 def test_which_modules():
     assert can_be_put_off(norm())
     assert can_be_put_off(scale())
+    assert not can_be_put_off(norm().double())
+    assert not can_be_put_off(scale().bfloat16())
     assert not can_be_put_off(norm().train())
     assert not can_be_put_off(scale().train())
     assert not can_be_put_off(nn.BatchNorm2d(3, track_running_stats=False).eval())
