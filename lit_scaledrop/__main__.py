@@ -9,6 +9,7 @@ import traceback
 from importlib.machinery import ModuleSpec, PathFinder
 
 from lit_scaledrop.cli.commands import COMMANDS, meant
+from lit_scaledrop.cli.memory import keep_freed_memory
 
 
 def usage() -> str:
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"scaledrop: unknown command {command!r}{nearest(command, COMMANDS)}\n\n{usage()}", file=sys.stderr)
         return 2
     command, module, words = meant(command, rest)
+    keep_freed_memory()
     try:
         return importlib.import_module(module).main(words)
     except KeyboardInterrupt:
