@@ -34,24 +34,25 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     _require_streams()
     _find_own_classes()
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if argv[0] == "--version":
-        from lit_scaledrop import __version__
-
-        print(__version__)
-        return 0
-    command, rest = argv[0], argv[1:]
-    if command not in COMMANDS:
-        from lit_scaledrop.naming import nearest
-
-        print(f"scaledrop: unknown command {command!r}{nearest(command, COMMANDS)}\n\n{usage()}", file=sys.stderr)
-        return 2
-    command, module, words = meant(command, rest)
-    keep_freed_memory()
+    command = argv[0] if argv else "help"
     try:
-        return importlib.import_module(module).main(words)
+        if command in ("-h", "--help", "help"):
+            print(usage())
+        elif command == "--version":
+            from lit_scaledrop import __version__
+
+            print(__version__)
+        elif command not in COMMANDS:
+            from lit_scaledrop.naming import nearest
+
+            print(f"scaledrop: unknown command {command!r}{nearest(command, COMMANDS)}\n\n{usage()}", file=sys.stderr)
+            return 2
+        else:
+            command, module, words = meant(command, argv[1:])
+            keep_freed_memory()
+            return importlib.import_module(module).main(words)
+        sys.stdout.flush()
+        return 0
     except KeyboardInterrupt:
         print("\nscaledrop: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130

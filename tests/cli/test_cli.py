@@ -311,9 +311,10 @@ def test_damaged_checkpoint(checkpoint, capsys):
     )
 
 
-def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
-    words = [sys.executable, "-u", "-m", "lit_scaledrop", "data", "--root", str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("command", [["data", "--root=."], ["--help"]])
+def test_a_reader_who_has_seen_enough_is_no_error(tmp_path, command):
+    words = [sys.executable, "-u", "-m", "lit_scaledrop", *command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
