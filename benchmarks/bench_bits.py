@@ -1,13 +1,26 @@
-"""Signs multiplied as bits, against PyTorch: the same numbers, faster. Convolutions, passes, and all masks at once."""
+"""Signs multiplied as bits, against PyTorch: the same numbers, faster. Convolutions, passes, and all masks at once.
 
+And against ONNX Runtime on the exported deterministic network, and where the time of a pass goes.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.measure import by_group, table
-from lit_scaledrop.layers.bits import LEVELS, Filters, Shape, available, best_level, conv2d
+from lit_scaledrop.deploy.inference import freeze
+from lit_scaledrop.deploy.program import export_onnx
+from lit_scaledrop.layers import comparing, unfinished
+from lit_scaledrop.layers.bits import LEVELS, Filters, Shape, available, best_level, conv2d, convolution
+from lit_scaledrop.layers.bitwise import multiplies_signs
 from lit_scaledrop.layers.exact import native_bfloat16
 from lit_scaledrop.methods.classification import get_method
 from lit_scaledrop.networks import build_network
@@ -79,27 +92,139 @@ def bench_passes(interleaved: Any, options: Any, network: str, images: int) -> N
     interleaved({name: lambda run=run: run(x) for name, run in runs.items()})
 
 
+def bench_onnxruntime(interleaved: Any, options: Any, network: str, images: int, threads: int, tmp_path: Path) -> None:
+    """The network without masks, exported, beside one pass in bits."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    net = build_network(network, get_method("proposed"), width=options.width).eval()
+    x = torch.randn(images, 3, 32, 32)
+    posterior = PosteriorPredictive(net, 1, backend="bits")
+    export_onnx(freeze(net), torch.randn(2, 3, 32, 32), False, tmp_path / "net.onnx")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", settings, providers=["CPUExecutionProvider"])
+    given = {"images": x.numpy()}
+    interleaved({"onnxruntime": lambda: session.run(None, given), "bits": lambda: posterior(x)})
+
+
+_PARTS = {"pack": (convolution, comparing), "multiply": (convolution, comparing), "finish": (unfinished,)}
+"""functions, and the modules that call them by this name"""
+
+
+@contextmanager
+def parts_timed(spent: Counter[str], stem: nn.Module) -> Iterator[None]:
+    """Add up the seconds that each part of a pass takes."""
+
+    def timed(name: str, run: Any) -> Any:
+        def wrapped(*args: Any) -> Any:
+            start = time.perf_counter()
+            result = run(*args)
+            spent[name] += time.perf_counter() - start
+            return result
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, modules in _PARTS.items():
+            for module in modules:
+                patch.setattr(module, name, timed(name, getattr(module, name)))
+        patch.setattr(stem, "forward", timed("first layer", stem.forward), raising=True)
+        yield
+
+
+def bench_parts(interleaved: Any, options: Any, network: str, images: int) -> None:
+    """Where the time of a pass goes."""
+    torch.manual_seed(0)
+    net = build_network(network, get_method("proposed"), width=options.width).eval()
+    x, posterior = torch.randn(images, 3, 32, 32), PosteriorPredictive(net, 1, backend="bits")
+    posterior(x)
+    products: Counter[str] = Counter()
+    layers = [module for module in net.modules() if isinstance(module, nn.Conv2d) and multiplies_signs(module)]
+    hooks = [layer.register_forward_hook(lambda at, _, y: products.update(all=_products(at, y))) for layer in layers]
+    with torch.no_grad():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+    spent: Counter[str] = Counter()
+    rounds: list[float] = []
+
+    def run() -> None:
+        start = time.perf_counter()
+        with parts_timed(spent, net.stem[0]):  # type: ignore[index,arg-type]
+            posterior(x)
+        rounds.append(time.perf_counter() - start)
+
+    posterior(x)
+    (fixture,) = interleaved({"parts": run}, warm=False).values()
+    seconds = {name: spent[name] / len(rounds) for name in ("first layer", *_PARTS)}
+    fixture.extra_info.update(seconds=seconds, whole=sum(rounds) / len(rounds), products=products["all"])
+
+
+def _products(layer: nn.Module, output: Any) -> int:
+    weight: Any = layer.weight
+    return output.numel() * weight[0].numel()
+
+
 def markdown(results: list[dict[str, Any]], options: Any) -> str:
     """Convolutions first, then networks."""
     convolutions: list[list[object]] = []
     passes: list[list[object]] = []
+    others: list[list[object]] = []
+    parts: list[list[object]] = []
     many = ("T = 20, torch", "T = 20, bits", "all masks, torch", "all masks, bits")
     for cases in by_group(results):
-        parameters = cases["torch"]["params"]
-        one, bits = (cases[name]["median"] for name in ("torch", "bits"))
+        parameters = next(iter(cases.values()))["params"]
+        where = [parameters[name] for name in ("network", "images", "threads") if name in parameters]
+        if "parts" in cases:
+            found = cases["parts"]["extra_info"]
+            shares = [seconds / found["whole"] for seconds in found["seconds"].values()]
+            rate = found["products"] / found["seconds"]["multiply"] / 1e9
+            parts.append(
+                [*where, 1000 * found["whole"], *(f"{share:.0%}" for share in (*shares, 1 - sum(shares))), rate]
+            )
+            continue
+        bits = cases["bits"]["median"]
+        if "onnxruntime" in cases:
+            theirs = cases["onnxruntime"]["median"]
+            others.append([*where, 1000 * theirs, 1000 * bits, theirs / bits])
+            continue
+        one = cases["torch"]["median"]
         if "network" in parameters:
-            where = [parameters[name] for name in ("network", "images", "threads")]
             shown = [cases[name]["median"] / one if name in cases else None for name in many]
             passes.append([*where, 1000 * one, one / bits, *shown])
         else:
-            convolutions.append([parameters["threads"], 1000 * one, 1000 * bits, one / bits])
+            convolutions.append([*where, 1000 * one, 1000 * bits, one / bits])
+    place = ["network", "images", "threads"]
     of_convolutions = table(["threads", "float32, ms", "bits, ms", "times faster"], convolutions)
-    of_passes = table(["network", "images", "threads", "a pass of PyTorch, ms", "in bits, times faster", *many], passes)
+    of_passes = table([*place, "a pass of PyTorch, ms", "in bits, times faster", *many], passes)
+    of_others = table([*place, "ONNX Runtime, ms", "bits, ms", "times faster"], others)
+    names = ["first layer", "pack", "multiply", "finish", "the rest"]
+    of_parts = table([*place, "a pass in bits, ms", *names, "10^9 products/s", "a cycle and core"], parts)
     return (
         f"Kernels for {LEVELS[best_level()]}; PyTorch multiplies signs in "
         f"{'bfloat16' if native_bfloat16() else 'float32'}; width {options.width:g}; the logits are equal bit for bit; "
         f"median of {options.repeats} interleaved rounds.\n\n"
         f"The five binary convolutions of VGG-small, batch of {options.batch}, with packing:\n\n{of_convolutions}\n\n"
         "Whole predictions. The columns on the right, T = 20 with shared prefixes and all 32 masks, are in passes of "
-        f"PyTorch for the same network, images and threads:\n\n{of_passes}"
+        f"PyTorch for the same network, images and threads:\n\n{of_passes}\n\n"
+        f"The exported network without masks in ONNX Runtime, against one pass in bits:\n\n{of_others}\n\n"
+        f"Where the time of a pass goes. {_LIMITS[best_level()]}\n\n{of_parts}"
     )
+
+
+_LIMITS = (
+    "Plain C counts 64 products at a time.",
+    "AVX2 has no population count: 256 products take eight vector operations (XOR, two AND, a shift, two table "
+    "look-ups, two sums), so a core that starts three or four of them a cycle is at its limit with 96 to 128 products.",
+    "AVX-512 with VPOPCNTDQ takes three vector operations for 512 products (XOR, count, sum), so a core that starts "
+    "two of them a cycle is at its limit with 340 products.",
+)
+
+
+def _hertz() -> float | None:
+    """Of the first core, as the kernel knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((1e6 * float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")), None)

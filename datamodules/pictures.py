@@ -89,7 +89,7 @@ def find_pictures(
             left["hidden"] += 1
         elif path.suffix.lower() not in SUFFIXES and not also(path):
             left[_ending(path)] += 1
-        elif written is not None and _is_output(path, folder, written):
+        elif _is_output(path, folder, written):
             left["earlier outputs"] += 1
         else:
             pictures.append(path)
@@ -112,12 +112,14 @@ def _ending(path: Path) -> str:
     return ("".join(path.suffixes[-2:]).lower() if suffix == ".gz" else suffix) or "without an ending"
 
 
-def _is_output(path: Path, folder: Path, written: Path) -> bool:
-    """Whether a file is in the folder of outputs, or, where that is the folder of the pictures, one of an output's."""
-    if folder.resolve() != written.resolve():
-        return path.resolve().is_relative_to(written.resolve())
+def _is_output(path: Path, folder: Path, written: Path | None) -> bool:
+    """Whether a file is one of the three outputs of a picture, or in a folder of outputs that is not the pictures'."""
     stem, _, what = path.stem.rpartition("_")
-    return what in OUTPUTS and all(path.with_name(f"{stem}_{other}.png").is_file() for other in OUTPUTS)
+    if what in OUTPUTS and all(path.with_name(f"{stem}_{other}.png").is_file() for other in OUTPUTS):
+        return True
+    if written is None or folder.resolve() == written.resolve():
+        return False
+    return path.resolve().is_relative_to(written.resolve())
 
 
 def read_pictures(

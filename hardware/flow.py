@@ -33,10 +33,10 @@ class Flow:
         return isinstance(value, Tensor) and value in self._sources
 
     def sources(self, values: Any) -> dict[int, int]:
-        """Layers that ``values`` come from, each with the most numbers of one input that a tensor of its has."""
+        """Layers that ``values`` come from, each with the most numbers that a tensor of its has, of the one input."""
         found: dict[int, int] = {}
         for tensor in tree_leaves(values):
             if isinstance(tensor, Tensor):
                 for place in self._sources.get(tensor, ()):
-                    found[place] = max(found.get(place, 0), tensor[0].numel() if tensor.dim() else 1)
+                    found[place] = max(found.get(place, 0), tensor.numel())
         return found

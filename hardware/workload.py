@@ -1,21 +1,23 @@
 """Layer shapes of any torch model, traced by one forward pass: what the hardware model sees of a network.
 
-A layer is a convolution, of any dimensions, also transposed or called as a function, or a linear layer; its
-multiply-accumulates (MAC) are ``positions * rows * columns``, where ``rows`` are the weights that one output sums over
-and ``columns`` the output channels. A transposed convolution multiplies every input pixel by all of its kernel, so its
-positions are the input's and its columns channels times kernel area. BatchNorm and activations have no MAC here. What
-is random is known by a property ``random_bits`` of its class, what scales by an attribute ``scale``, what is binary by
-a method ``binary_weight``, how wide its inputs are by an attribute ``input_bits`` (1 without it), and how many sets of
-a normalization passes take turns with by an attribute ``turns`` of what says so: the hardware model knows no class of
-any library but torch's.
+A layer (:mod:`hardware.layer_shape`) is a convolution, of any dimensions, also transposed, or a linear layer, also
+where they are called as functions (``F.conv2d``, ``F.linear``, ``x @ weight``); its multiply-accumulates (MAC) are
+``positions * rows * columns``, where ``rows`` are the weights that one output sums over and ``columns`` the output
+channels. A transposed convolution multiplies every input pixel by all of its kernel, so its positions are the input's
+and its columns channels times kernel area. BatchNorm and activations have no MAC here; products of two activations, as
+in attention, and recurrent layers are left out with a warning. What is random is known by a property ``random_bits`` of
+its class, what scales by an attribute ``scale``, what is binary by a method ``binary_weight``, how wide its inputs are
+by an attribute ``input_bits`` (1 without it), and how many sets of a normalization passes take turns with by an
+attribute ``turns`` of what says so: the hardware model knows no class of any library but torch's.
 
 Who sees the outputs of a layer decides what stands behind it: a layer whose outputs only become inputs of binary layers
 needs thresholds; in front of a skip or of a layer with real inputs its scale and BatchNorm are a product and a sum.
 """
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,85 +25,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardware.flow import Flow
+from hardware.layer_shape import LayerShape, convolution, factors_of, product
 
-FUNCTION = "convolution"
-"""Name of convolutions that are no module, with their number."""
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """One convolution or linear layer, for one image."""
-
-    name: str
-    rows: int
-    """inputs that one output sums over: in_channels / groups * kernel area"""
-    columns: int
-    """output channels or features"""
-    positions: int
-    """output pixels (1 for a linear layer)"""
-    binary: bool
-    """1-bit weights, so that a crossbar holds it"""
-    inputs: int
-    """numbers that come in"""
-    kernel_area: int = 1
-    """elements of a kernel (1 for a linear layer)"""
-    groups: int = 1
-    """blocks of channels that see nothing of each other"""
-    input_bits: int = 1
-    """bits of an input of a binary layer"""
-    output_bits: int = 1
-    """bits of an output behind its activation, as the next binary layer takes it"""
-    additions: int = 0
-    """numbers of a skip connection that are added behind it"""
-    skip_of: str = ""
-    """layer of which those are all the outputs, if they are one's and no sum"""
-    joined: int = 0
-    """numbers of earlier layers that are concatenated with its outputs"""
-    places: int = 0
-    """places of maxima that an unpooling behind it puts values back to"""
-    front: str = ""
-    """module in front of the product (or the layer itself) that draws at random"""
-    behind: str = ""
-    """module behind it that draws at random"""
-    scaled: bool = False
-    """outputs are multiplied by a scale vector"""
-    biased: bool = False
-    """a bias is added with the scale"""
-    norm_sets: int = 1
-    """sets of the normalization behind it, of which a pass uses one"""
-    to_skip: int = 0
-    """numbers of it that are added to a skip"""
-    to_real: int = 0
-    """numbers of it that a layer with real inputs gets, or that leave the network"""
-    front_bits: int = 0
-    """random bits of ``front`` a pass"""
-    behind_bits: int = 0
-    """random bits of ``behind`` a pass"""
-
-    @property
-    def weights(self) -> int:
-        """Weights of the layer, without bias."""
-        return self.rows * self.columns
-
-    @property
-    def mac(self) -> int:
-        """Multiply-accumulates of one pass over one image."""
-        return self.positions * self.weights
-
-    @property
-    def outputs(self) -> int:
-        """Numbers that go out."""
-        return self.positions * self.columns
-
-    @property
-    def in_channels(self) -> int:
-        """Input channels or features."""
-        return self.rows // self.kernel_area * self.groups
-
-    @property
-    def random_bits(self) -> int:
-        """Random bits a pass, in front and behind."""
-        return self.front_bits + self.behind_bits
+FUNCTIONS = ("convolution", "product")
+"""Names of convolutions and of products with a matrix that are no module, with their numbers."""
+LEFT_OUT = {"scaled_dot_product": "products of two activations (attention)", "_rnn": "recurrent layers"}
+"""Operations of torch's that are not counted, by parts of their names."""
 
 
 class _Trace(TorchDispatchMode):
@@ -113,6 +42,7 @@ class _Trace(TorchDispatchMode):
         self.layers: list[LayerShape] = []
         self.front: tuple[str, int] = ("", 0)
         self.inside = 0
+        self.left_out: set[str] = set()
         self.flow = Flow()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -121,11 +51,11 @@ class _Trace(TorchDispatchMode):
         if not self.inside and func is torch.ops.aten.convolution.default:
             image, weight, transposed, groups = args[0], args[1], args[6], args[8]
             self._seen("to_real", [image])
-            number = sum(layer.name.startswith(FUNCTION) for layer in self.layers)
-            shape = _convolution(f"{FUNCTION} {number}", image, result, weight, transposed, groups)
-            self.layers.append(shape)
-            self.flow.begin(result, len(self.layers) - 1)
+            self._add(convolution(self._name(FUNCTIONS[0]), image, result, weight, transposed, groups), result)
+        elif not self.inside and (factors := factors_of(func, args)) and any(map(self.flow.is_activation, factors)):
+            self._product(*factors, result)
         elif not self.inside:
+            self.left_out |= {what for name, what in LEFT_OUT.items() if name in str(func)}
             if self.layers:
                 self._between(func, args, result)
             if self._is_skip(func, args, result):
@@ -135,6 +65,23 @@ class _Trace(TorchDispatchMode):
             else:
                 self.flow.pass_on((args, kwargs), result)
         return result
+
+    def _product(self, one: Tensor, other: Tensor, result: Tensor) -> None:
+        """A matrix times another, of which one is an activation, or both are."""
+        activations = list(filter(self.flow.is_activation, (one, other)))
+        self._seen("to_real", activations)
+        if len(activations) == 2:
+            self.left_out.add(LEFT_OUT["scaled_dot_product"])
+            self.flow.pass_on(activations, result)
+            return
+        self._add(product(self._name(FUNCTIONS[1]), one, other, activations[0] is one), result)
+
+    def _name(self, kind: str) -> str:
+        return f"{kind} {sum(layer.name.startswith(kind) for layer in self.layers)}"
+
+    def _add(self, shape: LayerShape, output: Tensor) -> None:
+        self.layers.append(shape)
+        self.flow.begin(output, len(self.layers) - 1)
 
     def _is_skip(self, func: Any, args: Any, result: Any) -> bool:
         """Whether an operation adds two activations of one shape."""
@@ -191,7 +138,7 @@ class _Trace(TorchDispatchMode):
                 inputs=inputs[0][0].numel(),
             )
         else:
-            shape = _convolution(self.names[module], inputs[0], output, weight, transposed, groups)
+            shape = convolution(self.names[module], inputs[0], output, weight, transposed, groups)
         shape = replace(
             shape,
             binary=self.is_binary(module),
@@ -199,8 +146,7 @@ class _Trace(TorchDispatchMode):
             front=self.front[0],
             front_bits=self.front[1],
         )
-        self.layers.append(shape)
-        self.flow.begin(output, len(self.layers) - 1)
+        self._add(shape, output)
 
     def leave_network(self, output: Any) -> None:
         self._seen("to_real", output)
@@ -220,21 +166,6 @@ class _Trace(TorchDispatchMode):
 
     def _amend(self, **changes: Any) -> None:
         self.layers[-1] = replace(self.layers[-1], **changes)
-
-
-def _convolution(name: str, image: Tensor, output: Tensor, weight: Tensor, transposed: bool, groups: int) -> LayerShape:
-    """A convolution of one image in full precision."""
-    area = weight[0, 0].numel()
-    return LayerShape(
-        name,
-        rows=weight.shape[0] // groups if transposed else weight[0].numel(),
-        columns=weight.shape[1] * groups * area if transposed else weight.shape[0],
-        positions=image[0, 0].numel() if transposed else output[0, 0].numel(),
-        binary=False,
-        inputs=image[0].numel(),
-        kernel_area=1 if transposed else area,
-        groups=groups,
-    )
 
 
 def _draws(module: nn.Module) -> bool:
@@ -257,6 +188,8 @@ def trace_workload(
 ) -> list[LayerShape]:
     """Trace a model into layer shapes, in order of execution; a layer that is used twice appears twice.
 
+    What it does not count it says by a warning.
+
     Args:
         model: any network; it is run once in evaluation mode on zeros, and left in the mode it was in.
         input_shape: shape of one input without the batch dimension, e.g. ``(3, 32, 32)``.
@@ -275,18 +208,24 @@ def trace_workload(
         elif _draws(module):
             hooks.append(module.register_forward_pre_hook(state.around))
     training = [module for module in model.modules() if module.training]
+    fused = torch.backends.mha.get_fastpath_enabled()
     parameter = next(model.parameters(), torch.zeros(()))
     try:
         model.eval()
+        torch.backends.mha.set_fastpath_enabled(False)  # one operation would hide the layers of an attention
         with _as_written(model), torch.no_grad(), state:
             image = torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device)
             state.flow.begin(image)
             state.leave_network(model(image))
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for hook in hooks:
             hook.remove()
         for module in training:
             module.training = True
+    if state.left_out:
+        what = " and ".join(sorted(state.left_out))
+        warnings.warn(f"not counted: {what} of {type(model).__name__}", stacklevel=2)
     return _with_output_bits(state.layers)
 
 

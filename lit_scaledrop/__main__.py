@@ -8,34 +8,14 @@ import sys
 import traceback
 from importlib.machinery import ModuleSpec, PathFinder
 
-COMMANDS = {
-    "fit": "train, evaluate and record one run (LightningCLI)",
-    "validate": "validation accuracy of a checkpoint (LightningCLI)",
-    "test": "deterministic test accuracy of a checkpoint (LightningCLI)",
-    "predict": "--images: classes or masks of your own pictures; else of a checkpoint on a test set",
-    "evaluate": "posterior metrics of a checkpoint on a test set",
-    "verify": "a committed result, measured again from its weights",
-    "assess": "uncertainty, shift and calibration of a run of Table III",
-    "summary": "weights, memory, operations and random bits of a network by layer",
-    "export": "a trained network as a packed file, ONNX or torch.export program",
-    "energy": "energy, time and area of an image on a chip",
-    "cost": "dropout modules and energy of methods on topologies, recorded",
-    "chip": "a chip file: write one, explain it, put a trained network on it",
-    "device": "fit: a junction's switching law from counted pulses",
-    "figure8": "masks and uncertainty of Table V's networks, as pictures",
-    "sweep": "run a W&B sweep file here, without a server",
-    "report": "tables and figures from the results",
-    "data": "list, fetch and check the data sets",
-    "doctor": "versions, devices, data and tracking of this machine",
-}
-"""Each is the module of its name in ``lit_scaledrop.cli``, but for Lightning's four."""
-LIGHTNING = {"fit", "validate", "test", "predict"}
+from lit_scaledrop.cli.commands import COMMANDS, meant
+from lit_scaledrop.cli.memory import keep_freed_memory
 
 
 def usage() -> str:
     """Help text."""
     lines = ["usage: scaledrop COMMAND [...]", "", "commands:"]
-    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines += [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
     lines += [
         "",
         "`scaledrop COMMAND --help` says more. Examples:",
@@ -54,26 +34,25 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     _require_streams()
     _find_own_classes()
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if argv[0] == "--version":
-        from lit_scaledrop import __version__
-
-        print(__version__)
-        return 0
-    command, rest = argv[0], argv[1:]
-    if command not in COMMANDS:
-        from lit_scaledrop.naming import nearest
-
-        print(f"scaledrop: unknown command {command!r}{nearest(command, COMMANDS)}\n\n{usage()}", file=sys.stderr)
-        return 2
-    module = "fit" if command in LIGHTNING else command
-    if command == "predict" and any(word.split("=")[0] == "--images" for word in rest):
-        module, command = "predict", "predict --images"
+    command = argv[0] if argv else "help"
     try:
-        run = importlib.import_module(f"lit_scaledrop.cli.{module}").main
-        return run(argv if command in LIGHTNING else rest)
+        if command in ("-h", "--help", "help"):
+            print(usage())
+        elif command == "--version":
+            from lit_scaledrop import __version__
+
+            print(__version__)
+        elif command not in COMMANDS:
+            from lit_scaledrop.naming import nearest
+
+            print(f"scaledrop: unknown command {command!r}{nearest(command, COMMANDS)}\n\n{usage()}", file=sys.stderr)
+            return 2
+        else:
+            command, module, words = meant(command, argv[1:])
+            keep_freed_memory()
+            return importlib.import_module(module).main(words)
+        sys.stdout.flush()
+        return 0
     except KeyboardInterrupt:
         print("\nscaledrop: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130

@@ -146,6 +146,7 @@ def test_a_wheel_in_a_bare_environment(tmp_path, fake_cifar):
     wanted = ["report", "data", "search", "slurm", "ray", "onnx", "report", "scipy", "segmentation", "segmentation"]
     assert [name in line and "pip install '" in line for name, line in zip(wanted, lines, strict=True)] == [True] * 10
     assert not [line for line in said.splitlines() if "Traceback" in line or "SCALEDROP_TRACEBACK" in line]
+    assert "complete -o default -F _scaledrop scaledrop" in scaledrop("completion", "bash")
     place.add("report")
     assert "Proposed" in scaledrop("report", "table3", "--profile=cpu")
     assert len(list(tmp_path.glob("results/cpu/table3.*"))) == 2

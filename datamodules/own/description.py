@@ -82,6 +82,8 @@ def load_own(file: Path) -> OwnData:
         text = file.read_text(encoding="utf-8")
         _require_flat(text)
         plain = yaml.load(text, _SafeLoader)
+        if not isinstance(plain, dict) or not plain.keys() >= set(PARTS):
+            raise ValueError(f"it has no {', '.join(PARTS)}")
         parts = {part: [_row(row) for row in plain.pop(part)] for part in PARTS}
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
         if odd := {field.name for field in fields(OwnData)} ^ {*plain, "parts"}:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from hardware.calibration import Calibration
 from hardware.devices import DEVICE_UNITS, devices, find_device, load_device
@@ -36,7 +36,7 @@ def fit(
     name: str | None = None,
     write_resistance_kohm: float | None = None,
     tau0_ns: float = 1.0,
-    output: Path | None = None,
+    output: Annotated[Path | None, "--out"] = None,
     picture: Path | None = None,
 ) -> int:
     """Fit the switching law of junctions to counted pulses by maximum likelihood.

@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 import datamodules
+from lit_scaledrop.cli.own import of_folder
 from lit_scaledrop.cli.words import pieces
 from lit_scaledrop.naming import nearest
+from lit_scaledrop.networks.own import imported, is_own
 from lit_scaledrop.results.reading import read_text
 from lit_scaledrop.results.yaml_text import load_yaml
 
@@ -65,6 +67,13 @@ def _unknown_flag(flag: str, flags: Iterable[str]) -> str:
 def _unknown_class(key: str, given: str, reason: str) -> str:
     if key != "data":
         return f"--{key}: {given!r} is no class that can be imported: {reason}"
+    if said := of_folder("--data", given):
+        return said
+    if is_own(given) and not given.startswith("datamodules."):
+        try:
+            imported("data", given)
+        except ValueError as error:
+            return str(error)
     known_sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
     modules = {module.__name__: name for name, module in known_sets.items()}
     name = given.rsplit(".", 1)[-1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from lit_scaledrop.cli.command import call
-from lit_scaledrop.cli.own import take_own
+from lit_scaledrop.cli.own import of_folder, take_own
 from lit_scaledrop.cli.words import replace_flag
 from lit_scaledrop.deploy.open import from_pretrained
 from lit_scaledrop.evaluation.evaluate import (
@@ -55,6 +55,8 @@ def evaluate(
         device: where the network runs.
         out: write the metrics to this JSON file as well.
     """
+    if said := of_folder("--data", data, data_sets()):
+        raise ValueError(said)
     models = [from_pretrained(name) for name in checkpoints]
     module = data_for(models[0], data, root, called=checkpoints[0])
     for path, model in zip(checkpoints, models, strict=True):

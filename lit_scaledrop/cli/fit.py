@@ -20,6 +20,7 @@ from lit_scaledrop.cli.lightning import CheckpointCLI, process_rank
 from lit_scaledrop.cli.planning import check, planner
 from lit_scaledrop.cli.training import Training
 from lit_scaledrop.evaluation.checkpoint import CheckpointError
+from lit_scaledrop.naming import count
 from lit_scaledrop.results.store import is_finished
 from lit_scaledrop.runs.budget import epochs_within
 from lit_scaledrop.runs.ensemble import fit_ensemble, train_members
@@ -91,11 +92,20 @@ def trained_networks(plan: RunPlan, which: Literal["best", "last"]) -> list[Trai
         ValueError: the run cannot be trained as asked.
         CheckpointError: training left no checkpoint.
     """
+
+    def train(one: RunPlan) -> bool:
+        if process_rank() == 0 and find_network(one.run, one.id, which) is None:
+            epochs = one.config["trainer"]["max_epochs"]
+            length = f", {count(epochs, 'epoch')}" if epochs and epochs > 0 else ""
+            where = one.folder / "checkpoints"
+            print(f"no {which} checkpoint in {where}: trained first, as by `scaledrop fit`{length}", flush=True)
+        return fit(one, need_network=True)
+
     if plan.method is not None and plan.method.members > 1:
-        return train_members(plan, partial(fit, need_network=True))
+        return train_members(plan, train)
     found = find_network(plan.run, plan.id, which)
     if found is None:
-        if not fit(plan, need_network=True):
+        if not train(plan):
             return None
         found = find_network(plan.run, plan.id, which)
     if found is None:

@@ -5,19 +5,15 @@ NETWORK/DATA/METHOD`` one of Table V, ``--variation WHEN/SIGMA`` a condition of 
 ``--fast`` and ``--no-fast`` stand for packaged YAML files.
 """
 
-import argparse
-import inspect
 import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 import datamodules
-from lit_scaledrop.cli.own import OWN_FLAGS, OwnChoice, take_own
+from lit_scaledrop.cli.own import OwnChoice, of_folder, take_own
 from lit_scaledrop.cli.words import last_value, pieces, replace_flag, without
 from lit_scaledrop.methods.classification import METHODS
-from lit_scaledrop.modules.classifier import LitClassifier
-from lit_scaledrop.modules.segmenter import LitSegmenter
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, TASKS
 from lit_scaledrop.runs.budget import seconds_of
@@ -232,6 +228,8 @@ def _take_dataset(words: list[str]) -> tuple[list[str], str | None]:
     """The words without ``--dataset NAME``, and the last name."""
     if (dataset := last_value(words, "--dataset")) is None:
         return words, None
+    if said := of_folder("--dataset", dataset, datamodules.SEGMENTATION_DATAMODULES):
+        raise ValueError(said)
     lookup("data set", dataset.partition(".")[0], datamodules.SEGMENTATION_DATAMODULES)
     if last_value(words, "--profile") is None and last_value(words, "--config") is None:
         raise ValueError(f"--dataset {dataset} is what a profile has for it: add --profile quick, cpu, gpu or paper")
@@ -265,18 +263,3 @@ WORDS = (
     "pairs of pictures and masks (docs/your-own-data.md); --fast, torch.compile and bf16 in any profile; --no-fast, "
     "eager fp32. Flags override all of them."
 )
-
-
-def known_flags(parser: argparse.ArgumentParser) -> set[str]:
-    """Flags of a command, those of the model and the data included."""
-    flags = {flag for flag in parser._option_string_actions if flag.startswith("--")}
-    flags |= {"--profile", "--row", "--dataset", "--variation", *OWN_FLAGS, *SPEEDS}
-    classes: dict[str, list[type]] = {
-        "model": [LitClassifier, LitSegmenter],
-        "data": list(datamodules.DATAMODULES.values()),
-    }
-    for group, members in classes.items():
-        for member in members:
-            for base in member.__mro__[:3]:
-                flags |= {f"--{group}.{name}" for name in inspect.signature(base).parameters}
-    return flags

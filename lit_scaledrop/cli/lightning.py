@@ -16,7 +16,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import datamodules  # noqa: F401  so that --data finds its classes by name
 from lit_scaledrop.cli.checks import require_model_optimizer
 from lit_scaledrop.cli.errors import explain, odd_config
-from lit_scaledrop.cli.flags import WORDS, expand_configs, known_flags
+from lit_scaledrop.cli.flags import WORDS, expand_configs
+from lit_scaledrop.cli.known import known_flags
+from lit_scaledrop.deploy.open import model_names
 from lit_scaledrop.evaluation.checkpoint import CheckpointError, fit_weights, read_checkpoint
 from lit_scaledrop.evaluation.evaluate import write_predictions
 from lit_scaledrop.naming import count
@@ -139,6 +141,11 @@ class CheckpointCLI(BaseCLI):
         require_model_optimizer(config)
         if not config["ckpt_path"]:
             raise CheckpointError(f"{self.subcommand} needs the network of a run: add --ckpt_path FILE")
+        if (name := str(config["ckpt_path"])) in model_names():
+            raise CheckpointError(
+                f"{name} is a packed model of the package, and {self.subcommand} takes checkpoints of runs: `scaledrop "
+                f"evaluate {name} --data NAME` measures it, `predict --model {name} --images DIR` shows it pictures"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Trainer without a logger, unless one is asked for."""

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,20 @@ def take_own(words: Sequence[str]) -> tuple[list[str], OwnChoice | None]:
         )
     file = Path(given.pop(FILE, "DATA.yaml"))
     return rest, OwnChoice(file, described(_asked(place, given), file, _name(place), _say))
+
+
+def of_folder(flag: str, given: str, known: Iterable[str] = ()) -> str:
+    """What to say where a folder stands in place of a name that is known; nothing where it is none.
+
+    >>> of_folder("--data", "no/such/folder")
+    ''
+    """
+    if given in known or not Path(given).is_dir():
+        return ""
+    return (
+        f"{flag} is a name, and {given} a folder: --images {given} reads the pictures in it, a folder a class, with "
+        "--masks DIR pictures with masks (docs/your-own-data.md)"
+    )
 
 
 def _asked(images: Path, given: dict[str, str]) -> Asked:

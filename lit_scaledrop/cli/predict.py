@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+from datamodules.own.medical import window_of
 from lit_scaledrop.cli.command import call
 from lit_scaledrop.deploy.classify import classify_folder
 from lit_scaledrop.deploy.open import open_trained
@@ -28,6 +29,7 @@ def predict(
     threshold: float = 0.95,
     device: str = "auto",
     figure: Path | None = None,
+    window: str | None = None,
 ) -> int:
     """Classes or masks of your images, and how sure the network is.
 
@@ -36,6 +38,9 @@ def predict(
     with its 95 % interval over the passes, entropy and mutual information in nats, whether the rule of eq. 26 accepts
     the prediction, and the probabilities of all classes. A segmentation network writes masks, uncertainty and overlays
     into the folder.
+
+    Without --images, `scaledrop predict --ckpt_path FILE [--out FILE.csv]` writes the class probabilities of a
+    checkpoint on the test set of its data; its flags are those of `scaledrop test --help`.
 
     Args:
         model: checkpoint, packed file, or a model's name.
@@ -47,10 +52,16 @@ def predict(
         threshold: of the rule.
         device: auto, cpu or cuda.
         figure: a sheet of the classified pictures, PNG or SVG.
+        window: which values of DICOM and NIfTI files become black and white, lung, soft, brain, bone, stored or
+            LOW,HIGH, for a network that was trained on own pictures (default: that of its training).
     """
     if figure:
         extra("matplotlib", "--figure")
     module, about = open_trained(model)
+    if window is not None:
+        if "window" not in about:
+            raise ValueError(f"--window is for DICOM and NIfTI files, and {model} was not trained on own pictures")
+        about["window"] = window_of(window)
     evaluation = Evaluation(samples, seed, quantile=quantile, threshold=threshold)
     if isinstance(module, LitSegmenter):
         segment_folder(module, about, images, out, evaluation, device)

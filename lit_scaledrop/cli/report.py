@@ -25,7 +25,7 @@ from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in
 from lit_scaledrop.report.sound import from_sound
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
-from lit_scaledrop.report.table import Report, csv, markdown, show
+from lit_scaledrop.report.table import Report, csv, latex, markdown, show
 from lit_scaledrop.report.tables import TABLES, build
 from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.failures import load_failures, notes
@@ -70,7 +70,7 @@ def report(
     profile: Annotated[list[str] | None, APPEND] = None,
     runs: str | None = None,
     keep: bool = False,
-    format: Literal["terminal", "markdown", "csv"] = "terminal",
+    format: Literal["terminal", "markdown", "latex", "csv"] = "terminal",
     html: bool = False,
     out: str | None = None,
 ) -> int:
@@ -178,13 +178,11 @@ def _curves(results: str, profile: str, runs: str | None, keep: bool) -> int:
 
 def _table(report: Report, failed: list[str], stem: Path, form: str) -> list[Path]:
     report = replace(report, notes=[*report.notes, *failed])
-    texts = {"markdown": markdown(report), "csv": csv(report)}
-    files = {stem.with_suffix(".md"): texts["markdown"], stem.with_suffix(".csv"): texts["csv"]}
-    written = _written(files)
+    written = _written({stem.with_suffix(".md"): markdown(report), stem.with_suffix(".csv"): csv(report)})
     if form == "terminal":
         show(report)
     else:
-        print(texts[form], end="")
+        print({"markdown": markdown, "latex": latex, "csv": csv}[form](report), end="")
     return written
 
 

@@ -1,13 +1,12 @@
 """``scaledrop summary``: what a network is made of, layer by layer; of a trained one also what its random bits do."""
 
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from lit_scaledrop.chip.summary import render, summarize
 from lit_scaledrop.cli.command import UsageError, call
-from lit_scaledrop.evaluation.checkpoint import read_checkpoint, trained_module
+from lit_scaledrop.deploy.open import open_with_split
 from lit_scaledrop.evaluation.evaluate import data_for, diagnosed, evaluation_device
 from lit_scaledrop.methods.method import Method, Shortcut
 from lit_scaledrop.networks.tasks import task_of
@@ -39,8 +38,9 @@ def summary(
     Args:
         network: key of NETWORKS or SEGMENTATION_NETWORKS, e.g. vgg_small or unet.
         method: key of METHODS or SEGMENTATION_METHODS, e.g. proposed.
-        checkpoint: a trained network, in place of the two; how far each layer's drop moves its output, the share of
-            the next signs that it turns, and its share of mutual information, on validation images.
+        checkpoint: a trained network, its file or the name of a model, in place of the two; how far each layer's drop
+            moves its output, the share of the next signs that it turns, and its share of mutual information, on
+            validation images.
         data: whose validation split (default: the data that the checkpoint was trained on).
         root: folder of the data; default: the environment variable DATA, or ./data.
         images: validation images (default: as many as cost no more than 20 passes over 1,000).
@@ -83,16 +83,14 @@ def _layers(name: str, method: Method, network: nn.Module, shape: tuple[int, int
 
 def _trained(path: Path, data: str | None, root: str | None, images: int | None, samples: int) -> int:
     """A trained network's layers, and its diagnosis."""
-    checkpoint = read_checkpoint(path)
-    model: Any = trained_module(checkpoint, path)
+    model, known, split = open_with_split(path)
     name = model.hparams["network"]
     size = model.hparams.get("image_size") or task_of(name).image_size
     _layers(name, model.method, model.network, (model.hparams["in_channels"], size, size))
-    trained_on, split = (checkpoint.get("images") or {}).get("name"), checkpoint.get("split")
-    if data is None and trained_on is None:
+    if data is None and known is None:
         raise UsageError("this checkpoint does not say which data it was trained on: add --data NAME")
-    same = data in (None, trained_on)
-    module = data_for(model, data or str(trained_on), root, called=path, **(split or {} if same else {}))
+    same = data in (None, known)
+    module = data_for(model, data or str(known), root, called=path, **(split or {} if same else {}))
     found = diagnosed(model.network, module, samples, evaluation_device("auto"), images)
     print()
     if same and split is None:

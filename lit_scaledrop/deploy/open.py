@@ -81,6 +81,20 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
     return module, images
 
 
+def open_with_split(name: str | Path) -> tuple[LitNetwork, str | None, dict[str, Any] | None]:
+    """A trained module, and, where its file says so, which data it was trained on and how these were split.
+
+    Args:
+        name: a file, or one of :func:`model_names`; errors are those of :func:`from_pretrained`.
+    """
+    path = _file(name)
+    if _is_packed(path):
+        module, about = load_packed(path)
+        return module, about["images"].get("name"), None
+    checkpoint = read_checkpoint(path)
+    return trained_module(checkpoint, path), (checkpoint.get("images") or {}).get("name"), checkpoint.get("split")
+
+
 def _file(name: str | Path) -> Path:
     """The file that a name stands for."""
     path = Path(name)

@@ -66,20 +66,22 @@ def product_of_signs(layer: nn.Module, x: Tensor) -> Tensor | None:
         layer: a binary convolution, or a linear layer as one of 1x1.
         x: its input, ``(batch, channels, height, width)``.
     """
-    if (
-        torch.compiler.is_compiling()
-        or _known.get() is None
-        or torch._C._functorch.maybe_current_level() is not None
-        or torch.is_grad_enabled()
-        or x.dim() != 4
-        or x.dtype != torch.float32
-        or x.device.type != "cpu"
-        or channels_last(x)
-        or torch.is_autocast_enabled("cpu")
-        or not multiplies_signs(layer)
-    ):
+    if _known.get() is None or x.dim() != 4 or not plain(x) or not multiplies_signs(layer):
         return None
     return conv2d(x, filters_of(layer), shape_of(layer))
+
+
+def plain(x: Tensor) -> bool:
+    """Whether kernels give for ``x`` what PyTorch gives: nobody asks for a gradient, ``torch.func`` or autocast."""
+    return (
+        x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and torch._C._functorch.maybe_current_level() is None
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and not channels_last(x)
+    )
 
 
 def shape_of(layer: Any) -> Shape:

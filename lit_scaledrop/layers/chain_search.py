@@ -19,16 +19,9 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
     """The chains of a network, by a look at one deterministic pass; nothing in it changes.
 
     Args:
-        network: any; one with compiled or scripted modules has none. Hooks that watch it see the pass.
+        network: one that :func:`can_be_parted`. Hooks that watch it see the pass.
         x: one input.
     """
-    if any(
-        isinstance(module, torch.jit.ScriptModule)
-        or module._compiled_call_impl is not None
-        or hasattr(module, "_orig_mod")
-        for module in network.modules()
-    ):
-        return []
     seen = _look(network, x)
     chains = []
     for source, output in seen.outputs.items():
@@ -49,6 +42,16 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
     # of those that end alike the longest, and rather one of integers than one of their maxima
     chains.sort(key=lambda chain: (len(chain.between), sums_signs(chain.source)))
     return list({chain.consumer: chain for chain in chains}.values())
+
+
+def can_be_parted(network: nn.Module) -> bool:
+    """Whether something may stand for its modules: none of them is compiled or scripted."""
+    return not any(
+        isinstance(module, torch.jit.ScriptModule)
+        or module._compiled_call_impl is not None
+        or hasattr(module, "_orig_mod")
+        for module in network.modules()
+    )
 
 
 class _Seen(TorchFunctionMode):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.bits import Packed, multiply, pack
 from lit_scaledrop.layers.bitwise import filters_of, shape_of, watched
 from lit_scaledrop.layers.chains import Chain
+from lit_scaledrop.layers.unfinished import PuttingOff, Unfinished, can_be_put_off
 from lit_scaledrop.shapes import Float
 
 
@@ -19,31 +20,28 @@ from lit_scaledrop.shapes import Float
 def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
     """Let comparisons stand for these chains of a network in the block, in which no weight may change.
 
-    Pooling with squares side by side is computed as vectors: PyTorch takes ten times as long on a CPU.
+    Scales and BatchNorms elsewhere are computed with what follows them. Pooling with squares side by side is computed
+    as vectors: PyTorch takes ten times as long on a CPU.
     """
-    if not chains or watched(network):
+    if watched(network):
         yield
         return
-    left_out: list[nn.Module] = []
-
-    def replace(module: nn.Module, forward: Any) -> None:
-        module.forward = forward
-        left_out.append(module)
-
+    stand_ins: dict[nn.Module, Any] = {}
+    for chain in chains:
+        if chain.of_now():
+            stand_ins |= {module: _Passing(module) for module in chain.between}
+            stand_ins |= {chain.between[0]: _Comparing(chain), chain.consumer: _Multiplying(chain.consumer)}
+    for module in network.modules():
+        if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and (size := _side_by_side(module)):
+            stand_ins[module] = partial(pooled, isinstance(module, nn.MaxPool2d), size)
+        elif module not in stand_ins and can_be_put_off(module):
+            stand_ins[module] = PuttingOff(module)
     try:
-        for module in network.modules():
-            if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and (size := _side_by_side(module)):
-                replace(module, partial(pooled, isinstance(module, nn.MaxPool2d), size))
-        for chain in chains:
-            if not chain.of_now():
-                continue
-            replace(chain.between[0], _Comparing(chain))
-            for module in chain.between[1:]:
-                replace(module, _Passing(module))
-            replace(chain.consumer, _Multiplying(chain.consumer))
+        for module, stand_in in stand_ins.items():
+            module.forward = stand_in
         yield
     finally:
-        for module in left_out:
+        for module in stand_ins:
             module.__dict__.pop("forward", None)
 
 
@@ -99,6 +97,8 @@ def pooled(largest: bool, size: int, x: Float[Tensor, "rows channels height widt
     >>> torch.equal(pooled(True, 2, x), nn.MaxPool2d(2)(x)), torch.equal(pooled(False, 3, x), nn.AvgPool2d(3)(x))
     (True, True)
     """
+    if largest and isinstance(x, Unfinished) and x.rises():  # then the largest stays the largest
+        return Unfinished(pooled(True, size, x.x), x.stages)
     high, wide = (side // size * size for side in x.shape[2:])
     rows = x[:, :, :high, :wide].unflatten(2, (-1, size))
     if largest:

@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 def evaluating(*networks: nn.Module) -> Iterator[None]:
     """The networks in evaluation mode; afterwards each module is what it was."""
     training = [module for network in networks for module in network.modules() if module.training]
-    for network in networks:
+    for network in networks if training else ():
         network.eval()
     try:
         yield

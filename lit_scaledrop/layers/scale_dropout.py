@@ -135,6 +135,15 @@ class ScaleDropout(StochasticLayer):
 
     def forward(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
         """Multiply by the scale and add the bias, or what stands for them where they are dropped."""
+        factor, shift = self.factor_and_shift(x)
+        spatial = [1] * (x.dim() - 2)
+        scaled = x * factor.reshape(*factor.shape, *spatial)
+        return (scaled if shift is None else scaled + shift.reshape(*shift.shape, *spatial)).to(x.dtype)
+
+    def factor_and_shift(
+        self, x: Float[Tensor, "batch channels ..."]
+    ) -> tuple[Float[Tensor, "draws channels"], Float[Tensor, "draws channels"] | None]:
+        """What the input ``x`` is multiplied by, and what is added: one row, or one for each of its rows."""
         draws = self.active_draws(x)
         factor, shift = self.scale[None], None if self.bias is None else self.bias[None]
         if draws is not None:
@@ -143,9 +152,7 @@ class ScaleDropout(StochasticLayer):
             if shift is not None:
                 average = self.drop_value == "average"
                 shift = torch.where(kept, shift, shift.mean() if average else torch.zeros_like(shift))
-        spatial = [1] * (x.dim() - 2)
-        scaled = x * factor.reshape(*factor.shape, *spatial)
-        return (scaled if shift is None else scaled + shift.reshape(*shift.shape, *spatial)).to(x.dtype)
+        return factor, shift
 
     def _dropped(self, draws: Tensor) -> Tensor:
         if self.drop_value == "random":

@@ -18,6 +18,7 @@ from lit_scaledrop.methods.method import Method
 from lit_scaledrop.metrics.classification import classification_metrics
 from lit_scaledrop.metrics.segmentation import SegmentationMetrics
 from lit_scaledrop.modules.base import LitNetwork, PredictionMetrics
+from lit_scaledrop.modules.fitting import require_logits
 from lit_scaledrop.modules.segmenter import LitSegmenter
 from lit_scaledrop.networks import TASKS
 from lit_scaledrop.networks.own import OWN, is_own
@@ -83,21 +84,7 @@ def require_fit(module: L.LightningModule, data: Any) -> None:
         return
     shape, classes = tuple(data.train_set[0][0].shape), data.num_classes
     about = f"network {name if isinstance(name, str) else type(network).__name__!r}"
-    modes = [(part, part.training) for part in network.modules()]
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            found = network.eval()(torch.zeros(2, *shape))
-    except Exception as error:  # whatever another's code leads to
-        size = " x ".join(map(str, shape))
-        raise ValueError(
-            f"{about} does not take the images of {data.name!r}, {size} (channels, height, width): {error}"
-        ) from error
-    finally:
-        for part, mode in modes:
-            part.training = mode
-    allowed = (1, 2) if classes == 2 else (classes,)
-    if isinstance(found, torch.Tensor) and (found.dim() < 2 or found.shape[1] not in allowed):
-        raise ValueError(f"{about} gives {tuple(found.shape)} for two images, and {data.name!r} has {classes} classes")
+    require_logits(network, about, torch.zeros(2, *shape), repr(data.name), classes, shape[1:] if masks else ())
 
 
 def baseline_of(module: L.LightningModule, data: Any) -> dict[str, float]:

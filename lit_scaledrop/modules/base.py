@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.quantizers import follow_optimizer
 from lit_scaledrop.layers.scale_dropout import DropValue, Mask, MaskPer, Placement, ScaleOptions, SizeClasses
 from lit_scaledrop.methods.method import Method
+from lit_scaledrop.modules.fitting import FittingModule
 from lit_scaledrop.modules.normalized_update import Update, require_normalized_update, turn_filters
 from lit_scaledrop.modules.objective import method_terms, parameter_groups, scale_regularization, weight_regularization
 from lit_scaledrop.modules.schedule import steps_per_epoch, total_steps
@@ -45,7 +46,7 @@ class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the message says where and what to try."""
 
 
-class LitNetwork(ResumableModule, ABC):
+class LitNetwork(ResumableModule, FittingModule, ABC):
     """A network that is trained by the paper's objective; a task says what its loss and its validation are.
 
     Test-time settings (passes T, quantile, threshold) are no arguments of a module, so that a checkpoint never

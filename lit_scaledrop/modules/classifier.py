@@ -52,8 +52,10 @@ class LitClassifier(LitNetwork):
         self._build(network, build_network, **shape)
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
-    def task_loss(self, logits: Float[Tensor, "batch classes"], target: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Cross-entropy, with the smoothing that was asked for."""
+    def task_loss(
+        self, logits: Float[Tensor, "batch classes"], target: Int[Tensor, " batch"] | Float[Tensor, "batch classes"]
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy to classes, or to their probabilities, with the smoothing that was asked for."""
         return F.cross_entropy(logits.float(), target, label_smoothing=self.hparams["label_smoothing"])
 
     def test_metrics(self, evaluation: Evaluation) -> PredictionMetrics:

@@ -35,6 +35,7 @@ class LitSegmenter(LitNetwork):
     """
 
     monitor: ClassVar[str] = "val/iou"
+    has_masks: ClassVar[bool] = True
     methods: ClassVar[Mapping[str, Method]] = SEGMENTATION_METHODS
 
     def __init__(

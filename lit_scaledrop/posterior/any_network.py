@@ -114,8 +114,8 @@ def logits_in(given: Any, output: Output | None = None) -> Tensor:
         found = _named(given)
     if not isinstance(found, Tensor):
         raise ValueError(
-            f"the network returns {_kind(given)}, whose logits are not plain: say which they are with output=, a key, "
-            "a place or a function"
+            f"the network returns {kind_of(given)}, whose logits are not plain: say which they are with output=, a "
+            "key, a place or a function"
         )
     return found
 
@@ -174,7 +174,8 @@ def _named(given: Any) -> Any:
     return named[0] if named else tensors[0] if len(tensors) == 1 else None
 
 
-def _kind(given: Any) -> str:
+def kind_of(given: Any) -> str:
+    """What something is, with its keys, for a message."""
     names = f" of {', '.join(map(str, given))}" if isinstance(given, Mapping) else ""
     return f"a {type(given).__name__}{names}"
 

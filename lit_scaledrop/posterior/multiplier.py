@@ -1,14 +1,14 @@
 """How a prediction multiplies signs by signs: as bits where it can, with comparisons where only signs count."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.bitwise import Backend, bitwise, choose_backend, watched
-from lit_scaledrop.layers.chain_search import find_chains
+from lit_scaledrop.layers.chain_search import can_be_parted, find_chains
 from lit_scaledrop.layers.chains import Chain
 from lit_scaledrop.layers.comparing import compared
 from lit_scaledrop.layers.stochastic import MaskPlan, sampling
@@ -35,7 +35,7 @@ class Multiplier:
             raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
         self.backend: Backend = backend
         self.multiplied: tuple[str, str] = ("", "")
-        self.chains: dict[tuple[Any, ...], list[Chain]] = {}
+        self.chains: dict[tuple[Any, ...], list[Chain] | None] = {}
 
     @contextmanager
     def choosing(self, networks: Sequence[nn.Module], x: Tensor) -> Iterator[None]:
@@ -50,28 +50,29 @@ class Multiplier:
         try:
             return passes()
         except _WANTED:
-            if not any(self.chains.values()):
+            if all(chains is None for chains in self.chains.values()):
                 raise
-            self.chains = {key: [] for key in self.chains}
+            self.chains = dict.fromkeys(self.chains)
             return passes()
 
     @contextmanager
     def multiplying(self, network: nn.Module, plan: MaskPlan, x: Tensor) -> Iterator[None]:
         """Passes of one network over parts of ``x``."""
-        if self.multiplied[0] != "bits":
-            yield
-            return
-        with compared(network, self._chains_of(network, plan, x) if len(x) else []):
+        chains = self._chains_of(network, plan, x) if self.multiplied[0] == "bits" and len(x) else None
+        with nullcontext() if chains is None else compared(network, chains):
             yield
 
-    def _chains_of(self, network: nn.Module, plan: MaskPlan, x: Tensor) -> list[Chain]:
-        """Where only signs count between two convolutions; tried first on two inputs and two passes."""
-        if watched(network):
-            return []
+    def _chains_of(self, network: nn.Module, plan: MaskPlan, x: Tensor) -> list[Chain] | None:
+        """Where only signs count between two convolutions; ``None`` where nothing may stand for the modules.
+
+        Two passes of two inputs tell.
+        """
         key = (x.shape[1:], x.stride()[1:], *network.modules())
         if key not in self.chains:
-            found = find_chains(network, x[:1])
-            self.chains[key] = found if found and _same(network, plan, x[:2], found) else []
+            if watched(network):
+                return None
+            found = find_chains(network, x[:1]) if can_be_parted(network) else None
+            self.chains[key] = found if found is not None and _same(network, plan, x[:2], found) else None
         return self.chains[key]
 
 
@@ -87,5 +88,5 @@ def _same(network: nn.Module, plan: MaskPlan, x: Tensor, chains: Sequence[Chain]
     try:
         with compared(network, chains):
             return all(map(torch.equal, logits(), expected))
-    except _WANTED:
+    except (*_WANTED, RuntimeError):  # numbers that are put off have no memory
         return False

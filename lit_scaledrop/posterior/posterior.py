@@ -273,13 +273,14 @@ class PosteriorPredictive:
     def _loop(self, member: int, x: Tensor) -> Tensor:
         network, plan = self.networks[member], self.plans[member]
         logits = torch.empty(0)
-        for index in range(plan.samples):
-            with self._multiplier.multiplying(network, plan, x), sampling(network, plan.single(index)):
-                rows = classes_last(network(x))
-            if not index:
-                # filled pass by pass: a stack would hold all of them twice, which counts for maps
-                logits = torch.empty(plan.samples, *rows.shape, dtype=rows.dtype, device=rows.device)
-            logits[index] = rows
+        with self._multiplier.multiplying(network, plan, x):
+            for index in range(plan.samples):
+                with sampling(network, plan.single(index)):
+                    rows = classes_last(network(x))
+                if not index:
+                    # filled pass by pass: a stack would hold all of them twice, which counts for maps
+                    logits = torch.empty(plan.samples, *rows.shape, dtype=rows.dtype, device=rows.device)
+                logits[index] = rows
         return logits
 
     def _folded(self, member: int, x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""A table: sections, each a frame of numbers with its columns; as Markdown, CSV and on a terminal.
+"""A table: sections, each a frame of numbers with its columns; as Markdown, LaTeX, CSV and on a terminal.
 
 The paper's numbers are data, one CSV file a table in `lit_scaledrop/report/paper/`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -123,6 +124,43 @@ def markdown(report: Report) -> str:
     lines += [line for note in report.notes for line in (f"- {without_tags(note)}", "")]
     lines += [f"[^{number}]: {source}" for source, number in sources.items()]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def latex(report: Report) -> str:
+    """The report as LaTeX, a floating table a section; it needs the package booktabs."""
+    sources: dict[str, int] = {}
+    lines = [f"% {report.title}"]
+    for section in report.sections:
+        cells = section_cells(section, sources).map(without_tags)
+        align = "".join("l" if column.left else "r" for column in section.columns.values())
+        rows = [" & ".join(map(_tex, row)) + r" \\" for row in ([*cells.columns], *cells.values.tolist())]
+        caption = _tex(" ".join([f"{section.heading}.", *section.caption]))
+        lines += [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{align}}}", r"\toprule", rows[0], r"\midrule"]
+        lines += [*rows[1:], r"\bottomrule", r"\end{tabular}", rf"\caption{{{caption}}}", r"\end{table}", ""]
+    marks = [f"[^{number}] {source}" for source, number in sources.items()]
+    return (
+        "\n\n".join(["\n".join(lines), *(_tex(note) for note in (*map(without_tags, report.notes), *marks))]).rstrip()
+        + "\n"
+    )
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$", "<": r"$<$",
+    ">": r"$>$", "|": r"$|$", "`": r"\textasciigrave{}",
+    "[": "{[}", "*": "{*}", **{character: "\\" + character for character in "{}$&#_%"},
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    r"""Text for LaTeX, with the marks of footnotes raised.
+
+    >>> print(_tex("91.5 [^1]"), _tex("50 % & x_1"))
+    91.5$^{1}$ 50 \% \& x\_1
+    """
+    parts = re.split(r" ?\[\^(\d+)\]", text)
+    told = ["".join(_TEX.get(character, character) for character in part) for part in parts[::2]]
+    marks = [f"$^{{{number}}}$" for number in parts[1::2]]
+    return "".join(map("".join, zip(told, [*marks, ""], strict=True)))
 
 
 def csv(report: Report) -> str:

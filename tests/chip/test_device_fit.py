@@ -193,7 +193,7 @@ def test_from_a_file_to_a_device(tmp_path, capsys):
 def test_a_driver_that_went_higher_than_its_base(tmp_path):
     lines = [f"{p.voltage_v},{p.switched},100" for p in public("A")]
     curve, output = write(tmp_path / "curve.csv", [*lines, "1.3,100,100"]), tmp_path / "lab.yaml"
-    assert main(["device", "fit", str(curve), "--output", str(output)]) == 0
+    assert main(["device", "fit", str(curve), "--out", str(output)]) == 0
     assert load_device(str(output))[0].max_voltage_v == 1.3
     said = yaml.safe_load(output.read_text())["lab"]
     assert said["max_voltage"]["source"] == "largest voltage of curve.csv"

@@ -14,7 +14,8 @@ import pytest
 import torch
 import yaml
 
-from lit_scaledrop.__main__ import COMMANDS, main
+from lit_scaledrop.__main__ import main
+from lit_scaledrop.cli.commands import COMMANDS
 from lit_scaledrop.cli.flags import expand_configs
 from stand_ins import FIT
 
@@ -71,6 +72,16 @@ def test_console_script_is_python_m():
     assert main(["--help"]) == 0
 
 
+def test_help_of_predict_is_that_of_ones_own_pictures(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    said = capsys.readouterr().out
+    assert "--images IMAGES" in said
+    assert "--window WINDOW" in said
+    assert "--trainer" not in said
+    assert "on the test set of its data; its flags are those of `scaledrop test --help`" in " ".join(said.split())
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == importlib.metadata.version("lit-scaledrop")
@@ -115,6 +126,21 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--data=CIFAR10DataModul"], "unknown data 'CIFAR10DataModul'; did you mean 'CIFAR10DataModule'? Known: "),
         (["--data=datamodules.CIFARDataModule"], "did you mean 'CIFAR10DataModule'?"),
         (["--data=mnist"], "did you mean 'MNISTDataModule'?"),
+        (
+            ["--data=clinic.ClinicDataModule"],
+            "data 'clinic.ClinicDataModule' cannot be imported (No module named 'clinic')"
+            ": give MODULE.NAME of a class or function, whose file lies in the current folder or is installed",
+        ),
+        (
+            ["--data=fractions.Fractoin"],
+            "cannot be imported (module 'fractions' has no attribute 'Fractoin')",
+        ),
+        (["--data=fractions.Fraction"], "fractions.Fraction does not correspond to a subclass of LightningDataModule"),
+        (
+            ["--data=photos/"],
+            "--data is a name, and photos/ a folder: --images photos/ reads the pictures in it, a folder",
+        ),
+        (["--profile=cpu", "--dataset=photos"], "--dataset is a name, and photos a folder: --images photos reads"),
         (["--profile=quik"], "profile 'quik'; did you mean 'quick'? Known: cpu, gpu, long, paper, paper_sgd, quick"),
         (["--model.p=1.5"], "p (drop probability) is a probability and must lie in [0, 1], got 1.5"),
         (["--model.p=-0.1"], "must lie in [0, 1], got -0.1"),
@@ -169,6 +195,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_clear_message(place, capsys, words, says):
+    Path("photos").mkdir()
     message = refused(capsys, *FIT, *words)
     assert says in message
     assert len(message) < 600
@@ -277,6 +304,12 @@ def test_a_network_is_needed(place, capsys, command):
     assert "add --ckpt_path FILE" in refused(capsys, command, "--config=tiny.yaml")
 
 
+def test_a_model_of_the_package_is_no_checkpoint_of_a_run(place, capsys):
+    said = refused(capsys, "test", "--config", "tiny.yaml", "--ckpt_path=lenet5-proposed")
+    assert "lenet5-proposed is a packed model of the package" in said
+    assert "`scaledrop evaluate lenet5-proposed --data NAME` measures it" in said
+
+
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_checkpoint_of_another_network(checkpoint, capsys, command):
     for other, says in (("--model.width=0.2", "first network.stem.0.weight"), ("--model.method=fp", "tensors differ")):
@@ -292,9 +325,10 @@ def test_damaged_checkpoint(checkpoint, capsys):
     )
 
 
-def test_a_reader_who_has_seen_enough_is_no_error(tmp_path):
-    words = [sys.executable, "-u", "-m", "lit_scaledrop", "data", "--root", str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("command", [["data", "--root=."], ["--help"]])
+def test_a_reader_who_has_seen_enough_is_no_error(tmp_path, command):
+    words = [sys.executable, "-u", "-m", "lit_scaledrop", *command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141

@@ -167,9 +167,10 @@ def test_what_lies_beside_the_pictures_is_counted(tmp_path):
 def test_outputs_beside_the_pictures_are_told_from_masks_of_ones_own(tmp_path):
     for name in ("x", "x_mask", "x_uncertainty", "x_overlay", "y", "y_mask"):
         Image.fromarray(HALVES).save(tmp_path / f"{name}.png")
-    pictures, left = find_pictures(tmp_path, tmp_path)
-    assert [path.stem for path in pictures] == ["x", "y", "y_mask"]
-    assert left == {"earlier outputs": 3}
+    for written in (tmp_path, tmp_path / "another", None):  # a training writes none
+        pictures, left = find_pictures(tmp_path, written)
+        assert [path.stem for path in pictures] == ["x", "y", "y_mask"]
+        assert left == {"earlier outputs": 3}
 
 
 def test_nothing_is_said_of_plain_pictures(tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from datamodules import MNISTDataModule
 from datamodules.pictures import picture_paths, standardized
+from lit_scaledrop import LitClassifier
 from lit_scaledrop.__main__ import main
 from lit_scaledrop.deploy.open import model_names, open_trained
 from lit_scaledrop.layers import sampling
@@ -152,3 +153,34 @@ def test_errors(pictures, tmp_path, monkeypatch, capsys):
     ):
         assert main(["predict", *words]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_window_for_measured_values(tmp_path, monkeypatch, capsys):
+    nibabel = pytest.importorskip("nibabel", reason="the extra `medical` is not installed")
+    monkeypatch.chdir(tmp_path)
+    values = np.linspace(-1000, 1000, 32 * 32).reshape(32, 32, 1)
+    Path("scans").mkdir()
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.int16), np.diag([-1, -1, 5, 1])), "scans/a.nii.gz")
+    about = {"name": "x", "class_names": ["a", "b"], "mean": [0.5], "std": [0.25]}
+    about |= {"size": 32, "square": "squeeze", "window": None}  # of a training on PNG files
+    shown = []
+
+    class Watching(LitClassifier):
+        def __init__(self):
+            super().__init__("lenet5", width=0.1, in_channels=1, num_classes=2)
+            self.network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+
+    monkeypatch.setattr("lit_scaledrop.cli.predict.open_trained", lambda _: (Watching(), dict(about)))
+    words = ["predict", "--model=mine.ckpt", "--images=scans", "--samples=1", "--device=cpu"]
+    assert main(words) == 1
+    assert "say which become black and white with --window lung|soft" in capsys.readouterr().err
+    assert main([*words, "--window=0,500"]) == 0
+    levels = shown[-1] * 0.25 + 0.5
+    assert (levels.min(), levels.max()) == (0, 1)
+    assert abs((levels == 0).double().mean() - 0.5) < 0.01  # all that is below 0
+    assert abs((levels == 1).double().mean() - 0.25) < 0.01  # all from 500
+    assert main([*words, "--window=lnug"]) == 1
+    assert "a window is lung, soft" in capsys.readouterr().err
+    about.pop("window")
+    assert main([*words, "--window=lung"]) == 1
+    assert "mine.ckpt was not trained on own pictures" in capsys.readouterr().err

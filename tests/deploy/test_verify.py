@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def test_what_cannot_be_verified(capsys, words, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_name_wherever_a_checkpoint_is(trained, tmp_path, monkeypatch, fake_cifar):
+def test_a_name_wherever_a_checkpoint_is(trained, tmp_path, monkeypatch, fake_cifar, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(datamodules.DATAMODULES, "cifar10", RecordedCIFAR10)
     torch.manual_seed(0)
@@ -192,6 +193,11 @@ def test_a_name_wherever_a_checkpoint_is(trained, tmp_path, monkeypatch, fake_ci
     found = json.loads(Path("found.json").read_text())
     assert found["checkpoints"] == ["resnet20-proposed"]
     assert math.isfinite(found["metrics"]["cls/nll"])
+    assert main(["summary", "--checkpoint=resnet20-proposed", "--data=cifar10", "--images=10", "--samples=2"]) == 0
+    said = capsys.readouterr().out
+    assert "resnet20, Proposed" in said
+    assert "does not say which images were held out of its training" in said
+    assert re.search(r"units.0.block.scale +[\d.]+ % +[\d.]+ %", said)
 
 
 @pytest.mark.data

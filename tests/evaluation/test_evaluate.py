@@ -258,6 +258,7 @@ def test_two_checkpoints_are_an_ensemble(run):
 def test_bad_input(refused, tmp_path_factory, monkeypatch):
     assert "unknown data set 'cifar'; did you mean 'cifar10'?" in refused("a.ckpt", "--data=cifar")
     root = tmp_path_factory.mktemp("mnist")
+    assert f"--data is a name, and {root} a folder: --images {root} reads" in refused("a.ckpt", f"--data={root}")
     message = refused("a.ckpt", "--data=mnist", f"--root={root}")
     assert "a.ckpt takes 3 channels and tells 10 classes apart; mnist has 1 and 10" in message
     assert "no checkpoint b.ckpt" in refused("b.ckpt", "--data=cifar10")

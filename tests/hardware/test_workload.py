@@ -46,3 +46,51 @@ def test_multiply_accumulates_are_those_of_pytorch(name):
     assert layers[0].inputs == torch.Size(shape).numel()
     if name.startswith("functions"):
         assert [layer.name for layer in layers] == ["convolution 0", "convolution 1"]
+
+
+class Products(nn.Module):
+    """Linear layers that are no modules: 3 x 8 by a bias and weights, by weights behind and in front, in a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.bias = nn.Parameter(torch.ones(6, 8)), nn.Parameter(torch.ones(6))
+        self.behind, self.front = nn.Parameter(torch.ones(6, 5)), nn.Parameter(torch.ones(4, 3))
+        self.batch = nn.Parameter(torch.ones(2, 5, 7))
+
+    def forward(self, x):  # (1, 3, 8)
+        hidden = self.front @ (F.linear(x, self.first, self.bias)[0] @ self.behind)  # (4, 5)
+        scale = self.front @ self.front.mT  # of parameters alone: no image has to be there
+        return (hidden.expand(2, 4, 5) @ self.batch + scale.sum()).flatten()[None]
+
+
+def test_products_that_are_no_modules_are_layers():
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        Products()(torch.zeros(1, 3, 8))
+    layers = trace_workload(Products(), (3, 8))
+    assert [(one.name, one.rows, one.columns, one.positions, one.groups) for one in layers] == [
+        ("product 0", 8, 6, 3, 1), ("product 1", 6, 5, 3, 1), ("product 2", 3, 4, 5, 1), ("product 3", 5, 14, 4, 2),
+    ]  # fmt: skip
+    assert 2 * (sum(one.mac for one in layers) + 4 * 3 * 4) == counter.get_total_flops()
+    assert [one.to_real for one in layers[:2]] == [18, 15]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_is_counted_but_for_its_products_of_activations(fused, monkeypatch):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.heads = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.heads(x, x, x, need_weights=not fused)[0]
+
+    with pytest.warns(UserWarning, match=r"not counted: products of two activations \(attention\) of Attention"):
+        layers = trace_workload(Attention(), (5, 8))
+    assert sum(one.mac for one in layers) == 5 * 8 * 24 + 5 * 8 * 8  # queries, keys and values; what comes out
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_recurrent_layers_are_named():
+    with pytest.warns(UserWarning, match="not counted: recurrent layers of LSTM"):
+        trace_workload(nn.LSTM(8, 4, batch_first=True), (5, 8))

@@ -220,7 +220,7 @@ def test_fit_takes_a_module_of_ones_own(folder):
     [
         ("--model.network=strange.narrow", "network 'strange.narrow' does not take the images of 'cifar10', 3 x 32 x 32"
          " (channels, height, width): mat1 and mat2 shapes cannot be multiplied (2x3072 and 784x10)"),
-        ("--model.network=strange.wide", "gives (2, 1000) for two images, and 'cifar10' has 10 classes"),
+        ("--model.network=strange.wide", "gives (2, 1000) for 2 images, and 'cifar10' has 10 classes"),
         ("--data=PhantomDataModule", "'phantom' has a mask for each image: take a network that segments, --model"),
         ("--model=strange.Silent", "'val/acc' chooses the checkpoint, and Silent does not log it (its "),
         ("--model=strange.Blind", "Blind does not log it (it has no validation_step)"),

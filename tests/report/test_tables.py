@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +11,8 @@ import pandas as pd
 import pytest
 
 from lit_scaledrop.cli.report import main
-from lit_scaledrop.report.table import csv, markdown
+from lit_scaledrop.report.table import Report, Section, csv, latex, markdown, named, section_cells
+from lit_scaledrop.report.table import text as text_column
 from lit_scaledrop.report.tables import TABLES, build, published
 from lit_scaledrop.results.store import write_result
 
@@ -192,6 +195,40 @@ def test_command_writes_both_files(make, tmp_path, capsys):
     assert capsys.readouterr().out.encode() == texts[0]
     assert [(tmp_path / "cpu" / f"table3.{end}").read_bytes() for end in ("md", "csv")] == texts
     assert sorted(os.listdir(tmp_path / "cpu")) == ["table3", "table3.csv", "table3.md"]
+
+
+def test_latex_has_the_cells_of_the_table(make, tmp_path, capsys):
+    results = three_seeds(make)
+    for result in results:
+        write_result(result, tmp_path)
+    assert main(["table3", "--results", str(tmp_path), "--profile", "cpu", "--format", "latex"]) == 0
+    out = capsys.readouterr().out
+    assert r"86.33 $\pm$ 1.53 (n=3)" in out
+    bodies = re.findall(r"\\toprule\n(.*?)\\bottomrule", out, re.DOTALL)
+    for section, body in zip(build("table3", results).sections, bodies, strict=True):
+        lines = [line.removesuffix(r" \\").split(" & ") for line in body.splitlines() if line != r"\midrule"]
+        plain = [[re.sub(r"\$\^\{\d+\}\$", "", cell) for cell in line] for line in lines]
+        told = [
+            [cell.replace(r"$\pm$", "±").replace(r"\%", "%").replace("$|$", "|") for cell in line] for line in plain
+        ]
+        cells = section_cells(section)
+        assert told == [list(cells.columns), *map(list, cells.itertuples(index=False))]
+    sources = re.findall(r"^\$\^\{(\d+)\}\$ ", out, re.MULTILINE)
+    assert {*re.findall(r"\d\$\^\{(\d+)\}\$ &", out)} == {*sources}
+
+
+def test_latex_says_what_it_is_given(tmp_path):
+    frame = pd.DataFrame({"name": ["[a]_b & ~50 % #1", r"\cmd{x} $5^2 *"]})
+    section = Section("100 %", frame, named(text_column("name", "a_b")), ["`run` <it>"])
+    found = latex(Report("T", [section], ["note & more"], frame))
+    assert r"{[}a]\_b \& \textasciitilde{}50 \% \#1 \\" in found
+    assert r"\textbackslash{}cmd\{x\} \$5\textasciicircum{}2 {*} \\" in found
+    assert r"\caption{100 \%. \textasciigrave{}run\textasciigrave{} $<$it$>$}" in found
+    assert found.endswith("note \\& more\n")
+    if shutil.which("pdflatex"):
+        preamble = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+        (tmp_path / "t.tex").write_text(f"{preamble}\n{found}\n\\end{{document}}")
+        subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
 
 
 def test_command_leaves_broken_files_out_and_says_so(make, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """`scaledrop assess`: a trained run, measured part by part; what survives, what is repeated, what is never replaced."""
 
 import json
+import re
 import shutil
 import types
 from dataclasses import dataclass, replace
@@ -276,7 +277,11 @@ def test_a_damaged_checkpoint_is_laid_aside_and_the_network_trained_anew(trained
 
 def test_an_untrained_run_is_trained_and_recorded(place, suites, capsys):
     assert main([*ASSESS, "--trainer.max_epochs=1", "--parts=clean"]) == 0
-    assert "epoch 1/1" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "epoch 1/1" in said.err
+    assert re.search(
+        r"^no best checkpoint in runs/\S+/checkpoints: trained first, as by `scaledrop fit`, 1 epoch$", said.out, re.M
+    )
     assert only("results/quick/tiny/*.json").is_file()
     assert the_result().evaluation["parts"] == ["clean"]
 

@@ -2,16 +2,22 @@
 
 from lit_scaledrop.layers.bits.build import LEVELS, best_level
 from lit_scaledrop.layers.bits.convolution import Filters, Packed, Shape, Thresholds, available, conv2d, multiply, pack
+from lit_scaledrop.layers.bits.finishing import STAGES, Stage, finish, norm_is_fused, stage_of_norm
 
 __all__ = [
     "LEVELS",
+    "STAGES",
     "Filters",
     "Packed",
     "Shape",
+    "Stage",
     "Thresholds",
     "available",
     "best_level",
     "conv2d",
+    "finish",
     "multiply",
+    "norm_is_fused",
     "pack",
+    "stage_of_norm",
 ]

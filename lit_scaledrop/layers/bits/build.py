@@ -16,7 +16,8 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("kernels.c")
-FLAGS = ("-O3", "-shared", "-fPIC")
+FLAGS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")  # a compiler may round once where twice is written
+LIBRARIES = ("-lm",)
 LEVELS = ("portable", "avx2", "avx512")
 """instructions that the kernels are written for, by their number there"""
 _SECONDS = 120  # that a compiler gets
@@ -48,7 +49,8 @@ def best_level() -> int:
 
 
 def _load(compiler: list[str]) -> ctypes.CDLL:
-    about = "\n".join((SOURCE.read_text(encoding="utf-8"), *compiler, *FLAGS, platform.machine(), platform.system()))
+    source, how = SOURCE.read_text(encoding="utf-8"), (*compiler, *FLAGS, *LIBRARIES)
+    about = "\n".join((source, *how, platform.machine(), platform.system()))
     key = hashlib.sha256(about.encode()).hexdigest()[:16]
     with contextlib.suppress(OSError, RuntimeError):  # no home, or a cache that cannot be written
         return _from_cache(compiler, cache_folder() / f"bits-{key}.so")
@@ -63,7 +65,7 @@ def _from_cache(compiler: list[str], path: Path) -> ctypes.CDLL:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / path.name
-            command = [*compiler, *FLAGS, "-o", str(made), str(SOURCE)]
+            command = [*compiler, *FLAGS, "-o", str(made), str(SOURCE), *LIBRARIES]
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
             if done.returncode:
                 raise RuntimeError(f"{shlex.join(command)}: {done.stderr.strip()}")
@@ -73,7 +75,7 @@ def _from_cache(compiler: list[str], path: Path) -> ctypes.CDLL:
             os.replace(note, digest)
     loaded = ctypes.CDLL(str(path))
     loaded.bits_best.restype = loaded.bits_sums.restype = ctypes.c_int
-    loaded.bits_pack.restype = None
+    loaded.bits_pack.restype = loaded.bits_finish.restype = None
     return loaded
 
 

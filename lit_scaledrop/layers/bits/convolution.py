@@ -87,7 +87,7 @@ def pack(
     level: int | None = None,
 ) -> Packed:
     """Signs of ``x`` as bits, as the kernels convolve them with ``filters``; arguments as of :func:`conv2d`."""
-    kernels = _kernels()
+    loaded = kernels()
     count, channels, kernel_height, kernel_width = filters.shape
     every = channels * filters.groups
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.shape[1] != every:
@@ -114,13 +114,13 @@ def pack(
     x, threshold, direction = x.detach().resolve_neg().contiguous(), threshold.contiguous(), direction.contiguous()
 
     def run(begin: int, end: int) -> int:
-        kernels.bits_pack(
-            ctypes.byref(geometry), chosen, _at(x), _at(threshold), _at(direction), _at(case), _at(bits),
+        loaded.bits_pack(
+            ctypes.byref(geometry), chosen, at(x), at(threshold), at(direction), at(case), at(bits),
             ctypes.c_int64(begin), ctypes.c_int64(end),
         )  # fmt: skip
         return 0
 
-    _spread(run, batch * height, 16 * x.numel())
+    spread(run, batch * height, 16 * x.numel())
     return Packed(batch, (height, width), (high, wide), shape, geometry, bits, chosen)
 
 
@@ -132,7 +132,7 @@ def multiply(packed: Packed, filters: Filters) -> Float[Tensor, "batch filters o
         ValueError: weights are no signs.
         MemoryError: there is none for the windows.
     """
-    kernels = _kernels()
+    loaded = kernels()
     if not filters.exact:
         raise ValueError("the kernels multiply signs: +-1 times a power of two for each filter")
     result = torch.empty(packed.batch, len(filters.factor), *packed.out)
@@ -142,13 +142,13 @@ def multiply(packed: Packed, filters: Filters) -> Float[Tensor, "batch filters o
     border = filters.border(packed.size, packed.out, shape.stride, shape.before, shape.dilation)
 
     def run(begin: int, end: int) -> int:
-        return kernels.bits_sums(
-            ctypes.byref(packed.geometry), packed.level, _at(packed.bits), _at(filters.words), _at(border.position),
-            _at(border.added), _at(filters.factor), _at(result), ctypes.c_int64(begin), ctypes.c_int64(end),
+        return loaded.bits_sums(
+            ctypes.byref(packed.geometry), packed.level, at(packed.bits), at(filters.words), at(border.position),
+            at(border.added), at(filters.factor), at(result), ctypes.c_int64(begin), ctypes.c_int64(end),
         )  # fmt: skip
 
     pixels = packed.batch * packed.out[0] * packed.out[1]
-    if any(_spread(run, pixels, result.numel() * filters.words.shape[2])):
+    if any(spread(run, pixels, result.numel() * filters.words.shape[2])):
         raise MemoryError("no memory for the windows of a binary convolution")
     return result
 
@@ -182,18 +182,24 @@ def conv2d(
     return multiply(pack(x, filters, shape, thresholds, level), filters)
 
 
-def _kernels() -> ctypes.CDLL:
-    kernels = library()
-    if kernels is None:
+def kernels() -> ctypes.CDLL:
+    """The compiled kernels.
+
+    Raises:
+        RuntimeError: there are none here.
+    """
+    loaded = library()
+    if loaded is None:
         raise RuntimeError("there are no compiled kernels: a C compiler is needed")
-    return kernels
+    return loaded
 
 
-def _at(numbers: Tensor | np.ndarray) -> ctypes.c_void_p:
+def at(numbers: Tensor | np.ndarray) -> ctypes.c_void_p:
+    """Where numbers lie."""
     return ctypes.c_void_p(numbers.data_ptr() if isinstance(numbers, Tensor) else numbers.ctypes.data)
 
 
-def _spread(run: Callable[[int, int], int], count: int, work: int) -> list[int]:
+def spread(run: Callable[[int, int], int], count: int, work: int) -> list[int]:
     """``run(begin, end)`` over 0 to ``count``; much work in parts, by threads: the kernels leave Python's lock."""
     parts = torch.get_num_threads()
     if parts == 1 or work < _WORTH_THREADS or count < parts:

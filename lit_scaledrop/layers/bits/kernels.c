@@ -5,6 +5,7 @@
  * words. A window is its units, row by row, filled up to whole words; so is a filter. With n products, of which d are of
  * unequal signs, the sum is n - 2 d. Borders of zeros are 0 bits, which count as -1, and a table by position corrects it.
  */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #error "units are written little-endian"
 #endif
 
-enum { PIXELS = 4, FILTERS = 8, CHUNK = 64 }; /* of a block of sums; pixels whose windows are gathered at once */
+enum { PIXELS = 4, FILTERS = 8, CHUNK = 64 }; /* of a block of sums; pixels that are gathered at once */
 
 typedef struct {
     int64_t channels, groups, unit;                    /* of a group; bytes of a unit */
@@ -36,9 +37,9 @@ int bits_best(void)
 #ifdef X86
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vpopcntdq"))
+        __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("fma"))
         return 2;
-    if (__builtin_cpu_supports("avx2"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return 1;
 #endif
     return 0;
@@ -50,39 +51,95 @@ typedef struct {
     const int32_t *of_image;            /* its case */
 } Cases;
 
-/* 32 channels of up to CHUNK pixels: bit c of line[i] is that of x[c * plane + i] */
-static inline __attribute__((always_inline)) void collect(const float *x, int64_t plane, int64_t channels,
-                                                          int64_t pixels, const float *threshold,
-                                                          const float *direction, uint32_t *line)
+/* 32 channels of some pixels: bit c of line[i] is that of x[c * plane + i] */
+typedef void Collect(const float *x, int64_t plane, int64_t channels, int64_t pixels, const float *threshold,
+                     const float *direction, uint32_t *line);
+
+static inline void collect_portable(const float *x, int64_t plane, int64_t channels, int64_t pixels,
+                                    const float *threshold, const float *direction, uint32_t *line)
 {
-    memset(line, 0, CHUNK * sizeof *line);
-    for (int64_t c = 0; c < channels; c++) {
-        const float *row = x + c * plane, least = threshold[c], sign = direction[c];
-        const uint32_t bit = 1u << c;
+    memset(line, 0, (size_t)pixels * sizeof *line);
+    for (int64_t c = 0; c < channels; c++)
         for (int64_t i = 0; i < pixels; i++)
-            line[i] |= sign * row[i] >= least ? bit : 0;
-    }
+            line[i] |= direction[c] * x[c * plane + i] >= threshold[c] ? 1u << c : 0;
 }
 
-static inline __attribute__((always_inline)) void pack_rows(const Geometry *g, const float *x, const Cases *cases,
-                                                            uint8_t *out, int64_t begin, int64_t end)
+#ifdef X86
+/* the same for 8 pixels times blocks, whose bits stay in registers */
+__attribute__((target("avx2"), always_inline)) static inline void
+collect_block(const float *x, int64_t plane, int64_t channels, int blocks, const float *threshold,
+              const float *direction, uint32_t *line)
 {
-    const int64_t plane = g->height * g->width, all = g->groups * g->channels, bytes = g->unit < 4 ? g->unit : 4;
+    __m256i found[CHUNK / 8], bit = _mm256_set1_epi32(1);
+    for (int k = 0; k < blocks; k++)
+        found[k] = _mm256_setzero_si256();
+    for (int64_t c = 0; c < channels; c++) {
+        const __m256 least = _mm256_set1_ps(threshold[c]), sign = _mm256_set1_ps(direction[c]);
+        for (int k = 0; k < blocks; k++) {
+            const __m256 v = _mm256_mul_ps(sign, _mm256_loadu_ps(x + c * plane + 8 * k));
+            const __m256i set = _mm256_castps_si256(_mm256_cmp_ps(v, least, _CMP_GE_OQ));
+            found[k] = _mm256_or_si256(found[k], _mm256_and_si256(bit, set));
+        }
+        bit = _mm256_slli_epi32(bit, 1);
+    }
+    for (int k = 0; k < blocks; k++)
+        _mm256_storeu_si256((__m256i *)(line + 8 * k), found[k]);
+}
+
+__attribute__((target("avx2"))) static inline void collect_avx2(const float *x, int64_t plane, int64_t channels,
+                                                                int64_t pixels, const float *threshold,
+                                                                const float *direction, uint32_t *line)
+{
+    int64_t i = 0;
+    for (; i + CHUNK <= pixels; i += CHUNK)
+        collect_block(x + i, plane, channels, CHUNK / 8, threshold, direction, line + i);
+    for (; i + 8 <= pixels; i += 8)
+        collect_block(x + i, plane, channels, 1, threshold, direction, line + i);
+    collect_portable(x + i, plane, channels, pixels - i, threshold, direction, line + i);
+}
+#endif
+
+static inline __attribute__((always_inline)) void place(const uint32_t *line, int64_t pixels, int64_t step, int64_t bytes,
+                                                        uint8_t *to)
+{
+    for (int64_t i = 0; i < pixels; i++)
+        memcpy(to + i * step, line + i, (size_t)bytes); /* little-endian */
+}
+
+static inline __attribute__((always_inline)) void pack_rows(Collect *collect, const Geometry *g, const float *x,
+                                                            const Cases *cases, uint8_t *out, int64_t begin,
+                                                            int64_t end)
+{
+    const int64_t plane = g->height * g->width, all = g->groups * g->channels;
+    const int64_t pixel = g->groups * g->unit, border = (g->padded_width - g->width) * pixel;
     uint32_t line[CHUNK];
-    for (int64_t at = begin; at < end; at++) {
+    for (int64_t at = begin, stop; at < end; at = stop) { /* rows of one image, which lie one behind the other */
         const int64_t image = at / g->height, row = at % g->height;
+        stop = end < (image + 1) * g->height ? end : (image + 1) * g->height;
+        const int64_t last = (row + stop - at) * g->width;
         for (int64_t group = 0; group < g->groups; group++)
             for (int64_t first = 0; first < g->channels; first += 32)
-                for (int64_t column = 0; column < g->width; column += CHUNK) {
-                    const int64_t left = g->channels - first, pixels = g->width - column;
-                    const int64_t some = pixels < CHUNK ? pixels : CHUNK, channel = group * g->channels + first;
+                for (int64_t start = row * g->width; start < last; start += CHUNK) {
+                    const int64_t left = g->channels - first, channel = group * g->channels + first;
+                    const int64_t pixels = last - start < CHUNK ? last - start : CHUNK;
                     const int64_t of_case = cases->of_image[image] * all + channel;
-                    collect(x + (image * all + channel) * plane + row * g->width + column, plane,
-                            left < 32 ? left : 32, some, cases->threshold + of_case, cases->direction + of_case, line);
-                    uint8_t *to = out + (((image * g->padded_height + g->top + row) * g->padded_width + g->left +
-                                          column) * g->groups + group) * g->unit + first / 8;
-                    for (int64_t i = 0; i < some; i++)
-                        memcpy(to + i * g->groups * g->unit, line + i, bytes); /* little-endian */
+                    collect(x + (image * all + channel) * plane + start, plane, left < 32 ? left : 32, pixels,
+                            cases->threshold + of_case, cases->direction + of_case, line);
+                    const int64_t y = start / g->width;
+                    int64_t column = start % g->width;
+                    uint8_t *to = out + ((image * g->padded_height + g->top + y) * g->padded_width + g->left + column) *
+                                            pixel + group * g->unit + first / 8;
+                    for (int64_t i = 0; i < pixels;) {
+                        const int64_t rest = pixels - i, room = g->width - column, some = rest < room ? rest : room;
+                        switch (g->unit) { /* of a known size memcpy is one instruction */
+                        case 1: place(line + i, some, pixel, 1, to); break;
+                        case 2: place(line + i, some, pixel, 2, to); break;
+                        default: place(line + i, some, pixel, 4, to);
+                        }
+                        i += some;
+                        to += some * pixel + border;
+                        column = 0;
+                    }
                 }
     }
 }
@@ -235,14 +292,14 @@ static inline __attribute__((always_inline)) void sums(Block *block, const Geome
 #define SUM_ARGUMENTS                                                                                               \
     const Geometry *g, const uint8_t *in, const uint64_t *filters, const int32_t *position, const float *border,    \
         const float *factor, float *out, int64_t begin, int64_t end, uint64_t *windows
-#define PACK pack_rows(g, x, cases, out, begin, end)
+#define PACK(collect) pack_rows(collect, g, x, cases, out, begin, end)
 #define SUMS(block) sums(block, g, in, filters, position, border, factor, out, begin, end, windows)
 
-static void pack_portable(PACK_ARGUMENTS) { PACK; }
+static void pack_portable(PACK_ARGUMENTS) { PACK(collect_portable); }
 static void sums_portable(SUM_ARGUMENTS) { SUMS(block_portable); }
 
 #ifdef X86
-__attribute__((target("avx2"))) static void pack_avx2(PACK_ARGUMENTS) { PACK; }
+__attribute__((target("avx2"))) static void pack_avx2(PACK_ARGUMENTS) { PACK(collect_avx2); }
 __attribute__((target("avx2"))) static void sums_avx2(SUM_ARGUMENTS) { SUMS(block_avx2); }
 __attribute__((target("avx512f,avx512bw,avx512vpopcntdq"))) static void sums_avx512(SUM_ARGUMENTS)
 {
@@ -281,4 +338,71 @@ int bits_sums(const Geometry *g, int level, const uint8_t *in, const uint64_t *f
         sums_portable(g, in, filters, position, border, factor, out, begin, end, windows);
     free(windows);
     return 0;
+}
+
+/* Multiply and add for each channel, rounded once (fused) or twice; steps from row to row, 0 where all rows are alike.
+ * No factor is 1, no shift 0. */
+typedef struct {
+    const float *factor, *shift;
+    int64_t factor_step, shift_step, fused;
+} Stage;
+
+static inline __attribute__((always_inline)) void finish_plane(const float *x, const float *skip, float *out, int64_t pixels,
+                                                               const float *by, int fused, int fused_too, float low,
+                                                               float high)
+{
+    for (int64_t i = 0; i < pixels; i++) {
+        float v = fused ? fmaf(x[i], by[0], by[1]) : x[i] * by[0] + by[1];
+        v = fused_too ? fmaf(v, by[2], by[3]) : v * by[2] + by[3];
+        v = skip ? v + skip[i] : v;
+        v = v < low ? low : v;
+        out[i] = v > high ? high : v;
+    }
+}
+
+static inline __attribute__((always_inline)) void finish(int64_t channels, int64_t pixels, const float *x, const Stage *s,
+                                                         const float *skip, float low, float high, float *out,
+                                                         int64_t begin, int64_t end)
+{
+    for (int64_t at = begin; at < end; at++) {
+        const int64_t row = at / channels, c = at % channels, first = at * pixels;
+        float by[4] = {1, 0, 1, 0};
+        for (int k = 0; k < 2; k++) {
+            if (s[k].factor)
+                by[2 * k] = s[k].factor[row * s[k].factor_step + c];
+            if (s[k].shift)
+                by[2 * k + 1] = s[k].shift[row * s[k].shift_step + c];
+        }
+        const float *more = skip ? skip + first : 0;
+#define PLANE(a, b) finish_plane(x + first, more, out + first, pixels, by, a, b, low, high)
+        switch (2 * s[0].fused + s[1].fused) { /* known here, so that the loops are vectors */
+        case 0: PLANE(0, 0); break;
+        case 1: PLANE(0, 1); break;
+        case 2: PLANE(1, 0); break;
+        default: PLANE(1, 1);
+        }
+#undef PLANE
+    }
+}
+
+#define FINISH_ARGUMENTS                                                                                            \
+    int64_t channels, int64_t pixels, const float *x, const Stage *s, const float *skip, float low, float high,     \
+        float *out, int64_t begin, int64_t end
+#define FINISH finish(channels, pixels, x, s, skip, low, high, out, begin, end)
+
+static void finish_portable(FINISH_ARGUMENTS) { FINISH; }
+#ifdef X86
+__attribute__((target("avx2,fma"))) static void finish_avx2(FINISH_ARGUMENTS) { FINISH; }
+#endif
+
+/* Two stages, a skip (or none), a clip: of the planes begin to end, which count through all rows. NaN stays NaN. */
+void bits_finish(int level, FINISH_ARGUMENTS)
+{
+#ifdef X86
+    if (level) {
+        finish_avx2(channels, pixels, x, s, skip, low, high, out, begin, end);
+        return;
+    }
+#endif
+    finish_portable(channels, pixels, x, s, skip, low, high, out, begin, end);
 }

@@ -1,0 +1,127 @@
+"""Sums whose scale and BatchNorm are put off, so that they are computed with the skip and the clip behind them.
+
+Each of these four would read and write a whole tensor, which costs more than the multiplication of the signs.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from lit_scaledrop.layers.bits import STAGES, Stage, finish, norm_is_fused, stage_of_norm
+from lit_scaledrop.layers.bitwise import plain
+from lit_scaledrop.layers.scale_dropout import ScaleDropout
+
+_ADD = torch.ops.aten.add.Tensor
+_ALL = (-torch.inf, torch.inf)
+_CLIPS = {torch.ops.aten.clamp.default: _ALL, torch.ops.aten.hardtanh.default: (-1.0, 1.0)}
+"""with the ends that they have if nothing is said"""
+_WORTH = 1 << 16  # numbers: of fewer the four operations take less time than putting them off
+
+
+class Unfinished(Tensor):
+    """What a tensor will be behind some stages and perhaps a skip; whoever wants its numbers gets them computed.
+
+    Args:
+        x: what is there, float32 on the CPU.
+        stages: to be computed, in their order.
+        skip: to be added behind them.
+    """
+
+    x: Tensor
+    stages: tuple[Stage, ...]
+    skip: Tensor | None
+    numbers: Tensor | None
+
+    @staticmethod
+    def __new__(cls, x: Tensor, stages: tuple[Stage, ...], skip: Tensor | None = None) -> "Unfinished":
+        """An empty tensor of that shape."""
+        made = Tensor._make_wrapper_subclass(cls, x.shape, dtype=x.dtype, device=x.device)
+        made.x, made.stages, made.skip, made.numbers = x, stages, skip, None
+        return made
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        """Take in one skip; compute with a clip, or for all others without."""
+        first = args[0] if args else None
+        if func is _ADD and len(args) == 2 and not kwargs:
+            ours, other = args if isinstance(first, cls) else args[::-1]
+            if ours.skip is None and ours.numbers is None and type(other) is Tensor and _alike(ours, other):
+                return cls(ours.x, ours.stages, other)
+        if func in _CLIPS and not kwargs and isinstance(first, cls) and first.numbers is None:
+            ends = [*args[1:], *_CLIPS[func][len(args) - 1 :]]
+            return first.finish(
+                *(all_of if end is None else float(end) for end, all_of in zip(ends, _ALL, strict=True))
+            )
+        args, kwargs = tree_map(_computed, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    def rises(self) -> bool:
+        """Whether its numbers rise with what is there, in every channel, rounding and all."""
+        waits = self.skip is None and self.numbers is None
+        return waits and all(bool((stage.factor >= 0).all()) for stage in self.stages)
+
+    def finish(self, low: float = -torch.inf, high: float = torch.inf) -> Tensor:
+        """Its numbers, clipped."""
+        return finish(self.x, self.stages, self.skip, low, high)
+
+    def computed(self) -> Tensor:
+        """Its numbers."""
+        if self.numbers is None:
+            self.numbers = self.finish()
+            self.x, self.skip = self.numbers, None  # whose memory is free now
+        return self.numbers
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        """Without computing it."""
+        return f"{type(self).__name__}({tuple(self.shape)}, {len(self.stages)} stages, skip={self.skip is not None})"
+
+
+def can_be_put_off(module: nn.Module) -> bool:
+    """Whether it multiplies and adds for each channel, in float32, and it is known how."""
+    if type(module) not in (nn.BatchNorm2d, ScaleDropout):
+        return False
+    if module.training or not all(_of_floats(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        return False
+    if type(module) is nn.BatchNorm2d:
+        return module.running_mean is not None and norm_is_fused() is not None
+    return True
+
+
+def _of_floats(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and (tensor.dtype == torch.float32 or not tensor.is_floating_point())
+
+
+class PuttingOff:
+    """What stands for a scale or a BatchNorm whose weights and statistics do not change meanwhile."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._stage: Stage | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """One more stage, unless it would not be worth it."""
+        if type(x) is Unfinished and x.numbers is None and x.skip is None and len(x.stages) < STAGES:
+            return Unfinished(x.x, (*x.stages, self.stage(x)))
+        if type(x) is Tensor and x.dim() == 4 and x.numel() >= _WORTH and x.is_contiguous() and plain(x):
+            return Unfinished(x, (self.stage(x),))
+        return type(self.module).forward(self.module, x)
+
+    def stage(self, x: Tensor) -> Stage:
+        """What the module does to ``x``."""
+        if isinstance(self.module, ScaleDropout):
+            return Stage(*self.module.factor_and_shift(x))
+        if self._stage is None:
+            self._stage = stage_of_norm(self.module)  # type: ignore[arg-type]
+        return self._stage
+
+
+def _alike(ours: Tensor, other: Tensor) -> bool:
+    return ours.shape == other.shape and other.is_contiguous() and plain(other)
+
+
+def _computed(x: Any) -> Any:
+    return x.computed() if isinstance(x, Unfinished) else x
