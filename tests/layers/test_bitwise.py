@@ -91,7 +91,7 @@ def test_segmentation_and_linear_layers(products):
     assert posterior.multiplied == ("torch", "no layer multiplies signs by signs")  # its activations have four bits
     linear = nn.Sequential(BinaryLinear(70, 9, EDE(), STE()), nn.ReLU(), BinaryLinear(9, 3, EDE(), STE())).eval()
     assert torch.equal(*both(linear, torch.randn(5, 70)))
-    assert len(products) == 2
+    assert len({id(filters) for _, filters, _ in products}) == 2
 
 
 def test_tokens():
