@@ -21,18 +21,24 @@ Backend = Literal["auto", "bits", "torch"]
 
 _known: ContextVar[dict[int, tuple[int, int]] | None] = ContextVar("known", default=None)
 """while it is on, for one thread: which weights of a layer its packed ones have been compared with"""
+_multiply: ContextVar[dict[nn.Module, bool] | None] = ContextVar("multiply", default=None)
+"""likewise: which layers multiply signs"""
 _packed: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Filters]] = WeakKeyDictionary()
 
 
 @contextmanager
 def bitwise(on: bool) -> Iterator[None]:
     """Whether binary layers may multiply on packed words in the block, in which no weight may change."""
-    known = _known.get()
-    token = _known.set(({} if known is None else known) if on else None)
+    known, multiply = _known.get(), _multiply.get()
+    tokens = (
+        _known.set(({} if known is None else known) if on else None),
+        _multiply.set(({} if multiply is None else multiply) if on else None),
+    )
     try:
         yield
     finally:
-        _known.reset(token)
+        _known.reset(tokens[0])
+        _multiply.reset(tokens[1])
 
 
 def choose_backend(backend: Backend, networks: Iterable[nn.Module], x: Tensor) -> tuple[Backend, str]:
@@ -99,6 +105,15 @@ def shape_of(layer: Any) -> Shape:
 
 def multiplies_signs(layer: nn.Module) -> bool:
     """Whether a layer takes the signs of its input, nobody watches how, and its weights are signs, too."""
+    known = _multiply.get()
+    if known is None:
+        return _multiplies_signs(layer)
+    if layer not in known:
+        known[layer] = _multiplies_signs(layer)
+    return known[layer]
+
+
+def _multiplies_signs(layer: nn.Module) -> bool:
     if not getattr(layer, "packable", False):
         return False
     estimator: Any = layer.input_estimator

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from lit_scaledrop.layers.bitwise import channels_last
+from lit_scaledrop.layers.bitwise import bitwise, channels_last
 from lit_scaledrop.layers.chains import Chain, is_channelwise, sums_signs
 from lit_scaledrop.layers.probing import evaluating, hooked
 from lit_scaledrop.layers.stochastic import StochasticLayer
@@ -109,7 +109,7 @@ def _look(network: nn.Module, x: Tensor) -> _Seen:
         if unit and type(module) is not nn.Identity:  # which gives its very input
             hooks.append(module.register_forward_pre_hook(seen.enter, with_kwargs=True))
             hooks.append(module.register_forward_hook(seen.leave))
-    with hooked(*hooks), evaluating(network), torch.no_grad(), seen:
+    with bitwise(False), hooked(*hooks), evaluating(network), torch.no_grad(), seen:
         output = network(x)
     kept = [vars(module) for module in network.modules()]  # what forward has put there, for others to see
     seen.other_uses.update(id(leaf) for leaf in pytree.tree_leaves((output, kept)))
