@@ -18,9 +18,9 @@ import torch
 def batch():
     kept = [torch.ones(1 << 20) for _ in range(8)]
     return [tensor + 1 for tensor in kept]
-batch()
+batch(), batch(), batch()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+for _ in range(40):
     batch()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -34,8 +34,8 @@ def pages(way):
 
 @pytest.mark.skipif(os.confstr("CS_GNU_LIBC_VERSION") is None, reason="another C library than glibc")
 def test_freed_pages_are_not_fetched_again():
-    """Ten batches of 64 MiB are 160,000 pages of 4 kB, all of which glibc alone fetches."""
-    assert 5 * pages("keep") < pages("leave")
+    """What is kept grows once, in any number of batches; how much glibc alone fetches depends on where blocks lie."""
+    assert 4 * pages("keep") < pages("leave")
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD"])

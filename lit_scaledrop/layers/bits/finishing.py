@@ -61,13 +61,17 @@ def finish(
         high: largest value.
         level: instructions, by the number of :data:`lit_scaledrop.layers.bits.LEVELS`; default: the best ones.
 
+    Raises:
+        ValueError: factors, shifts or the skip are not of the shape of ``x``, or there are too many stages.
+
     >>> from lit_scaledrop.layers.bits import available
-    >>> x, skip = torch.randn(2, 2, 3, 3, 3)
-    >>> three, one = torch.full((1, 2), 3.0), torch.ones(1, 2)
+    >>> x, skip = torch.randn(2, 4, 3, 5, 5)
+    >>> three, one = torch.full((1, 3), 3.0), torch.ones(1, 3)
     >>> not available() or torch.equal(finish(x, [Stage(three, one)], skip, -1.0, 1.0), (x * 3 + 1 + skip).clamp(-1, 1))
     True
     """
     rows, channels = x.shape[:2]
+    _require_shapes(x, stages, skip)
     x, out = x.contiguous(), torch.empty(x.shape)
     parts = [None if part is None else part.contiguous() for stage in stages for part in stage[:2]]
     steps = [0 if part is None or len(part) == 1 else channels for part in parts]
@@ -89,6 +93,19 @@ def finish(
     if x.numel():
         spread(run, rows * channels, 4 * x.numel())
     return out
+
+
+def _require_shapes(x: Tensor, stages: Sequence[Stage], skip: Tensor | None) -> None:
+    if len(stages) > STAGES:
+        raise ValueError(f"the kernel computes {STAGES} stages, not {len(stages)}")
+    rows, channels = x.shape[:2]
+    given = [tuple(part.shape) for stage in stages for part in stage[:2] if part is not None]
+    if odd := [shape for shape in given if shape not in ((1, channels), (rows, channels))]:
+        raise ValueError(
+            f"{rows} rows of {channels} channels have factors of as many, or one row of them: not {odd[0]}"
+        )
+    if skip is not None and skip.shape != x.shape:
+        raise ValueError(f"a skip of {tuple(skip.shape)} cannot be added to {tuple(x.shape)}")
 
 
 @cache

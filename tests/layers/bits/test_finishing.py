@@ -93,3 +93,17 @@ def test_threads_share_the_work():
         assert torch.equal(finish(x, by, skip, -1.0, 1.0), alone)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("stages", "skip", "match"),
+    [
+        ([Stage(torch.ones(1, 2))], None, r"2 rows of 3 channels .* not \(1, 2\)"),
+        ([Stage(torch.ones(1, 3), torch.ones(3, 3))], None, r"not \(3, 3\)"),
+        ([Stage(torch.ones(1, 3))] * 3, None, "computes 2 stages, not 3"),
+        ([], torch.ones(2, 3, 4, 1), r"a skip of \(2, 3, 4, 1\)"),
+    ],
+)
+def test_no_memory_of_others_is_read(stages, skip, match):
+    with pytest.raises(ValueError, match=match):
+        finish(torch.ones(2, 3, 4, 4), stages, skip)
