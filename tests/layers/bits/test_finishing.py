@@ -96,14 +96,13 @@ def test_threads_share_the_work():
 
 
 @pytest.mark.parametrize(
-    ("stages", "skip", "match"),
+    ("stages", "match"),
     [
-        ([Stage(torch.ones(1, 2))], None, r"2 rows of 3 channels .* not \(1, 2\)"),
-        ([Stage(torch.ones(1, 3), torch.ones(3, 3))], None, r"not \(3, 3\)"),
-        ([Stage(torch.ones(1, 3))] * 3, None, "computes 2 stages, not 3"),
-        ([], torch.ones(2, 3, 4, 1), r"a skip of \(2, 3, 4, 1\)"),
+        ([Stage(torch.ones(1, 2))], r"2 rows of 3 channels .* not \(1, 2\)"),
+        ([Stage(torch.ones(1, 3), torch.ones(3, 3))], r"not \(3, 3\)"),
+        ([Stage(torch.ones(1, 3))] * 3, "computes 2 stages, not 3"),
     ],
 )
-def test_no_memory_of_others_is_read(stages, skip, match):
+def test_no_memory_of_others_is_read(stages, match):
     with pytest.raises(ValueError, match=match):
-        finish(torch.ones(2, 3, 4, 4), stages, skip)
+        finish(torch.ones(2, 3, 4, 4), stages)
