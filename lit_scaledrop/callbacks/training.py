@@ -17,7 +17,7 @@ from lit_scaledrop.layers.binary import EDE
 from lit_scaledrop.layers.quantizers import ReCUWeight
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.modules.schedule import steps_per_epoch, total_steps
-from lit_scaledrop.results.atomic import sync
+from lit_scaledrop.results.disk import sync
 
 PREVIOUS = "previous.ckpt"
 """The checkpoint before the last one."""

@@ -1,12 +1,13 @@
 """Files that appear whole or not at all."""
 
 import contextlib
-import errno
 import glob
 import os
 import secrets
 import time
 from pathlib import Path
+
+from lit_scaledrop.results.disk import sync
 
 
 def write_atomic(path: Path | str, content: str | bytes) -> None:
@@ -31,15 +32,6 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     _tidy(path)
-
-
-def sync(descriptor: int) -> None:
-    """Have what was written to an opened file on the disk, where the file system can say so."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise  # else a file system that has none, some FUSE and 9p
 
 
 def _tidy(path: Path) -> None:

@@ -1,0 +1,13 @@
+"""What was written is on the disk, not on its way there."""
+
+import errno
+import os
+
+
+def sync(descriptor: int) -> None:
+    """Have what was written to an opened file on the disk, where the file system can say so."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise  # else a file system that has none, some FUSE and 9p
