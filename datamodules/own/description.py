@@ -5,14 +5,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
 from datamodules.files.integrity import DatasetCorruptError, DatasetNotFoundError
+from datamodules.own.facts import sound_facts
 from datamodules.own.folders import PARTS, require_apart
-from datamodules.own.medical import STORED, Window
-from datamodules.own.pairs import SIDES, Row
+from datamodules.own.medical import Window
+from datamodules.own.pairs import Row
 from datamodules.pictures import Square
 
 # in C where it is there: a folder may have a hundred thousand files
@@ -119,33 +120,25 @@ def _require_flat(text: str) -> None:
 
 def _problem(plain: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """The first field that does not say what it must, in words; empty if there is none."""
-    channels, masks, names, window = (plain[name] for name in ("channels", "masks", "class_names", "window"))
+    channels, masks, names = plain["channels"], plain["masks"], plain["class_names"]
     sound = {
         **{name: isinstance(plain[name], str) for name in ("name", "images", "fingerprint")},
         "masks": masks is None or isinstance(masks, str),
-        "class_names": _are(names, str) and len(names) > 1,
+        "class_names": _are_words(names) and len(names) > 1,
         "channels": channels in (1, 3),
-        "size": type(plain["size"]) is int and plain["size"] in SIDES,
-        "square": plain["square"] in get_args(Square),
-        "mean": _numbers(plain["mean"], channels),
-        "std": _numbers(plain["std"], channels) and min(plain["std"]) > 0,
-        "window": window in (None, STORED) or (_numbers(window, 2) and window[0] < window[1]),
+        **sound_facts(channels, *(plain[name] for name in ("mean", "std", "size", "square", "window"))),
     }
     for name, fine in sound.items():
         if not fine:
             return f"{name} is {str(plain[name])[:80]!r}"
     for row in rows:
-        if not _are((row.image, *row.masks), str) or not (row.masks if masks else row.label in names):
+        if not _are_words((row.image, *row.masks)) or not (row.masks if masks else row.label in names):
             return f"{row.image!r} has {'no mask' if masks else f'no class that there is: {row.label!r}'}"
     return ""
 
 
-def _are(values: Any, *kinds: type) -> bool:
-    return isinstance(values, tuple) and all(type(value) in kinds for value in values)
-
-
-def _numbers(values: Any, count: int) -> bool:
-    return _are(values, int, float) and len(values) == count and all(abs(value) < 1e30 for value in values)
+def _are_words(values: Any) -> bool:
+    return isinstance(values, tuple) and all(isinstance(value, str) for value in values)
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep what it frees, unless somebody has set how memory is allocated; whether it does.
 
     Each batch allocates what the one before it has freed. Pages that went back in between are cleared by the kernel and
-    mapped again, which takes up to a third of a network's pass on a CPU (``benchmarks/bench_allocation.py``).
+    mapped again, which is 17 to 37 % of a network's pass on a CPU (``benchmarks/bench_allocation.py``).
     """
     said = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
     if any(name.startswith(said) for name in os.environ):

@@ -8,6 +8,7 @@ watches by a hook keeps it.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -19,26 +20,33 @@ from lit_scaledrop.layers.bits import Filters, Shape, available, best_level, con
 
 Backend = Literal["auto", "bits", "torch"]
 
-_known: ContextVar[dict[int, tuple[int, int]] | None] = ContextVar("known", default=None)
-"""while it is on, for one thread: which weights of a layer its packed ones have been compared with"""
-_multiply: ContextVar[dict[nn.Module, bool] | None] = ContextVar("multiply", default=None)
-"""likewise: which layers multiply signs"""
+
+@dataclass
+class _Known:
+    """What does not change in a block.
+
+    Attributes:
+        weights: of a layer those that its packed ones have been compared with.
+        signs: whether a layer multiplies signs.
+    """
+
+    weights: dict[nn.Module, tuple[int, int]] = field(default_factory=dict)
+    signs: dict[nn.Module, bool] = field(default_factory=dict)
+
+
+_known: ContextVar[_Known | None] = ContextVar("known", default=None)
+"""while it is on, for one thread"""
 _packed: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Filters]] = WeakKeyDictionary()
 
 
 @contextmanager
 def bitwise(on: bool) -> Iterator[None]:
     """Whether binary layers may multiply on packed words in the block, in which no weight may change."""
-    known, multiply = _known.get(), _multiply.get()
-    tokens = (
-        _known.set(({} if known is None else known) if on else None),
-        _multiply.set(({} if multiply is None else multiply) if on else None),
-    )
+    token = _known.set((_known.get() or _Known()) if on else None)
     try:
         yield
     finally:
-        _known.reset(tokens[0])
-        _multiply.reset(tokens[1])
+        _known.reset(token)
 
 
 def choose_backend(backend: Backend, networks: Iterable[nn.Module], x: Tensor) -> tuple[Backend, str]:
@@ -105,12 +113,12 @@ def shape_of(layer: Any) -> Shape:
 
 def multiplies_signs(layer: nn.Module) -> bool:
     """Whether a layer takes the signs of its input, nobody watches how, and its weights are signs, too."""
-    known = _multiply.get()
+    known = _known.get()
     if known is None:
         return _multiplies_signs(layer)
-    if layer not in known:
-        known[layer] = _multiplies_signs(layer)
-    return known[layer]
+    if layer not in known.signs:
+        known.signs[layer] = _multiplies_signs(layer)
+    return known.signs[layer]
 
 
 def _multiplies_signs(layer: nn.Module) -> bool:
@@ -149,7 +157,7 @@ def filters_of(layer: Any) -> Filters:
     kept, known, weight = _packed.get(layer), _known.get(), layer.weight
     # of an inference tensor nobody counts the changes
     version = None if weight.is_inference() else (weight.data_ptr(), weight._version)
-    compared = known is not None and version is not None and known.get(id(layer)) == version
+    compared = known is not None and version is not None and known.weights.get(layer) == version
     if kept is not None and (compared or _same(kept[0], _source(layer))):
         filters = kept[1]
     else:
@@ -160,7 +168,7 @@ def filters_of(layer: Any) -> Filters:
         filters = Filters(four, getattr(layer, "groups", 1))
         _packed[layer] = source, filters
     if known is not None and version is not None:
-        known[id(layer)] = version
+        known.weights[layer] = version
     return filters
 
 

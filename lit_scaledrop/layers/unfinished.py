@@ -3,6 +3,7 @@
 Each of these four would read and write a whole tensor, which costs more than the multiplication of the signs.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -75,9 +76,20 @@ class Unfinished(Tensor):
             self.x, self.skip = self.numbers, None  # whose memory is free now
         return self.numbers
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        """Without computing it."""
-        return f"{type(self).__name__}({tuple(self.shape)}, {len(self.stages)} stages, skip={self.skip is not None})"
+
+def _of_numbers(name: str) -> Callable[..., Any]:
+    def method(self: Unfinished, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.computed(), name)(*args, **kwargs)
+
+    return method
+
+
+# these ask for memory, and pass the dispatcher by
+for _name in (
+    "numpy", "tolist", "data_ptr", "untyped_storage", "__array__", "__deepcopy__", "__dlpack__", "__reduce_ex__",
+    "__repr__",
+):  # fmt: skip
+    setattr(Unfinished, _name, _of_numbers(_name))
 
 
 def can_be_put_off(module: nn.Module) -> bool:
