@@ -29,6 +29,9 @@ def explain(error: BaseException, flags: Iterable[str]) -> str:
     key, reason = ".".join(keys), texts[-1].strip()
     if match := re.match(r"unrecognized arguments: ([^\s=]+)", reason):
         return _unknown_flag(match[1], flags)
+    if match := re.match(r"the following arguments are required: (.+)", reason):
+        names = ", ".join("--" + name.partition(".")[2] for name in match[1].split(", ") if "." in name)
+        return f"{names} must be given, or what has it: --profile quick, cpu, gpu or paper" if names else reason
     if match := re.search(r"(?:Option|accept option) '([^']+)'", reason):
         name = match[1].replace("init_args.", "")
         return _unknown_flag("--" + (f"{key}.{name}" if reason.startswith("Option") else name), flags)

@@ -152,14 +152,15 @@ class Training(BaseCLI):
         found = diagnosis.records() if diagnosis else []
         of_test = Measurement(metrics | energy | baseline_of(model, data))
         written = keep_or_write(record.result(data, training, how, [of_test, *found]), plan.run)
-        print(f"checkpoint: {os.path.relpath(path)}", flush=True)
+        place = os.path.relpath(path)
+        print(f"checkpoint: {place}", flush=True)
         loggers, step = self.trainer.loggers, self.trainer.global_step
         log_media(loggers, model, measured, data, plan.evaluation, step)
         log_artifacts(loggers, written, path)
         logged = {f"test/{name}": value for name, value in metrics.items()} | energy
         finish_loggers(loggers, logged | flat_names(found), step)
         if diagnosis and diagnosis.agrees:
-            print(diagnosis.sentence(), flush=True)
+            print(f"{diagnosis.sentence()}; `scaledrop summary --checkpoint {place}` shows layer by layer", flush=True)
 
     def _trained(self, path: Path, compiled: bool = False) -> L.LightningModule:
         """The module with the weights of a checkpoint: ours built anew, the user's own the one that was trained."""

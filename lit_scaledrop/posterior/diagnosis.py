@@ -95,7 +95,7 @@ class Diagnosis:
             return f"the passes differ: {how} (T = {self.samples})"
         return (
             f"the passes agree: {how} (T = {self.samples}), below {AGREEING_NATS:g}, so they say little more than one "
-            "pass; `scaledrop summary --checkpoint` shows which layers draw in vain, docs/scale-placement.md why"
+            "pass (docs/scale-placement.md)"
         )
 
 

@@ -318,6 +318,11 @@ def test_checkpoint_of_another_network(checkpoint, capsys, command):
         assert says in message
 
 
+@pytest.mark.parametrize("words", [["fit"], ["test", "--ckpt_path=last.ckpt"], ["predict", "--ckpt_path=last.ckpt"]])
+def test_data_must_be_named(place, capsys, words):
+    assert "error: --data must be given, or what has it: --profile quick, " in refused(capsys, *words)
+
+
 def test_damaged_checkpoint(checkpoint, capsys):
     os.truncate(checkpoint, 5000)
     assert "last.ckpt is no checkpoint, or it is damaged" in refused(
