@@ -184,7 +184,7 @@ def draw(arrows: dict[str, set[str]], path: Path) -> None:
         text = axes.text(x, y, room, ha="center", va="center", bbox=box, fontsize=11, zorder=3)
         boxes[room] = text.get_bbox_patch()
     for room, others in below.items():
-        for other in others - set().union(*map(reach, others)) if others else ():
+        for other in sorted(others - set().union(*map(reach, others))) if others else ():
             style = {"arrowstyle": "-|>", "color": "#6b7a90", "lw": 1.0, "shrinkA": 0, "shrinkB": 0}
             ends = {"patchA": boxes[room], "patchB": boxes[other]}
             axes.annotate("", place[other], place[room], arrowprops=style | ends)

@@ -15,10 +15,8 @@ from lit_scaledrop.networks import NETWORKS
 
 PROGRAM = """
 source "$1"; shift
-COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
-for attempt in 1 2 3 4 5 6 7 8 9 10; do
-    begin=${EPOCHREALTIME/./}; _scaledrop; echo "microseconds $((${EPOCHREALTIME/./} - begin))"
-done
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); PATH=/nowhere
+_scaledrop
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
@@ -33,14 +31,12 @@ def script(tmp_path_factory):
 
 
 def tab(script, *words):
-    """What bash offers behind words, and the fastest of ten times, in milliseconds."""
+    """What bash offers behind words, by itself: it could start no program, which is what would take time."""
     done = subprocess.run(
         ["bash", "--norc", "-c", PROGRAM, "bash", str(script), *words], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
-    lines = done.stdout.split()
-    times = [int(lines[at + 1]) for at, line in enumerate(lines) if line == "microseconds"]
-    return set(lines[2 * len(times) :]), min(times) / 1000
+    return set(done.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -65,9 +61,7 @@ def tab(script, *words):
     ],
 )
 def test_bash_completes(script, words, offered):
-    found, milliseconds = tab(script, "scaledrop", *words)
-    assert found == offered
-    assert milliseconds < 50
+    assert tab(script, "scaledrop", *words) == offered
 
 
 def test_every_flag_of_every_command_is_offered(script, capsys):
@@ -75,7 +69,7 @@ def test_every_flag_of_every_command_is_offered(script, capsys):
         with contextlib.suppress(SystemExit):
             main([command, "--help"])
         named = set(re.findall(r"^  (--[\w.-]*\w)", capsys.readouterr().out, re.MULTILINE))
-        assert named <= tab(script, "scaledrop", command, "--")[0], command
+        assert named <= tab(script, "scaledrop", command, "--"), command
 
 
 def test_words_mean_nothing_else_to_bash(script):
