@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
 STUDIES := table3 table4 table5 table6 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware temperature ageing pareto
 ABLATIONS := dropout-rate drop-value placement recipe sigma passes
-.PHONY: help install install-dev test test-slow test-gpu lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-table8 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search bench clean
+.PHONY: help install install-dev test test-slow test-gpu lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-table8 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search site bench clean
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|gpu|paper|paper_sgd|long] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
@@ -116,6 +116,13 @@ report: install  ## print Table III from the results that are there; all tables 
 	@$(BIN)/scaledrop report table3 $(place); status=$$?; \
 	$(BIN)/scaledrop report --html $(place) && exit $$status
 
+# documents, tutorials, reference and results in one folder, which needs neither server nor network
+site: install-dev  ## build the site into build/site
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
+	@$(BIN)/python tools/site/assemble.py build/site-source
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file tools/site/mkdocs.yml
+	@echo "open build/site/index.html"
+
 ablation-placement: sweep-placement  ## the same as sweep-placement (docs/scale-placement.md)
 
 sweep-dropout-rate:  ## drop probability, for all layers and by layer size (docs/sweeps.md); table and plots, as below
@@ -144,4 +151,4 @@ bench: install-dev  ## measure speed and memory anew into benchmarks/results (an
 	$(BIN)/python -m pytest benchmarks
 
 clean:  ## remove .venv and caches; data, runs and results stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

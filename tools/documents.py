@@ -1,8 +1,10 @@
 """``python tools/documents.py``: the parts of README and docs that come from files."""
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +16,7 @@ from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.store import load_results
 
 _COLUMNS = ("topology", "method", "bits", "accuracy", "paper", "difference", "nll", "ece", "epochs", "seconds")
+_FRONT = ("FP", "MC-Dropout (HTanh)", "IR-Net", "MC-Dropout (IR-Net)", "Proposed")
 
 
 def refresh(text: str, results_dir: Path) -> str:
@@ -82,7 +85,64 @@ def _glossary(_results_dir: Path) -> list[str]:
     return [f"| `{name}` | {entry.description} |" for name, entry in (TRAINING | METRICS).items()]
 
 
-PARTS: dict[str, Callable[[Path], list[str]]] = {"table3": _table3, "placement": _placement, "glossary": _glossary}
+def _front(results_dir: Path) -> list[str]:
+    """Rows of the README's table: for each method on ResNet-20 the profile that has trained longest."""
+    rows: dict[str, tuple[int, str]] = {}
+    for profile in ("cpu", "long"):
+        results, problems = load_results(results_dir, profile, "table3")
+        if problems:
+            raise ValueError(f"{results_dir}/{profile}/table3: {problems}")
+        for section in build("table3", results).sections if results else ():
+            for row in section.frame[section.frame.n.notna()].to_dict("records"):
+                name, epochs = str(row["method"]), int(row["epochs"])
+                if row["topology"] == "ResNet-20" and name in _FRONT and epochs >= rows.get(name, (0, ""))[0]:
+                    rows[name] = epochs, _front_row(row)
+    head = ["method", "W/A", "accuracy (%)", "paper (%)", "NLL", "ECE", "epochs", "n"]
+    return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(rows[name][1] for name in _FRONT if name in rows)]
+
+
+def _front_row(row: dict[Hashable, Any]) -> str:
+    spread = f" ± {row['accuracy_std']:.2f}" if row["n"] > 1 else ""
+    paper = f"{row['paper']:.2f}" if pd.notna(row["paper"]) else ""
+    cells = [row["method"], f"{row['bits_w']:.0f}/{row['bits_a']:.0f}", f"{row['accuracy']:.2f}{spread}", paper]
+    cells += [f"{row['nll']:.3f}", f"{row['ece']:.3f}", f"{row['epochs']:.0f}", f"{row['n']:.0f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _claim(results_dir: Path) -> list[str]:
+    """What the bits buy, from the benchmark's file."""
+    text = (results_dir.parent / "benchmarks" / "results" / "bits.md").read_text()
+    (level,) = re.findall(r"^Kernels for (\S+);", text, re.MULTILINE)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    (vgg,) = (row for row in rows if row[:3] == ["vgg_small", "50", "1"] and len(row) == 9)
+    name = {"avx2": "AVX2", "avx512": "AVX-512"}.get(level, level)
+    return [
+        f"Weights and activations are multiplied as bits: on one core with {name} **all 32 masks of a binary",
+        f"VGG-small, which are its exact predictive distribution, take {float(vgg[8]):.2f} times one float32 pass**",
+        f"of the same network, and a pass is {float(vgg[4]):.1f} times faster ([bits](benchmarks/results/bits.md)).",
+    ]
+
+
+def _equal(results_dir: Path) -> list[str]:
+    """Proposed against MC-Dropout at equal precision and training."""
+    found = {result.method: result for result in _sound(results_dir, "table3") if result.network == "resnet20"}
+    ours, other = (found[method].metrics for method in ("proposed", "mc_dropout_irnet"))
+    return [
+        "At equal precision and training, Proposed against MC-Dropout on the same binary network: accuracy "
+        f"{100 * ours['cls/acc']:.1f} and {100 * other['cls/acc']:.1f} %,",
+        f"NLL {ours['cls/nll']:.3f} and {other['cls/nll']:.3f}, and {100 * ours['ood/rate']:.0f} and "
+        f"{100 * other['ood/rate']:.0f} % of the clean test images rejected by the paper's rule, one training each.",
+    ]
+
+
+PARTS: dict[str, Callable[[Path], list[str]]] = {
+    "claim": _claim,
+    "front": _front,
+    "equal": _equal,
+    "table3": _table3,
+    "placement": _placement,
+    "glossary": _glossary,
+}
 
 if __name__ == "__main__":
     root = Path(__file__).resolve().parent.parent

@@ -1,0 +1,115 @@
+"""The site: documents with what they link to, notebooks as pages, and nothing from another server."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools.site.assemble import assemble, on_page_content, on_page_markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A repository of four files and a folder of results."""
+    (tmp_path / "docs" / "tutorials").mkdir(parents=True)
+    (tmp_path / "lit_scaledrop" / "layers").mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "datamodules").mkdir()
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "lit_scaledrop" / "layers" / "__init__.py").touch()
+    (tmp_path / "lit_scaledrop" / "layers" / "binary.py").touch()
+    (tmp_path / "results" / "one.json").write_text("{}")
+    (tmp_path / "docs" / "plan.png").write_bytes(b"png")
+    (tmp_path / "README.md").write_text(
+        "[a](docs/a.md#part) [layer](lit_scaledrop/layers/binary.py) [web](https://a.org)\n"
+    )
+    (tmp_path / "docs" / "a.md").write_text("![plan](plan.png) [all](../results) [start](tutorials/one.ipynb)\n")
+    return tmp_path
+
+
+def notebook(*outputs):
+    cells = [
+        {"cell_type": "markdown", "source": ["# One\n", "See [a](../a.md)."]},
+        {"cell_type": "code", "source": ["print(1)"], "outputs": list(outputs)},
+    ]
+    return json.dumps({"cells": cells})
+
+
+def test_links_lead_to_the_same_places(checkout):
+    (checkout / "docs" / "tutorials" / "one.ipynb").write_text(notebook())
+    target = checkout / "site"
+    pages = assemble(target, checkout)
+    assert Path("docs/tutorials/one.md") in pages
+    start = (target / "README.md").read_text()
+    assert start == (
+        "[a](docs/a.md#part) [layer](api/lit_scaledrop.layers.md#lit_scaledrop.layers.binary) [web](https://a.org)\n"
+    )
+    assert (
+        target / "docs" / "a.md"
+    ).read_text() == "![plan](plan.png) [all](../results/index.md) [start](tutorials/one.md)\n"
+    assert (target / "docs" / "plan.png").read_bytes() == b"png"
+    assert "[one.json](one.json)" in (target / "results" / "index.md").read_text()
+    assert (target / "results" / "one.json").exists()
+
+
+def test_notebook_becomes_a_page_with_its_outputs(checkout):
+    picture = base64.b64encode(b"a picture").decode()
+    outputs = (
+        {"output_type": "stream", "text": ["1\n"]},
+        {"output_type": "display_data", "data": {"image/png": picture}, "metadata": {"alt": "Two curves"}},
+    )
+    (checkout / "docs" / "tutorials" / "one.ipynb").write_text(notebook(*outputs))
+    assemble(checkout / "site", checkout)
+    folder = checkout / "site" / "docs" / "tutorials"
+    text = (folder / "one.md").read_text()
+    assert "# One" in text
+    assert "```python\nprint(1)\n```" in text
+    assert "```text\n1\n```" in text
+    assert "![Two curves](one/1-1.png)" in text
+    assert (folder / "one" / "1-1.png").read_bytes() == b"a picture"
+
+
+def test_formulas_are_drawn_and_roles_vanish():
+    drawn = on_page_markdown("from $p$ to `$HOME` and $5\n\n```bash\necho $a $b\n```\n")
+    assert drawn.startswith("from <math")
+    assert "`$HOME` and $5" in drawn
+    assert "echo $a $b" in drawn
+    assert on_page_content("see :class:<code>~a.B</code>") == "see <code>a.B</code>"
+
+
+def test_issue_forms_and_workflow_are_sound():
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    assert len(forms) == 3
+    for form in forms:
+        written = yaml.safe_load(form.read_text())
+        assert {"name", "description", "body"} <= set(written)
+        assert all({"type", "attributes"} <= set(field) for field in written["body"])
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())["jobs"]["publish"]["steps"]
+    assert {"run": "make site"} in steps
+
+
+@pytest.mark.slow
+def test_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
+    sources, site = tmp_path / "sources", tmp_path / "site"
+    subprocess.run([sys.executable, ROOT / "tools" / "site" / "assemble.py", sources], check=True, cwd=ROOT)
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", ROOT / "tools/site/mkdocs.yml"]
+    place = {"SITE_SOURCE": str(sources), "SITE": str(site), "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env={"PATH": "/usr/bin:/bin", **place}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 60
+    for page in pages:
+        text = page.read_text()
+        assert not re.search(r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//', text), page
+        assert not re.search(r'<link[^>]+rel="stylesheet"[^>]+href="(?:https?:)?//', text), page
+        assert all('alt="' in picture for picture in re.findall(r"<img[^>]*>", text)), page
+        assert "@import" not in text or "//fonts" not in text, page
+    index = json.loads((site / "search" / "search_index.json").read_text())
+    assert {"docs/concepts.html", "api/lit_scaledrop.layers.html"} <= {entry["location"] for entry in index["docs"]}
