@@ -176,9 +176,7 @@ class Picture:
     def files(self) -> dict[str, bytes]:
         """SVG and PNG; needs matplotlib."""
         with style():
-            return images(
-                self.figure.draw(self.frame), footer(self.runs, self.caption, self.figure.passes, self.notes)
-            )
+            return images(self.figure.draw(self.frame), footer(self.runs, self.caption, self.figure.passes, self.notes))
 
     def csv(self) -> bytes:
         """The numbers as CSV."""

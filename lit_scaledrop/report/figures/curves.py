@@ -53,9 +53,14 @@ def passes_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
 
 def passes_caption(frame: pd.DataFrame) -> str:
     """What the numbers are, with the kinds of lines that there are."""
-    lines = {"exact": "dashed: the exact predictive distribution", "reference": "dotted: the mean over many passes of another plan"}
+    lines = {
+        "exact": "dashed: the exact predictive distribution",
+        "reference": "dotted: the mean over many passes of another plan",
+    }
     said = [words for kind, words in lines.items() if (frame.kind == kind).any()]
-    about = "The first T passes of 5 independent plans: mean over plans and seeds, shaded: one sample standard deviation"
+    about = (
+        "The first T passes of 5 independent plans: mean over plans and seeds, shaded: one sample standard deviation"
+    )
     return f"{'; '.join([about, *said])}."
 
 

@@ -27,6 +27,8 @@ _LONG = 24
 """Letters from which on a column's header gets room for more than one word a line."""
 _NAMES = 3
 """Columns that may stand in the header of a row."""
+_KINDS = ("bits", "bayesian")
+"""Columns that say of what kind a row is: behind its first number, which a phone shows beside its name."""
 
 
 class Line(NamedTuple):
@@ -98,7 +100,8 @@ def _table(section: Section, article: str, by_id: dict[str, Result], sources: di
     columns = section.columns
     leading = _leading(section)
     others = [column for name, column in columns.items() if name not in leading]
-    others.sort(key=lambda column: column is not next((one for one in others if not one.left), None))
+    first = next((column for column in others if not column.left and column.name not in _KINDS), None)
+    others.sort(key=lambda column: column is not first)
     by_row = RESULT_IDS in section.frame
     rows = []
     for row in section.frame.to_dict("records"):

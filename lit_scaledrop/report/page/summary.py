@@ -8,6 +8,7 @@ import pandas as pd
 
 from lit_scaledrop.report.energies import PROPOSED
 from lit_scaledrop.report.page.contents import Study
+from lit_scaledrop.report.page.sections import heading
 from lit_scaledrop.report.table import Section
 from lit_scaledrop.results.store import load_results
 
@@ -41,6 +42,8 @@ class Bars:
     title: str
     about: str
     """Name of the study that the numbers are in."""
+    source: str
+    """What that is called."""
     bars: list[Bar]
 
     @property
@@ -82,9 +85,9 @@ def summary(found: Mapping[str, Sequence[Study]]) -> Summary | None:
     if not candidates:
         return None
     _, _, profile, topology, section, rows, by_name = max(candidates, key=lambda one: one[:2])
-    pictures = [_bars("table3", rows, *column) for column in _OF_TRAININGS]
+    pictures = [_bars(by_name["table3"], rows, *column) for column in _OF_TRAININGS]
     if (found_rows := _detection(by_name.get("table6"), topology)) is not None:
-        pictures.insert(1, _bars("table6", found_rows, *_OF_DETECTION))
+        pictures.insert(1, _bars(by_name["table6"], found_rows, *_OF_DETECTION))
     chosen = [picture for picture in pictures if len(picture.bars) > 1][:_PICTURES]
     return Summary(profile, _sentence(topology, section, rows), chosen)
 
@@ -96,7 +99,7 @@ def _detection(study: Study | None, topology: str) -> pd.DataFrame | None:
     return scored[-1][scored[-1].topology == topology] if scored else None
 
 
-def _bars(study: str, rows: pd.DataFrame, column: str, title: str, form: str) -> Bars:
+def _bars(study: Study, rows: pd.DataFrame, column: str, title: str, form: str) -> Bars:
     # a section by score has means as text, with their deviations behind
     rows = rows.assign(shown=pd.to_numeric(rows[column].astype(str).str.split().str[0], errors="coerce"))
     rows = rows[rows.shown.notna()]
@@ -111,7 +114,7 @@ def _bars(study: str, rows: pd.DataFrame, column: str, title: str, form: str) ->
         )
         for row in rows.itertuples()
     ]
-    return Bars(title, study, bars)
+    return Bars(title, study.name, heading(study).partition(":")[0], bars)
 
 
 def _sentence(topology: str, section: Section, rows: pd.DataFrame) -> str:
