@@ -121,8 +121,8 @@ def _sentence(topology: str, section: Section, rows: pd.DataFrame) -> str:
     """Accuracy of the proposed method against full precision, and against the best Bayesian one of the same bits."""
     ours = rows[rows.method == PROPOSED].iloc[0]
     said = [
-        f"{section.heading}: {topology} with {PROPOSED} ({ours.bits_w}/{ours.bits_a} bits) reaches {ours.accuracy:.2f} % "
-        f"({'one seed' if ours.n == 1 else f'mean of {ours.n:.0f} seeds'})",
+        f"{section.heading}: {topology} with {PROPOSED} ({ours.bits_w}/{ours.bits_a} bits) "
+        f"reaches {ours.accuracy:.2f} % ({'one seed' if ours.n == 1 else f'mean of {ours.n:.0f} seeds'})",
         *_against(ours, rows[rows.method == _FULL], "full precision"),
     ]
     same = rows[rows.bayesian & (rows.method != PROPOSED) & (rows.bits_w == ours.bits_w) & (rows.bits_a == ours.bits_a)]
