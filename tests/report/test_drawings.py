@@ -43,9 +43,10 @@ def test_scales_of_letters_keep_their_digits():
 
 @pytest.mark.parametrize("colour", sorted({colour for colour, _ in (*_METHODS.values(), *_OTHERS)}))
 def test_every_colour_of_a_line_is_seen_on_dark_paper(colour):
+    """As WCAG asks of graphics; greys are as faint as they are on white."""
     made = dark(colour)
     light, paper = (luminance([int(c[at : at + 2], 16) for at in (1, 3, 5)]) for c in (made, dark("#ffffff")))
-    assert (light + 0.05) / (paper + 0.05) >= 4.5
+    assert (light + 0.05) / (paper + 0.05) >= 3
 
 
 def test_captions_tell_of_what_is_drawn_only():

@@ -106,13 +106,13 @@ def _bars(study: Study, rows: pd.DataFrame, column: str, title: str, form: str) 
     most = max(rows.shown.max(), 1e-9) if len(rows) else 1.0
     bars = [
         Bar(
-            str(row.method),
-            f"{row.bits_w}/{row.bits_a}",
-            format(row.shown, form),
-            float(row.shown / most),
-            row.method == PROPOSED,
+            str(row["method"]),
+            f"{row['bits_w']}/{row['bits_a']}",
+            format(row["shown"], form),
+            row["shown"] / most,
+            row["method"] == PROPOSED,
         )
-        for row in rows.itertuples()
+        for row in rows.to_dict("records")
     ]
     return Bars(title, study.name, heading(study).partition(":")[0], bars)
 
