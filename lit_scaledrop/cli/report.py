@@ -23,6 +23,7 @@ from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.figures.learning import keep_curves, learning_picture, write_curves
 from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in
+from lit_scaledrop.report.page.summary import best_first
 from lit_scaledrop.report.sound import from_sound
 from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.table import Report, csv, latex, markdown, show
@@ -149,7 +150,7 @@ def _write(name: str, results: list[Result], failed: list[str], stem: Path, form
 
 def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
     """Write the page of all tables, figures and sweeps; what could not be shown is said on it, and here."""
-    chosen = list(dict.fromkeys(profiles or profiles_in(results)))
+    chosen = list(dict.fromkeys(profiles or best_first(results, profiles_in(results))))
     if absent := [profile for profile in chosen if profile not in profiles_in(results)]:
         there = ", ".join(profiles_in(results)) or "none"
         return _warn(f"no results of profile {', '.join(absent)} in {results}; there are: {there}")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from itertools import pairwise
@@ -15,6 +16,7 @@ from lit_scaledrop.cli.report import main
 from lit_scaledrop.report.figures import FIGURES
 from lit_scaledrop.report.page import document, write_page
 from lit_scaledrop.report.page.contents import profiles_in, studies
+from lit_scaledrop.report.page.summary import best_first
 from lit_scaledrop.report.table import RESULT_IDS, section_cells
 from lit_scaledrop.report.tables import TABLES, build
 from lit_scaledrop.results.store import load_results, write_result
@@ -105,11 +107,23 @@ def test_every_number_of_every_table(root, profile, name):
     results, _ = load_results(RESULTS, profile, name)
     report = build(name, results)
     article = named(root, f"{profile}-{name}")
-    tables = article.all("table")
-    assert len(tables) == len(report.sections)
-    for table, section in zip(tables, report.sections, strict=True):
+    folded = [table for details in article.all("details") for table in details.all("table")]
+    sections = [element for element in article.all("div") if element.attributes.get("class") == "section"]
+    assert len(sections) == len(report.sections)
+    for part, section in zip(sections, report.sections, strict=True):
+        table, *empty = part.all("table")
         assert table.all("caption")[0].text == section.heading
-        rows = table.all("tbody")[0].all("tr")
+        headers = [column.header for column in section.columns.values()]
+        at = {
+            cell.text.replace("\xa0", " "): place for place, cell in enumerate(table.all("thead")[0].all("th")) if place
+        }
+        rows = [row for one in (table, *empty) for row in one.all("tbody")[0].all("tr")]
+        # rows of nothing measured stand in a folded table of their own, behind the measured ones
+        order = section.frame[RESULT_IDS].isna() | (section.frame[RESULT_IDS] == "")
+        assert [table in folded for table in (table, *empty)] == (
+            [True] if order.all() else [False, True][: 1 + order.any()]
+        )
+        section = replace(section, frame=section.frame.assign(order=order).sort_values("order", kind="stable"))
         expected = section_cells(section)
         assert len(rows) == len(expected)
         for row, cells, record in zip(
@@ -120,12 +134,77 @@ def test_every_number_of_every_table(root, profile, name):
             ids = str(record[RESULT_IDS]).split() if str(record[RESULT_IDS]) != "nan" else []
             found = [cell.text for cell in row.all("th", "td")]
             many = f"{len(ids)} run{'s' * (len(ids) != 1)}" if ids else ""
-            assert found[1] == many
-            assert " ".join([found[0], *found[2:]]).split() == " ".join(cells).split()
+            assert found[at["runs"]] == many
+            names = [header for header in headers if header not in at]
+            assert found[0].split() == " ".join(cells[headers.index(name)] for name in names).split()
+            for header, cell in zip(headers, cells, strict=True):
+                assert header in names or found[at[header]] == " ".join(cell.split())
             assert row.attributes["data-measured"] == ("yes" if ids else "no")
     for section in report.sections:
         for line in section.caption:
             assert " ".join(line.replace("`", "").split()) in article.text
+
+
+def test_a_summary_of_the_longest_training_stands_first(make, tmp_path):
+    """Sentence and pictures are of the results: other results, other words."""
+
+    def bars(root):
+        return {svg.attributes["aria-label"] for svg in root.all("svg")}
+
+    for seed, accuracy in ((1, 0.5), (2, 0.6)):
+        write_result(make(seed, seed=seed, metrics={"cls/acc": accuracy}), tmp_path)
+    write_page(tmp_path, ["cpu"], tmp_path / "index.html")
+    assert not bars(tree(tmp_path / "index.html"))  # nothing to compare it with
+    full = {"label": "FP", "bits_w": 32, "bits_a": 32, "bayesian": False}
+    write_result(make(3, **full, metrics={"cls/acc": 0.8}), tmp_path)
+    longer = {"epochs": 99}
+    for number, (accuracy, kind) in enumerate(((0.7, {}), (0.9, full)), 4):
+        write_result(make(number, profile="gpu", **kind, metrics={"cls/acc": accuracy}, training=longer), tmp_path)
+    for profiles, said in (
+        (["cpu"], "reaches 55.00 % (mean of 2 seeds), 25.00 points below full precision (80.00 %)."),
+        (
+            ["cpu", "gpu"],
+            "99 epochs: ResNet-20 with Proposed (1/1 bits) reaches 70.00 % (one seed), 20.00 points below",
+        ),
+    ):
+        write_page(tmp_path, profiles, tmp_path / "index.html")
+        root = tree(tmp_path / "index.html")
+        first = root.all("main")[0].children[1]
+        assert first.attributes["class"] == "summary"
+        assert said in first.text
+        assert len(bars(first)) == 3
+    assert "FP (32/32 bits) 90.00, Proposed (1/1 bits) 70.00." in " ".join(bars(first))
+    assert best_first(tmp_path, ["cpu", "gpu"]) == ["gpu", "cpu"]
+
+
+def test_the_first_number_stands_beside_the_name(root):
+    headers = named(root, "cpu-table3").all("thead")[0].all("th")
+    assert [header.text.replace("\xa0", " ") for header in headers[:3]] == [
+        "topology, method",
+        "CIFAR-10 accuracy (ours, %)",
+        "runs",
+    ]
+
+
+def test_rows_of_nothing_measured_are_one_line(root):
+    for name in ("table3", "table6"):
+        article = named(root, f"cpu-{name}")
+        lines = [details.all("summary")[0].text for details in article.all("details")]
+        assert lines
+        assert all(line.startswith("Not measured: ") for line in lines)
+        folded = [row for details in article.all("details") for row in details.all("tr")]
+        empty = [row for row in article.all("tr") if row.attributes.get("data-measured") == "no"]
+        assert empty
+        assert all(row in folded for row in empty)
+        assert sum(line.count(",") + 1 for line in lines) == len(empty)
+
+
+def test_tables_and_pictures_name_their_runs_on_paper(root):
+    for part in [*root.all("figure"), *(e for e in root if e.attributes.get("class") == "section")]:
+        buttons = [b for b in part.all("button") if "runs" in b.attributes["class"]]
+        notes = [e.text for e in part if "paper-only" in e.attributes.get("class", "").split()]
+        runs = sum(int(button.text.split()[0]) for button in buttons)
+        assert len(re.findall(r"\b[0-9a-f]{12} \(seed", " ".join(notes))) == runs
 
 
 def test_every_row_says_how_it_was_made(root):
@@ -252,7 +331,7 @@ def test_figure8_says_what_is_seen_and_of_which_runs(make, tmp_path):
 
 
 def test_structure(page, root):
-    assert page.stat().st_size < 6e6
+    assert page.stat().st_size < 5e6
     ids = [element.attributes["id"] for element in root if "id" in element.attributes]
     assert len(ids) == len(set(ids))
     levels = [int(heading.name[1]) for heading in root.all("h1", "h2", "h3", "h4", "h5", "h6")]

@@ -1,10 +1,12 @@
 """The page in a real Chromium: filters, panels, colours, sizes. SCALEDROP_PICTURES=folder keeps the screenshots."""
 
+import io
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in
@@ -85,6 +87,32 @@ def opened(browser, file):
     assert not said
 
 
+@pytest.fixture(scope="module")
+def axe():
+    """Source of axe-core, which checks what a page is to those who do not see or point."""
+    folders = (os.environ.get("SCALEDROP_AXE", ""), "node_modules/axe-core", "/usr/share/nodejs/axe-core")
+    found = [path for folder in folders if folder and (path := Path(folder) / "axe.min.js").is_file()]
+    if not found:
+        pytest.skip("no axe-core here: npm install axe-core, then SCALEDROP_AXE=node_modules/axe-core")
+    return found[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("media", ["screen", "print"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing(opened, axe, size, scheme, media):
+    tab = opened(size, scheme, is_mobile=size == PHONE, bypass_csp=True)
+    tab.emulate_media(media=media, color_scheme=scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    tab.evaluate(axe)
+    found = tab.evaluate(
+        "axe.run(document, {resultTypes: ['violations']}).then(({passes, violations}) => ({passes: passes.length, "
+        "violations: violations.map(({id, nodes}) => [id, nodes.slice(0, 3).map((node) => node.html.slice(0, 300))])}))"
+    )
+    assert found["passes"] > 10
+    assert not found["violations"]
+
+
 def rows(tab, what="true"):
     """Rows that are seen, of those that `what` holds for."""
     return tab.evaluate(
@@ -162,11 +190,60 @@ def test_colours_and_sizes(opened, tmp_path, size, scheme):
     assert (tab.evaluate(BACKGROUND) == WHITE) == (scheme == "dark")
 
 
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_no_picture_is_wider_than_its_column_until_it_is_enlarged(opened, size):
+    tab = opened(size, is_mobile=size == PHONE)
+    wide = "[...document.querySelectorAll('.picture')].filter((box) => box.scrollWidth > box.clientWidth + 1).length"
+    assert tab.locator(".picture").count() > 5
+    assert tab.evaluate(wide) == 0
+    button = tab.locator("#cpu-figure6 .enlarge")
+    button.click()
+    assert tab.evaluate(wide) == 1
+    assert tab.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert tab.evaluate(wide) == 0
+
+
+def test_a_phone_shows_accuracy_without_scrolling_sideways(opened):
+    tab = opened(PHONE, is_mobile=True)
+    cells = tab.evaluate(
+        "[...document.querySelectorAll('#cpu-table3 .section > .scroll td.ours')].map((cell) => "
+        "[cell.getBoundingClientRect().right, cell.closest('.scroll').getBoundingClientRect().right])"
+    )
+    assert len(cells) > 10
+    assert all(right <= of_box for right, of_box in cells)
+
+
+def test_drawings_take_the_colours_of_the_page(opened):
+    """Of the system, and of the button."""
+    corner = """() => {
+      const image = document.querySelector("#cpu-figure6 img");
+      image.scrollIntoView({behavior: "instant"});
+      const {left, top} = image.getBoundingClientRect();
+      return [left, top];
+    }"""
+    tab = opened(scheme="dark")
+    seen = []
+    for _ in range(2):
+        left, top = tab.evaluate(corner)
+        shot = tab.screenshot(clip={"x": left + 2, "y": top + 2, "width": 1, "height": 1})
+        seen.append(Image.open(io.BytesIO(shot)).convert("RGB").getpixel((0, 0)))
+        tab.click("#theme")
+    assert seen == [(0x14, 0x17, 0x1B), (255, 255, 255)]
+
+
 def test_print(opened, tmp_path):
     tab = opened(scheme="dark")
     tab.emulate_media(media="print")
     assert tab.evaluate(BACKGROUND) == WHITE
     assert not tab.is_visible("aside")
+    # buttons are gone, so runs are named, and no heading lies on the next line
+    assert not tab.locator("button").filter(visible=True).count()
+    assert tab.locator(".paper-only").filter(visible=True).count() > 20
+    assert "seed" in tab.inner_text("#cpu-table3 .paper-only >> nth=0")
+    gap = "document.querySelector('.profile > .notes').getBoundingClientRect().top >= "
+    assert tab.evaluate(gap + "document.querySelector('.profile > h2').getBoundingClientRect().bottom")
     folder = Path(os.environ.get("SCALEDROP_PICTURES", tmp_path))
     assert tab.pdf(path=folder / "page.pdf", print_background=True).startswith(b"%PDF")
 

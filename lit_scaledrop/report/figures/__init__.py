@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.chips import chip_numbers, draw_chips
-from lit_scaledrop.report.figures.curves import draw_passes, draw_rotation, passes_numbers, rotation_numbers
+from lit_scaledrop.report.figures.chips import chip_numbers, chips_caption, draw_chips
+from lit_scaledrop.report.figures.curves import (
+    draw_passes,
+    draw_rotation,
+    passes_caption,
+    passes_numbers,
+    rotation_numbers,
+)
 from lit_scaledrop.report.figures.decisions import (
     draw_reliability,
     draw_tradeoff,
@@ -43,8 +49,8 @@ class Figure:
     """Measurements of a run, and the run -> what is drawn of it."""
     draw: Callable[[pd.DataFrame], "Drawing"]
     """Numbers of all runs, with topology and method -> the picture."""
-    caption: str
-    """What the numbers are."""
+    caption: str | Callable[[pd.DataFrame], str]
+    """What the numbers are, or a function of them that says it: of what is not drawn, nothing is said."""
     over_seeds: bool = True
     """Whether rows have a `value` to be averaged over the seeds; else the first seed is shown."""
     passes: str = ""
@@ -60,7 +66,7 @@ FIGURES: dict[str, Figure] = {
         noise_numbers,
         draw_noise,
         "The first test image that the network classifies correctly, plus strength x U(0, 255) on the pixel scale; "
-        "means over 10 noise patterns. Interval: the central 95 % of the passes. Blue: the right class; red: its "
+        "means over 10 noise patterns. Interval: the central 95 % of the passes. Blue: the right class; orange: its "
         "strongest rival; grey: the others.",
         over_seeds=False,
         passes="100",
@@ -69,8 +75,7 @@ FIGURES: dict[str, Figure] = {
     "figure7": Figure(
         passes_numbers,
         draw_passes,
-        "The first T passes of 5 independent plans: mean over plans and seeds, shaded: one sample standard deviation. "
-        "Dashed: the exact predictive distribution; dotted: not exact, the mean over many passes of another plan.",
+        passes_caption,
         passes="1 to 50",
     ),
     "posterior": Figure(
@@ -97,11 +102,7 @@ FIGURES: dict[str, Figure] = {
     "hardware": Figure(
         chip_numbers,
         draw_chips,
-        "Binary layers on 128 x 128 crossbars, all else digital, the masks of the digital network (dashed). Mean and "
-        "sample standard deviation over chips and seeds. Called OOD: uniform noise, and dotted the test images. AUROC: "
-        "uniform noise against test images by predictive entropy. Converters' ranges are set on training images; where "
-        "their bits are not what is varied, they have enough. Combined: 6 bits, variation 5 %, 0.1 % stuck, 1 ohm. "
-        "Recovered: converters trimmed, four spare columns a tile, BatchNorm corrected on training images.",
+        chips_caption,
     ),
     "designs": Figure(
         design_numbers,
@@ -166,12 +167,16 @@ class Picture:
     notes: list[str]
     """What a reader has to know of the runs."""
 
+    @property
+    def caption(self) -> str:
+        """What the numbers are."""
+        said = self.figure.caption
+        return said if isinstance(said, str) else said(self.frame)
+
     def files(self) -> dict[str, bytes]:
         """SVG and PNG; needs matplotlib."""
         with style():
-            return images(
-                self.figure.draw(self.frame), footer(self.runs, self.figure.caption, self.figure.passes, self.notes)
-            )
+            return images(self.figure.draw(self.frame), footer(self.runs, self.caption, self.figure.passes, self.notes))
 
     def csv(self) -> bytes:
         """The numbers as CSV."""

@@ -43,6 +43,21 @@ def chip_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
     return found[["effect"]].assign(level=level, chips=chips, metric=metric, value=found.value)
 
 
+def chips_caption(frame: pd.DataFrame) -> str:
+    """What the numbers are, with the effects that there are."""
+    effects = set(frame.effect)
+    combined = " Combined: 6 bits, variation 5 %, 0.1 % stuck, 1 ohm." * ("combined" in effects)
+    recovered = (
+        " Recovered: converters trimmed, four spare columns a tile, BatchNorm corrected on training images."
+    ) * bool(effects & {"recovered", "combined_recovered"})
+    return (
+        "Binary layers on 128 x 128 crossbars, all else digital, the masks of the digital network (dashed). Mean and "
+        "sample standard deviation over chips and seeds. Called OOD: uniform noise, and dotted the test images. AUROC: "
+        "uniform noise against test images by predictive entropy. Converters' ranges are set on training images; where "
+        f"their bits are not what is varied, they have enough.{combined}{recovered}"
+    )
+
+
 def draw_chips(frame: pd.DataFrame) -> "Figure":
     """Rows of panels for each topology: a column for each effect, from ideal at the left to what is worst."""
     topologies = frame.topology.unique()

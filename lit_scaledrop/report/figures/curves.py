@@ -51,6 +51,19 @@ def passes_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
     return plans[["kind", "passes", "metric", "value"]].astype({"passes": int})
 
 
+def passes_caption(frame: pd.DataFrame) -> str:
+    """What the numbers are, with the kinds of lines that there are."""
+    lines = {
+        "exact": "dashed: the exact predictive distribution",
+        "reference": "dotted: the mean over many passes of another plan",
+    }
+    said = [words for kind, words in lines.items() if (frame.kind == kind).any()]
+    about = (
+        "The first T passes of 5 independent plans: mean over plans and seeds, shaded: one sample standard deviation"
+    )
+    return f"{'; '.join([about, *said])}."
+
+
 def draw_passes(frame: pd.DataFrame) -> "Figure":
     """A row of panels for each topology: mean and standard deviation over plans, and the asymptote of each method."""
     figure, cells = grid(frame, ["topology"], _PASSES, (5.2, 3.0), "Number of passes T", "{}", label_all=True)

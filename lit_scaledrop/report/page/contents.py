@@ -23,8 +23,8 @@ from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.store import load_results
 from lit_scaledrop.results.trials import trials_in
 
-_LARGE = 400_000
-"""Bytes from which on an SVG is shown as its PNG, if that is smaller."""
+_LARGE = 4_000_000
+"""Bytes from which on an SVG is shown as its PNG, if that is smaller: a PNG stays white on a dark page."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from markupsafe import Markup, escape
 from lit_scaledrop.report.groups import ORDER
 from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown, studies
-from lit_scaledrop.report.page.provenance import facts
+from lit_scaledrop.report.page.drawings import data_url
+from lit_scaledrop.report.page.provenance import facts, note
 from lit_scaledrop.report.page.sections import heading, names, tables, title_of
+from lit_scaledrop.report.page.summary import summary
 from lit_scaledrop.results.atomic import write_atomic
 from lit_scaledrop.results.result import Result
 
@@ -51,6 +53,7 @@ def write_page(results_dir: Path | str, profiles: Sequence[str], path: Path | st
     template = _environment(Path(path).parent, panels).from_string(_asset("page.html.j2"))
     page = template.render(
         found=found,
+        summary=summary(found),
         filters=chosen,
         panels=panels,
         policy=policy,
@@ -90,11 +93,12 @@ def _environment(folder: Path, panels: list[Sequence[Result]]) -> jinja2.Environ
     environment.filters |= {
         "alt_text": alt_text,
         "count": lambda number, noun: f"{number} {noun}{'' if number == 1 else 's'}",
-        "data_url": _data_url,
+        "data_url": lambda shown: Markup(data_url(shown.image, shown.form)),
         "facts": facts,
         "heading": heading,
         "is_wide": lambda shown: _ratio(shown) > _WIDE,
         "names": names,
+        "note": note,
         "panel": partial(_panel, panels, ids),
         "relative": lambda path: quote(Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()),
         "sentence": sentence,
@@ -111,11 +115,6 @@ def _panel(panels: list[Sequence[Result]], ids: dict[tuple[str, ...], str], runs
         panels.append(runs)
         ids[key] = f"runs-{len(panels)}"
     return ids[key]
-
-
-def _data_url(shown: Shown) -> str:
-    kind = {"svg": "image/svg+xml", "png": "image/png"}[shown.form]
-    return f"data:{kind};base64,{base64.b64encode(shown.image).decode()}"
 
 
 def _ratio(shown: Shown) -> float:

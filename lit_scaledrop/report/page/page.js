@@ -36,11 +36,13 @@ const matches = (element) => {
     !(measured.checked && element.dataset.measured === "no")
   );
 };
+const seen = (element) => !element.hidden && !element.closest("[hidden]");
 const none = (selector, element) => !all(selector, element).some((child) => !child.hidden);
 const filter = () => {
   const profile = filters.elements.profile.value;
   for (const section of all(".profile")) section.hidden = Boolean(profile) && section.dataset.profile !== profile;
-  for (const item of all("tbody tr, figure", document.querySelector("main"))) item.hidden = !matches(item);
+  for (const item of all("tbody tr, .folded summary span, figure", document.querySelector("main"))) item.hidden = !matches(item);
+  for (const folded of all(".folded")) folded.hidden = none("tbody tr", folded);
   for (const section of all(".section")) section.hidden = none("tbody tr", section);
   for (const article of all("article")) {
     article.hidden = Boolean(article.querySelector("figure, .section")) && none("figure, .section", article);
@@ -50,12 +52,21 @@ const filter = () => {
     link.hidden = target.hidden || target.closest(".profile").hidden;
   }
   const rows = all(".profile:not([hidden]) tbody tr");
-  const shown = rows.filter((row) => !row.hidden && !row.closest("article").hidden);
+  const shown = rows.filter(seen);
   filters.querySelector("output").textContent = `${shown.length} of ${all(".profile tbody tr").length} rows shown`;
 };
 filters.addEventListener("input", filter);
 filters.addEventListener("reset", () => setTimeout(filter));
 filters.hidden = false;
 filter();
+
+// a picture is as wide as its column; enlarged it scrolls in its box
+for (const button of all(".enlarge")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const large = button.closest("figure").classList.toggle("large");
+    button.setAttribute("aria-pressed", String(large));
+  });
+}
 
 if (matchMedia("(max-width: 63.9rem)").matches) document.querySelector("nav details").open = false;

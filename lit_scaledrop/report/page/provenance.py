@@ -1,6 +1,6 @@
 """How a number was made: data, training, evaluation, settings and versions of a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lit_scaledrop.naming import count
@@ -40,6 +40,14 @@ def facts(run: Result) -> Iterator[tuple[str, str]]:
     yield "Commit", code_of(run)
     yield "Finished", source["finished"]
     yield "Versions", ", ".join(f"{name} {version}" for name, version in source["versions"].items())
+
+
+def note(runs: Sequence[Result]) -> str:
+    """Of which runs a number is, for paper: ids by seed, with the commits of their code."""
+    commits: dict[str, list[str]] = {}
+    for run in runs:
+        commits.setdefault(code_of(run, 10), []).append(f"{run.id} (seed {run.seed})")
+    return "; ".join(f"{', '.join(ids)} at commit {commit}" for commit, ids in commits.items())
 
 
 def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:

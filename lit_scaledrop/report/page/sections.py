@@ -27,6 +27,8 @@ _LONG = 24
 """Letters from which on a column's header gets room for more than one word a line."""
 _NAMES = 3
 """Columns that may stand in the header of a row."""
+_KINDS = ("bits", "bayesian")
+"""Columns that say of what kind a row is: behind its first number, which a phone shows beside its name."""
 
 
 class Line(NamedTuple):
@@ -54,8 +56,12 @@ class Table:
     """Whether each row says which runs it is of; else ``runs`` are those of the whole table."""
     runs: list[Result]
     headers: list[tuple[str, str | None]]
-    """Text and class of each other column."""
+    """Text and class of each other column, the first number before the rest."""
     rows: list[Line]
+    empty: list[Line]
+    """Rows that nothing was measured for, beside others: folded into one line."""
+    computed: bool
+    """Whether no row is of a run: all is folded."""
     caption: list[str]
 
 
@@ -94,6 +100,8 @@ def _table(section: Section, article: str, by_id: dict[str, Result], sources: di
     columns = section.columns
     leading = _leading(section)
     others = [column for name, column in columns.items() if name not in leading]
+    first = next((column for column in others if not column.left and column.name not in _KINDS), None)
+    others.sort(key=lambda column: column is not first)
     by_row = RESULT_IDS in section.frame
     rows = []
     for row in section.frame.to_dict("records"):
@@ -105,6 +113,7 @@ def _table(section: Section, article: str, by_id: dict[str, Result], sources: di
         about["data-measured"] = ("yes" if runs else "no") if by_row else None
         cells = list(_cells(others, row, sources))
         rows.append(Line([columns[name].cell(row) for name in leading], runs, cells, about))
+    measured = [row for row in rows if row.runs or not by_row]
     return Table(
         article=article,
         heading=section.heading,
@@ -112,7 +121,9 @@ def _table(section: Section, article: str, by_id: dict[str, Result], sources: di
         by_row=by_row,
         runs=[] if by_row else list(by_id.values()),
         headers=[_header(column) for column in others],
-        rows=rows,
+        rows=measured or rows,
+        empty=[row for row in rows if measured and row not in measured],
+        computed=not measured,
         caption=section.caption,
     )
 
