@@ -46,8 +46,8 @@ class ScaleDropout(StochasticLayer):
     Attributes:
         scale: alpha, shape ``(C,)``.
         bias: beta, shape ``(C,)``, or ``None``.
-        p: drop probability, a buffer that is no part of the state dict, so that a checkpoint never overrides the one
-        asked for.
+        p: drop probability, a buffer that is no part of the state dict: a checkpoint never overrides the one that was
+            asked for.
 
     >>> layer = ScaleDropout(2, p=1.0).train()
     >>> _ = layer.scale.data.fill_(3.0)

@@ -94,6 +94,7 @@ def test_tables(found, tmp_path):
 
 def test_the_picture(found):
     figure = found[-1].plot()
+    assert figure._repr_png_().startswith(b"\x89PNG"), "a notebook without pyplot shows it"
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
     assert titles == ["Reliability", "Errors among the surest", "ROC, noise (dotted: MI)", *["Turned images"] * 2]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(found[0])

@@ -73,9 +73,10 @@ def style() -> Any:
 def panels(rows: int, columns: int, width: float, height: float, title: str, **options: Any) -> tuple["Figure", Any]:
     """A figure of ``rows`` x ``columns`` axes, each ``width`` x ``height`` inches, and its axes as a 2-D array."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height * rows + 0.5))
+    from lit_scaledrop.report.figures.shown import ShownFigure
+
+    figure = ShownFigure(figsize=(width * columns, height * rows + 0.5))
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     figure.suptitle(title, x=0.012, ha="left", fontsize=11.5, fontweight="bold", color=INK)
