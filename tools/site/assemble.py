@@ -108,7 +108,7 @@ def _relinked(text: str, folder: Path, root: Path) -> tuple[str, list[Path]]:
         if ":" in link or not source.is_relative_to(root) or not source.exists():
             return match[0]
         up = "../" * len(folder.relative_to(root).parts)
-        if source.suffix == ".py":
+        if source.suffix == ".py" and source.relative_to(root).parts[0] in PACKAGES:
             page, module = _room(source.relative_to(root))
             return f"{head}{up}api/{page}.md#{module}{tail}"
         linked.append(source)
