@@ -118,7 +118,6 @@ report: install  ## print Table III from the results that are there; all tables 
 
 # documents, tutorials, reference and results in one folder, which needs neither server nor network
 site: install-dev  ## build the site into build/site
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
 	@$(BIN)/python tools/site/assemble.py build/site-source
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file tools/site/mkdocs.yml
 	@echo "open build/site/index.html"

@@ -118,8 +118,8 @@ def _claim(results_dir: Path) -> list[str]:
     name = {"avx2": "AVX2", "avx512": "AVX-512"}.get(level, level)
     return [
         f"Weights and activations are multiplied as bits: on one core with {name} **all 32 masks of a binary",
-        f"VGG-small, which are its exact predictive distribution, take {float(vgg[8]):.2f} times one float32 pass**",
-        f"of the same network, and a pass is {float(vgg[4]):.1f} times faster ([bits](benchmarks/results/bits.md)).",
+        f"VGG-small, which are its exact predictive distribution, take {float(vgg[8]):.2f} of the time of one float32",
+        f"pass** of the same network, and a pass is {float(vgg[4]):.1f} times faster ([bits](benchmarks/results/bits.md)).",
     ]
 
 

@@ -132,11 +132,12 @@ def _listing(folder: Path, root: Path) -> str:
 
 def _page_of(notebook: Path, pictures: Path) -> str:
     """A notebook as Markdown; its pictures as files beside it."""
-    parts = []
+    parts, heading = [], notebook.stem
     for number, cell in enumerate(json.loads(notebook.read_text())["cells"]):
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             parts.append(source)
+            heading = (re.findall(r"^#+ (.+)$", source, re.MULTILINE) or [heading])[-1]
             continue
         parts.append(f"```python\n{source}\n```")
         for index, output in enumerate(cell["outputs"]):
@@ -145,9 +146,7 @@ def _page_of(notebook: Path, pictures: Path) -> str:
                 name = f"{number}-{index}.png"
                 pictures.mkdir(parents=True, exist_ok=True)
                 (pictures / name).write_bytes(base64.b64decode(data["image/png"]))
-                words = "".join(data.get("text/plain", "picture")).strip("<>")
-                described = output.get("metadata", {}).get("alt", words)
-                parts.append(f"![{described}]({pictures.name}/{name})")
+                parts.append(f"![Picture: {heading}]({pictures.name}/{name})")
             else:
                 text = "".join(output.get("text", data.get("text/plain", "")))
                 parts.append(f"```text\n{text.rstrip()}\n```")
