@@ -119,7 +119,8 @@ def _claim(results_dir: Path) -> list[str]:
     return [
         f"Weights and activations are multiplied as bits: on one core with {name} **all 32 masks of a binary",
         f"VGG-small, which are its exact predictive distribution, take {float(vgg[8]):.2f} of the time of one float32",
-        f"pass** of the same network, and a pass is {float(vgg[4]):.1f} times faster ([bits](benchmarks/results/bits.md)).",
+        f"pass** of the same network, and a pass is {float(vgg[4]):.1f} times faster",
+        "([bits](benchmarks/results/bits.md)).",
     ]
 
 
