@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from PIL import Image
 
@@ -150,3 +151,15 @@ def test_a_wheel_in_a_bare_environment(tmp_path, fake_cifar):
     place.add("report")
     assert "Proposed" in scaledrop("report", "table3", "--profile=cpu")
     assert len(list(tmp_path.glob("results/cpu/table3.*"))) == 2
+
+
+def test_every_pin_may_be_installed_on_the_oldest_python():
+    """One that may not makes pip search without end."""
+    pins = [line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    needs = {
+        found.name: found.metadata["Requires-Python"] or ""
+        for found in metadata.distributions()
+        if canonicalize_name(found.name) in set(map(canonicalize_name, pins))
+    }
+    assert len(needs) > 100
+    assert not {name: asked for name, asked in needs.items() if "3.11.0" not in SpecifierSet(asked)}

@@ -1,6 +1,6 @@
 """``python tools/execute_tutorials.py [NAME ...]``: run the notebooks of docs/tutorials anew and write their outputs.
 
-Needs the extra ``notebooks``. Kept are the outputs alone: no counts, times of cells or versions, which change each time.
+Needs the extra ``notebooks``. Kept are the outputs alone: no counts, times of cells or versions, which always change.
 """
 
 import base64
