@@ -3,6 +3,7 @@
 import importlib
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from stand_ins import FIT, TINY
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 
 # no test may fail because the machine is slow
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -99,3 +103,35 @@ def pytest_terminal_summary(terminalreporter):
         for name, value in report.user_properties:
             if name == "two sweeps":
                 terminalreporter.write_line(f"two sweeps on one table: {value}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip(f"no Chromium here; looked for {', '.join(NAMES)}")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        one = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--hide-scrollbars"])
+        yield one
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """What axe-core finds wrong on an opened page for those who do not see or point."""
+    folders = (os.environ.get("SCALEDROP_AXE", ""), "node_modules/axe-core", "/usr/share/nodejs/axe-core")
+    found = [path for folder in folders if folder and (path := Path(folder) / "axe.min.js").is_file()]
+    if not found:
+        pytest.skip("no axe-core here: npm install axe-core, then SCALEDROP_AXE=node_modules/axe-core")
+    source = found[0].read_text(encoding="utf-8")
+
+    def violations(tab):
+        tab.evaluate(source)
+        said = tab.evaluate(
+            "axe.run(document, {resultTypes: ['violations']}).then(({passes, violations}) => ({passes: passes.length, "
+            "violations: violations.map(({id, nodes}) => [id, nodes.slice(0, 3).map((n) => n.html.slice(0, 200))])}))"
+        )
+        assert said["passes"] > 10
+        return said["violations"]
+
+    return violations

@@ -107,14 +107,21 @@ def test_issue_forms_and_workflow_are_sound():
     assert {"run": "make site"} in steps
 
 
-@pytest.mark.slow
-def test_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
-    sources, site = tmp_path / "sources", tmp_path / "site"
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The whole site, built without a warning."""
+    folder = tmp_path_factory.mktemp("site")
+    sources, target = folder / "sources", folder / "site"
     subprocess.run([sys.executable, ROOT / "tools" / "site" / "assemble.py", sources], check=True, cwd=ROOT)
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", ROOT / "tools/site/mkdocs.yml"]
-    place = {"SITE_SOURCE": str(sources), "SITE": str(site), "NO_MKDOCS_2_WARNING": "1"}
+    place = {"SITE_SOURCE": str(sources), "SITE": str(target), "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env={"PATH": "/usr/bin:/bin", **place}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.mark.slow
+def test_site_needs_no_network(site):
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 60
     for page in pages:
@@ -127,3 +134,28 @@ def test_site_is_built_without_a_warning_and_needs_no_network(tmp_path):
         assert not re.search(r"url\(['\"]?(?:https?:)?//", file.read_text()), file
     index = json.loads((site / "search" / "search_index.json").read_text())
     assert {"docs/concepts.html", "api/lit_scaledrop.layers.html"} <= {entry["location"] for entry in index["docs"]}
+
+
+@pytest.mark.slow
+def test_search_finds_in_files_from_a_disk(site, browser):
+    tab = browser.new_page()
+    tab.goto(f"{(site / 'index.html').as_uri()}?q=threshold")
+    tab.wait_for_selector(".md-search-result__item", timeout=600_000)
+    assert "matching documents" in tab.inner_text(".md-search-result__meta")
+    tab.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1300, 900), (390, 844)], ids=["desktop", "phone"])
+def test_pages_fit_and_axe_finds_nothing(site, browser, axe, size, scheme):
+    tab = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    said = []
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    # 404.html is for servers: its links begin at their root
+    for page in sorted([*site.glob("[A-Zi]*.html"), *(site / "docs").rglob("*.html"), *(site / "api").glob("i*.html")]):
+        tab.goto(page.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= size[0], page
+        assert axe(tab) == [], page
+    assert not said
+    tab.close()

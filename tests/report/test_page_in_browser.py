@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from PIL import Image
 from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 RESULTS = Path(__file__).parents[2] / "results"
 DESKTOP, PHONE = (1400, 1000), (390, 844)
 OPEN_PANEL = "[popover]:popover-open"
@@ -46,17 +43,6 @@ CONTRASTS = """(() => {
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip(f"no Chromium here; looked for {', '.join(NAMES)}")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        one = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--hide-scrollbars"])
-        yield one
-        one.close()
-
-
-@pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "index.html"
     write_page(RESULTS, profiles_in(RESULTS), path)
@@ -87,16 +73,6 @@ def opened(browser, file):
     assert not said
 
 
-@pytest.fixture(scope="module")
-def axe():
-    """Source of axe-core, which checks what a page is to those who do not see or point."""
-    folders = (os.environ.get("SCALEDROP_AXE", ""), "node_modules/axe-core", "/usr/share/nodejs/axe-core")
-    found = [path for folder in folders if folder and (path := Path(folder) / "axe.min.js").is_file()]
-    if not found:
-        pytest.skip("no axe-core here: npm install axe-core, then SCALEDROP_AXE=node_modules/axe-core")
-    return found[0].read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("media", ["screen", "print"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -104,13 +80,7 @@ def test_axe_finds_nothing(opened, axe, size, scheme, media):
     tab = opened(size, scheme, is_mobile=size == PHONE, bypass_csp=True)
     tab.emulate_media(media=media, color_scheme=scheme)
     tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    tab.evaluate(axe)
-    found = tab.evaluate(
-        "axe.run(document, {resultTypes: ['violations']}).then(({passes, violations}) => ({passes: passes.length, "
-        "violations: violations.map(({id, nodes}) => [id, nodes.slice(0, 3).map((node) => node.html.slice(0, 300))])}))"
-    )
-    assert found["passes"] > 10
-    assert not found["violations"]
+    assert axe(tab) == []
 
 
 def rows(tab, what="true"):

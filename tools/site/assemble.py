@@ -57,7 +57,7 @@ def assemble(target: Path, root: Path = ROOT) -> list[Path]:
             shutil.copyfile(source, place)
     for name, text in _reference(root).items():
         _write(target / "api" / name, text)
-    for name in ("extra.css", "iframe-worker.js"):
+    for name in ("extra.css", "iframe-worker.js", "regions.js"):
         shutil.copyfile(Path(__file__).with_name(name), target / name)
     return sorted(path.relative_to(target) for path in target.rglob("*.md"))
 
@@ -92,6 +92,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def on_page_content(html: str, **_: Any) -> str:
     """MkDocs' hook: the roles of docstrings, which only Sphinx reads, leave the name alone."""
     return _ROLE.sub(r"\1", html)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """MkDocs' hook: the theme's search box has no name."""
+    return output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
 
 
 def _write(path: Path, text: str) -> None:
