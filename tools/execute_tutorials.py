@@ -5,6 +5,7 @@ Needs the extra ``notebooks``. Kept are the outputs alone: no counts, times of c
 
 import base64
 import io
+import resource
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def fewer_colours(picture: str) -> str:
 def execute(path: Path) -> None:
     """Run a notebook and write it back."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", coalesce_streams=True).execute()
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -44,8 +45,15 @@ def execute(path: Path) -> None:
     nbformat.write(notebook, path)
 
 
+def _of_kernels() -> float:
+    """CPU seconds of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 if __name__ == "__main__":
     for tutorial in sorted(TUTORIALS.glob("*.ipynb")):
         if not sys.argv[1:] or any(name in tutorial.name for name in sys.argv[1:]):
+            before = _of_kernels()
             execute(tutorial)
-            print(f"{tutorial.name}: {tutorial.stat().st_size:,} bytes")
+            print(f"{tutorial.name}: {tutorial.stat().st_size:,} bytes, {_of_kernels() - before:.0f} s of CPU")
