@@ -7,6 +7,7 @@ A pass draws one set of weights and uses it for the whole batch. Where rows of o
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -19,15 +20,15 @@ from lit_scaledrop.layers.stochastic import StochasticLayer
 from lit_scaledrop.shapes import Bool, Float, Shaped
 
 
-class WeightSampling(StochasticLayer):
+class WeightSampling(StochasticLayer, ABC):
     """What layers with random weights share. In training there is one draw for a batch."""
 
     mask_per = "batch"
     weight: Tensor
 
+    @abstractmethod
     def weight_of(self, draw: Shaped[Tensor, "..."]) -> Float[Tensor, "out ..."]:
         """Weights of one pass from its draw."""
-        raise NotImplementedError
 
     @property
     def random_bits(self) -> int:

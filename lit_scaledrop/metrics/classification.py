@@ -4,6 +4,7 @@ All states are float64 sums, so a result does not depend on how examples spread 
 Computed before any update, a metric is NaN (and torchmetrics warns), never 0.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,8 +79,8 @@ class _MeanMetric(_SumMetric):
 
 
 class _TargetMetric(_MeanMetric):
-    def _values(self, predictive: Predictive, target: Target) -> PerExample:
-        raise NotImplementedError
+    @abstractmethod
+    def _values(self, predictive: Predictive, target: Target) -> PerExample: ...
 
     def update(self, predictive: Predictive, target: Target) -> None:
         """Add a batch."""
@@ -88,8 +89,8 @@ class _TargetMetric(_MeanMetric):
 
 
 class _UncertaintyMetric(_MeanMetric):
-    def _values(self, predictive: Predictive) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _values(self, predictive: Predictive) -> Tensor: ...
 
     def update(self, predictive: Predictive, target: Target | None = None) -> None:
         """Add a batch; the target is not used, and may be left off where there is none."""

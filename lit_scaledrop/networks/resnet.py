@@ -8,6 +8,7 @@ with BatchNorm. As in IR-Net and ReCU, BatchNorm stands in front of the classifi
 binary ResNet-18.
 """
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import torch
@@ -84,7 +85,7 @@ class Block(Unit):
         return self.second(self.first(x))
 
 
-class ResNet(nn.Module):
+class ResNet(nn.Module, ABC):
     """Hidden 3x3 convolutions in stages, between a full-precision 3x3 stem and a full-precision classifier.
 
     Args:
@@ -128,9 +129,9 @@ class ResNet(nn.Module):
         """Nonlinearity of the stem."""
         return method.skip_activation_layer()
 
+    @abstractmethod
     def units_of(self, method: Method) -> tuple[type[Unit], int]:
         """What a stage consists of, and how many of them."""
-        raise NotImplementedError
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "rows classes"]:
         """Logits."""
