@@ -29,8 +29,9 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
             continue
         between: list[nn.Module] = []
         module = seen.only_user(output)
-        if type(module) is nn.MaxPool2d and sums_signs(source):
-            module = seen.only_user(seen.outputs[module])
+        pool = module if type(module) is nn.MaxPool2d and sums_signs(source) else None
+        if pool is not None:
+            module = seen.only_user(seen.outputs[pool])
         # a layer that draws begins one: it has a draw for each row, and whoever runs it may bring the rows
         while module is not None and is_channelwise(module) and not (between and isinstance(module, StochasticLayer)):
             between.append(module)
@@ -38,7 +39,7 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
         if module is None or not sums_signs(module) or seen.outputs[module].dtype != torch.float32:
             continue
         if between:
-            chains.append(Chain(source, between, module))
+            chains.append(Chain(source, between, module, pool))
     # of those that end alike the longest, and rather one of integers than one of their maxima
     chains.sort(key=lambda chain: (len(chain.between), sums_signs(chain.source)))
     return list({chain.consumer: chain for chain in chains}.values())

@@ -35,11 +35,13 @@ class Chain:
             any module.
         between: modules, none of which mixes channels or pixels, or draws but for the first.
         consumer: the convolution that takes the signs.
+        pool: what takes the maxima.
     """
 
     source: nn.Module
     between: list[nn.Module]
     consumer: nn.Module
+    pool: nn.MaxPool2d | None = None
     _tables: dict[bytes, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _made_of: list[Tensor] = field(default_factory=list)
     _settings: list[str] = field(default_factory=list)
@@ -63,7 +65,7 @@ class Chain:
         settings = [module.extra_repr() for module in self.between]
         if sums_signs(self.source):
             filters = filters_of(self.source)
-            tensors.append(torch.from_numpy(filters.factor))
+            tensors.append(filters.factor)
             settings.append(str(filters.shape))
         same = len(tensors) == len(self._made_of) and all(map(torch.equal, tensors, self._made_of))
         if not same or settings != self._settings:
@@ -101,7 +103,7 @@ class Chain:
         number: Callable[[Tensor], Tensor]
         if sums_signs(self.source):
             filters = filters_of(self.source)
-            factor, most = torch.from_numpy(filters.factor), filters.shape[1] * filters.shape[2] * filters.shape[3]
+            factor, most = filters.factor, filters.shape[1] * filters.shape[2] * filters.shape[3]
             number = partial(torch.mul, factor.double())
         else:
             most, number = RANK_OF_INFINITY, float_of

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.bits import Packed, multiply, pack
-from lit_scaledrop.layers.bitwise import filters_of, shape_of, watched
-from lit_scaledrop.layers.chains import Chain
+from lit_scaledrop.layers.bits import Packed, Sums, can_be_compared, compare, multiply, pack
+from lit_scaledrop.layers.bitwise import filters_of, plain, shape_of, watched
+from lit_scaledrop.layers.chains import Chain, sums_signs
 from lit_scaledrop.layers.unfinished import PuttingOff, Unfinished, can_be_put_off
 from lit_scaledrop.shapes import Float
 
@@ -27,10 +27,13 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
         yield
         return
     stand_ins: dict[nn.Module, Any] = {}
-    for chain in chains:
-        if chain.of_now():
-            stand_ins |= {module: _Passing(module) for module in chain.between}
-            stand_ins |= {chain.between[0]: _Comparing(chain), chain.consumer: _Multiplying(chain.consumer)}
+    now = [chain for chain in chains if chain.of_now()]
+    for chain in now:
+        stand_ins |= {module: _Passing(module) for module in chain.between}
+        stand_ins |= {chain.between[0]: _Comparing(chain), chain.consumer: _Multiplying(chain.consumer)}
+    for chain in now:
+        if _can_wait(chain):
+            stand_ins[chain.source] = _Multiplying(chain.source, waits=True)
     for module in network.modules():
         if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and (size := _side_by_side(module)):
             stand_ins[module] = partial(pooled, isinstance(module, nn.MaxPool2d), size)
@@ -61,19 +64,42 @@ class _Comparing:
 
     chain: Chain
 
-    def __call__(self, x: Tensor) -> Packed:
-        filters = filters_of(self.chain.consumer)
-        return pack(x, filters, shape_of(self.chain.consumer), self.chain.thresholds(x))
+    def __call__(self, x: Tensor | Sums) -> Packed:
+        filters, shape = filters_of(self.chain.consumer), shape_of(self.chain.consumer)
+        if isinstance(x, Sums):
+            return compare(x, filters, shape, self.chain.thresholds(torch.empty(len(x), 0)))
+        return pack(x, filters, shape, self.chain.thresholds(x))
 
 
 @dataclass
 class _Multiplying:
-    """What stands for a convolution: bits to sums; other numbers it convolves."""
+    """What stands for a convolution: bits to sums; other numbers it convolves.
+
+    Attributes:
+        layer: the convolution.
+        waits: whether the sums are left to the comparison behind it.
+    """
 
     layer: nn.Module
+    waits: bool = False
 
-    def __call__(self, x: Tensor | Packed) -> Tensor:
-        return multiply(x, filters_of(self.layer)) if isinstance(x, Packed) else type(self.layer).forward(self.layer, x)
+    def __call__(self, x: Tensor | Packed) -> Tensor | Sums:
+        if self.waits and isinstance(x, Tensor) and plain(x):
+            x = pack(x, filters_of(self.layer), shape_of(self.layer))
+        if not isinstance(x, Packed):
+            return type(self.layer).forward(self.layer, x)
+        filters = filters_of(self.layer)
+        return Sums(x, filters, 1, tuple(range(x.batch))) if self.waits else multiply(x, filters)
+
+
+def _can_wait(chain: Chain) -> bool:
+    """Whether nothing but the comparison, behind pooling at most, needs the sums in front of it."""
+    pool = chain.pool
+    return (
+        sums_signs(chain.source)
+        and can_be_compared(filters_of(chain.source), filters_of(chain.consumer))
+        and (pool is None or _side_by_side(pool) is not None)
+    )
 
 
 def _side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
@@ -90,13 +116,15 @@ def _side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
     return size
 
 
-def pooled(largest: bool, size: int, x: Float[Tensor, "rows channels height width"]) -> Tensor:
+def pooled(largest: bool, size: int, x: Float[Tensor, "rows channels height width"] | Sums) -> Tensor | Sums:
     """Largest or mean number of each square, as ``MaxPool2d(size)`` and ``AvgPool2d(size)`` have them, bit for bit.
 
     >>> x = torch.randn(2, 3, 7, 9)
     >>> torch.equal(pooled(True, 2, x), nn.MaxPool2d(2)(x)), torch.equal(pooled(False, 3, x), nn.AvgPool2d(3)(x))
     (True, True)
     """
+    if isinstance(x, Sums):
+        return x.pooled(size)
     if largest and isinstance(x, Unfinished) and x.rises():  # then the largest stays the largest
         return Unfinished(pooled(True, size, x.x), x.stages)
     high, wide = (side // size * size for side in x.shape[2:])

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lit_scaledrop.layers.bits import Sums
 from lit_scaledrop.layers.stochastic import MaskPlan, StochasticLayer, check_plan, stochastic_layers
 
 _active: "Sharing | None" = None
@@ -138,7 +139,7 @@ class Sharing:
         self.tree, self.batch = tree, batch
         self.partition = tree.root
 
-    def expand(self, x: Tensor) -> Tensor:
+    def expand(self, x: Any) -> Any:
         """Rows of an older, coarser grouping as rows of the current one."""
         groups, rest = divmod(len(x), self.batch)
         if rest:
@@ -148,9 +149,12 @@ class Sharing:
             )
         if groups == self.partition.groups:
             return x
+        sources = self.partition.sources(groups)
+        if isinstance(x, Sums):  # not computed yet
+            return x.rows(self.batch, sources)
         # slices of whole groups: block copies, in the memory format of x
         parts = x.split(self.batch)
-        return torch.cat([parts[source] for source in self.partition.sources(groups)])
+        return torch.cat([parts[source] for source in sources])
 
     def branch(self, name: str, layer: StochasticLayer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Forward pre-hook of a stochastic layer: split, and give it the draws of the new groups."""

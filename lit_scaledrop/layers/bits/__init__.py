@@ -3,6 +3,7 @@
 from lit_scaledrop.layers.bits.build import LEVELS, best_level
 from lit_scaledrop.layers.bits.convolution import Filters, Packed, Shape, Thresholds, available, conv2d, multiply, pack
 from lit_scaledrop.layers.bits.finishing import STAGES, Stage, finish, norm_is_fused, stage_of_norm
+from lit_scaledrop.layers.bits.sums import Sums, can_be_compared, compare
 
 __all__ = [
     "LEVELS",
@@ -11,9 +12,12 @@ __all__ = [
     "Packed",
     "Shape",
     "Stage",
+    "Sums",
     "Thresholds",
     "available",
     "best_level",
+    "can_be_compared",
+    "compare",
     "conv2d",
     "finish",
     "multiply",

@@ -21,10 +21,11 @@ from lit_scaledrop.layers.bits.filters import Filters, Pair
 from lit_scaledrop.shapes import Float
 
 _WORTH_THREADS = 1 << 20  # words that are compared, some 0.1 ms
+_READ_BEHIND = 8  # bytes behind an input
 
 
-class _Geometry(ctypes.Structure):
-    """As the kernels declare it."""
+class Geometry(ctypes.Structure):
+    """Of one convolution, as the kernels declare it."""
 
     _fields_ = tuple(
         (name, ctypes.c_int64)
@@ -34,6 +35,15 @@ class _Geometry(ctypes.Structure):
             "dilation_height", "dilation_width", "filters", "words", "products",
         )
     )  # fmt: skip
+
+
+class _Operands(ctypes.Structure):
+    """As the kernels declare them."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("inputs", "filters", "position", "border", "factor")),
+        ("lanes", ctypes.c_int64),
+    )
 
 
 def available() -> bool:
@@ -73,7 +83,7 @@ class Packed:
     size: Pair
     out: Pair
     shape: Shape
-    geometry: _Geometry
+    geometry: Geometry
     bits: np.ndarray
     level: int
 
@@ -88,13 +98,32 @@ def pack(
 ) -> Packed:
     """Signs of ``x`` as bits, as the kernels convolve them with ``filters``; arguments as of :func:`conv2d`."""
     loaded = kernels()
-    count, channels, kernel_height, kernel_width = filters.shape
-    every = channels * filters.groups
+    every = filters.shape[1] * filters.groups
     if x.dtype != torch.float32 or x.device.type != "cpu" or x.shape[1] != every:
         raise ValueError(
             f"float32 images with {every} channels on the CPU are needed, got {x.dtype} {tuple(x.shape)} on {x.device}"
         )
-    batch, _, height, width = x.shape
+    batch, _, *size = x.shape
+    packed = empty(batch, (size[0], size[1]), filters, shape, level)
+    threshold, direction, case = thresholds or (torch.zeros(1, every), torch.ones(1, every), torch.zeros(1))
+    case = case.to(torch.int32).expand(batch).contiguous()
+    x, threshold, direction = x.detach().resolve_neg().contiguous(), threshold.contiguous(), direction.contiguous()
+
+    def run(begin: int, end: int) -> int:
+        loaded.bits_pack(
+            ctypes.byref(packed.geometry), packed.level, at(x), at(threshold), at(direction), at(case), at(packed.bits),
+            ctypes.c_int64(begin), ctypes.c_int64(end),
+        )  # fmt: skip
+        return 0
+
+    spread(run, batch * size[0], 16 * x.numel())
+    return packed
+
+
+def empty(batch: int, size: Pair, filters: Filters, shape: Shape, level: int | None) -> Packed:
+    """Images of a size that a convolution takes, all bits 0."""
+    count, channels, kernel_height, kernel_width = filters.shape
+    height, width = size
     padded = height + shape.before[0] + shape.behind[0], width + shape.before[1] + shape.behind[1]
     high, wide = (
         (whole - step * (kernel - 1) - 1) // each + 1
@@ -102,26 +131,13 @@ def pack(
     )
     if min(high, wide) < 1:
         raise ValueError(f"a window of {filters.shape[2:]} with dilation {shape.dilation} does not fit into {padded}")
-    geometry = _Geometry(
+    geometry = Geometry(
         channels, filters.groups, filters.unit, height, width, *shape.before, *padded, high, wide, kernel_height,
         kernel_width, *shape.stride, *shape.dilation, count // filters.groups, filters.words.shape[2],
         channels * kernel_height * kernel_width,
     )  # fmt: skip
-    chosen = best_level() if level is None else level
-    bits = np.zeros(batch * padded[0] * padded[1] * filters.groups * filters.unit, np.uint8)
-    threshold, direction, case = thresholds or (torch.zeros(1, every), torch.ones(1, every), torch.zeros(1))
-    case = case.to(torch.int32).expand(batch).contiguous()
-    x, threshold, direction = x.detach().resolve_neg().contiguous(), threshold.contiguous(), direction.contiguous()
-
-    def run(begin: int, end: int) -> int:
-        loaded.bits_pack(
-            ctypes.byref(geometry), chosen, at(x), at(threshold), at(direction), at(case), at(bits),
-            ctypes.c_int64(begin), ctypes.c_int64(end),
-        )  # fmt: skip
-        return 0
-
-    spread(run, batch * height, 16 * x.numel())
-    return Packed(batch, (height, width), (high, wide), shape, geometry, bits, chosen)
+    bits = np.zeros(batch * padded[0] * padded[1] * filters.groups * filters.unit + _READ_BEHIND, np.uint8)
+    return Packed(batch, size, (high, wide), shape, geometry, bits, best_level() if level is None else level)
 
 
 @torch.no_grad()
@@ -132,25 +148,40 @@ def multiply(packed: Packed, filters: Filters) -> Float[Tensor, "batch filters o
         ValueError: weights are no signs.
         MemoryError: there is none for the windows.
     """
+    result = torch.empty(packed.batch, filters.shape[0], *packed.out)
+    if result.numel():
+        run_sums(packed, filters, packed.batch * packed.out[0] * packed.out[1], numbers=result)
+    return result
+
+
+def run_sums(
+    packed: Packed,
+    filters: Filters,
+    count: int,
+    numbers: Tensor | None = None,
+    following: ctypes.Structure | None = None,
+) -> None:
+    """Let the kernels sum: ``count`` pixels to numbers, or ``count`` rows of the following input to bits."""
     loaded = kernels()
     if not filters.exact:
         raise ValueError("the kernels multiply signs: +-1 times a power of two for each filter")
-    result = torch.empty(packed.batch, len(filters.factor), *packed.out)
-    if not result.numel():
-        return result
     shape = packed.shape
     border = filters.border(packed.size, packed.out, shape.stride, shape.before, shape.dilation)
+    factor = filters.factor_of_lane
+    operands = _Operands(
+        at(packed.bits), at(filters.words), at(border.position), at(border.added), at(factor), len(factor)
+    )
 
     def run(begin: int, end: int) -> int:
         return loaded.bits_sums(
-            ctypes.byref(packed.geometry), packed.level, at(packed.bits), at(filters.words), at(border.position),
-            at(border.added), at(filters.factor), at(result), ctypes.c_int64(begin), ctypes.c_int64(end),
+            ctypes.byref(packed.geometry), packed.level, ctypes.byref(operands),
+            None if numbers is None else at(numbers), None if following is None else ctypes.byref(following),
+            ctypes.c_int64(begin), ctypes.c_int64(end),
         )  # fmt: skip
 
     pixels = packed.batch * packed.out[0] * packed.out[1]
-    if any(spread(run, pixels, result.numel() * filters.words.shape[2])):
+    if any(spread(run, count, pixels * filters.shape[0] * filters.words.shape[2])):
         raise MemoryError("no memory for the windows of a binary convolution")
-    return result
 
 
 def conv2d(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lit_scaledrop.shapes import Float
 
@@ -22,9 +23,9 @@ class _Border(NamedTuple):
     """What a border adds to the sums."""
 
     position: np.ndarray
-    """of each output pixel its row in ``added``, -1 where a window has no part outside; int32"""
+    """of each output pixel its row in ``added``, 0 where a window has no part outside; int32"""
     added: np.ndarray
-    """float32, ``(positions, filters)``"""
+    """float32, ``(positions, lanes)``"""
 
 
 class Filters:
@@ -35,6 +36,7 @@ class Filters:
         groups: blocks of channels that see nothing of each other.
 
     Attributes:
+        factor: of each filter, float32.
         exact: whether the weights are +-1 times a power of two for each filter, so that sums are exact; and neither too
             many nor too large for float32.
     """
@@ -47,11 +49,17 @@ class Filters:
         products = size[0].numel() if len(size) else 0
         finite = bool((factor * products).isfinite().all()) and products <= _EXACT
         self.exact = alike and finite and bool((factor.frexp().mantissa == 0.5).all())
-        self.factor = np.ascontiguousarray(factor.float().numpy())
+        self.factor = factor.float().contiguous()
+        self.factor_of_lane = self.lanes(self.factor)
         signs = torch.where(weight > 0, 1.0, -1.0)
         self._taps = signs.sum(1)
         self.words, self.unit = self._pack((signs > 0).numpy())
         self._borders: dict[tuple[object, ...], _Border] = {}
+
+    def lanes(self, x: Float[Tensor, "*rows filters"]) -> Float[Tensor, "*rows lanes"]:
+        """One number a filter as the kernels have them: eight a block, 0 where a block has no more filters."""
+        each = self.shape[0] // self.groups
+        return F.pad(x.unflatten(-1, (self.groups, each)), (0, -each % _BLOCK)).flatten(-2).contiguous()
 
     def _pack(self, positive: np.ndarray) -> tuple[np.ndarray, int]:
         """Words ``(groups, blocks, words, _BLOCK)`` and the bytes of a unit."""
@@ -81,11 +89,11 @@ class Filters:
             lost = outside[0][:, None, :, None] | outside[1][None, :, None, :]
             # a zero counted as -1 has added the negative of its weight
             added = torch.einsum("rcij,fij->rcf", lost.float(), self._taps).flatten(0, 1)
-            position = cases[0][:, None] * len(outside[1]) + cases[1][None, :]
+            position = 1 + cases[0][:, None] * len(outside[1]) + cases[1][None, :]
             inside = ~lost.flatten(2).any(2)
-            position[inside[cases[0]][:, cases[1]]] = -1
+            position[inside[cases[0]][:, cases[1]]] = 0
             self._borders[key] = _Border(
-                np.ascontiguousarray(position.to(torch.int32).numpy()), np.ascontiguousarray(added.numpy())
+                np.ascontiguousarray(position.to(torch.int32).numpy()), self.lanes(F.pad(added, (0, 0, 1, 0))).numpy()
             )
         return self._borders[key]
 

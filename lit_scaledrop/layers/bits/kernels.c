@@ -14,7 +14,7 @@
 #error "units are written little-endian"
 #endif
 
-enum { PIXELS = 4, FILTERS = 8, CHUNK = 64 }; /* of a block of sums; pixels that are gathered at once */
+enum { PIXELS = 8, FILTERS = 8, CHUNK = 64 }; /* of a tile of sums; pixels that are gathered at once */
 
 typedef struct {
     int64_t channels, groups, unit;                    /* of a group; bytes of a unit */
@@ -144,82 +144,104 @@ static inline __attribute__((always_inline)) void pack_rows(Collect *collect, co
     }
 }
 
-/* the window of one output pixel */
-static inline __attribute__((always_inline)) void gather(const Geometry *g, const uint8_t *in, int64_t group,
-                                                         int64_t image, int64_t place, uint64_t *window)
+/* bytes; fewer than 8 are copied as 8, which what lies behind them must bear */
+static inline __attribute__((always_inline)) void copy(uint8_t *to, const uint8_t *from, int64_t bytes)
 {
-    const int64_t y = place / g->out_width * g->stride_height, x = place % g->out_width * g->stride_width;
-    const int64_t unit = g->unit, pixel = g->groups * unit, row_bytes = g->padded_width * pixel;
-    const uint8_t *row = in + (image * g->padded_height + y) * row_bytes + x * pixel + group * unit;
-    uint8_t *to = (uint8_t *)window;
-    window[g->words - 1] = 0;
-    for (int64_t i = 0; i < g->kernel_height; i++, row += g->dilation_height * row_bytes) {
-        const uint8_t *from = row;
-        for (int64_t j = 0; j < g->kernel_width; j++, from += g->dilation_width * pixel, to += unit)
-            switch (unit) { /* of a known size memcpy is one instruction */
-            case 1: memcpy(to, from, 1); break;
-            case 2: memcpy(to, from, 2); break;
-            case 4: memcpy(to, from, 4); break;
-            default:
-                for (int64_t k = 0; k < unit; k += 8)
-                    memcpy(to + k, from + k, 8);
-            }
+    int64_t k = 0;
+    if (bytes >= 32) {
+        for (; k + 32 <= bytes; k += 32)
+            memcpy(to + k, from + k, 32);
+        memcpy(to + bytes - 32, from + bytes - 32, 32);
+    } else if (bytes >= 8) {
+        for (; k + 8 <= bytes; k += 8)
+            memcpy(to + k, from + k, 8);
+        memcpy(to + bytes - 8, from + bytes - 8, 8);
+    } else
+        memcpy(to, from, 8);
+}
+
+/* the windows of some output pixels of an image, which lie one behind the other */
+static inline __attribute__((always_inline)) void gather(const Geometry *g, const uint8_t *in, int64_t group,
+                                                         int64_t image, int64_t place, int64_t pixels,
+                                                         uint64_t *windows)
+{
+    const int64_t pixel = g->groups * g->unit, row_bytes = g->padded_width * pixel;
+    const int dense = g->groups == 1 && g->dilation_width == 1; /* then the taps of a row lie side by side */
+    const int64_t runs = dense ? 1 : g->kernel_width, run = dense ? g->kernel_width * g->unit : g->unit;
+    const int64_t bytes = g->kernel_height * runs * run, over = 8 * g->words - bytes;
+    int64_t y = place / g->out_width, x = place % g->out_width;
+    for (int64_t i = 0; i < pixels; i++, windows += g->words) {
+        const uint8_t *row = in + (image * g->padded_height + y * g->stride_height) * row_bytes +
+                             x * g->stride_width * pixel + group * g->unit;
+        uint8_t *to = (uint8_t *)windows;
+        for (int64_t k = 0; k < g->kernel_height; k++, row += g->dilation_height * row_bytes)
+            for (int64_t j = 0; j < runs; j++, to += run)
+                copy(to, row + j * g->dilation_width * pixel, run);
+        windows[g->words - 1] = windows[g->words - 1] << 8 * over >> 8 * over;
+        if (++x == g->out_width) {
+            x = 0;
+            y++;
+        }
     }
 }
 
-/* Unequal signs of PIXELS windows and FILTERS filters, whose words alternate: unequal[filter * CHUNK + pixel]. */
-static inline void block_portable(const uint64_t *windows, const uint64_t *filters, int64_t words, int32_t *unequal)
+/* Unequal signs of PIXELS windows and FILTERS filters, whose words alternate: unequal[pixel * FILTERS + filter]. */
+typedef void Tile(const uint64_t *windows, const uint64_t *filters, int64_t words, int32_t *unequal);
+
+static inline void tile_portable(const uint64_t *windows, const uint64_t *filters, int64_t words, int32_t *unequal)
 {
-    for (int f = 0; f < FILTERS; f++)
-        for (int p = 0; p < PIXELS; p++) {
+    for (int p = 0; p < PIXELS; p++)
+        for (int f = 0; f < FILTERS; f++) {
             int64_t sum = 0;
             for (int64_t k = 0; k < words; k++)
                 sum += __builtin_popcountll(windows[p * words + k] ^ filters[k * FILTERS + f]);
-            unequal[f * CHUNK + p] = (int32_t)sum;
+            unequal[p * FILTERS + f] = (int32_t)sum;
         }
 }
 
 #ifdef X86
-__attribute__((target("avx2"))) static inline void block_avx2(const uint64_t *windows, const uint64_t *filters,
-                                                              int64_t words, int32_t *unequal)
+/* of 4 pixels and 4 filters */
+__attribute__((target("avx2"), always_inline)) static inline void
+quarter_avx2(const uint64_t *windows, const uint64_t *filters, int64_t words, int32_t *unequal)
 {
     const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2,
                                            2, 3, 2, 3, 3, 4);
     const __m256i low = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
-    for (int half = 0; half < FILTERS; half += 4) {
-        __m256i total[PIXELS] = {zero, zero, zero, zero};
-        for (int64_t start = 0; start < words; start += 31) { /* a byte holds 31 times 8 */
-            const int64_t stop = start + 31 < words ? start + 31 : words;
-            __m256i some[PIXELS] = {zero, zero, zero, zero};
-            for (int64_t k = start; k < stop; k++) {
-                const __m256i filter = _mm256_loadu_si256((const __m256i *)(filters + k * FILTERS + half));
-                for (int p = 0; p < PIXELS; p++) {
-                    const __m256i v = _mm256_xor_si256(filter, _mm256_set1_epi64x((int64_t)windows[p * words + k]));
-                    const __m256i a = _mm256_shuffle_epi8(table, _mm256_and_si256(v, low));
-                    const __m256i b = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(v, 4), low));
-                    some[p] = _mm256_add_epi8(some[p], _mm256_add_epi8(a, b));
-                }
+    const __m256i even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+    __m256i total[4] = {zero, zero, zero, zero};
+    for (int64_t start = 0; start < words; start += 31) { /* a byte holds 31 times 8 */
+        const int64_t stop = start + 31 < words ? start + 31 : words;
+        __m256i some[4] = {zero, zero, zero, zero};
+        for (int64_t k = start; k < stop; k++) {
+            const __m256i filter = _mm256_loadu_si256((const __m256i *)(filters + k * FILTERS));
+            for (int p = 0; p < 4; p++) {
+                const __m256i v = _mm256_xor_si256(filter, _mm256_set1_epi64x((int64_t)windows[p * words + k]));
+                const __m256i a = _mm256_shuffle_epi8(table, _mm256_and_si256(v, low));
+                const __m256i b = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(v, 4), low));
+                some[p] = _mm256_add_epi8(some[p], _mm256_add_epi8(a, b));
             }
-            for (int p = 0; p < PIXELS; p++)
-                total[p] = _mm256_add_epi64(total[p], _mm256_sad_epu8(some[p], zero));
         }
-        /* 4 pixels of 4 filters to 4 filters of 4 pixels */
-        const __m256i first = _mm256_or_si256(total[0], _mm256_slli_epi64(total[1], 32));
-        const __m256i second = _mm256_or_si256(total[2], _mm256_slli_epi64(total[3], 32));
-        const __m256i even = _mm256_unpacklo_epi64(first, second), odd = _mm256_unpackhi_epi64(first, second);
-        int32_t *to = unequal + half * CHUNK;
-        _mm_storeu_si128((__m128i *)to, _mm256_castsi256_si128(even));
-        _mm_storeu_si128((__m128i *)(to + CHUNK), _mm256_castsi256_si128(odd));
-        _mm_storeu_si128((__m128i *)(to + 2 * CHUNK), _mm256_extracti128_si256(even, 1));
-        _mm_storeu_si128((__m128i *)(to + 3 * CHUNK), _mm256_extracti128_si256(odd, 1));
+        for (int p = 0; p < 4; p++)
+            total[p] = _mm256_add_epi64(total[p], _mm256_sad_epu8(some[p], zero));
     }
+    for (int p = 0; p < 4; p++)
+        _mm_storeu_si128((__m128i *)(unequal + p * FILTERS),
+                         _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(total[p], even)));
+}
+
+__attribute__((target("avx2"))) static inline void tile_avx2(const uint64_t *windows, const uint64_t *filters,
+                                                             int64_t words, int32_t *unequal)
+{
+    for (int p = 0; p < PIXELS; p += 4)
+        for (int f = 0; f < FILTERS; f += 4)
+            quarter_avx2(windows + p * words, filters + f, words, unequal + p * FILTERS + f);
 }
 
 __attribute__((target("avx512f,avx512bw,avx512vpopcntdq"))) static inline void
-block_avx512(const uint64_t *windows, const uint64_t *filters, int64_t words, int32_t *unequal)
+tile_avx512(const uint64_t *windows, const uint64_t *filters, int64_t words, int32_t *unequal)
 {
     const __m512i zero = _mm512_setzero_si512();
-    __m512i total[PIXELS] = {zero, zero, zero, zero};
+    __m512i total[PIXELS] = {zero, zero, zero, zero, zero, zero, zero, zero};
     for (int64_t k = 0; k < words; k++) {
         const __m512i filter = _mm512_loadu_si512(filters + k * FILTERS);
         for (int p = 0; p < PIXELS; p++) {
@@ -227,83 +249,240 @@ block_avx512(const uint64_t *windows, const uint64_t *filters, int64_t words, in
             total[p] = _mm512_add_epi64(total[p], _mm512_popcnt_epi64(v));
         }
     }
-    const __m512i first = _mm512_or_si512(total[0], _mm512_slli_epi64(total[1], 32));
-    const __m512i second = _mm512_or_si512(total[2], _mm512_slli_epi64(total[3], 32));
-    const __m512i even = _mm512_unpacklo_epi64(first, second), odd = _mm512_unpackhi_epi64(first, second);
-    _mm_storeu_si128((__m128i *)unequal, _mm512_castsi512_si128(even));
-    _mm_storeu_si128((__m128i *)(unequal + CHUNK), _mm512_castsi512_si128(odd));
-    _mm_storeu_si128((__m128i *)(unequal + 2 * CHUNK), _mm512_extracti32x4_epi32(even, 1));
-    _mm_storeu_si128((__m128i *)(unequal + 3 * CHUNK), _mm512_extracti32x4_epi32(odd, 1));
-    _mm_storeu_si128((__m128i *)(unequal + 4 * CHUNK), _mm512_extracti32x4_epi32(even, 2));
-    _mm_storeu_si128((__m128i *)(unequal + 5 * CHUNK), _mm512_extracti32x4_epi32(odd, 2));
-    _mm_storeu_si128((__m128i *)(unequal + 6 * CHUNK), _mm512_extracti32x4_epi32(even, 3));
-    _mm_storeu_si128((__m128i *)(unequal + 7 * CHUNK), _mm512_extracti32x4_epi32(odd, 3));
+    for (int p = 0; p < PIXELS; p++)
+        _mm256_storeu_si256((__m256i *)(unequal + p * FILTERS), _mm512_cvtepi64_epi32(total[p]));
 }
 #endif
 
-typedef void Block(const uint64_t *, const uint64_t *, int64_t, int32_t *);
+/* What is multiplied. Filters: [groups][blocks][words][FILTERS]. Lanes are [groups][blocks][FILTERS], so that those of
+ * no filter are there, too; border: [positions][lanes], what zeros outside have added too much, in row 0 nothing;
+ * position: of each output pixel of an image its row in it; factor: of each lane. */
+typedef struct {
+    const uint8_t *in;
+    const uint64_t *filters;
+    const int32_t *position;
+    const float *border, *factor;
+    int64_t lanes;
+} Operands;
 
-/* Sums of the output pixels begin to end, which count through all images, for all filters.
- * filters: [groups][blocks][words][FILTERS]; border: [positions][groups * filters], what zeros outside have added too
- * much; position: of each output pixel of an image its row in it, or -1; factor: of each filter. */
-static inline __attribute__((always_inline)) void sums(Block *block, const Geometry *g, const uint8_t *in,
-                                                       const uint64_t *filters, const int32_t *position,
-                                                       const float *border, const float *factor, float *out,
-                                                       int64_t begin, int64_t end, uint64_t *windows)
+/* Some pixels of an image, as numbers or as bits of one block of filters. */
+typedef struct {
+    const Operands *of;
+    int64_t place, pixels, lane, filters; /* the first of each; how many pixels, and filters of this block */
+    float products;
+} Part;
+
+/* numbers: [filters][plane] */
+typedef void Numbers(const int32_t *unequal, const Part *part, float *out, int64_t plane);
+/* one byte a pixel, which lie a unit apart: a bit for each filter, 1 where direction * sum >= threshold */
+typedef void Bits(const int32_t *unequal, const Part *part, const float *threshold, const float *direction, uint8_t *out,
+                  int64_t unit);
+
+static inline __attribute__((always_inline)) float number(const int32_t *unequal, const Part *part, int64_t p, int64_t f)
 {
-    const int64_t plane = g->out_height * g->out_width, all = g->groups * g->filters;
-    const int64_t blocks = (g->filters + FILTERS - 1) / FILTERS;
+    const float *border = part->of->border + part->of->position[part->place + p] * part->of->lanes + part->lane;
+    return part->of->factor[part->lane + f] * (part->products - 2 * (float)unequal[p * FILTERS + f] + border[f]);
+}
+
+static inline void numbers_portable(const int32_t *unequal, const Part *part, float *out, int64_t plane)
+{
+    for (int64_t f = 0; f < part->filters; f++)
+        for (int64_t p = 0; p < part->pixels; p++)
+            out[f * plane + p] = number(unequal, part, p, f);
+}
+
+static inline void bits_portable(const int32_t *unequal, const Part *part, const float *threshold,
+                                 const float *direction, uint8_t *out, int64_t unit)
+{
+    for (int64_t p = 0; p < part->pixels; p++) {
+        int byte = 0;
+        for (int f = 0; f < FILTERS; f++)
+            byte |= (direction[f] * number(unequal, part, p, f) >= threshold[f]) << f;
+        out[p * unit] = (uint8_t)byte;
+    }
+}
+
+#ifdef X86
+__attribute__((target("avx2"), always_inline)) static inline __m256 numbers_of_pixel(const int32_t *unequal,
+                                                                                      const Part *part, int64_t p)
+{
+    const __m256 some = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(unequal + p * FILTERS)));
+    const float *border = part->of->border + part->of->position[part->place + p] * part->of->lanes + part->lane;
+    const __m256 sum = _mm256_sub_ps(_mm256_set1_ps(part->products), _mm256_add_ps(some, some));
+    return _mm256_mul_ps(_mm256_add_ps(sum, _mm256_loadu_ps(border)), _mm256_loadu_ps(part->of->factor + part->lane));
+}
+
+__attribute__((target("avx2"))) static inline void numbers_avx2(const int32_t *unequal, const Part *part, float *out,
+                                                                int64_t plane)
+{
+    if (part->pixels < PIXELS) {
+        numbers_portable(unequal, part, out, plane);
+        return;
+    }
+    __m256 v[PIXELS], w[PIXELS];
+    for (int p = 0; p < PIXELS; p++)
+        v[p] = numbers_of_pixel(unequal, part, p);
+    for (int p = 0; p < PIXELS; p += 4) { /* filters to rows: pairs of pixels, then fours, then eights */
+        const __m256 a = _mm256_unpacklo_ps(v[p], v[p + 1]), b = _mm256_unpackhi_ps(v[p], v[p + 1]);
+        const __m256 c = _mm256_unpacklo_ps(v[p + 2], v[p + 3]), d = _mm256_unpackhi_ps(v[p + 2], v[p + 3]);
+        w[p] = _mm256_shuffle_ps(a, c, 0x44);
+        w[p + 1] = _mm256_shuffle_ps(a, c, 0xee);
+        w[p + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        w[p + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    for (int64_t f = 0; f < part->filters; f++)
+        _mm256_storeu_ps(out + f * plane, f < 4 ? _mm256_permute2f128_ps(w[f], w[f + 4], 0x20)
+                                                : _mm256_permute2f128_ps(w[f - 4], w[f], 0x31));
+}
+
+__attribute__((target("avx2"))) static inline void bits_avx2(const int32_t *unequal, const Part *part,
+                                                             const float *threshold, const float *direction,
+                                                             uint8_t *out, int64_t unit)
+{
+    const __m256 least = _mm256_loadu_ps(threshold), sign = _mm256_loadu_ps(direction);
+    for (int64_t p = 0; p < part->pixels; p++) {
+        const __m256 v = _mm256_mul_ps(sign, numbers_of_pixel(unequal, part, p));
+        out[p * unit] = (uint8_t)_mm256_movemask_ps(_mm256_cmp_ps(v, least, _CMP_GE_OQ));
+    }
+}
+#endif
+
+/* Bits of the next convolution's input, of one group, from the sums of this one or from their maxima over squares. */
+typedef struct {
+    const Geometry *geometry;           /* of the next one */
+    int64_t pool;                       /* side of the squares */
+    const float *threshold, *direction; /* [cases][lanes] */
+    const uint8_t *falling;             /* [cases][unit]: 1 where the direction is negative */
+    const int32_t *first, *row, *of_row; /* image i makes the rows row[first[i]] to row[first[i + 1] - 1], of these cases */
+    uint8_t *out;
+} Next;
+
+typedef struct {
+    Tile *tile;
+    Numbers *numbers;
+    Bits *bits;
+} Level;
+
+/* Sums of some output pixels of one image, for all filters: numbers to out, or bits of each row to marks, which hold
+ * of a row marked pixels, of which those here begin at mark. */
+static inline __attribute__((always_inline)) void sums(Level level, const Geometry *g, const Operands *of, int64_t image,
+                                                       int64_t place, int64_t count, float *out, const Next *next,
+                                                       uint8_t *marks, int64_t marked, int64_t mark, uint64_t *windows)
+{
+    const int64_t blocks = (g->filters + FILTERS - 1) / FILTERS, plane = g->out_height * g->out_width;
+    const int64_t all = g->groups * g->filters;
     const int64_t whole = 2048 / g->words / PIXELS * PIXELS; /* windows of 16 kB */
     const int64_t most = whole < PIXELS ? PIXELS : whole > CHUNK ? CHUNK : whole;
-    int32_t unequal[FILTERS * CHUNK], cut[CHUNK];
-    for (int64_t start = begin, stop; start < end; start = stop) {
-        const int64_t image = start / plane, place = start % plane;
-        stop = start + most < end ? start + most : end;
-        stop = stop < (image + 1) * plane ? stop : (image + 1) * plane;
-        const int64_t pixels = stop - start;
-        int64_t cuts = 0;
-        for (int64_t i = 0; i < pixels; i++)
-            if (position[place + i] >= 0)
-                cut[cuts++] = (int32_t)i;
+    int32_t unequal[PIXELS * FILTERS];
+    for (int64_t start = 0; start < count; start += most) {
+        const int64_t pixels = start + most < count ? most : count - start;
         for (int64_t group = 0; group < g->groups; group++) {
-            for (int64_t i = 0; i < pixels; i++)
-                gather(g, in, group, image, place + i, windows + i * g->words);
-            for (int64_t b = 0; b < blocks; b++) {
-                for (int64_t i = 0; i < pixels; i += PIXELS)
-                    block(windows + i * g->words, filters + (group * blocks + b) * g->words * FILTERS, g->words,
-                          unequal + i);
-                const int64_t left = g->filters - b * FILTERS;
-                for (int64_t f = 0; f < (left < FILTERS ? left : FILTERS); f++) {
-                    const int64_t filter = group * g->filters + b * FILTERS + f;
-                    const int32_t products = (int32_t)g->products, *found = unequal + f * CHUNK;
-                    float *to = out + (image * all + filter) * plane + place;
-                    const float scale = factor[filter];
-                    for (int64_t i = 0; i < pixels; i++)
-                        to[i] = scale * (float)(products - 2 * found[i]);
-                    for (int64_t i = 0; i < cuts; i++)
-                        to[cut[i]] += scale * border[position[place + cut[i]] * all + filter];
+            gather(g, of->in, group, image, place + start, pixels, windows);
+            for (int64_t b = 0; b < blocks; b++)
+                for (int64_t i = 0; i < pixels; i += PIXELS) {
+                    const int64_t left = g->filters - b * FILTERS;
+                    const Part part = {of,
+                                       place + start + i,
+                                       pixels - i < PIXELS ? pixels - i : PIXELS,
+                                       (group * blocks + b) * FILTERS,
+                                       left < FILTERS ? left : FILTERS,
+                                       (float)g->products};
+                    level.tile(windows + i * g->words, of->filters + part.lane * g->words, g->words, unequal);
+                    if (out)
+                        level.numbers(unequal, &part,
+                                      out + (image * all + group * g->filters + b * FILTERS) * plane + part.place, plane);
+                    else
+                        for (int64_t r = next->first[image]; r < next->first[image + 1]; r++) {
+                            const int64_t of_case = next->of_row[r] * of->lanes + part.lane;
+                            const int64_t pixel = (r - next->first[image]) * marked + mark + start + i;
+                            level.bits(unequal, &part, next->threshold + of_case, next->direction + of_case,
+                                       marks + pixel * next->geometry->unit + b, next->geometry->unit);
+                        }
                 }
-            }
         }
     }
 }
 
+/* pixels begin to end, which count through all images */
+static inline __attribute__((always_inline)) void to_numbers(Level level, const Geometry *g, const Operands *of,
+                                                             float *out, int64_t begin, int64_t end, uint64_t *windows)
+{
+    const int64_t plane = g->out_height * g->out_width;
+    for (int64_t start = begin, stop; start < end; start = stop) {
+        stop = (start / plane + 1) * plane < end ? (start / plane + 1) * plane : end;
+        sums(level, g, of, start / plane, start % plane, stop - start, out, 0, 0, 0, 0, windows);
+    }
+}
+
+/* Bits of marked pixels to the next input: those of the largest number of each square. */
+static inline void settle(const Geometry *g, const Next *next, int64_t image, int64_t top, int64_t rows, int64_t marked,
+                          const uint8_t *marks)
+{
+    const Geometry *to = next->geometry;
+    const int64_t pool = next->pool, unit = to->unit, wide = g->out_width / pool;
+    for (int64_t r = next->first[image]; r < next->first[image + 1]; r++) {
+        const uint8_t *falling = next->falling + next->of_row[r] * unit;
+        for (int64_t y = 0; y < rows; y++) {
+            const uint8_t *from = marks + ((r - next->first[image]) * marked + y * pool * g->out_width) * unit;
+            uint8_t *out = next->out + ((next->row[r] * to->padded_height + to->top + top + y) * to->padded_width +
+                                        to->left) * unit;
+            if (pool == 1) {
+                memcpy(out, from, (size_t)(wide * unit));
+                continue;
+            }
+            for (int64_t x = 0; x < wide; x++)
+                for (int64_t k = 0; k < unit; k++) {
+                    uint8_t any = 0, every = 255;
+                    for (int64_t i = 0; i < pool * pool; i++) {
+                        const uint8_t one = from[(i / pool * g->out_width + x * pool + i % pool) * unit + k];
+                        any |= one;
+                        every &= one;
+                    }
+                    out[x * unit + k] = (uint8_t)((any & ~falling[k]) | (every & falling[k]));
+                }
+        }
+    }
+}
+
+/* rows of the next input, which count through all images of this one */
+static inline __attribute__((always_inline)) void to_bits(Level level, const Geometry *g, const Operands *of,
+                                                          const Next *next, int64_t begin, int64_t end, uint8_t *marks,
+                                                          uint64_t *windows)
+{
+    const int64_t high = g->out_height / next->pool, of_row = next->pool * g->out_width;
+    const int64_t most = CHUNK / of_row > 1 ? CHUNK / of_row : 1; /* rows at once, so that narrow ones fill tiles */
+    for (int64_t start = begin, stop; start < end; start = stop) {
+        const int64_t image = start / high, top = start % high;
+        stop = start + most < end ? start + most : end;
+        stop = stop < (image + 1) * high ? stop : (image + 1) * high;
+        const int64_t count = (stop - start) * of_row;
+        sums(level, g, of, image, top * of_row, count, 0, next, marks, count, 0, windows);
+        settle(g, next, image, top, stop - start, count, marks);
+    }
+}
+
 #define PACK_ARGUMENTS const Geometry *g, const float *x, const Cases *cases, uint8_t *out, int64_t begin, int64_t end
-#define SUM_ARGUMENTS                                                                                               \
-    const Geometry *g, const uint8_t *in, const uint64_t *filters, const int32_t *position, const float *border,    \
-        const float *factor, float *out, int64_t begin, int64_t end, uint64_t *windows
 #define PACK(collect) pack_rows(collect, g, x, cases, out, begin, end)
-#define SUMS(block) sums(block, g, in, filters, position, border, factor, out, begin, end, windows)
-
 static void pack_portable(PACK_ARGUMENTS) { PACK(collect_portable); }
-static void sums_portable(SUM_ARGUMENTS) { SUMS(block_portable); }
-
 #ifdef X86
 __attribute__((target("avx2"))) static void pack_avx2(PACK_ARGUMENTS) { PACK(collect_avx2); }
-__attribute__((target("avx2"))) static void sums_avx2(SUM_ARGUMENTS) { SUMS(block_avx2); }
+#endif
+
+#define SUM_ARGUMENTS                                                                                               \
+    const Geometry *g, const Operands *of, float *out, const Next *next, int64_t begin, int64_t end, uint8_t *marks, \
+        uint64_t *windows
+#define SUMS(tile, numbers, bits)                                                                                   \
+    const Level level = {tile, numbers, bits};                                                                      \
+    if (out)                                                                                                        \
+        to_numbers(level, g, of, out, begin, end, windows);                                                         \
+    else                                                                                                            \
+        to_bits(level, g, of, next, begin, end, marks, windows)
+static void sums_portable(SUM_ARGUMENTS) { SUMS(tile_portable, numbers_portable, bits_portable); }
+#ifdef X86
+__attribute__((target("avx2"))) static void sums_avx2(SUM_ARGUMENTS) { SUMS(tile_avx2, numbers_avx2, bits_avx2); }
 __attribute__((target("avx512f,avx512bw,avx512vpopcntdq"))) static void sums_avx512(SUM_ARGUMENTS)
 {
-    SUMS(block_avx512);
+    SUMS(tile_avx512, numbers_avx2, bits_avx2);
 }
 #endif
 
@@ -321,21 +500,30 @@ void bits_pack(const Geometry *g, int level, const float *x, const float *thresh
     pack_portable(g, x, cases, out, begin, end);
 }
 
-/* 0, or -1 where there is no memory */
-int bits_sums(const Geometry *g, int level, const uint8_t *in, const uint64_t *filters, const int32_t *position,
-              const float *border, const float *factor, float *out, int64_t begin, int64_t end)
+/* Sums as numbers of the pixels begin to end, to out; or where out is none, as bits of the rows begin to end of the next
+ * input. Behind an input 8 bytes more are read. 0, or -1 where there is no memory. */
+int bits_sums(const Geometry *g, int level, const Operands *of, float *out, const Next *next, int64_t begin, int64_t end)
 {
-    uint64_t *windows = calloc((size_t)(CHUNK * g->words), sizeof *windows);
+    int64_t marks = 0;
+    if (!out) {
+        const int64_t images = end / (g->out_height / next->pool) + (end % (g->out_height / next->pool) > 0);
+        for (int64_t i = 0; i < images; i++)
+            marks = next->first[i + 1] - next->first[i] > marks ? next->first[i + 1] - next->first[i] : marks;
+        marks *= (next->pool * g->out_width > CHUNK ? next->pool * g->out_width : CHUNK) * next->geometry->unit;
+    }
+    const int64_t words = CHUNK * g->words + 1; /* and what is copied too much */
+    uint64_t *windows = calloc((size_t)(words + marks / 8 + 1), sizeof *windows);
     if (!windows)
         return -1;
+    uint8_t *some = (uint8_t *)(windows + words);
 #ifdef X86
     if (level > 1)
-        sums_avx512(g, in, filters, position, border, factor, out, begin, end, windows);
+        sums_avx512(g, of, out, next, begin, end, some, windows);
     else if (level)
-        sums_avx2(g, in, filters, position, border, factor, out, begin, end, windows);
+        sums_avx2(g, of, out, next, begin, end, some, windows);
     else
 #endif
-        sums_portable(g, in, filters, position, border, factor, out, begin, end, windows);
+        sums_portable(g, of, out, next, begin, end, some, windows);
     free(windows);
     return 0;
 }
