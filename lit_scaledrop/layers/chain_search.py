@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from lit_scaledrop.layers.bitwise import bitwise, channels_last
-from lit_scaledrop.layers.chains import Chain, is_channelwise, sums_signs
+from lit_scaledrop.layers.bits import can_be_compared
+from lit_scaledrop.layers.bitwise import bitwise, channels_last, filters_of
+from lit_scaledrop.layers.chains import Chain, is_channelwise, side_by_side, sums_signs
 from lit_scaledrop.layers.probing import evaluating, hooked
 from lit_scaledrop.layers.stochastic import StochasticLayer
 from lit_scaledrop.shapes import Float
@@ -29,17 +30,21 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
             continue
         between: list[nn.Module] = []
         module = seen.only_user(output)
-        pool = module if type(module) is nn.MaxPool2d and sums_signs(source) else None
-        if pool is not None:
-            module = seen.only_user(seen.outputs[pool])
-        # a layer that draws begins one: it has a draw for each row, and whoever runs it may bring the rows
-        while module is not None and is_channelwise(module) and not (between and isinstance(module, StochasticLayer)):
-            between.append(module)
+        pool, before_pool = None, 0
+        while module is not None:
+            if pool is None and sums_signs(source) and type(module) is nn.MaxPool2d and side_by_side(module):
+                pool, before_pool = module, len(between)
+            # a layer that draws begins one: it has a draw for each row, and whoever runs it may bring the rows
+            elif is_channelwise(module) and not (between and isinstance(module, StochasticLayer)):
+                between.append(module)
+            else:
+                break
             module = seen.only_user(seen.outputs[module])
         if module is None or not sums_signs(module) or seen.outputs[module].dtype != torch.float32:
             continue
-        if between:
-            chains.append(Chain(source, between, module, pool))
+        # numbers can be compared where they are pooled already; sums are while they are packed
+        if between and (not before_pool or can_be_compared(filters_of(source), filters_of(module))):
+            chains.append(Chain(source, between, module, pool, before_pool))
     # of those that end alike the longest, and rather one of integers than one of their maxima
     chains.sort(key=lambda chain: (len(chain.between), sums_signs(chain.source)))
     return list({chain.consumer: chain for chain in chains}.values())

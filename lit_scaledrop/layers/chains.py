@@ -31,18 +31,19 @@ class Chain:
     """What stands in front of the signs of a convolution.
 
     Attributes:
-        source: whose output it is, or the maxima of: a binary convolution, whose sums are integers times a factor, or
-            any module.
+        source: whose output it is: a binary convolution, whose sums are integers times a factor, or any module.
         between: modules, none of which mixes channels or pixels, or draws but for the first.
         consumer: the convolution that takes the signs.
-        pool: what takes the maxima.
+        pool: what takes maxima over squares on the way, if anything does.
+        before_pool: how many of ``between`` are in front of it.
     """
 
     source: nn.Module
     between: list[nn.Module]
     consumer: nn.Module
     pool: nn.MaxPool2d | None = None
-    _tables: dict[bytes, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    before_pool: int = 0
+    _tables: dict[bytes, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     _made_of: list[Tensor] = field(default_factory=list)
     _settings: list[str] = field(default_factory=list)
 
@@ -57,6 +58,12 @@ class Chain:
             not any(module.training for module in self.between)
             and all(map(is_channelwise, self.between))
             and multiplies_signs(self.consumer)
+            # else numbers in front of the pool could be none, which maxima keep
+            and all(
+                bool(weight.isfinite().all())
+                for module in self.between[: self.before_pool]
+                for weight in module.parameters()
+            )
         )
 
     def renew(self) -> None:
@@ -83,10 +90,10 @@ class Chain:
         else:
             _, case = torch.unique(random.effective(draws).flatten(1), dim=0, return_inverse=True)
             tables += [self._table(draws[case == number][:1]) for number in range(int(case.max()) + 1)]
-        threshold, direction = (torch.stack(parts) for parts in zip(*tables, strict=True))
-        return Thresholds(threshold, direction, case)
+        threshold, direction, falling = (torch.stack(parts) for parts in zip(*tables, strict=True))
+        return Thresholds(threshold, direction, case, falling)
 
-    def _table(self, draw: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _table(self, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         key = b"" if draw is None else draw.contiguous().numpy().tobytes()
         if key not in self._tables:
             if draw is None or self.random is None:
@@ -96,8 +103,8 @@ class Chain:
                     self._tables[key] = self._search()
         return self._tables[key]
 
-    def _search(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-        """Thresholds and directions by bisection over the numbers that there can be."""
+    def _search(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"], Bool[Tensor, " channels"]]:
+        """Thresholds and directions by bisection over the numbers that there can be; what falls behind the pool."""
         consumer = filters_of(self.consumer)
         channels = consumer.shape[1] * consumer.groups
         number: Callable[[Tensor], Tensor]
@@ -110,10 +117,7 @@ class Chain:
         ends = torch.full((channels,), most, dtype=torch.int64)
 
         def positive(rank: Tensor) -> Bool[Tensor, " channels"]:
-            x = number(rank).float().view(1, -1, 1, 1).repeat(1, 1, _SIDE, _SIDE)
-            for module in self.between:
-                x = type(module).forward(module, x)  # not what stands for it while it is left out
-            return x[0, :, 0, 0] >= 0
+            return _positive(self.between, number(rank).float())
 
         at_least, at_most = positive(ends), positive(-ends)
         rising = at_least & ~at_most
@@ -123,7 +127,31 @@ class Chain:
         finite = constant & ~at_least & positive(torch.zeros_like(ends))
         direction = torch.where(rising | constant, 1.0, -1.0).masked_fill(finite, 0.0)
         always = torch.where(at_least, -torch.inf, torch.nan).masked_fill(finite, 0.0)
-        return torch.where(constant, always, number(last).float() * direction), direction
+        behind, infinite = self.between[self.before_pool :], torch.full((channels,), torch.inf)
+        falling = _positive(behind, -infinite) & ~_positive(behind, infinite)
+        return torch.where(constant, always, number(last).float() * direction), direction, falling
+
+
+def _positive(modules: list[nn.Module], x: Float[Tensor, " channels"]) -> Bool[Tensor, " channels"]:
+    """Which channels are at least 0 behind these modules."""
+    maps = x.view(1, -1, 1, 1).repeat(1, 1, _SIDE, _SIDE)
+    for module in modules:
+        maps = type(module).forward(module, maps)  # not what stands for it while it is left out
+    return maps[0, :, 0, 0] >= 0
+
+
+def side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
+    """Side of its windows if they are squares without gap, overlap or border."""
+    size = pool.kernel_size
+    if isinstance(pool, nn.MaxPool2d):
+        plain = pool.dilation == 1 and not pool.return_indices
+    else:
+        plain = pool.divisor_override is None
+    if type(pool) not in (nn.MaxPool2d, nn.AvgPool2d) or not isinstance(size, int):
+        return None
+    if pool.stride != size or pool.padding or pool.ceil_mode or not plain:
+        return None
+    return size
 
 
 def is_channelwise(module: nn.Module) -> bool:

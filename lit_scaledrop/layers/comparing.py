@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from lit_scaledrop.layers.bits import Packed, Sums, can_be_compared, compare, multiply, pack
 from lit_scaledrop.layers.bitwise import filters_of, plain, shape_of, watched
-from lit_scaledrop.layers.chains import Chain, sums_signs
+from lit_scaledrop.layers.chains import Chain, side_by_side, sums_signs
 from lit_scaledrop.layers.unfinished import PuttingOff, Unfinished, can_be_put_off
-from lit_scaledrop.shapes import Float
 
 
 @contextmanager
@@ -35,7 +34,7 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
         if _can_wait(chain):
             stand_ins[chain.source] = _Multiplying(chain.source, waits=True)
     for module in network.modules():
-        if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and (size := _side_by_side(module)):
+        if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and (size := side_by_side(module)):
             stand_ins[module] = partial(pooled, isinstance(module, nn.MaxPool2d), size)
         elif module not in stand_ins and can_be_put_off(module):
             stand_ins[module] = PuttingOff(module)
@@ -64,11 +63,15 @@ class _Comparing:
 
     chain: Chain
 
-    def __call__(self, x: Tensor | Sums) -> Packed:
-        filters, shape = filters_of(self.chain.consumer), shape_of(self.chain.consumer)
+    def __call__(self, x: Tensor | Sums) -> Tensor | Packed:
+        chain = self.chain
+        filters, shape = filters_of(chain.consumer), shape_of(chain.consumer)
         if isinstance(x, Sums):
-            return compare(x, filters, shape, self.chain.thresholds(torch.empty(len(x), 0)))
-        return pack(x, filters, shape, self.chain.thresholds(x))
+            sums = x if chain.pool is None else x.pooled(side_by_side(chain.pool) or 1)
+            return compare(sums, filters, shape, chain.thresholds(torch.empty(len(x), 0)))
+        if chain.before_pool:
+            return type(chain.between[0]).forward(chain.between[0], x)
+        return pack(x, filters, shape, chain.thresholds(x))
 
 
 @dataclass
@@ -94,37 +97,20 @@ class _Multiplying:
 
 def _can_wait(chain: Chain) -> bool:
     """Whether nothing but the comparison, behind pooling at most, needs the sums in front of it."""
-    pool = chain.pool
-    return (
-        sums_signs(chain.source)
-        and can_be_compared(filters_of(chain.source), filters_of(chain.consumer))
-        and (pool is None or _side_by_side(pool) is not None)
-    )
+    if not sums_signs(chain.source) or not can_be_compared(filters_of(chain.source), filters_of(chain.consumer)):
+        return False
+    return chain.pool is None or side_by_side(chain.pool) is not None
 
 
-def _side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
-    """Side of its windows if they are squares without gap, overlap or border."""
-    size = pool.kernel_size
-    if isinstance(pool, nn.MaxPool2d):
-        plain = pool.dilation == 1 and not pool.return_indices
-    else:
-        plain = pool.divisor_override is None
-    if type(pool) not in (nn.MaxPool2d, nn.AvgPool2d) or not isinstance(size, int):
-        return None
-    if pool.stride != size or pool.padding or pool.ceil_mode or not plain:
-        return None
-    return size
-
-
-def pooled(largest: bool, size: int, x: Float[Tensor, "rows channels height width"] | Sums) -> Tensor | Sums:
+def pooled(largest: bool, size: int, x: Any) -> Any:
     """Largest or mean number of each square, as ``MaxPool2d(size)`` and ``AvgPool2d(size)`` have them, bit for bit.
 
     >>> x = torch.randn(2, 3, 7, 9)
     >>> torch.equal(pooled(True, 2, x), nn.MaxPool2d(2)(x)), torch.equal(pooled(False, 3, x), nn.AvgPool2d(3)(x))
     (True, True)
     """
-    if isinstance(x, Sums):
-        return x.pooled(size)
+    if isinstance(x, Sums | Packed):  # the comparison has seen to it, or will
+        return x
     if largest and isinstance(x, Unfinished) and x.rises():  # then the largest stays the largest
         return Unfinished(pooled(True, size, x.x), x.stages)
     high, wide = (side // size * size for side in x.shape[2:])

@@ -9,9 +9,10 @@ from torch import nn
 from torch.func import functional_call
 
 from lit_scaledrop.deploy.thresholds import fold
+from lit_scaledrop.layers import comparing
 from lit_scaledrop.layers.activations import Clip
 from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d
-from lit_scaledrop.layers.bits import available
+from lit_scaledrop.layers.bits import available, multiply
 from lit_scaledrop.layers.bitwise import bitwise
 from lit_scaledrop.layers.chain_search import can_be_parted, find_chains
 from lit_scaledrop.layers.comparing import compared, pooled
@@ -56,6 +57,8 @@ CASES = {
     "affine": lambda c: [scale(c, bias=True), norm(c), Clip()],
     "scale behind": lambda c: [norm(c), scale(c, bias=True), nn.Hardtanh()],
     "pool": lambda c: [nn.MaxPool2d(2), scale(c), norm(c), nn.Identity(), Clip()],
+    "pool between": lambda c: [scale(c, bias=True), nn.MaxPool2d(2), norm(c), Clip()],
+    "pool behind": lambda c: [scale(c), norm(c), Clip(), nn.MaxPool2d(3)],
 }
 
 
@@ -73,7 +76,7 @@ def test_every_sum_has_its_sign(case, weight_scale):
     for keep in (1.0, 0.0):
         drawn = drawing_alone(chain.random, torch.tensor([[[keep]]])) if chain.random else nullcontext()
         with torch.no_grad(), drawn:
-            threshold, direction, row = chain.thresholds(sums)
+            threshold, direction, row, _ = chain.thresholds(sums)
             expected = sums
             for module in chain.between:
                 expected = module(expected)
@@ -87,7 +90,7 @@ def test_numbers_that_are_no_sums():
     """Behind a full-precision convolution the threshold is one of all floats: just there the sign turns."""
     network = nn.Sequential(nn.Conv2d(2, 12, 3), norm(12), Clip(), binary(12, 3)).eval()
     (chain,) = find_chains(network, torch.randn(1, 2, 8, 8))
-    threshold, direction, _ = chain.thresholds(torch.zeros(1, 12, 1, 1))
+    threshold, direction, *_ = chain.thresholds(torch.zeros(1, 12, 1, 1))
     edge = threshold[0] * direction[0]
     below = torch.where(
         direction[0] > 0,
@@ -107,7 +110,7 @@ def test_channels_of_one_sign():
         flat.bias.copy_(torch.tensor([1.0, -1.0, 0.0, torch.nan]))
     network = nn.Sequential(binary(3, 4), flat, binary(4, 2)).eval()
     (chain,) = find_chains(network, torch.randn(1, 3, 8, 8))
-    threshold, direction, _ = chain.thresholds(torch.zeros(1, 4, 1, 1))
+    threshold, direction, *_ = chain.thresholds(torch.zeros(1, 4, 1, 1))
     assert direction.tolist() == [[1, 1, 1, 1]]
     assert threshold.isnan().tolist() == [[False, True, False, True]]  # which no number reaches
     assert threshold[0, ::2].tolist() == [-torch.inf, -torch.inf]
@@ -124,11 +127,56 @@ def test_infinite_numbers():
     (chain,) = find_chains(network, torch.randn(1, 3, 8, 8))
     special = torch.tensor([-torch.inf, -torch.finfo().max, -2.0, 0.0, 2.0, torch.finfo().max, torch.inf, torch.nan])
     x = special.view(8, 1, 1, 1).expand(8, 5, 8, 8)
-    threshold, direction, _ = chain.thresholds(x)
+    threshold, direction, *_ = chain.thresholds(x)
     with torch.no_grad():
         expected = network[2](network[1](x)) >= 0
     assert torch.equal(x * direction[0].view(-1, 1, 1) >= threshold[0].view(-1, 1, 1), expected)
     assert expected[:, :, 0, 0].sum(0).tolist() == [5, 0, 4, 4, 0]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("execution", ["loop", "shared", "folded"])
+def test_a_network_gives_the_same(case, execution, monkeypatch):
+    """Scales of either sign in front of the pool, norms of either sign behind it; no sum in between is a number."""
+    layers = [binary(7, 12), *CASES[case](12), binary(12, 9), *CASES[case](9), binary(9, 3)]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    x = torch.randn(5, 7, 20, 20)
+    ours, floats = (PosteriorPredictive(network, 6, 1, execution=execution, backend=kind) for kind in ("bits", "torch"))
+    expected = floats(x).logits
+    assert torch.equal(ours(x).logits, expected)
+    seen = []
+    monkeypatch.setattr(
+        comparing, "multiply", lambda packed, filters: seen.append(filters) or multiply(packed, filters)
+    )
+    assert torch.equal(ours(x).logits, expected)
+    if case != "scale behind":  # a layer that draws begins a chain
+        assert {filters.shape[0] for filters in seen} == {3}
+    if execution != "loop" and case not in ("norm",):
+        assert len(expected[:, 0].unique(dim=0)) > 1
+
+
+def test_an_infinite_scale_in_front_of_a_pool():
+    """Of a sum of 0 it makes no number, which is the largest one of its square."""
+    network = nn.Sequential(binary(4, 8), scale(8, p=0.0), nn.MaxPool2d(2), norm(8), binary(8, 2), nn.Flatten()).eval()
+    ours, floats = posteriors(network)
+    x = torch.randn(3, 4, 8, 8)
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    network[1].scale.data[::2] = torch.inf
+    assert torch.equal(ours(x).logits, floats(x).logits)
+
+
+def test_groups_are_pooled_as_numbers():
+    """The bits of their channels share bytes."""
+    for groups, pool in ((1, 2), (2, None)):
+        network = nn.Sequential(binary(4, 8), scale(8), nn.MaxPool2d(2), norm(8), binary(8, 2, groups=groups)).eval()
+        (chain,) = find_chains(network, torch.randn(1, 4, 8, 8))
+        assert (chain.source, chain.pool) == ((network[2], None) if pool is None else (network[0], network[2]))
+
+
+def test_pools_that_overlap_part_a_chain():
+    network = nn.Sequential(binary(4, 8), scale(8), nn.MaxPool2d(3, 2), norm(8), binary(8, 2)).eval()
+    (chain,) = find_chains(network, torch.randn(1, 4, 8, 8))
+    assert (chain.source, chain.pool) == (network[2], None)
 
 
 class Halved(BinaryConv2d):

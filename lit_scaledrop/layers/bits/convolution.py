@@ -58,11 +58,14 @@ class Thresholds(NamedTuple):
         threshold: float32, ``(cases, channels)``.
         direction: +1 or -1, the same.
         case: of each image its row in them, int32; one for all of them alike.
+        falling: where they are for the largest of some numbers, whether its sign is +1 where all of theirs are, and not
+            where any is; default: where ``direction`` is negative.
     """
 
     threshold: Tensor
     direction: Tensor
     case: Tensor
+    falling: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ def pack(
         )
     batch, _, *size = x.shape
     packed = empty(batch, (size[0], size[1]), filters, shape, level)
-    threshold, direction, case = thresholds or (torch.zeros(1, every), torch.ones(1, every), torch.zeros(1))
+    threshold, direction, case, _ = thresholds or Thresholds(
+        torch.zeros(1, every), torch.ones(1, every), torch.zeros(1)
+    )
     case = case.to(torch.int32).expand(batch).contiguous()
     x, threshold, direction = x.detach().resolve_neg().contiguous(), threshold.contiguous(), direction.contiguous()
 

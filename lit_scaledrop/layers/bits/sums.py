@@ -88,8 +88,9 @@ def compare(sums: Sums, filters: Filters, shape: Shape, thresholds: Thresholds) 
     # no number reaches what stands for no filter
     threshold = sums.filters.lanes(thresholds.threshold.nan_to_num(torch.inf, torch.inf, -torch.inf))
     threshold[:, sums.filters.shape[0] :] = torch.inf
-    falling = np.zeros((len(direction), filters.unit), np.uint8)
-    bits = np.packbits((direction < 0).numpy(), axis=1, bitorder="little")
+    falls = thresholds.direction < 0 if thresholds.falling is None else thresholds.falling
+    falling = np.zeros((len(falls), filters.unit), np.uint8)
+    bits = np.packbits(falls.numpy(), axis=1, bitorder="little")
     falling[:, : bits.shape[1]] = bits
     following = _Next(
         ctypes.pointer(made.geometry), sums.pool, at(threshold), at(direction), at(falling), at(first), at(row),
