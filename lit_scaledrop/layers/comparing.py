@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lit_scaledrop.layers.bits import Packed, Sums, can_be_compared, compare, multiply, pack
 from lit_scaledrop.layers.bitwise import filters_of, plain, shape_of, watched
 from lit_scaledrop.layers.chains import Chain, side_by_side, sums_signs
-from lit_scaledrop.layers.unfinished import PuttingOff, Unfinished, can_be_put_off
+from lit_scaledrop.layers.unfinished import PuttingOff, Unfinished, can_be_put_off, putting_off
 
 
 @contextmanager
@@ -38,11 +38,13 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
             stand_ins[module] = partial(pooled, isinstance(module, nn.MaxPool2d), size)
         elif module not in stand_ins and can_be_put_off(module):
             stand_ins[module] = PuttingOff(module)
+    token = putting_off.set(True)
     try:
         for module, stand_in in stand_ins.items():
             module.forward = stand_in
         yield
     finally:
+        putting_off.reset(token)
         for module in stand_ins:
             module.__dict__.pop("forward", None)
 
@@ -112,7 +114,7 @@ def pooled(largest: bool, size: int, x: Any) -> Any:
     if isinstance(x, Sums | Packed):  # the comparison has seen to it, or will
         return x
     if largest and isinstance(x, Unfinished) and x.rises():  # then the largest stays the largest
-        return Unfinished(pooled(True, size, x.x), x.stages)
+        return Unfinished(pooled(True, size, x.x), x.stages, x.rows)
     high, wide = (side // size * size for side in x.shape[2:])
     rows = x[:, :, :high, :wide].unflatten(2, (-1, size))
     if largest:

@@ -17,7 +17,7 @@ network is compiled: the rows of every layer depend on the plan, so each plan wo
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from lit_scaledrop.layers.bits import Sums
 from lit_scaledrop.layers.stochastic import MaskPlan, StochasticLayer, check_plan, stochastic_layers
+from lit_scaledrop.layers.unfinished import repeated
 
 _active: "Sharing | None" = None
 _MEET = {"add", "sub", "mul", "div", "truediv", "maximum", "minimum"}
@@ -152,6 +153,9 @@ class Sharing:
         sources = self.partition.sources(groups)
         if isinstance(x, Sums):  # not computed yet
             return x.rows(self.batch, sources)
+        later = repeated(x, [source * self.batch + row for source in sources for row in range(self.batch)])
+        if later is not None:
+            return later
         # slices of whole groups: block copies, in the memory format of x
         parts = x.split(self.batch)
         return torch.cat([parts[source] for source in sources])
@@ -164,6 +168,16 @@ class Sharing:
         return (self.expand(inputs[0]), *inputs[1:])
 
 
+@cache
+def _meeting(func: Any) -> tuple[str, bool]:
+    """Which operation of those where tensors meet it is, and whether in place; each of PyTorch's functions once."""
+    name = getattr(func, "__name__", "")
+    if name in ("cat", "concat", "concatenate"):
+        return "cat", False
+    operation = name.strip("_").removeprefix("i" if name.startswith("__i") else "")
+    return (operation, name.endswith("_")) if operation in _MEET else ("", False)
+
+
 class _Meeting(TorchFunctionMode):
     """In the block, tensors of different groupings that meet in a sum, product or concatenation are aligned."""
 
@@ -174,13 +188,12 @@ class _Meeting(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Expand the coarser one; what is not about rows stays."""
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name in ("cat", "concat", "concatenate") and (kwargs.get("dim") or (args[1:] and args[1])):
+        operation, in_place = _meeting(func)
+        if operation == "cat" and (kwargs.get("dim") or (args[1:] and args[1])):
             return func(self._aligned(args[0]), *args[1:], **kwargs)
-        operation = name.strip("_").removeprefix("i" if name.startswith("__i") else "")
         if operation in _MEET and len(args) == 2:
             first, second = self._aligned(args)
-            if first is not args[0] and name.endswith("_"):  # in place, into a tensor that has too few rows
+            if first is not args[0] and in_place:  # into a tensor that has too few rows
                 return getattr(torch, operation)(first, second, **kwargs)
             return func(first, second, **kwargs)
         return func(*args, **kwargs)

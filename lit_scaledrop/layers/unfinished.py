@@ -3,7 +3,8 @@
 Each of these four would read and write a whole tensor, which costs more than the multiplication of the signs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -18,28 +19,43 @@ _ADD = torch.ops.aten.add.Tensor
 _ALL = (-torch.inf, torch.inf)
 _CLIPS = {torch.ops.aten.clamp.default: _ALL, torch.ops.aten.hardtanh.default: (-1.0, 1.0)}
 """with the ends that they have if nothing is said"""
+putting_off: ContextVar[bool] = ContextVar("putting_off", default=False)
+"""whether rows may be repeated when their numbers are wanted"""
 _WORTH = 1 << 16  # numbers: of fewer the four operations take less time than putting them off
 
 
 class Unfinished(Tensor):
-    """What a tensor will be behind some stages and perhaps a skip; whoever wants its numbers gets them computed.
+    """What rows of a tensor will be behind some stages and perhaps a skip; whoever wants numbers gets them computed.
 
     Args:
         x: what is there, float32 on the CPU.
         stages: to be computed, in their order.
+        rows: which row of ``x`` each row is made of, int32; default: the same.
         skip: to be added behind them.
+        rows_of_skip: which row of it, likewise.
     """
 
     x: Tensor
     stages: tuple[Stage, ...]
+    rows: Tensor | None
     skip: Tensor | None
+    rows_of_skip: Tensor | None
     numbers: Tensor | None
 
     @staticmethod
-    def __new__(cls, x: Tensor, stages: tuple[Stage, ...], skip: Tensor | None = None) -> "Unfinished":
+    def __new__(
+        cls,
+        x: Tensor,
+        stages: tuple[Stage, ...],
+        rows: Tensor | None = None,
+        skip: Tensor | None = None,
+        rows_of_skip: Tensor | None = None,
+    ) -> "Unfinished":
         """An empty tensor of that shape."""
-        made = Tensor._make_wrapper_subclass(cls, x.shape, dtype=x.dtype, device=x.device)
-        made.x, made.stages, made.skip, made.numbers = x, stages, skip, None
+        shape = (len(x if rows is None else rows), *x.shape[1:])
+        made = Tensor._make_wrapper_subclass(cls, shape, dtype=x.dtype, device=x.device)
+        made.x, made.stages, made.rows = x, stages, rows
+        made.skip, made.rows_of_skip, made.numbers = skip, rows_of_skip, None
         return made
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
@@ -49,9 +65,13 @@ class Unfinished(Tensor):
         """Take in one skip; compute with a clip, or for all others without."""
         first = args[0] if args else None
         if func is _ADD and len(args) == 2 and not kwargs:
-            ours, other = args if isinstance(first, cls) else args[::-1]
-            if ours.skip is None and ours.numbers is None and type(other) is Tensor and _alike(ours, other):
-                return cls(ours.x, ours.stages, other)
+            ours, other = args if isinstance(first, cls) and not first.copies() else args[::-1]
+            waits = isinstance(ours, cls) and ours.skip is None and ours.numbers is None
+            if waits and isinstance(other, Tensor) and ours.shape == other.shape:
+                if isinstance(other, cls) and other.copies():
+                    return cls(ours.x, ours.stages, ours.rows, other.x, other.rows)
+                if type(other) is Tensor and other.is_contiguous() and plain(other):
+                    return cls(ours.x, ours.stages, ours.rows, other)
         if func in _CLIPS and not kwargs and isinstance(first, cls) and first.numbers is None:
             ends = [*args[1:], *_CLIPS[func][len(args) - 1 :]]
             return first.finish(
@@ -65,15 +85,19 @@ class Unfinished(Tensor):
         waits = self.skip is None and self.numbers is None
         return waits and all(bool((stage.factor >= 0).all()) for stage in self.stages)
 
+    def copies(self) -> bool:
+        """Whether it is rows of what is there and nothing more."""
+        return not self.stages and self.skip is None and self.numbers is None
+
     def finish(self, low: float = -torch.inf, high: float = torch.inf) -> Tensor:
         """Its numbers, clipped."""
-        return finish(self.x, self.stages, self.skip, low, high)
+        return finish(self.x, self.stages, self.skip, low, high, rows=self.rows, rows_of_skip=self.rows_of_skip)
 
     def computed(self) -> Tensor:
         """Its numbers."""
         if self.numbers is None:
             self.numbers = self.finish()
-            self.x, self.skip = self.numbers, None  # whose memory is free now
+            self.x, self.rows, self.skip = self.numbers, None, None  # whose memory is free now
         return self.numbers
 
 
@@ -117,7 +141,7 @@ class PuttingOff:
     def __call__(self, x: Tensor) -> Tensor:
         """One more stage, unless it would not be worth it."""
         if type(x) is Unfinished and x.numbers is None and x.skip is None and len(x.stages) < STAGES:
-            return Unfinished(x.x, (*x.stages, self.stage(x)))
+            return Unfinished(x.x, (*x.stages, self.stage(x)), x.rows)
         if type(x) is Tensor and x.dim() == 4 and x.numel() >= _WORTH and x.is_contiguous() and plain(x):
             return Unfinished(x, (self.stage(x),))
         return type(self.module).forward(self.module, x)
@@ -131,8 +155,18 @@ class PuttingOff:
         return self._stage
 
 
-def _alike(ours: Tensor, other: Tensor) -> bool:
-    return ours.shape == other.shape and other.is_contiguous() and plain(other)
+def repeated(x: Tensor, rows: Sequence[int]) -> Tensor | None:
+    """These rows of ``x``, put off; ``None`` where that is not worth it."""
+    if (
+        not putting_off.get()
+        or type(x) is not Tensor
+        or x.dim() != 4
+        or x[:1].numel() * len(rows) < _WORTH
+        or not x.is_contiguous()
+        or not plain(x)
+    ):
+        return None
+    return Unfinished(x, (), torch.tensor(rows, dtype=torch.int32))
 
 
 def _computed(x: Any) -> Any:

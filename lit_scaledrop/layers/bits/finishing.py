@@ -3,14 +3,14 @@
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.bits.build import best_level
 from lit_scaledrop.layers.bits.convolution import at, kernels, spread
-from lit_scaledrop.shapes import Float
+from lit_scaledrop.shapes import Float, Int
 
 STAGES = 2
 """that the kernel computes"""
@@ -42,14 +42,22 @@ class _Stage(ctypes.Structure):
     )
 
 
+class _Rows(ctypes.Structure):
+    """As the kernels declare them."""
+
+    _fields_ = (("numbers", ctypes.c_void_p), ("source", ctypes.c_void_p))
+
+
 @torch.no_grad()
 def finish(
-    x: Float[Tensor, "rows channels *pixels"],
+    x: Float[Tensor, "some channels *pixels"],
     stages: Sequence[Stage],
-    skip: Float[Tensor, "rows channels *pixels"] | None = None,
+    skip: Float[Tensor, "others channels *pixels"] | None = None,
     low: float = -torch.inf,
     high: float = torch.inf,
     level: int | None = None,
+    rows: Int[Tensor, " rows"] | None = None,
+    rows_of_skip: Int[Tensor, " rows"] | None = None,
 ) -> Float[Tensor, "rows channels *pixels"]:
     """``(x * factor + shift, once or twice, + skip).clamp(low, high)``, each operation rounded as PyTorch does.
 
@@ -60,6 +68,8 @@ def finish(
         low: least value.
         high: largest value.
         level: instructions, by the number of :data:`lit_scaledrop.layers.bits.LEVELS`; default: the best ones.
+        rows: which row of ``x`` each row of the result is made of; default: the same.
+        rows_of_skip: which row of the skip is added to it.
 
     Raises:
         ValueError: factors, shifts or the skip are not of the shape of ``x``, or there are too many stages.
@@ -70,42 +80,47 @@ def finish(
     >>> not available() or torch.equal(finish(x, [Stage(three, one)], skip, -1.0, 1.0), (x * 3 + 1 + skip).clamp(-1, 1))
     True
     """
-    rows, channels = x.shape[:2]
-    _require_shapes(x, stages, skip)
-    x, out = x.contiguous(), torch.empty(x.shape)
+    count, channels = len(x) if rows is None else len(rows), x.shape[1]
+    of_skip = None if skip is None else (len(skip if rows_of_skip is None else rows_of_skip), *skip.shape[1:])
+    _require_shapes((count, *x.shape[1:]), stages, of_skip)
+    x, out = x.contiguous(), torch.empty(count, *x.shape[1:])
     parts = [None if part is None else part.contiguous() for stage in stages for part in stage[:2]]
     steps = [0 if part is None or len(part) == 1 else channels for part in parts]
     places = [None if part is None else at(part) for part in parts]
     told = (_Stage * STAGES)(
         *(_Stage(*places[2 * k : 2 * k + 2], *steps[2 * k : 2 * k + 2], stage.fused) for k, stage in enumerate(stages))
     )
-    pixels = x.numel() // max(1, rows * channels)
+    pixels = x[:1, :1].numel()
     skip = None if skip is None else skip.contiguous()
+    first, added = (None if part is None else _rows(part, index) for part, index in ((x, rows), (skip, rows_of_skip)))
 
     def run(begin: int, end: int) -> int:
         kernels().bits_finish(
-            best_level() if level is None else level, ctypes.c_int64(channels), ctypes.c_int64(pixels), at(x), told,
-            None if skip is None else at(skip), ctypes.c_float(low), ctypes.c_float(high), at(out),
-            ctypes.c_int64(begin), ctypes.c_int64(end),
+            best_level() if level is None else level, ctypes.c_int64(channels), ctypes.c_int64(pixels), first, told,
+            added, ctypes.c_float(low), ctypes.c_float(high), at(out), ctypes.c_int64(begin), ctypes.c_int64(end),
         )  # fmt: skip
         return 0
 
-    if x.numel():
-        spread(run, rows * channels, 4 * x.numel())
+    if out.numel():
+        spread(run, count * channels, 4 * out.numel())
     return out
 
 
-def _require_shapes(x: Tensor, stages: Sequence[Stage], skip: Tensor | None) -> None:
+def _rows(x: Tensor, rows: Tensor | None) -> Any:
+    return ctypes.byref(_Rows(at(x), None if rows is None else at(rows)))
+
+
+def _require_shapes(shape: tuple[int, ...], stages: Sequence[Stage], skip: tuple[int, ...] | None) -> None:
     if len(stages) > STAGES:
         raise ValueError(f"the kernel computes {STAGES} stages, not {len(stages)}")
-    rows, channels = x.shape[:2]
+    rows, channels = shape[:2]
     given = [tuple(part.shape) for stage in stages for part in stage[:2] if part is not None]
-    if odd := [shape for shape in given if shape not in ((1, channels), (rows, channels))]:
+    if odd := [part for part in given if part not in ((1, channels), (rows, channels))]:
         raise ValueError(
             f"{rows} rows of {channels} channels have factors of as many, or one row of them: not {odd[0]}"
         )
-    if skip is not None and skip.shape != x.shape:
-        raise ValueError(f"a skip of {tuple(skip.shape)} cannot be added to {tuple(x.shape)}")
+    if skip not in (None, shape):
+        raise ValueError(f"a skip of {skip} cannot be added to {shape}")
 
 
 @cache

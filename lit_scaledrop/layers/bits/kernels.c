@@ -548,12 +548,24 @@ static inline __attribute__((always_inline)) void finish_plane(const float *x, c
     }
 }
 
-static inline __attribute__((always_inline)) void finish(int64_t channels, int64_t pixels, const float *x, const Stage *s,
-                                                         const float *skip, float low, float high, float *out,
+/* rows of maps, of which row from[i] is meant for row i; without it row i */
+typedef struct {
+    const float *numbers;
+    const int32_t *from;
+} Rows;
+
+static inline __attribute__((always_inline)) const float *plane_of(const Rows *x, int64_t row, int64_t channels,
+                                                                   int64_t channel, int64_t pixels)
+{
+    return x->numbers + ((x->from ? x->from[row] : row) * channels + channel) * pixels;
+}
+
+static inline __attribute__((always_inline)) void finish(int64_t channels, int64_t pixels, const Rows *x, const Stage *s,
+                                                         const Rows *skip, float low, float high, float *out,
                                                          int64_t begin, int64_t end)
 {
     for (int64_t at = begin; at < end; at++) {
-        const int64_t row = at / channels, c = at % channels, first = at * pixels;
+        const int64_t row = at / channels, c = at % channels;
         float by[4] = {1, 0, 1, 0};
         for (int k = 0; k < 2; k++) {
             if (s[k].factor)
@@ -561,8 +573,9 @@ static inline __attribute__((always_inline)) void finish(int64_t channels, int64
             if (s[k].shift)
                 by[2 * k + 1] = s[k].shift[row * s[k].shift_step + c];
         }
-        const float *more = skip ? skip + first : 0;
-#define PLANE(a, b) finish_plane(x + first, more, out + first, pixels, by, a, b, low, high)
+        const float *from = plane_of(x, row, channels, c, pixels);
+        const float *more = skip ? plane_of(skip, row, channels, c, pixels) : 0;
+#define PLANE(a, b) finish_plane(from, more, out + at * pixels, pixels, by, a, b, low, high)
         switch (2 * s[0].fused + s[1].fused) { /* known here, so that the loops are vectors */
         case 0: PLANE(0, 0); break;
         case 1: PLANE(0, 1); break;
@@ -574,7 +587,7 @@ static inline __attribute__((always_inline)) void finish(int64_t channels, int64
 }
 
 #define FINISH_ARGUMENTS                                                                                            \
-    int64_t channels, int64_t pixels, const float *x, const Stage *s, const float *skip, float low, float high,     \
+    int64_t channels, int64_t pixels, const Rows *x, const Stage *s, const Rows *skip, float low, float high,       \
         float *out, int64_t begin, int64_t end
 #define FINISH finish(channels, pixels, x, s, skip, low, high, out, begin, end)
 

@@ -204,7 +204,9 @@ int main(void)
             float *by = malloc(images * all * sizeof *by), *sums = malloc(images * all * plane * sizeof *sums);
             for (int64_t i = 0; i < images * all; i++) by[i] = 1;
             Stage stages[2] = {{by, draw(2) ? factor : 0, all, 0, draw(2)}, {draw(2) ? factor : 0, 0, 0, 0, draw(2)}};
-            bits_finish(level, all, plane, out, stages, draw(2) ? out : 0, -1, 1, sums, 0, images * all);
+            int32_t swapped[2] = {(int32_t)images - 1, 0};
+            Rows rows = {out, draw(2) ? swapped : 0};
+            bits_finish(level, all, plane, &rows, stages, draw(2) ? &rows : 0, -1, 1, sums, 0, images * all);
             free(by); free(sums);
         }
         free(x); free(out); free(factor); free(border); free(in); free(filters); free(position); free(least);
