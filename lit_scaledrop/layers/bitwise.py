@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._prims_common import suggest_memory_format
 
 from lit_scaledrop.layers.bits import Filters, Shape, available, best_level, conv2d
+from lit_scaledrop.layers.probing import modules_of
 
 Backend = Literal["auto", "bits", "torch"]
 
@@ -66,7 +67,7 @@ def choose_backend(backend: Backend, networks: Iterable[nn.Module], x: Tensor) -
         why = "there are no compiled kernels here"
     elif backend == "auto" and not best_level():
         why = "without AVX2 the kernels are not faster"
-    elif not any(multiplies_signs(module) for network in networks for module in network.modules()):
+    elif not any(multiplies_signs(module) for network in networks for module in modules_of(network)):
         why = "no layer multiplies signs by signs"
     if why and backend == "bits":
         raise ValueError(f"backend 'bits': {why}")
@@ -136,7 +137,8 @@ def _multiplies_signs(layer: nn.Module) -> bool:
 def watched(network: nn.Module) -> bool:
     """Whether hooks see what its modules compute, or something stands for one of them; then nothing is left out."""
     return bool(nn.modules.module._has_any_global_hook()) or any(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in network.modules()
+        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        for module in modules_of(network)
     )
 
 

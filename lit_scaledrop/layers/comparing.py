@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.bits import Packed, Sums, can_be_compared, compare, multiply, pack
+from lit_scaledrop.layers.bits import Packed, Sums, add_squares, available, can_be_compared, compare, multiply, pack
 from lit_scaledrop.layers.bitwise import filters_of, plain, shape_of, watched
 from lit_scaledrop.layers.chains import Chain, side_by_side, sums_signs
+from lit_scaledrop.layers.probing import modules_of
 from lit_scaledrop.layers.unfinished import PuttingOff, Unfinished, can_be_put_off, putting_off
 
 
@@ -33,7 +34,7 @@ def compared(network: nn.Module, chains: Sequence[Chain]) -> Iterator[None]:
     for chain in now:
         if _can_wait(chain):
             stand_ins[chain.source] = _Multiplying(chain.source, waits=True)
-    for module in network.modules():
+    for module in modules_of(network):
         if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and (size := side_by_side(module)):
             stand_ins[module] = partial(pooled, isinstance(module, nn.MaxPool2d), size)
         elif module not in stand_ins and can_be_put_off(module):
@@ -115,6 +116,9 @@ def pooled(largest: bool, size: int, x: Any) -> Any:
         return x
     if largest and isinstance(x, Unfinished) and x.rises():  # then the largest stays the largest
         return Unfinished(pooled(True, size, x.x), x.stages, x.rows)
+    x = x.computed() if isinstance(x, Unfinished) else x
+    if not largest and plain(x) and available():
+        return add_squares(x, size) / size**2
     high, wide = (side // size * size for side in x.shape[2:])
     rows = x[:, :, :high, :wide].unflatten(2, (-1, size))
     if largest:

@@ -11,6 +11,7 @@ from lit_scaledrop.layers.bitwise import Backend, bitwise, choose_backend, watch
 from lit_scaledrop.layers.chain_search import can_be_parted, find_chains
 from lit_scaledrop.layers.chains import Chain
 from lit_scaledrop.layers.comparing import compared
+from lit_scaledrop.layers.probing import modules_of
 from lit_scaledrop.layers.stochastic import MaskPlan, sampling
 
 _WANTED = (TypeError, AttributeError)
@@ -67,7 +68,7 @@ class Multiplier:
 
         Two passes of two inputs tell.
         """
-        key = (x.shape[1:], x.stride()[1:], *network.modules())
+        key = (x.shape[1:], x.stride()[1:], *modules_of(network))
         if key not in self.chains:
             if watched(network):
                 return None

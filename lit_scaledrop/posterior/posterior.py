@@ -306,7 +306,7 @@ class PosteriorPredictive:
             return leaves[state.partition.group_of]
 
         rows = self._rows(x)
-        if not self.row_budget and x.device.type == "cpu":
+        if not self.row_budget and x.device.type == "cpu" and self.multiplied[0] == "torch":
             rows = min(rows, max(32, 3 * len(x) // 2))  # little more than the loop's memory; more is not faster
         return in_parts(run, x, rows / shared_rows(self._trace(member, x), tree))
 

@@ -14,7 +14,7 @@ from lit_scaledrop.layers.activations import Clip
 from lit_scaledrop.layers.bits import Stage, available
 from lit_scaledrop.layers.comparing import compared, pooled
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
-from lit_scaledrop.layers.unfinished import PuttingOff, Unfinished, can_be_put_off
+from lit_scaledrop.layers.unfinished import PuttingOff, Unfinished, can_be_put_off, putting_off, repeated
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
@@ -113,6 +113,33 @@ def test_whoever_asks(use, first, skip):
     found = run([PuttingOff(module) for module in modules[first]])
     assert type(found.clone()) is torch.Tensor
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_rows_that_are_repeated(use):
+    """As they are, behind layers, as a skip, and as both; the rows themselves are not written to."""
+    x, rows, layers = torch.randn(SHAPE), [1, 0, 1], [scale(), norm()]
+    before = x.clone()
+    token = putting_off.set(True)
+    try:
+        made = {
+            "as they are": lambda y: y,
+            "behind layers": lambda y: PuttingOff(layers[1])(PuttingOff(layers[0])(y)),
+            "skip": lambda y: PuttingOff(layers[1])(x[rows].contiguous()) + y,
+            "both": lambda y: y + PuttingOff(layers[1])(y),
+            "twice": lambda y: y + y,
+            "in place": lambda y: y.add_(1),
+        }
+        for way in made.values():
+            y = repeated(x, rows)
+            assert isinstance(y, Unfinished)
+            found = USES[use](way(y))
+            assert type(found.clone()) is torch.Tensor
+            assert torch.equal(found, USES[use](way(x[rows].contiguous())))
+            assert torch.equal(x, before)
+    finally:
+        putting_off.reset(token)
+    assert repeated(x, rows) is None  # where no comparisons stand for modules
 
 
 def test_it_is_put_off():

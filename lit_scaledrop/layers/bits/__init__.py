@@ -2,7 +2,7 @@
 
 from lit_scaledrop.layers.bits.build import LEVELS, best_level
 from lit_scaledrop.layers.bits.convolution import Filters, Packed, Shape, Thresholds, available, conv2d, multiply, pack
-from lit_scaledrop.layers.bits.finishing import STAGES, Stage, finish, norm_is_fused, stage_of_norm
+from lit_scaledrop.layers.bits.finishing import STAGES, Stage, add_squares, finish, norm_is_fused, stage_of_norm
 from lit_scaledrop.layers.bits.sums import Sums, can_be_compared, compare
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Stage",
     "Sums",
     "Thresholds",
+    "add_squares",
     "available",
     "best_level",
     "can_be_compared",

@@ -75,7 +75,7 @@ def _from_cache(compiler: list[str], path: Path) -> ctypes.CDLL:
             os.replace(note, digest)
     loaded = ctypes.CDLL(str(path))
     loaded.bits_best.restype = loaded.bits_sums.restype = ctypes.c_int
-    loaded.bits_pack.restype = loaded.bits_finish.restype = None
+    loaded.bits_pack.restype = loaded.bits_finish.restype = loaded.bits_squares.restype = None
     return loaded
 
 

@@ -106,6 +106,31 @@ def finish(
     return out
 
 
+@torch.no_grad()
+def add_squares(
+    x: Float[Tensor, "rows channels height width"], size: int, level: int | None = None
+) -> Float[Tensor, "rows channels high wide"]:
+    """Sums over squares side by side, float32 on the CPU; rows and columns that are left over are left out.
+
+    >>> from lit_scaledrop.layers.bits import available
+    >>> not available() or add_squares(torch.arange(12.0).view(1, 1, 2, 6), 2).tolist()
+    [[[[14.0, 22.0, 30.0]]]]
+    """
+    rows, channels, height, width = x.shape
+    x, out = x.contiguous(), torch.empty(rows, channels, height // size, width // size)
+
+    def run(begin: int, end: int) -> int:
+        kernels().bits_squares(
+            best_level() if level is None else level, *map(ctypes.c_int64, (size, height, width)), at(x), at(out),
+            ctypes.c_int64(begin), ctypes.c_int64(end),
+        )  # fmt: skip
+        return 0
+
+    if out.numel():
+        spread(run, rows * channels, 4 * x.numel())
+    return out
+
+
 def _rows(x: Tensor, rows: Tensor | None) -> Any:
     return ctypes.byref(_Rows(at(x), None if rows is None else at(rows)))
 

@@ -607,3 +607,44 @@ void bits_finish(int level, FINISH_ARGUMENTS)
 #endif
     finish_portable(channels, pixels, x, s, skip, low, high, out, begin, end);
 }
+
+/* Sums of squares side by side, row by row as they are written here; what is left over at the ends is left out. */
+static inline __attribute__((always_inline)) void add_squares(int64_t size, int64_t height, int64_t width, const float *x,
+                                                              float *out, int64_t begin, int64_t end)
+{
+    const int64_t high = height / size, wide = width / size;
+    for (int64_t at = begin * high; at < end * high; at++) {
+        const float *square = x + at / high * height * width + at % high * size * width;
+        for (int64_t i = 0; i < wide; i++) {
+            float sum = square[i * size];
+            for (int64_t k = 1; k < size * size; k++)
+                sum += square[k / size * width + i * size + k % size];
+            out[at * wide + i] = sum;
+        }
+    }
+}
+
+#define SQUARE_ARGUMENTS                                                                                            \
+    int64_t size, int64_t height, int64_t width, const float *x, float *out, int64_t begin, int64_t end
+static void squares_portable(SQUARE_ARGUMENTS) { add_squares(size, height, width, x, out, begin, end); }
+#ifdef X86
+__attribute__((target("avx2"))) static void squares_avx2(SQUARE_ARGUMENTS)
+{
+    if (size == 2) /* known here, so that the loop is vectors */
+        add_squares(2, height, width, x, out, begin, end);
+    else
+        add_squares(size, height, width, x, out, begin, end);
+}
+#endif
+
+/* of the planes begin to end */
+void bits_squares(int level, SQUARE_ARGUMENTS)
+{
+#ifdef X86
+    if (level) {
+        squares_avx2(size, height, width, x, out, begin, end);
+        return;
+    }
+#endif
+    squares_portable(size, height, width, x, out, begin, end);
+}

@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lit_scaledrop.layers.bits import LEVELS, Stage, available, best_level, finish, norm_is_fused, stage_of_norm
+from lit_scaledrop.layers.bits import (
+    LEVELS,
+    Stage,
+    add_squares,
+    available,
+    best_level,
+    finish,
+    norm_is_fused,
+    stage_of_norm,
+)
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
 NUMBERS = st.sampled_from([0.0, 1.0, 30.0, 1e-30, 1e30])
@@ -106,3 +115,30 @@ def test_threads_share_the_work():
 def test_no_memory_of_others_is_read(stages, match):
     with pytest.raises(ValueError, match=match):
         finish(torch.ones(2, 3, 4, 4), stages)
+
+
+@pytest.mark.parametrize("level", range(len(LEVELS)), ids=LEVELS)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_squares(level, size):
+    """Added in the order of the rows, as AvgPool2d does; what is left over is left out."""
+    if level > best_level():
+        pytest.skip(f"this processor has no {LEVELS[level]}")
+    torch.manual_seed(0)
+    for shape in ((3, 5, 8, 40), (1, 2, 7, 9), (2, 1, 3, 3), (0, 2, 4, 4)):
+        x = torch.randn(shape)
+        assert torch.equal(add_squares(x, size, level) / size**2, nn.AvgPool2d(size)(x))
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_rows_that_are_made_of_others(skipped):
+    torch.manual_seed(0)
+    x, skip, rows = torch.randn(3, 4, 5, 6), torch.randn(2, 4, 5, 6), torch.tensor([2, 0, 0, 1, 2], dtype=torch.int32)
+    stage, others = Stage(torch.randn(5, 4), torch.randn(1, 4)), torch.tensor([1, 1, 0, 1, 0], dtype=torch.int32)
+    expected = x[rows.long()] * stage.factor[:, :, None, None] + stage.shift[:, :, None, None]
+    if skipped:
+        expected = expected + skip[others.long()]
+    for level in range(best_level() + 1):
+        made = finish(x, [stage], skip if skipped else None, -1.0, 1.0, level, rows, others if skipped else None)
+        assert torch.equal(made, expected.clamp(-1, 1))
+    with pytest.raises(ValueError, match=r"a skip of \(2, 4, 5, 6\) cannot be added to \(5, 4, 5, 6\)"):
+        finish(x, [stage], skip, rows=rows)
