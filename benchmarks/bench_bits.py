@@ -3,10 +3,15 @@
 And against ONNX Runtime on the exported deterministic network, and where the time of a pass goes.
 """
 
+import ctypes
+import shutil
+import subprocess
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,7 @@ from torch.nn import functional as F
 from benchmarks.measure import by_group, table
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.deploy.program import export_onnx
-from lit_scaledrop.layers import comparing, unfinished
+from lit_scaledrop.layers import comparing, exact, unfinished
 from lit_scaledrop.layers.bits import LEVELS, Filters, Shape, available, best_level, conv2d, convolution
 from lit_scaledrop.layers.bitwise import multiplies_signs
 from lit_scaledrop.layers.exact import native_bfloat16
@@ -28,6 +33,7 @@ from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 TITLE = "Signs as bits"
 _PADDED = Shape(before=(1, 1), behind=(1, 1))
+_KINDS = (torch.float32, torch.bfloat16)
 _OF_VGG = ((128, 128, 32), (128, 256, 16), (256, 256, 16), (256, 512, 8), (512, 512, 8))
 """channels in and out of the binary convolutions of VGG-small, and the side of their inputs"""
 
@@ -63,8 +69,8 @@ def bench_convolutions(interleaved: Any, options: Any) -> None:
         assert torch.equal(F.conv2d(cases[-1][0], weight, padding=1), conv2d(x, cases[-1][2], _PADDED))
 
     @torch.no_grad()
-    def floats() -> None:
-        for x, weight, _ in cases:
+    def floats(kind: torch.dtype = torch.float32) -> None:
+        for x, weight, _ in in_type[kind]:
             F.conv2d(x, weight, padding=1)
 
     @torch.no_grad()
@@ -72,7 +78,22 @@ def bench_convolutions(interleaved: Any, options: Any) -> None:
         for x, _, filters in cases:
             conv2d(x, filters, _PADDED)
 
-    interleaved({"torch": floats, "bits": bits})
+    in_type = {kind: [(x.to(kind), weight.to(kind), of) for x, weight, of in cases] for kind in _KINDS}
+    runs = {"float32": floats, "bits": bits}
+    if native_bfloat16():
+        runs["bfloat16"] = lambda: floats(torch.bfloat16)
+    interleaved(runs)
+
+
+def in_float32(run: Callable[[], object]) -> Callable[[], object]:
+    """A run in which PyTorch multiplies signs in float32, as it does without our care, where bfloat16 is quicker."""
+
+    def wrapped() -> object:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exact, "native_bfloat16", lambda: False)
+            return run()
+
+    return wrapped
 
 
 def bench_passes(interleaved: Any, options: Any, network: str, images: int) -> None:
@@ -85,11 +106,14 @@ def bench_passes(interleaved: Any, options: Any, network: str, images: int) -> N
         "bits": PosteriorPredictive(net, 1, backend="bits"),
     }
     assert torch.equal(runs["torch"](x).logits, runs["bits"](x).logits)
+    cases: dict[str, Callable[[], object]] = {"float32": in_float32(lambda: runs["torch"](x))}
+    if not native_bfloat16():  # float32 as well
+        del runs["torch"]
     for backend in ("torch", "bits"):
         runs[f"T = 20, {backend}"] = PosteriorPredictive(net, 20, execution="shared", backend=backend)
         if network == "vgg_small":
             runs[f"all masks, {backend}"] = PosteriorPredictive(net, execution="exact", backend=backend)
-    interleaved({name: lambda run=run: run(x) for name, run in runs.items()})
+    interleaved(cases | {name: lambda run=run: run(x) for name, run in runs.items()})
 
 
 def bench_onnxruntime(interleaved: Any, options: Any, network: str, images: int, threads: int, tmp_path: Path) -> None:
@@ -107,8 +131,12 @@ def bench_onnxruntime(interleaved: Any, options: Any, network: str, images: int,
     interleaved({"onnxruntime": lambda: session.run(None, given), "bits": lambda: posterior(x)})
 
 
-_PARTS = {"pack": (convolution, comparing), "multiply": (convolution, comparing), "finish": (unfinished,)}
-"""functions, and the modules that call them by this name"""
+_PARTS = {
+    "pack": [(convolution, "pack"), (comparing, "pack")],
+    "multiply": [(convolution, "multiply"), (comparing, "multiply"), (comparing, "compare")],
+    "finish": [(unfinished, "finish")],
+}
+"""functions of each part, where they are called"""
 
 
 @contextmanager
@@ -125,9 +153,9 @@ def parts_timed(spent: Counter[str]) -> Iterator[None]:
         return wrapped
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, modules in _PARTS.items():
-            for module in modules:
-                patch.setattr(module, name, timed(name, getattr(module, name)))
+        for part, functions in _PARTS.items():
+            for module, name in functions:
+                patch.setattr(module, name, timed(part, getattr(module, name)))
         # of the class: a module that something stands for is left as it is
         patch.setattr(nn.Conv2d, "_conv_forward", timed("first layer", nn.Conv2d._conv_forward))
         yield
@@ -158,7 +186,7 @@ def bench_parts(interleaved: Any, options: Any, network: str, images: int) -> No
     posterior(x)
     (fixture,) = interleaved({"parts": run}, warm=False).values()
     seconds = {name: spent[name] / len(rounds) for name in ("first layer", *_PARTS)}
-    fixture.extra_info.update(seconds=seconds, whole=sum(rounds) / len(rounds), products=products["all"])
+    fixture.extra_info.update(seconds=seconds, whole=sum(rounds) / len(rounds), products=products["all"], limit=limit())
 
 
 def _products(layer: nn.Module, output: Any) -> int:
@@ -179,53 +207,65 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
         if "parts" in cases:
             found = cases["parts"]["extra_info"]
             shares = [seconds / found["whole"] for seconds in found["seconds"].values()]
-            rate, hertz = found["products"] / found["seconds"]["multiply"], _hertz()
+            rate = found["products"] / found["seconds"]["multiply"] / parameters["threads"]
             row = [*where, 1000 * found["whole"], *(f"{share:.0%}" for share in (*shares, 1 - sum(shares)))]
-            parts.append([*row, rate / 1e9, hertz and rate / hertz / parameters["threads"]])
+            parts.append([*row, rate / 1e9, f"{rate / found['limit']:.0%}"])
             continue
         bits = cases["bits"]["median"]
         if "onnxruntime" in cases:
             theirs = cases["onnxruntime"]["median"]
             others.append([*where, 1000 * theirs, 1000 * bits, theirs / bits])
             continue
-        one = cases["torch"]["median"]
+        one = cases["float32"]["median"]
+        brain = next((cases[name]["median"] / bits for name in ("bfloat16", "torch") if name in cases), None)
         if "network" in parameters:
             shown = [cases[name]["median"] / one if name in cases else None for name in many]
-            passes.append([*where, 1000 * one, one / bits, *shown])
+            passes.append([*where, 1000 * one, one / bits, brain, *shown])
         else:
-            convolutions.append([*where, 1000 * one, 1000 * bits, one / bits])
+            convolutions.append([*where, 1000 * one, 1000 * bits, one / bits, brain])
     place = ["network", "images", "threads"]
-    of_convolutions = table(["threads", "float32, ms", "bits, ms", "times faster"], convolutions)
-    of_passes = table([*place, "a pass of PyTorch, ms", "in bits, times faster", *many], passes)
+    faster = ["bits: times faster than float32", "than bfloat16"]
+    of_convolutions = table(["threads", "float32, ms", "bits, ms", *faster], convolutions)
+    of_passes = table([*place, "a pass in float32, ms", *faster, *many], passes)
     of_others = table([*place, "ONNX Runtime, ms", "bits, ms", "times faster"], others)
     names = ["first layer", "pack", "multiply", "finish", "the rest"]
-    names = [*names, "10^9 products/s", "a cycle and core"]
+    names = [*names, "10^9 products/s and core", "of the limit"]
     of_parts = table([*place, "a pass in bits, ms", *names], parts)
     return (
-        f"Kernels for {LEVELS[best_level()]}; PyTorch multiplies signs in "
-        f"{'bfloat16' if native_bfloat16() else 'float32'}; width {options.width:g}; the logits are equal bit for bit; "
-        f"median of {options.repeats} interleaved rounds.\n\n"
+        f"Kernels for {LEVELS[best_level()]}; backend 'torch' multiplies signs in "
+        f"{'bfloat16' if native_bfloat16() else 'float32'} on this processor; width {options.width:g}; the logits are "
+        f"equal bit for bit; median of {options.repeats} interleaved rounds.\n\n"
         f"The five binary convolutions of VGG-small, batch of {options.batch}, with packing:\n\n{of_convolutions}\n\n"
-        "Whole predictions. The columns on the right, T = 20 with shared prefixes and all 32 masks, are in passes of "
-        f"PyTorch for the same network, images and threads:\n\n{of_passes}\n\n"
+        "Whole predictions. The columns on the right, T = 20 with shared prefixes and all 32 masks, are in float32 "
+        f"passes of the same network, images and threads:\n\n{of_passes}\n\n"
         f"The exported network without masks in ONNX Runtime, against one pass in bits:\n\n{of_others}\n\n"
-        f"Where the time of a pass goes. {_LIMITS[best_level()]}\n\n{of_parts}"
+        f"Where the time of a pass goes. {_LIMITS[best_level()]} The limit is what a core reaches that does these in "
+        'registers and nothing else; "multiply" also gathers windows, corrects borders, and compares and pools in bits '
+        f"or writes numbers.\n\n{of_parts}"
     )
 
 
 _LIMITS = (
     "Plain C counts 64 products at a time.",
     "AVX2 has no population count: 256 products take eight vector operations (XOR, two AND, a shift, two table "
-    "look-ups, two sums), so a core that starts three or four of them a cycle is at its limit with 96 to 128 products.",
-    "AVX-512 with VPOPCNTDQ takes three vector operations for 512 products (XOR, count, sum), so a core that starts "
-    "two of them a cycle is at its limit with 340 products.",
+    "look-ups, two sums).",
+    "AVX-512 with VPOPCNTDQ takes three vector operations for 512 products (XOR, count, sum).",
 )
 
 
-def _hertz() -> float | None:
-    """Of the first core, as the kernel knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next((1e6 * float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")), None)
+@cache
+def limit() -> float:
+    """Products a second of one core that does nothing but multiply signs in registers (``limit.c``), the best of 20."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "limit.so"
+        compiler = shutil.which("cc") or "gcc"
+        source = Path(__file__).with_name("limit.c")
+        subprocess.run([compiler, "-O3", "-shared", "-fPIC", "-o", made, source], check=True)
+        library = ctypes.CDLL(str(made))
+    library.limit.restype = ctypes.c_int64
+    best = 0.0
+    for _ in range(20):
+        start = time.perf_counter()
+        products = library.limit(best_level(), ctypes.c_int64(1 << 18))
+        best = max(best, products / (time.perf_counter() - start))
+    return best

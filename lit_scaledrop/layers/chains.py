@@ -4,8 +4,9 @@ Between the sums of one convolution and the signs of the next stand Scale-Dropou
 monotonic in every channel, as computed, rounding and all; so is their chain, and whether its value is at least 0
 depends on one threshold of the sum. It is found by bisection, with the modules themselves. A random bit then chooses
 between two tables of thresholds, one for a scale that is kept and one for a scale that is dropped, and between the two
-convolutions a tensor exists as sums and as bits, not as what lies between (FINN, arXiv:1612.07119, has this without the
-bit and in real numbers).
+convolutions no number is written to memory, only bits (FINN, arXiv:1612.07119, has this without the random bit and in
+real numbers). The maximum of a square, where there is pooling on the way, has the sign +1 where any of its numbers has
+it or, where what is behind the pool falls, where all of them have it.
 """
 
 from collections.abc import Callable
