@@ -94,12 +94,13 @@ def evaluate(
 
 def _table(record: dict[str, Any]) -> str:
     """The metrics of a record, with what each of them is."""
-    asked, room = record["evaluation"], max(shutil.get_terminal_size().columns - 40, 20)
+    asked, width = record["evaluation"], max(map(len, record["metrics"]))
+    room = max(shutil.get_terminal_size().columns - width - 12, 20)
     lines = [
         f"{', '.join(record['checkpoints'])}: {asked['images']} test images of {record['data']['name']}, "
         f"T = {asked['samples']}, {asked['seconds']:.0f} s\n"
     ]
     for key, value in record["metrics"].items():
         about = shorten(METRICS[key].description, room, placeholder=" ...") if key in METRICS else ""
-        lines.append(f"{key:<28}{value:>10.4f}  {about}".rstrip())
+        lines.append(f"{key:<{width}}{value:>10.4f}  {about}".rstrip())
     return "\n".join(lines)
