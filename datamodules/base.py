@@ -181,7 +181,16 @@ class DataModule(LightningDataModule, ABC):
         return (self.normalized(images), *rest)
 
     def normalized(self, images: Images) -> Float[Tensor, "batch channels height width"]:
-        """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``."""
+        """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``.
+
+        Raises:
+            ValueError: Without a trainer, if they are normalized already, as the loaders then give them.
+        """
+        if self.trainer is None and images.is_floating_point() and bool((images < 0).any()):
+            raise ValueError(
+                "these images are normalized already: without a trainer the loaders do it; loader.finish = None gives "
+                "bytes, to augment and normalize by oneself"
+            )
         return standardized(images, self.mean, self.std)
 
     def _loaded(self) -> Any:

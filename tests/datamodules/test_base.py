@@ -154,6 +154,10 @@ def test_without_a_trainer_loaders_give_what_networks_take():
         assert images.dtype == torch.float32
         torch.testing.assert_close(images, data.normalized(part.images[order]))
         assert torch.equal(labels, part.labels[order])
+        with pytest.raises(ValueError, match=r"normalized already: .* loader.finish = None gives bytes"):
+            data.normalized(images)
+        loader.finish = None
+        torch.testing.assert_close(images, data.normalized(next(iter(loader))[0]))
 
 
 def test_fit_shows_augmented_normalized_batches_that_depend_on_the_seed_only(tmp_path):
