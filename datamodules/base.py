@@ -21,7 +21,8 @@ from datamodules.shapes import Float, Images, Int
 class DataModule(LightningDataModule, ABC):
     """Training, validation and test set, which ``setup`` makes; ``predict_dataloader`` gives the test set.
 
-    Images are loaded and moved as uint8, and normalized as whole batches on the device.
+    Under a trainer images are loaded and moved as uint8, and normalized (and augmented) as whole batches on the device;
+    without one the loaders give normalized floats, which any network takes.
 
     Args:
         root: Folder of the data (or an archive of it); None takes the environment variable DATA, else ``data``.
@@ -150,7 +151,7 @@ class DataModule(LightningDataModule, ABC):
         self._loaded()
         shuffle = not getattr(self.trainer, "overfit_batches", 0)
         order = train_batches(self.train_set, self.batch_size, self.seed, *self._rank_and_world(), shuffle)
-        return self._train_loader(order)
+        return self._finished(self._train_loader(order))
 
     def val_dataloader(self) -> BatchLoader:
         """The validation images once each, in order.
@@ -161,12 +162,12 @@ class DataModule(LightningDataModule, ABC):
         self._loaded()
         if not len(self.val_set):
             raise ValueError(f"val_fraction {self.val_fraction} leaves no image; set limit_val_batches=0 as well")
-        return self._eval_loader(self.val_set)
+        return self._finished(self._eval_loader(self.val_set))
 
     def test_dataloader(self, whole: bool = False) -> BatchLoader:
         """The test images once each, in order: this process's share, or all of them."""
         self._loaded()
-        return self._eval_loader(self.test_set, whole)
+        return self._finished(self._eval_loader(self.test_set, whole))
 
     def predict_dataloader(self) -> BatchLoader:
         """The same as ``test_dataloader``."""
@@ -180,7 +181,16 @@ class DataModule(LightningDataModule, ABC):
         return (self.normalized(images), *rest)
 
     def normalized(self, images: Images) -> Float[Tensor, "batch channels height width"]:
-        """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``."""
+        """Map values from 0 to 255 to zero mean and unit variance by the data set's ``mean`` and ``std``.
+
+        Raises:
+            ValueError: Without a trainer, if they are normalized already, as the loaders then give them.
+        """
+        if self.trainer is None and images.is_floating_point() and bool((images < 0).any()):
+            raise ValueError(
+                "these images are normalized already: without a trainer the loaders do it; loader.finish = None gives "
+                "bytes, to augment and normalize by oneself"
+            )
         return standardized(images, self.mean, self.std)
 
     def _loaded(self) -> Any:
@@ -195,6 +205,12 @@ class DataModule(LightningDataModule, ABC):
         if self.limit_train > len(train):
             raise ValueError(f"limit_train is {self.limit_train}, but there are {len(train)} training images")
         return train[stratified_subset(strata[train], self.limit_train, self.split_seed)]
+
+    def _finished(self, loader: BatchLoader) -> BatchLoader:
+        """The loader, whose batches are normalized by itself where no trainer will do it."""
+        if self.trainer is None:
+            loader.finish = lambda batch: self.on_after_batch_transfer(batch, 0)
+        return loader
 
     def _train_loader(self, order: BatchSampler) -> BatchLoader:
         return BatchLoader(self.train_set, order)

@@ -5,7 +5,7 @@ resumed from any checkpoint, also one from the middle of an epoch, sees the same
 one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -183,6 +183,9 @@ class BatchLoader:
     reach it by the attributes that Lightning looks for.
     """
 
+    finish: Callable[[Pair], Pair] | None = None
+    """What is done to each batch; None where a trainer does it on the device."""
+
     def __init__(self, dataset: ImageDataset, batch_sampler: Sampler[list[int]]) -> None:
         self.dataset, self.batch_sampler = dataset, batch_sampler
         self._next = self._resume = (0, 0)  # epoch, and the batch of it that comes next
@@ -197,7 +200,7 @@ class BatchLoader:
         done = resume[1] if resume[0] == epoch else 0
         for batch, content in enumerate(self.fetch(epoch, done), done + 1):
             self._next = epoch, batch
-            yield content
+            yield self.finish(content) if self.finish else content
 
     def fetch(self, epoch: int, first: int) -> Iterator[Pair]:
         """Make the batches of an epoch from batch ``first`` (from 0) on."""

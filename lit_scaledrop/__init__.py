@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lit_scaledrop.deploy import from_pretrained as from_pretrained
     from lit_scaledrop.evaluation.comparison import Comparison as Comparison
     from lit_scaledrop.evaluation.comparison import compare as compare
+    from lit_scaledrop.layers import STE as STE
     from lit_scaledrop.layers import BinaryConv2d as BinaryConv2d
     from lit_scaledrop.layers import BinaryLinear as BinaryLinear
     from lit_scaledrop.layers import ScaleDropout as ScaleDropout
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "deploy": ("from_pretrained",),
     "evaluation.comparison": ("Comparison", "compare"),
-    "layers": ("BinaryConv2d", "BinaryLinear", "ScaleDropout", "align", "sampling"),
+    "layers": ("STE", "BinaryConv2d", "BinaryLinear", "ScaleDropout", "align", "sampling"),
     "methods": ("METHODS", "Method"),
     "modules": ("LitClassifier", "LitSegmenter"),
     "networks": ("NETWORKS", "build_network"),

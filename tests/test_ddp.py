@@ -117,7 +117,6 @@ def test_what_batch_norm_sees_is_the_share_of_its_process(ranks, monkeypatch, fa
     data = worker.data(2 * worker.SHARE)
     data.setup()
     images, target = next(iter(data.train_dataloader()))
-    images = data.normalized(images)
     model = worker.build("fp").train()
     conv, pool, norm, _ = model.network.stem
     shares = [pool(conv(images[rank::2])).detach() for rank in (0, 1)]

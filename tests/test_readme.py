@@ -1,6 +1,7 @@
-"""Every command of the README is run, its code too, and its generated parts are those of the committed files."""
+"""Every command of the documents is run, also of the notebooks' prose, code too; generated parts are up to date."""
 
 import functools
+import json
 import re
 import shlex
 import shutil
@@ -25,7 +26,22 @@ def commands(text):
     return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 
-COMMANDS = sorted({command for document in DOCUMENTS for command in commands(document.read_text())})
+def prose(notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def named(text):
+    """Commands within sentences; one alone is asked for its help."""
+    found = (" ".join(inline.split()) for inline in re.findall(r"`(scaledrop [^`]+)`", text))
+    return [command if command.count(" ") > 1 else f"{command} --help" for command in found]
+
+
+PROSE = [prose(notebook) for notebook in sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))]
+TEXTS = [*(document.read_text() for document in DOCUMENTS), *PROSE]
+COMMANDS = sorted(
+    {command for text in TEXTS for command in commands(text)} | {c for text in PROSE for c in named(text)}
+)
 MAKE = [command for command in COMMANDS if command.startswith("make ")]
 SCALEDROP = [command for command in COMMANDS if command.startswith("scaledrop ")]
 ELSEWHERE = re.compile(
@@ -62,16 +78,14 @@ def test_scaledrop_command(command, tmp_path, monkeypatch, capsys, fake_cifar):
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (40, 50), "olive").save(tmp_path / "pictures" / "olive.png")
     words = shlex.split(command)[1:]
-    if words[0] == "chip":
-        files = ("junction.yaml",) if words[1] == "new" else ("junction.yaml", "chip.yaml")
-        for name in files:
-            shutil.copy(ROOT / "docs" / name, tmp_path)
+    for name in ("junction.yaml",) if words[:2] == ["chip", "new"] else ("junction.yaml", "chip.yaml"):
+        shutil.copy(ROOT / "docs" / name, tmp_path)
     if words[:2] in (["chip", "report"], ["chip", "effects"]):
         monkeypatch.setenv("DATA", str(fake_cifar))
         recorded = functools.partial(datamodules.CIFAR10DataModule, checksums="recorded")
         monkeypatch.setitem(datamodules.DATAMODULES, "cifar10", recorded)
         words += ["--samples=2", "--limit=6", *(["--chips=1"] if words[1] == "report" else ["--parts=adc/4"])]
-    if words[0] == "fit":
+    if words[0] == "fit" and "--help" not in words:
         words += ["--trainer.max_epochs=1", "--data.limit_train=64", "--run.tracking=disabled"]
         words += ["--evaluation.samples=2"]
     if words[0] == "report":
@@ -81,7 +95,11 @@ def test_scaledrop_command(command, tmp_path, monkeypatch, capsys, fake_cifar):
                 subprocess.run(["cp", "-r", str(profile), str(tmp_path / "results")], check=True)
     if words[0] == "sweep" and "--dry-run" not in words:
         words.insert(words.index("--") if "--" in words else len(words), "--dry-run")
-    assert main(words) == 0
+    try:
+        status = main(words)
+    except SystemExit as ended:  # of --help
+        status = ended.code
+    assert status == 0
     assert capsys.readouterr().out.strip()
 
 
@@ -118,6 +136,16 @@ def test_python_code_of_the_documents_runs(tmp_path, monkeypatch):
 def test_generated_parts_are_up_to_date(document):
     text = document.read_text()
     assert refresh(text, ROOT / "results") == text, "run `python tools/documents.py`"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_tables_stand_alone(document):
+    """Behind a line of text, or with a comment behind its head, a table is shown as text."""
+    lines = document.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if re.fullmatch(r"\|[ :|-]+\|", line):
+            assert re.fullmatch(r"(<!-- .* -->)?", lines[number - 2]), lines[number - 2]
+            assert lines[number + 1].startswith("|"), lines[number + 1]
 
 
 def test_links_lead_somewhere():

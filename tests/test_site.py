@@ -82,6 +82,7 @@ def test_formulas_are_drawn_and_roles_vanish():
     drawn = on_page_markdown("from $p$ to `$HOME` and $5\n\n```bash\necho $a $b\n```\n")
     assert drawn.startswith("from <math")
     assert "`$HOME` and $5" in drawn
+    assert on_page_markdown("$a +\nb$ and $$c$$").count("<math") == 2
     assert "echo $a $b" in drawn
     assert on_page_content("see :class:<code>~a.B</code>") == "see <code>a.B</code>"
 
@@ -134,6 +135,15 @@ def test_site_needs_no_network(site):
         assert not re.search(r"url\(['\"]?(?:https?:)?//", file.read_text()), file
     index = json.loads((site / "search" / "search_index.json").read_text())
     assert {"docs/concepts.html", "api/lit_scaledrop.layers.html"} <= {entry["location"] for entry in index["docs"]}
+
+
+@pytest.mark.slow
+def test_tables_and_formulas_are_drawn(site):
+    for page in site.rglob("*.html"):
+        if article := re.search(r"<article.*</article>", page.read_text(), re.DOTALL):
+            code = r"<(pre|code|script|math)\b.*?</\1>|<[^>]+>"
+            words = re.sub(code, "", article[0], flags=re.DOTALL)
+            assert not re.search(r"\|\s*:?---|^\|.*\||={6,}|\$\\", words, re.MULTILINE), page
 
 
 @pytest.mark.slow

@@ -53,8 +53,8 @@ def _table3(results_dir: Path) -> list[str]:
         headers = {name: column.header for name, column in section.columns.items()}
         rows = section_cells(section)[section.frame.n.notna().to_numpy()]
         shown = rows[[headers[name] for name in _COLUMNS if name in headers]]
-        lines += [*shown.to_markdown(index=False, disable_numparse=True).splitlines(), "", *section.caption]
-    return lines
+        lines += [*shown.to_markdown(index=False, disable_numparse=True).splitlines(), "", *section.caption, ""]
+    return lines[:-1]
 
 
 def _placement(results_dir: Path) -> list[str]:
@@ -82,7 +82,8 @@ def _placement(results_dir: Path) -> list[str]:
 
 
 def _glossary(_results_dir: Path) -> list[str]:
-    return [f"| `{name}` | {entry.description} |" for name, entry in (TRAINING | METRICS).items()]
+    rows = [f"| `{name}` | {entry.description} |" for name, entry in (TRAINING | METRICS).items()]
+    return ["| key | meaning |", "|---|---|", *rows]
 
 
 def _front(results_dir: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """What is in a folder of one's own: pictures in a folder a class, or pictures and their masks; whose; in which part."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 _TEST, _VAL = 0.2, 0.1
 """Shares of all groups."""
 _SEED = 0
+_MASK = re.compile(r"(.+)[ ._-](?:mask|seg|segmentation|roi)(?:[ ._-]?\d+)?", re.IGNORECASE)
+"""How a mask is called that lies beside its picture."""
 
 
 def find(asked: Asked, say: Callable[[str], None]) -> dict[str, list[Row]]:
@@ -92,12 +95,30 @@ def _files(asked: Asked, say: Callable[[str], None]) -> tuple[list[str], list[st
             )
         masks = [name for name in masks if regex_of("--mask-names", asked.mask_names).fullmatch(stem(name))]
         images = sorted({*images} - {*masks})
-    elif asked.masks and asked.masks.resolve().is_relative_to(asked.images.resolve()):
+    elif not asked.masks:
+        images = _without_masks(asked, images)
+    elif asked.masks.resolve().is_relative_to(asked.images.resolve()):
         inside = asked.masks.resolve().relative_to(asked.images.resolve()).as_posix()
         images = [name for name in images if not name.startswith(f"{inside}/")]
     if not images:
         raise DatasetNotFoundError(f"there is no picture in {asked.images} ({WITH_MEDICAL})")
     return images, masks
+
+
+def _without_masks(asked: Asked, images: list[str]) -> list[str]:
+    """Pictures of classes, less what ``mask_names`` fits; without it a mask beside its picture is refused."""
+    if asked.mask_names is not None:
+        masks = regex_of("--mask-names", asked.mask_names)
+        return [name for name in images if not masks.fullmatch(stem(name))]
+    stems = {stem(name): name for name in images}
+    found = [(name, of) for name in images if (cut := _MASK.fullmatch(stem(name))) and (of := stems.get(cut[1]))]
+    if found:
+        raise DatasetCorruptError(
+            f"{asked.images}/{found[0][0]} seems to be the mask of {found[0][1]}"
+            f"{f', and {len(found) - 1:,} others masks too' if len(found) > 1 else ''}: as pictures of a class they "
+            "would give it away. To leave them out: --mask-names '(.+)_mask.*'; to train on them: --masks DIR as well"
+        )
+    return images
 
 
 def _owner(asked: Asked) -> Callable[[str], str]:

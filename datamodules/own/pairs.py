@@ -33,7 +33,7 @@ class Asked:
     masks: Path | None = None
     mask_names: str | None = None
     """regular expression that the whole name of a mask fits, path below the folder without ending; its first group is
-    the name of the picture"""
+    the name of the picture; without masks, what is no picture of a class"""
     groups: str | None = None
     """regular expression that is found in the name of a picture; its first group says whose it is"""
     mask_classes: str | None = None

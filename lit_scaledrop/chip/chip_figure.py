@@ -1,6 +1,7 @@
 """One page on a chip: switching curve, spread of p, calibration, energy, as one picture."""
 
 import contextlib
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def draw_chip(
         _bins(places["bins"], digital, on_chips)
         _energy(places["energy"], energy)
         figure.suptitle(title, x=0.012, ha="left", fontsize=11.5, fontweight="bold")
-        figure.supxlabel(footer, x=0.012, ha="left", fontsize=7, color="#5A5A5A")
+        figure.supxlabel(textwrap.fill(footer, 120), x=0.012, ha="left", fontsize=7, color="#5A5A5A")
     return figure
 
 

@@ -15,7 +15,7 @@ from lit_scaledrop.naming import count, lookup
 from lit_scaledrop.results.store import is_finished, read_result
 from lit_scaledrop.runs.assess import Assessment, assess, chosen_parts
 from lit_scaledrop.runs.identity import SAME_NUMBERS
-from lit_scaledrop.runs.run import require_writable
+from lit_scaledrop.runs.run import Run, require_writable
 
 STUDY = "--run.study=table3"
 #: runs that were trained with variation are no rows of Table III
@@ -98,8 +98,15 @@ def main(argv: list[str]) -> int:
         _print_finished(planned.path)
     else:
         measured, absent = result.evaluation["parts"], result.evaluation["absent"]
-        print(f"{count(len(measured), 'part')}{_and_absent(list(absent))}: {planned.path}", flush=True)
+        said = f"{count(len(measured), 'part')}{_and_absent(list(absent))}"
+        print(f"{said}: {planned.path}; {_shown_by(planned)}", flush=True)
     return 0
+
+
+def _shown_by(planned: Assessment) -> str:
+    run = planned.plan.run
+    place = "" if run.results == Run.results else f" --results {run.results}"
+    return f"`scaledrop report {planned.probe} --profile {run.profile}{place}` shows it"
 
 
 def _print_finished(path: Path) -> None:

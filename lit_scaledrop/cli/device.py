@@ -73,6 +73,8 @@ def fit(
         print(_summary(one, law))
     source = f"{law} fit of {curve.name}: {len(every)} points, {sum(point.shots for point in every)} pulses"
     told = {key: (value, unit, source) for key, (value, unit) in _law_constants(fits, law, tau0_ns).items()}
+    if len(fits) == 1:
+        print(f"from {like}: what one device's counts do not tell, such as the spread from device to device")
     if (largest := max(point.voltage_v for point in every)) > base.max_voltage_v:
         told["max_voltage"] = (largest, "V", f"largest voltage of {curve.name}")
     # what is not measured, or at several settings, is as in the base

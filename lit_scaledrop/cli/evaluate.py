@@ -1,7 +1,11 @@
 """``scaledrop evaluate``: a checkpoint's posterior on a test set; no checkpoint overrides a test-time setting."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 import torch
 
@@ -21,6 +25,7 @@ from lit_scaledrop.evaluation.on_chip import on_chip
 from lit_scaledrop.posterior.drop_probability import set_drop_probability
 from lit_scaledrop.posterior.evaluation import Evaluation
 from lit_scaledrop.results.atomic import write_atomic
+from lit_scaledrop.results.glossary import METRICS
 
 
 def main(argv: list[str]) -> int:
@@ -44,6 +49,8 @@ def evaluate(
 ) -> int:
     """Print the posterior metrics of a checkpoint on a test set; no checkpoint overrides a test-time setting.
 
+    A terminal gets a table; a file or a pipe gets JSON, which has the settings as well.
+
     Args:
         checkpoints: checkpoint, packed file, or a model of the package; several are an ensemble.
         data: name of a data set, the import path of a data module of yours, or --images and what `fit` takes beside it.
@@ -53,7 +60,7 @@ def evaluate(
         norm_images: BatchNorm's running statistics are estimated anew under the masks of the evaluation, on so many
             training images; by default they are those of the training.
         device: where the network runs.
-        out: write the metrics to this JSON file as well.
+        out: write the JSON to this file as well.
     """
     if said := of_folder("--data", data, data_sets()):
         raise ValueError(said)
@@ -79,7 +86,21 @@ def evaluate(
         "evaluation": {**how, "quantile": evaluation.quantile, "threshold": evaluation.threshold},
         "metrics": metrics,
     }
-    print(json.dumps(record, indent=2))
+    print(_table(record) if sys.stdout.isatty() else json.dumps(record, indent=2))
     if out:
         write_atomic(out, json.dumps(record, indent=2) + "\n")
     return 0
+
+
+def _table(record: dict[str, Any]) -> str:
+    """The metrics of a record, with what each of them is."""
+    asked, width = record["evaluation"], max(map(len, record["metrics"]))
+    room = max(shutil.get_terminal_size().columns - width - 12, 20)
+    lines = [
+        f"{', '.join(record['checkpoints'])}: {asked['images']} test images of {record['data']['name']}, "
+        f"T = {asked['samples']}, {asked['seconds']:.0f} s\n"
+    ]
+    for key, value in record["metrics"].items():
+        about = shorten(METRICS[key].description, room, placeholder=" ...") if key in METRICS else ""
+        lines.append(f"{key:<{width}}{value:>10.4f}  {about}".rstrip())
+    return "\n".join(lines)

@@ -5,7 +5,7 @@
 =================  ===================================================================================
 ``packed``         one bit a binary weight, the rest as it is; ``load_packed`` gives the network back
 ``onnx``           logits of the deterministic network
-``onnx-passes``    logits of T passes; the masks are inputs
+``onnx-passes``    logits of T passes; the masks are inputs (``--help``)
 ``torch``          ``torch.export`` program of the deterministic network
 ``torch-passes``   the same with the masks as inputs
 ``vectors``        folder of test vectors of the network on crossbars, see :mod:`lit_scaledrop.deploy.vectors`
@@ -73,8 +73,10 @@ def export(
     """Export a trained network and compare what was written with it: one bit a weight, or a program.
 
     packed: one bit a binary weight, the rest as it is. onnx, torch: a program of the deterministic network.
-    onnx-passes, torch-passes: one of T passes, whose masks are inputs. vectors: inputs, weights as they lie on tiles of
-    a crossbar, masks, codes, partial sums and signs of every binary layer, for tests of a chip.
+    onnx-passes, torch-passes: one of T passes without a random number, whose logits are (T, batch, classes). Its inputs
+    are `images` (batch, channels, height, width) and, drawn by whoever runs it, `masks.LAYER` for each Scale-Dropout,
+    floats of shape (T, 1, 1): 1 keeps the scale in that pass, 0 drops it. vectors: inputs, weights as they lie on tiles
+    of a crossbar, masks, codes, partial sums and signs of every binary layer, for tests of a chip.
 
     Args:
         model: checkpoint, packed file, or a model's name.

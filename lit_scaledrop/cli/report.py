@@ -42,13 +42,13 @@ def main(argv: list[str]) -> int:
     """Run ``scaledrop report`` with ``argv`` behind it."""
     names = [*TABLES, *FIGURES, *SWEEPS, "curves"]
     try:
-        return call(report, _of_own(argv), "scaledrop report", known={"name": names})
+        return call(report, _of_own(argv, {*names}), "scaledrop report", known={"name": names})
     except (ValueError, OSError, ResultError) as error:
         return _warn(str(error))
 
 
-def _of_own(argv: list[str]) -> list[str]:
-    """The words with the study of own pictures in place of ``--images DATA.yaml``.
+def _of_own(argv: list[str], known: set[str]) -> list[str]:
+    """The words with the study of own pictures in place of ``--images DATA.yaml``, or that which is named beside it.
 
     Raises:
         ValueError: for a folder.
@@ -61,7 +61,8 @@ def _of_own(argv: list[str]) -> list[str]:
     own = load_yaml(read_text(file))
     if not isinstance(own, dict) or not isinstance(own.get("name"), str):
         raise ValueError(f"{file} is no description of pictures by `fit --images`")
-    return [own["name"], *profile, *without(argv, "--images")]
+    rest = without(argv, "--images")
+    return [*([] if known.intersection(rest) else [own["name"]]), *profile, *rest]
 
 
 def report(
@@ -78,7 +79,8 @@ def report(
     """Print a table, or draw a figure, and write both beside the results.
 
     Args:
-        name: a table, a figure or a sweep; --images DATA.yaml stands for that of own pictures.
+        name: a table, a figure or a sweep; --images DATA.yaml stands for the trainings on own pictures, and behind the
+            name of a figure says that it is of them.
         results: folder of the results.
         profile: quick, cpu, gpu or paper (default: quick); with --html several times, by default all that have results.
         runs: of `curves`: folder of runs, for those that are not finished.

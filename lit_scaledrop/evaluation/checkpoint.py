@@ -41,13 +41,14 @@ def trained_module(checkpoint: dict[str, Any], path: str | Path, **overrides: An
     Raises:
         CheckpointError: the weights do not fit the network.
     """
-    task = checkpoint.get("task", LitClassifier.__name__)  # the first checkpoints do not name it
+    given = {**checkpoint["hyper_parameters"], "compile_network": False, **overrides}
+    # the first checkpoints do not name it, nor do those of other modules
+    task = checkpoint.get("task", LitClassifier.__name__ if "network" in given else None)
     if not isinstance(task, str) or task not in MODULES:
         raise CheckpointError(
-            f"{path} was trained by {task!r}, a module of its owner: this is for {' and '.join(MODULES)}. In Python, "
-            "load it by its class and ask PosteriorPredictive"
+            f"{path} was trained by {f'{task!r}, ' if task else ''}a module of its owner: this is for "
+            f"{' and '.join(MODULES)}. In Python, load it by its class and ask PosteriorPredictive"
         )
-    given = {**checkpoint["hyper_parameters"], "compile_network": False, **overrides}
     if "network" not in given:
         raise CheckpointError(
             f"{path} has the weights of a network that was given as a module: in Python, "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Interval = tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Predictive:
     """A predictive distribution as samples of logits; a deterministic network is the case of one sample.
 
@@ -34,6 +34,8 @@ class Predictive:
     >>> prediction = Predictive(torch.tensor([[[0.9, 0.1]], [[0.5, 0.5]]]).log())
     >>> prediction.mean, prediction.predicted_class
     (tensor([[0.7000, 0.3000]]), tensor([0]))
+    >>> prediction
+    Predictive(2 samples of 1 inputs, 2 classes)
     """
 
     logits: Float[Tensor, "samples batch classes"]
@@ -60,6 +62,10 @@ class Predictive:
             raise ValueError(f"{bad} of {self.logits.numel()} logits are not finite; the network has diverged")
         if self.weights is not None:
             self._check_weights(self.weights)
+
+    def __repr__(self) -> str:
+        samples, inputs, classes = self.logits.shape
+        return f"Predictive({samples} samples of {inputs} inputs, {classes} classes)"
 
     def _check_weights(self, weights: Tensor) -> None:
         if weights.shape != self.logits.shape[:1] or not weights.is_floating_point():

@@ -174,6 +174,7 @@ def test_from_a_file_to_a_device(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "threshold 0.8974 V, 95 % limits 0.893 to 0.9018" in told
     assert "2 devices: their thresholds spread by 0.08%" in told
+    assert "from sot_80nm" not in told
     assert picture.read_bytes().startswith(b"\x89PNG")
     device, variation = load_device(str(output))
     fits = [fit_law("", public(name), "sigmoid", BENCH) for name in "AB"]
@@ -190,10 +191,11 @@ def test_from_a_file_to_a_device(tmp_path, capsys):
     )
 
 
-def test_a_driver_that_went_higher_than_its_base(tmp_path):
+def test_a_driver_that_went_higher_than_its_base(tmp_path, capsys):
     lines = [f"{p.voltage_v},{p.switched},100" for p in public("A")]
     curve, output = write(tmp_path / "curve.csv", [*lines, "1.3,100,100"]), tmp_path / "lab.yaml"
     assert main(["device", "fit", str(curve), "--out", str(output)]) == 0
+    assert "from sot_80nm: what one device's counts do not tell" in capsys.readouterr().out
     assert load_device(str(output))[0].max_voltage_v == 1.3
     said = yaml.safe_load(output.read_text())["lab"]
     assert said["max_voltage"]["source"] == "largest voltage of curve.csv"

@@ -97,6 +97,9 @@ def test_the_page_leads_from_a_folder_to_a_report(clinic, block, capsys):
     if block == 0:
         assert {"p(benign)", "p(malignant)", "p(normal)"} <= rows[0].keys()
         assert list(clinic.glob("results/own/reliability/*.json"))
+        (drawn,) = re.findall(r"`(scaledrop report \w+ [^`]+)`", PAGE)
+        run(drawn)
+        assert (clinic / "results/own/reliability.svg").exists()
     for path in clinic.glob("outlined/*_mask.png"):
         picture = clinic / "new_pictures" / f"{path.name.removesuffix('_mask.png')}.png"
         with Image.open(path) as mask, Image.open(picture) as shown:

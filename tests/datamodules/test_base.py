@@ -141,6 +141,25 @@ def test_normalization_by_hand_and_floats_pass_unchanged():
     assert torch.equal(floats, kept.float())
 
 
+def test_without_a_trainer_loaders_give_what_networks_take():
+    data = toy(augment="crop")
+    data.setup()
+    for loader, part in (
+        (data.train_dataloader(), data.train_set),
+        (data.val_dataloader(), data.val_set),
+        (data.test_dataloader(), data.test_set),
+    ):
+        order = next(iter(loader.batch_sampler))
+        images, labels = next(iter(loader))
+        assert images.dtype == torch.float32
+        torch.testing.assert_close(images, data.normalized(part.images[order]))
+        assert torch.equal(labels, part.labels[order])
+        with pytest.raises(ValueError, match=r"normalized already: .* loader.finish = None gives bytes"):
+            data.normalized(images)
+        loader.finish = None
+        torch.testing.assert_close(images, data.normalized(next(iter(loader))[0]))
+
+
 def test_fit_shows_augmented_normalized_batches_that_depend_on_the_seed_only(tmp_path):
     runs = []
     for seed, noise in ((0, 1), (0, 2), (1, 1)):

@@ -155,6 +155,18 @@ def test_masks_beside_their_pictures_need_a_pattern(describe, tmp_path):
     assert all(row.masks[0].startswith(row.image.removesuffix(".png")) for row in own.rows)
 
 
+def test_masks_are_no_pictures_of_a_class(describe, tmp_path):
+    write_fake_breast_ultrasound(tmp_path)
+    folder = "Dataset_BUSI_with_GT"
+    with pytest.raises(
+        DatasetCorruptError, match=r"_mask.*\.png seems to be the mask of .*, and 18 others.*--mask-names"
+    ):
+        describe(folder)
+    own = describe(folder, mask_names=r"(.+)_mask(_\d+)?")
+    assert len(own.rows) == 18
+    assert not [row.image for row in own.rows if "mask" in row.image]
+
+
 def test_what_is_added_around_a_picture_counts_nowhere(describe, tmp_path):
     for number in range(6):
         save(tmp_path / "scans" / f"{number}.png", np.full((20, 40), 9, np.uint8))

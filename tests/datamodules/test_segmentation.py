@@ -1,5 +1,7 @@
 """The shared segmentation module: arguments, splits by group, and whole runs under Lightning's trainer."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -69,6 +71,7 @@ def test_every_set_says_what_the_command_line_asks(module):
 def test_batches_are_bytes_normalized_on_the_device_and_integer_masks():
     data = toy(batch_size=5)
     order = next(iter(data.train_dataloader().batch_sampler))
+    data.trainer = SimpleNamespace(overfit_batches=0, global_rank=0, world_size=1, training=True)
     batch = next(iter(data.train_dataloader()))
     assert batch[0].dtype == torch.uint8
     images, masks = data.on_after_batch_transfer(batch, 0)

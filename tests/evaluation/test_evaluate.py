@@ -69,6 +69,20 @@ def test_same_numbers_as_the_record(run, finished):
     assert folded["metrics"] == pytest.approx(result.metrics, abs=1e-6)
 
 
+def test_a_terminal_gets_a_table_in_place_of_json(run, monkeypatch, capsys):
+    record = run("a.ckpt", "--data=cifar10", "--samples=3")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["evaluate", "a.ckpt", "--data=cifar10", "--samples=3", "--out=out.json"]) == 0
+    out = capsys.readouterr().out
+    head, _, *rows = out.splitlines()
+    assert head.startswith("a.ckpt: 60 test images of cifar10, T = 3, ")
+    assert [row.split()[:2] for row in rows] == [[key, f"{value:.4f}"] for key, value in record["metrics"].items()]
+    assert "Share of examples whose" in out
+    assert max(map(len, rows)) <= 80
+    assert json.loads(Path("out.json").read_text())["metrics"] == record["metrics"]
+
+
 def test_summary_of_a_checkpoint_diagnoses_it_as_the_training_did(run, finished, capsys):
     (path,) = finished.glob("results/quick/tiny/*.json")
     result = read_result(path)

@@ -141,7 +141,8 @@ def test_table6_of_a_finished_run(trained, capsys):
     assert "epoch" not in err  # nothing was trained
     assert "[2/4] gaussian: " in err
     result, run = the_result(), read_result(only("results/quick/tiny/*.json"))
-    assert out.strip() == f"3 parts (absent: svhn): results/quick/table6/{result.id}.json"
+    shown = "`scaledrop report table6 --profile quick` shows it"
+    assert out.strip() == f"3 parts (absent: svhn): results/quick/table6/{result.id}.json; {shown}"
     # what it says of the test images is what the run's own record says
     for name, value in run.metrics.items():
         assert result.at(suite="clean")[name] == pytest.approx(value, abs=1e-6)

@@ -18,7 +18,9 @@ ENTRANCES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "docs/
 PACKAGES = ("lit_scaledrop", "datamodules", "hardware")
 _FIRST = ("index.md", "README.md")
 _ROLE = re.compile(r":(?:class|data|func|meth|mod|attr|exc|obj):(<code>)~?")
-_FORMULA = re.compile(r"(?<![\\$\w])\$([^$`\n]+)\$(?![\w$])|```math\n(.*?)```", re.DOTALL)
+_FORMULA = re.compile(
+    r"(?<![\\$\w])\$((?:[^$`\n]|\n(?!\s*\n))+)\$(?![\w$])|```math\n(.*?)```|\$\$([^$`]+)\$\$", re.DOTALL
+)
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)(#[^)]*)?(\))")
 
 
@@ -83,7 +85,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     from latex2mathml.converter import convert
 
     def drawn(match: re.Match[str]) -> str:
-        return str(convert(match[1] or match[2], display="inline" if match[1] else "block"))
+        return str(convert(match[1] or match[2] or match[3], display="inline" if match[1] else "block"))
 
     pieces = re.split(r"(^```(?!math).*?^```$|`[^`\n]+`)", markdown, flags=re.DOTALL | re.MULTILINE)
     return "".join(piece if index % 2 else _FORMULA.sub(drawn, piece) for index, piece in enumerate(pieces))
