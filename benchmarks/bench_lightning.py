@@ -54,6 +54,7 @@ def _fits(network: str, width: float, epochs: int, steps: int) -> dict[str, Call
         optimizer = torch.optim.SGD(parameter_groups(model.network, 5e-5), 0.01, momentum=0.9, nesterov=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
         generator, loader = torch.Generator().manual_seed(0), data.train_dataloader()
+        loader.finish = None  # as they are: the loop augments and normalizes
         for epoch in range(epochs):
             loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
             drawn = data.draw_augmentation(32 * steps, generator)

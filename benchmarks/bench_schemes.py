@@ -33,8 +33,10 @@ def train(epochs: int, limit: int) -> tuple[nn.Module, Tensor]:
     network = build_network("vgg_small", get_method("proposed"), width=0.125)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
+    loader = module.train_dataloader()
+    loader.finish = None  # as they are: augmented and normalized here
     for _ in range(epochs):
-        for images, target in module.train_dataloader():
+        for images, target in loader:
             drawn = module.draw_augmentation(len(images), generator)
             x = module.normalized(module.augmented(images, drawn))
             loss = F.cross_entropy(network(x), target) + 1e-2 * scale_regularization(network)
