@@ -20,9 +20,9 @@ def test_a_healthy_machine(place, capsys):
     printed = capsys.readouterr().out
     assert f"Python {sys.version.split()[0]}" in printed
     assert torch.__version__.split("+")[0] in printed
-    assert "offline, no key found" in printed
+    assert "offline, no API key" in printed
     assert "cifar10" in next(line for line in printed.splitlines() if line.startswith("  data "))
-    assert "embedded, for the quick profile: digits, phantom" in printed
+    assert "packaged, for the quick profile: digits, phantom" in printed
     assert printed.endswith("nothing is missing\n")
 
 

@@ -183,4 +183,4 @@ def test_a_window_for_measured_values(tmp_path, monkeypatch, capsys):
     assert "a window is lung, soft" in capsys.readouterr().err
     about.pop("window")
     assert main([*words, "--window=lung"]) == 1
-    assert "mine.ckpt was not trained on own pictures" in capsys.readouterr().err
+    assert "mine.ckpt was not trained with --images" in capsys.readouterr().err

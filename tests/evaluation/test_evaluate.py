@@ -133,9 +133,9 @@ def called(words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["lenet5", "proposed", "--checkpoint=a.ckpt"], "says itself which network"),
+        (["lenet5", "proposed", "--checkpoint=a.ckpt"], "the checkpoint defines the network"),
         (["lenet5"], "name a network and a method, or give --checkpoint FILE"),
-        (["--checkpoint=a.ckpt", "--width=0.5"], "says itself which network"),
+        (["--checkpoint=a.ckpt", "--width=0.5"], "the checkpoint defines the network"),
         (["lenet5", "proposed", "--data=cifar10"], "are for trained networks"),
         (["lenet5", "proposed", "--root=data"], "are for trained networks"),
         (["lenet5", "proposed", "--samples=20"], "are for trained networks"),

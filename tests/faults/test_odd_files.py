@@ -218,7 +218,7 @@ def test_measured_effects_are_not_written_over_another_file(tmp_path, content):
     assert _measured(out, {"a": 1}) == {"wire/1": {}}
     assert _measured(out, {"a": 2}) == {}
     out.write_text(content)
-    with pytest.raises(ValueError, match=r"e\.json is no file of this command"):
+    with pytest.raises(ValueError, match=r"e\.json was not written by this command"):
         _measured(out, {"a": 1})
 
 

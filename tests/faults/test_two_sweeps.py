@@ -196,7 +196,7 @@ def test_a_sweep_that_is_stopped_lets_go(here, record_property, signum):
     first.send_signal(signum)
     said = first.communicate(timeout=300)[0]  # half of what its point would take
     if signum == signal.SIGINT:
-        assert "this goes on with the rest:\n    scaledrop sweep s.yaml" in said
+        assert "to resume with the rest:\n    scaledrop sweep s.yaml" in said
     finish(second)
     record_property("fault", f"a sweep stopped by {signal.Signals(signum).name}")
     assert len(table()) == POINTS

@@ -227,10 +227,10 @@ def test_command(capsys, tmp_path, monkeypatch):
         "total",
         "murmann",
         "0.18 uJ",
-        "pJ it would meet",
+        "pJ would match",
         "excluded",
         "TOPS/W",
-        "images a second",
+        "images per second",
     ):
         assert word in out, word
     assert "inside" not in out
@@ -259,7 +259,7 @@ def test_sources_one_by_one(capsys, tmp_path, monkeypatch):
         assert word in out, word
     assert "adder, horowitz" not in out  # the user has said what an adder takes
     assert main(["lenet5", "--mtj", "sot_80nm"]) == 0
-    assert "this junction, which is counted" in capsys.readouterr().out
+    assert "this junction, which is used here" in capsys.readouterr().out
 
 
 LAB = """

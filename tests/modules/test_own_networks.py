@@ -243,7 +243,7 @@ def test_a_network_is_evaluated_on_data_of_ones_own():
 
 def test_a_class_in_place_of_a_name_is_refused(folder, capsys):
     assert main(["fit", "--config", "tiny.yaml", "--model.network.class_path=strange.Small"]) == 1
-    assert "model.network is a name: --model.network=strange.Small" in capsys.readouterr().err
+    assert "model.network must be a name: --model.network=strange.Small" in capsys.readouterr().err
 
 
 def test_modules_of_ones_own_need_no_settings():

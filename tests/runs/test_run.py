@@ -221,7 +221,7 @@ def test_half_written_result_is_moved_aside_and_the_run_completed(trained, capsy
 
 def test_a_trial_leaves_no_record(place, capsys):
     assert main([*FIT, "--trainer.fast_dev_run=1"]) == 0
-    assert "nothing is recorded" in capsys.readouterr().out
+    assert "no result is written" in capsys.readouterr().out
     assert not list(place.glob("results/**/*.json"))
 
 
@@ -333,7 +333,7 @@ def test_max_time_stops_like_ctrl_c_and_counts_anew(place, finished, capsys):
     limited = [*FIT, "--trainer.max_time=00:00:00:00"]
     assert main(limited) == 124
     err = capsys.readouterr().err
-    assert "scaledrop fit: trainer.max_time is up after epoch 1 of 2: nothing is recorded yet, the same command" in err
+    assert "scaledrop fit: trainer.max_time reached after epoch 1 of 2: no result yet, the same command" in err
     assert "epoch 2/2" not in err
     assert not list(place.glob("results/**/*.json"))
     assert state(place)["epoch"] == 0
