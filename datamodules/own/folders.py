@@ -96,7 +96,7 @@ def _files(asked: Asked, say: Callable[[str], None]) -> tuple[list[str], list[st
         inside = asked.masks.resolve().relative_to(asked.images.resolve()).as_posix()
         images = [name for name in images if not name.startswith(f"{inside}/")]
     if not images:
-        raise DatasetNotFoundError(f"there is no picture in {asked.images} ({WITH_MEDICAL})")
+        raise DatasetNotFoundError(f"there are no images in {asked.images} ({WITH_MEDICAL})")
     return images, masks
 
 

@@ -143,7 +143,7 @@ def test_refusals_come_before_anything_is_computed(place, checkpoint, capsys):
     assert "up to 0.85 V" in capsys.readouterr().out
     Path("good.yaml").write_text(MINE)
     sigma = told("evaluate", str(checkpoint), *data, "--chip", "good.yaml", "--sigma", "0.1")
-    assert "leave evaluation.sigma" in sigma
+    assert "remove evaluation.sigma" in sigma
     assert "--chip or --preset" in told("energy", "lenet5", "--chip", "good.yaml", "--preset", "good.yaml")
 
 

@@ -190,7 +190,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--trainer.devices=-2"], "the trainer refuses its settings: `devices` selected with `CPUAccelerator`"),
         (["--data.val_fraction=0.9999"], "val_fraction 0.9999 leaves no training image of 'cifar10': lower it"),
         (["--ckpt_path=missing.ckpt"], "no checkpoint missing.ckpt"),
-        (["--run.tracking=online"], "online tracking needs a W&B key"),
+        (["--run.tracking=online"], "online tracking needs a W&B API key"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

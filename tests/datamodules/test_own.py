@@ -170,7 +170,7 @@ def test_bad_folders_are_refused_with_file_and_remedy(describe, photos, tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetNotFoundError, match=r"there is no folder .*nowhere"):
         describe("nowhere")
-    with pytest.raises(DatasetNotFoundError, match=r"there is no picture in .*empty \(PNG"):
+    with pytest.raises(DatasetNotFoundError, match=r"there are no images in .*empty \(PNG"):
         describe("empty")
     save(tmp_path / "lone" / "a.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(DatasetCorruptError, match=r"lone/a.png is in no folder of a class: .* or say where masks are"):

@@ -147,7 +147,7 @@ def test_errors(pictures, tmp_path, monkeypatch, capsys):
     (pictures / "broken.png").write_bytes(b"\x89PNG nothing")
     for words, message in (
         (["--model=resnet20-propose", "--images=pictures"], "did you mean 'resnet20-proposed'"),
-        (["--model=resnet20-proposed", "--images=none"], "there is no picture in none (PNG, JPEG, BMP, WebP)"),
+        (["--model=resnet20-proposed", "--images=none"], "there are no images in none (PNG, JPEG, BMP, WebP)"),
         (["--model=resnet20-proposed", "--images=pictures/broken.png"], "broken.png is no readable picture"),
         (["--model=absent.ckpt", "--images=pictures"], "no checkpoint absent.ckpt"),
     ):

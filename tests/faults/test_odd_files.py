@@ -162,7 +162,7 @@ def test_what_a_file_says_of_its_pictures_is_checked(tmp_path, small, name):
                 assert open_trained(tmp_path / file)[1] == FACTS
                 continue
             with pytest.raises(
-                CheckpointError, match=rf"{file} does not say what its pictures go through.*: {name} is"
+                CheckpointError, match=rf"{file} has no valid description of its image preprocessing.*: {name} is"
             ):
                 open_trained(tmp_path / file)
 

@@ -183,7 +183,7 @@ def test_a_sweep_that_waits_says_for_whom_and_takes_over(here, record_property):
     first.communicate()
     (said,) = finish(second)
     record_property("fault", "a sweep killed that another one waits for")
-    assert f"waiting for what others have: 0 (process {first.pid} on " in said
+    assert f"waiting for points of other processes: 0 (process {first.pid} on " in said
     assert f"[1/8] 0: put off, process {first.pid} on " in said
 
 

@@ -33,9 +33,9 @@ def plain(classes=10, channels=3):
 UNFIT = {
     "channels": (
         LitClassifier(plain(channels=1)), (IMAGES, CLASSES),
-        "network 'Sequential' does not take the images of this training, 3 x 32 x 32 (channels, height, width): ",
+        "network 'Sequential' does not accept the images of this training, 3 x 32 x 32 (channels, height, width): ",
     ),
-    "ours": (LitClassifier("lenet5", in_channels=1, width=0.1), (IMAGES, CLASSES), "'LeNet5' does not take the images"),
+    "ours": (LitClassifier("lenet5", in_channels=1, width=0.1), (IMAGES, CLASSES), "'LeNet5' does not accept the images"),
     "bytes": (LitClassifier(plain()), (IMAGES.byte(), CLASSES), "(channels, height, width) of torch.uint8: "),
     "classes": (
         LitClassifier(plain(4)), (IMAGES, CLASSES),
@@ -44,7 +44,7 @@ UNFIT = {
     "one logit": (LitClassifier(plain(1)), (IMAGES, CLASSES), "gives (2, 2) for 2 images, and this training has 10"),
     "labels": (
         LitClassifier(plain(3), num_classes=3), (IMAGES, CLASSES + 1),
-        "targets are from 0 to 2, as num_classes=3 says, and the first batch has 1 to 4",
+        "targets must be from 0 to 2, as num_classes=3 says, but the first batch has 1 to 4",
     ),
     "floats": (
         LitClassifier(plain()), (IMAGES, CLASSES.float()),

@@ -124,7 +124,7 @@ def test_a_module_of_ones_own_is_trained(tmp_path, precision):
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(again.eval()(x), module.float().eval()(x))
     assert again.hparams["lr"] == 1e-2
-    with pytest.raises(CheckpointError, match=r"a network that was given as a module: in Python, LitClassifier.load"):
+    with pytest.raises(CheckpointError, match=r"a network that was passed as a module: in Python, LitClassifier.load"):
         load_trained(file)
     assert PosteriorPredictive(module, samples=4)(x).variance.max() > 0
 
@@ -218,11 +218,11 @@ def test_fit_takes_a_module_of_ones_own(folder):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--model.network=strange.narrow", "network 'strange.narrow' does not take the images of 'cifar10', 3 x 32 x 32"
+        ("--model.network=strange.narrow", "network 'strange.narrow' does not accept the images of 'cifar10', 3 x 32 x 32"
          " (channels, height, width): mat1 and mat2 shapes cannot be multiplied (2x3072 and 784x10)"),
         ("--model.network=strange.wide", "gives (2, 1000) for 2 images, and 'cifar10' has 10 classes"),
         ("--data=PhantomDataModule", "'phantom' has a mask for each image: take a network that segments, --model"),
-        ("--model=strange.Silent", "'val/acc' chooses the checkpoint, and Silent does not log it (its "),
+        ("--model=strange.Silent", "'val/acc' selects the checkpoint, but Silent does not log it (its "),
         ("--model=strange.Blind", "Blind does not log it (it has no validation_step)"),
     ],
 )  # fmt: skip

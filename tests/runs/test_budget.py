@@ -68,7 +68,7 @@ def test_the_last_epoch_is_one_that_is_validated(long, speed):
         (["--budget", "soon"], "--budget takes a time such as 9m, 1h30m or 90s, not 'soon'"),
         (["--budget", "0s"], "--budget takes a time"),
         (["--budget"], "--budget takes a time"),
-        (["--budget", "1h", "--model.schedule=constant"], "a constant learning rate has no end"),
+        (["--budget", "1h", "--model.schedule=constant"], "a constant learning rate does not depend"),
         (["--budget", "1h", "--trainer.max_epochs=3"], "remove --trainer.max_epochs and --trainer.max_steps"),
         (["--budget", "1h", "--trainer.max_steps=3"], "remove --trainer.max_epochs and --trainer.max_steps"),
         (["--budget", "1h", "--trainer.devices=2"], "measured on one device"),
