@@ -184,7 +184,7 @@ def test_a_sweep_that_waits_says_for_whom_and_takes_over(here, record_property):
     (said,) = finish(second)
     record_property("fault", "a sweep killed that another one waits for")
     assert f"waiting for points of other processes: 0 (process {first.pid} on " in said
-    assert f"[1/8] 0: put off, process {first.pid} on " in said
+    assert f"[1/8] 0: deferred, process {first.pid} on " in said
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ UNFIT = {
         LitClassifier(plain(channels=1)), (IMAGES, CLASSES),
         "network 'Sequential' does not accept the images of this training, 3 x 32 x 32 (channels, height, width): ",
     ),
-    "ours": (LitClassifier("lenet5", in_channels=1, width=0.1), (IMAGES, CLASSES), "'LeNet5' does not accept the images"),
+    "ours": (LitClassifier("lenet5", in_channels=1, width=0.1), (IMAGES, CLASSES), "'LeNet5' does not accept the"),
     "bytes": (LitClassifier(plain()), (IMAGES.byte(), CLASSES), "(channels, height, width) of torch.uint8: "),
     "classes": (
         LitClassifier(plain(4)), (IMAGES, CLASSES),

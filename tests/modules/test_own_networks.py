@@ -218,8 +218,8 @@ def test_fit_takes_a_module_of_ones_own(folder):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--model.network=strange.narrow", "network 'strange.narrow' does not accept the images of 'cifar10', 3 x 32 x 32"
-         " (channels, height, width): mat1 and mat2 shapes cannot be multiplied (2x3072 and 784x10)"),
+        ("--model.network=strange.narrow", "network 'strange.narrow' does not accept the images of 'cifar10', 3 x 32 x "
+         "32 (channels, height, width): mat1 and mat2 shapes cannot be multiplied (2x3072 and 784x10)"),
         ("--model.network=strange.wide", "gives (2, 1000) for 2 images, and 'cifar10' has 10 classes"),
         ("--data=PhantomDataModule", "'phantom' has a mask for each image: take a network that segments, --model"),
         ("--model=strange.Silent", "'val/acc' selects the checkpoint, but Silent does not log it (its "),

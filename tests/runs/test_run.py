@@ -370,7 +370,7 @@ def test_damaged_checkpoints(place, unrecorded, finished, capsys):
     assert resume_checkpoint(folder.parent) == newest
     err = capsys.readouterr().err
     assert "last.ckpt is no checkpoint, or it is damaged" in err
-    assert "moved aside to last.ckpt.damaged" in err
+    assert "renamed to last.ckpt.damaged" in err
     assert "resuming after epoch " in err
     assert last.read_bytes() == newest.read_bytes()
     for path in (best, last, previous):
