@@ -1,4 +1,4 @@
-"""Which results may stand in one table, which make one row of it, their interval, and what a reader has to know."""
+"""Groups results into tables and rows, with intervals and the notes that a reader needs."""
 
 import math
 import re

@@ -1,7 +1,7 @@
 """Figures as functions of the results folder: `FIGURES` names them, `pictures` makes the files of one.
 
-As in a table, a picture never mixes data, epochs or numbers of images: a group of results that differ in them has a
-picture of its own. The CSV beside a picture holds all the numbers in it.
+As in a table, a figure never mixes data, epochs or numbers of images: results that differ in these get separate
+figures. The CSV next to a figure holds all its numbers.
 """
 
 from collections.abc import Callable, Sequence

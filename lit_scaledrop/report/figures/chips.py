@@ -1,4 +1,4 @@
-"""Hardware in the loop: accuracy and OOD detection of networks on crossbars that are less and less ideal."""
+"""Hardware in the loop: accuracy and OOD detection of networks on increasingly non-ideal crossbars."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Figures 6 and 7: what happens to accuracy and uncertainty as images are turned, and as passes are added."""
+"""Figures 6 and 7: accuracy and uncertainty against rotation of the images, and against the number of passes."""
 
 from typing import TYPE_CHECKING
 

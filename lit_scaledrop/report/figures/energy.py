@@ -1,4 +1,4 @@
-"""Figure beside Table VIII: energy of an image by component and execution, and of all methods with its band."""
+"""Figure of Table VIII: energy per image by component and execution, and of all methods with its range."""
 
 from itertools import cycle
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-r"""`scaledrop report curves`: error against epochs on logarithmic axes, of finished runs and of those under way.
+r"""`scaledrop report curves`: error against epochs on logarithmic axes, of finished and unfinished runs.
 
 A line is the validation error of one training of classes on one data set. Where that is CIFAR-10, marks are the test
 error of ResNet-20 with Proposed after each finished training of Table III, of all profiles, and the paper's. The dashed

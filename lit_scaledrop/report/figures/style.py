@@ -1,4 +1,4 @@
-"""What the figures share: style, colours, labels at the ends of lines, the footer, and files of the same bytes.
+"""Shared by all figures: style, colours, labels at the ends of lines, footer, deterministic files.
 
 matplotlib is imported in the functions, so a table needs none.
 """

@@ -1,4 +1,4 @@
-"""How a number was made: data, training, evaluation, settings and versions of a run."""
+"""Provenance of a number: data, training, evaluation, settings and versions of a run."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tables of a study as the page shows them: what names a row, which runs it is of, which numbers have a source."""
+"""Tables of a study on the page: names of rows, their runs, and sources of numbers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

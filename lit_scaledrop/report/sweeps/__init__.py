@@ -1,6 +1,6 @@
 """Sweeps as functions of the results folder: `SWEEPS` names those with a table and plots of their own.
 
-Any other folder of trainings gets the table and the plots of a sweep as well; what was swept is read from the results.
+Any other folder of trainings gets the table and plots of a sweep as well; the swept settings are read from the results.
 """
 
 from collections.abc import Callable, Sequence

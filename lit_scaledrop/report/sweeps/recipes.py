@@ -1,4 +1,4 @@
-"""Trainings that differ from one another in single settings: a line each, named by what is not as in most of them."""
+"""Trainings that differ in single settings: one row each, named by the settings that differ from most."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The ablation of sigma: drop probabilities that vary in training, at test, or in both, by how far they vary."""
+"""The ablation of sigma: drop probabilities with variation sigma in training, at test, or in both."""
 
 from collections.abc import Sequence
 from dataclasses import replace

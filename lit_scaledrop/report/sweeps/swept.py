@@ -1,4 +1,4 @@
-"""What a sweep of trainings varied, found from its results: one row a combination of values, seeds together."""
+"""Finds the swept settings of trainings from their results: one row per combination of values, over seeds."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Table X: error and OOD rate on CIFAR-10-C, as it is and with the channels normalized anew."""
+"""Table X: error and OOD rate on CIFAR-10-C, as it is and with re-normalized channels."""
 
 from collections.abc import Sequence
 from dataclasses import replace

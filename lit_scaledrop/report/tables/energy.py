@@ -1,4 +1,4 @@
-"""Table VIII: energy of an image, of methods and executions on a chip, beside published systems and the paper's own."""
+"""Table VIII: energy per image of methods and executions on a chip, next to published systems and the paper's."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What Table VIII says in words: the paper's ratios, its energies beside ours, and one converter for both of them."""
+"""The findings of Table VIII in words: the paper's ratios and energies against ours, and the converter they imply."""
 
 import itertools
 from collections.abc import Mapping

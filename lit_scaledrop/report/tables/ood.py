@@ -1,4 +1,4 @@
-"""Table VI: detection of inputs from elsewhere, and the separations that the field reads beside the paper's rate."""
+"""Table VI: detection of OOD inputs by the paper's rate and by the usual threshold-free measures."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Table V: segmentation by topology, data set and method: the paper's seven metrics and what goes beyond them."""
+"""Table V: segmentation by topology, data set and method: the paper's seven metrics and additional ones."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Table IV: accuracy with drop probabilities that vary, for networks that were trained with and without variation."""
+"""Table IV: accuracy under variation of drop probabilities, for networks trained with and without it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
