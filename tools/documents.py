@@ -132,9 +132,10 @@ def _equal(results_dir: Path) -> list[str]:
     return [
         "At equal precision and training, on the same binary network, Proposed and MC-Dropout reach an accuracy of "
         f"{100 * ours['cls/acc']:.1f}",
-        f"and {100 * other['cls/acc']:.1f} % and an NLL of {ours['cls/nll']:.3f} and {other['cls/nll']:.3f}; the paper's "
-        "out-of-distribution (OOD) rule rejects",
-        f"{100 * ours['ood/rate']:.0f} and {100 * other['ood/rate']:.0f} % of the clean test images, one training each.",
+        f"and {100 * other['cls/acc']:.1f} % and an NLL of {ours['cls/nll']:.3f} and {other['cls/nll']:.3f}; the "
+        "paper's out-of-distribution (OOD) rule rejects",
+        f"{100 * ours['ood/rate']:.0f} and {100 * other['ood/rate']:.0f} % of the clean test images, one training "
+        "each.",
     ]
 
 

@@ -145,7 +145,7 @@ def test_a_second_sweep_follows_the_same_jobs_and_ctrl_c_leaves_them(here, clust
     second = start(env, *SLURM_WORDS)
     first.send_signal(signal.SIGINT)
     said = finish(first, code=130)
-    assert "3 jobs go on. The same command follows them; this ends them:\n    scancel " in said
+    assert "3 jobs continue. The same command follows them; to cancel them:\n    scancel " in said
     assert second.stdout is not None
     said = ""
     while said.count("is slurm job ") < 3:  # however long it takes to start

@@ -55,7 +55,7 @@ def passes_caption(frame: pd.DataFrame) -> str:
     """What the numbers are, with the kinds of lines that there are."""
     lines = {
         "exact": "dashed: the exact predictive distribution",
-        "reference": "dotted: the mean over many passes of another plan",
+        "reference": "dotted: the mean over many passes with other masks",
     }
     said = [words for kind, words in lines.items() if (frame.kind == kind).any()]
     about = (
