@@ -60,7 +60,7 @@ def test_table7(counted):
     assert [r["modules"] for r in separate] == ["3", "3", "220", "6", "526", "1,696", "670", "84", "60,480"]
     assert [r["mapping"] for r in reused if r["method"] == "Proposed"] == ["unrolled", "K x K split"]
     assert {r["mapping"] for r in reused if r["method"] != "Proposed"} == {"either"}
-    assert row(reused, method="SpinDrop")["counted by"] == "ours: one module per neuron"
+    assert row(reused, method="SpinDrop")["counted by"] == "us: one module per neuron"
     assert row(reused, method="SpinDrop, its authors' count")["counted by"] == "its authors: K K C_in"
     one = row(reused, method="Proposed", mapping="unrolled")
     assert one["power (mW)"] == one["power (paper, mW)"] == "0.0225"

@@ -30,7 +30,7 @@ _SCHEMES = (
     "dropconnect",
 )
 _COUNTED = {
-    "spindrop": "ours: one module per neuron",
+    "spindrop": "us: one module per neuron",
     "spindrop_kernel": "its authors: K K C_in",
     "scale_dropout": "the paper",
 }
