@@ -167,7 +167,7 @@ def test_words(clinic, capsys):
     for line, why in {
         "fit --masks outlines": "--masks: of --images DIR",
         "fit --images DATA.yaml --size=64": "DATA.yaml already says how its images are read: remove --size",
-        "fit --images ultrasound --size=64": "DATA.yaml is there already, and it differs",
+        "fit --images ultrasound --size=64": "DATA.yaml exists already, with other settings",
         "fit --images ultrasound --size=big --data-file=b.yaml": "--size is the side",
         "fit --images ultrasound --square=pat --data-file=b.yaml": "did you mean 'pad'",
         "fit --images ultrasound --window=lnug --data-file=b.yaml": "a window is lung, soft",

@@ -173,7 +173,7 @@ def test_a_window_for_measured_values(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lit_scaledrop.cli.predict.open_trained", lambda _: (Watching(), dict(about)))
     words = ["predict", "--model=mine.ckpt", "--images=scans", "--samples=1", "--device=cpu"]
     assert main(words) == 1
-    assert "say which become black and white with --window lung|soft" in capsys.readouterr().err
+    assert "choose an intensity window with --window lung|soft" in capsys.readouterr().err
     assert main([*words, "--window=0,500"]) == 0
     levels = shown[-1] * 0.25 + 0.5
     assert (levels.min(), levels.max()) == (0, 1)

@@ -175,8 +175,8 @@ def test_what_makes_a_network_is_asked_by_name(folder):
     assert not of_method
     for path, message in {
         "strange.Smal": "has no attribute 'Smal'", "stranger.Small": "No module named 'stranger'",
-        "strange.nothing": "makes a NoneType", "strange.no_classes": "must take num_classes",
-        "os.abort": "must take num_classes",
+        "strange.nothing": "returns a NoneType", "strange.no_classes": "must take the keyword argument num_classes",
+        "os.abort": "must take the keyword argument num_classes",
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=message):
             own_network(path, {"num_classes": 7})
