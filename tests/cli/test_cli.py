@@ -129,7 +129,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (
             ["--data=clinic.ClinicDataModule"],
             "data 'clinic.ClinicDataModule' cannot be imported (No module named 'clinic')"
-            ": give MODULE.NAME of a class or function, whose file lies in the current folder or is installed",
+            ": give MODULE.NAME of a class or function in the current folder or an installed package",
         ),
         (
             ["--data=fractions.Fractoin"],

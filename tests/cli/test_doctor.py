@@ -37,7 +37,7 @@ def test_what_is_old_or_missing_is_said_with_its_remedy(place, capsys, monkeypat
     assert re.search(r"! lightning +not installed: pip install 'lightning>=2\.6'", printed)
     assert re.search(r"- extra track +not installed: pip install 'wandb>=0\.22'", printed)
     assert "in nowhere: nothing" in printed
-    assert "2 to mend" in printed
+    assert "2 to fix" in printed
     assert main(["fit", "--config=tiny.yaml"]) == 1
     assert (
         "torch: 2.4.1+cpu is too old: pip install -U 'torch>=2.11'; lightning: not installed" in capsys.readouterr().err

@@ -184,7 +184,7 @@ def test_words(clinic, capsys):
     assert (
         main(["fit", "--images=ultrasound", "--size=64", "--data-file=c.yaml", "--model.method=spindrop", *TINY]) == 1
     )
-    assert "does not take pictures of 64 x 64 pixels" in capsys.readouterr().err
+    assert "does not accept images of 64 x 64 pixels" in capsys.readouterr().err
     assert not os.path.exists("runs")
 
 

@@ -159,9 +159,9 @@ def test_a_damaged_file(tmp_path):
         (content[:-1], "damaged .*checksum"),
         (content[:40], "is damaged"),
         (content[:-1] + bytes([content[-1] ^ 255]), "damaged .*checksum"),
-        (b"PK" + content, "is no packed network"),
+        (b"PK" + content, "is not a packed network"),
         (MAGIC[:-1] + b"\x07" + content[10:], "has layout 7, this version reads 1"),
-        (b"", "is no packed network"),
+        (b"", "is not a packed network"),
     ):
         path.write_bytes(damage)
         with pytest.raises(PackedError, match=message):

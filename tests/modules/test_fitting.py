@@ -56,7 +56,7 @@ UNFIT = {
         LitSegmenter(nn.Conv2d(3, 2, 1, stride=2)), (IMAGES, MASKS),
         "gives (2, 2, 16, 16) for 2 images, and this training has 2 classes (num_classes) and masks of 32 x 32 pixels",
     ),
-    "values": (LitSegmenter(nn.Conv2d(3, 2, 1)), (IMAGES, MASKS + 7), "and the first batch has 7 to 7"),
+    "values": (LitSegmenter(nn.Conv2d(3, 2, 1)), (IMAGES, MASKS + 7), "but the first batch has 7 to 7"),
     "no pair": (LitClassifier(plain()), {"image": IMAGES, "label": CLASSES}, "the loader gives a dict of image, label"),
 }  # fmt: skip
 

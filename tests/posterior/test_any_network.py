@@ -375,7 +375,7 @@ def test_sharing_is_refused_where_the_network_counts_rows_as_its_input_has_them(
     loop = PosteriorPredictive(net, samples=T)(x)
     for how in ("folded", "auto"):
         torch.testing.assert_close(PosteriorPredictive(net, samples=T, execution=how)(x).logits, loop.logits)
-    with pytest.raises(ValueError, match="others than one after the other"):
+    with pytest.raises(ValueError, match="differ from separate ones"):
         PosteriorPredictive(net, samples=T, execution="shared")(x)
 
 

@@ -235,7 +235,7 @@ def test_a_missing_checkpoint_is_trained_anew_and_the_result_is_kept(trained, ca
     assert main(ASSESS) == 0
     out, err = capsys.readouterr()
     assert "epoch 2/2" in err
-    assert "trained anew: accuracy" in out
+    assert "retrained: accuracy" in out
     assert path.read_bytes() == recorded
     network = find_network(*run, "best")
     assert network.record.provenance["command"] == "scaledrop fit --run.study=table3 --config tiny.yaml"

@@ -83,7 +83,7 @@ def test_a_member_whose_checkpoint_is_gone_is_trained_anew(place, three, capsys)
     for checkpoint in place.glob("runs/**/*.ckpt"):
         checkpoint.unlink()
     assert main([*FIT, "--model.method=deep_ensemble", "--trainer.max_epochs=1"]) == 0
-    assert "trained anew: accuracy" in capsys.readouterr().out
+    assert "retrained: accuracy" in capsys.readouterr().out
     assert results()["fp", 1] == recorded
     assert results()["deep_ensemble", 1].training["members"][0]["id"] == recorded.id
 
