@@ -285,7 +285,7 @@ def test_probes_that_make_chips_themselves_take_no_chip_file(place, capsys):
     row = ["--config", "tiny.yaml"]
     for probe in ("hardware", "temperature", "table4", "ablation-sigma"):
         asked = plan_assessment([*row, "--probe", probe, "--chip", "mine.yaml"])
-        with pytest.raises(ValueError, match="its own|itself"):
+        with pytest.raises(ValueError, match=r"its own|itself"):
             PROBES[probe].parts(Subject([], None, asked.evaluation))
     asked = plan_assessment([*row, "--probe", "pareto", "--chip", "mine.yaml"])
     parts = PROBES["pareto"].parts(Subject([], None, asked.evaluation))
