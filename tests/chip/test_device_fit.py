@@ -266,7 +266,7 @@ GOOD = ["0.8,0,100", "0.88,30,100", "0.9,50,100", "1.0,99,100"]
         (GOOD, "voltage,switched,shots", "unknown column 'voltage'"),
         (GOOD, "switched,switched,shots", "a column twice"),
         (GOOD, "temperature_k,switched,shots", "needs one column of the drive, voltage_v or current_ua, but has 0"),
-        (GOOD, "voltage_v,current_ua,shots", "and has 2"),
+        (GOOD, "voltage_v,current_ua,shots", "but has 2"),
         (GOOD, "voltage_v,switched,pulse_ns", "needs the columns shots and either switched or probability"),
         (["0.8,0,100,1", "0.9,9,100,2", "1.0,99,100,3"], "voltage_v,switched,shots,pulse_ns", "use --law neel_brown"),
     ],

@@ -226,11 +226,11 @@ def test_measured_effects_are_not_written_over_another_file(tmp_path, content):
     ("content", "says"),
     [
         (b"voltage_v,shots,switched\n\xff", "UTF-8 text"),
-        (b"voltage_v,shots,switched\n" + b'"' + b"1" * 200_000, "line of a CSV"),
+        (b"voltage_v,shots,switched\n" + b'"' + b"1" * 200_000, "a line of a CSV"),
     ],
     ids=["bytes", "an endless field"],
 )
 def test_a_curve_that_is_no_csv_is_named(tmp_path, content, says):
     (tmp_path / "c.csv").write_bytes(content)
-    with pytest.raises(CurveError, match=rf"c\.csv.* is no {says}"):
+    with pytest.raises(CurveError, match=rf"c\.csv.* is not {says}"):
         read_curves(tmp_path / "c.csv", 1.0)

@@ -180,7 +180,7 @@ def test_wrong_masks_are_refused():
         passes_of(layers, 4)
     with pytest.raises(ValueError, match="at least 1"):
         passes_of(layers, 0, masks)
-    with pytest.raises(ValueError, match="enumeration"):
+    with pytest.raises(ValueError, match="enumerated masks"):
         keep_masks(net, enumerate_plan(net))
 
 
@@ -275,7 +275,7 @@ converters:
 def test_bad_chips_are_refused():
     with pytest.raises(ValueError, match="unknown converter 'isac'; did you mean 'isaac'"):
         Chip(adc="isac")
-    with pytest.raises(ValueError, match=r"does not come in 3 bits.*adc_bits=4"):
+    with pytest.raises(ValueError, match=r"is not available with 3 bits.*adc_bits=4"):
         Chip(adc="mnsim", adc_bits=3)
     with pytest.raises(ValueError, match="scale_bits"):
         Chip(scale_bits=0)
