@@ -1,4 +1,4 @@
-# Every target sets up what it needs and does nothing twice. `make help` lists them.
+# Every target installs what it needs and repeats nothing that is finished. `make help` lists them.
 PYTHON  ?= python3
 PROFILE ?= quick
 JOBS    ?= $(if $(filter quick,$(PROFILE)),2,1)
@@ -23,19 +23,19 @@ ABLATIONS := dropout-rate drop-value placement recipe sigma passes
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|gpu|paper|paper_sgd|long] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
-	@echo "     reproduce-* except table3, table5, table7, table8, figure8: [LIMIT=images of a part] [PARTS='clean,corrupted/*/5']"
+	@echo "     reproduce-* except table3, table5, table7, table8, figure8: [LIMIT=images per part] [PARTS='clean,corrupted/*/5']"
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 24
 
-install: $(VENV)/.installed  ## create .venv with all that training and evaluation need
+install: $(VENV)/.installed  ## create .venv with everything for training and evaluation
 
-install-dev: $(VENV)/.installed-dev  ## the same with the tools of the tests
+install-dev: $(VENV)/.installed-dev  ## the same, with development tools
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; choose one with make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-# installed once, and again when what is to be installed has changed
+# installed once, and again when the requirements have changed
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV): about 2 minutes and 6 GB, once"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
@@ -57,30 +57,30 @@ types: install-dev  ## mypy
 unit: install-dev  ## tests and doctests on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test-slow: install-dev  ## injected faults and one point of every sweep: the tests that take minutes
+test-slow: install-dev  ## slow tests: injected faults, one point of each sweep file
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow
 
-test-gpu: install-dev  ## what a GPU does otherwise, in a few minutes; skipped without one
+test-gpu: install-dev  ## tests of GPU features, a few minutes; skipped without a GPU
 	$(BIN)/python -m pytest -q -o addopts=--import-mode=importlib --durations=5 tests/test_gpu.py
 
-reproduce-table3:   ## train what is missing of Table III, then print it
-reproduce-table4:   ## drop probabilities that vary; trains what is missing, as all below
+reproduce-table3:   ## train missing rows of Table III, then print it
+reproduce-table4:   ## variation of drop probabilities; trains missing networks, as all below
 reproduce-table5:   ## segmentation of skin lesions, breast ultrasound, COVID-19 CT
 reproduce-table6:   ## out-of-distribution detection
-reproduce-table9:   ## which test images the OOD rule accepts, and calibration
+reproduce-table9:   ## OOD rule on the test images, and calibration
 reproduce-table10:  ## CIFAR-10-C, with and without re-normalization
 reproduce-figure5:  ## one image under growing noise
 reproduce-figure6:  ## rotated test images
 reproduce-figure7:  ## accuracy against the number of passes
 reproduce-posterior:    ## histograms of the class outputs
-reproduce-threshold:    ## accepted share against detection rate
+reproduce-threshold:    ## quantile and threshold of the OOD rule
 reproduce-reliability:  ## accuracy by confidence
 reproduce-hardware:     ## accuracy and detection against ADC bits, variation, stuck devices, wires; recovery
 reproduce-pareto:       ## passes, ADC bits, crossbar size, mapping, execution: accuracy against energy
-reproduce-temperature:  ## accuracy, calibration and detection of chips from 250 to 400 K
-reproduce-ageing:       ## the same of chips whose critical voltage has drifted
+reproduce-temperature:  ## accuracy, calibration and detection on chips at 250 to 400 K
+reproduce-ageing:       ## the same on aged chips, whose critical voltage has drifted
 
-# a word for the shell, whatever is in it
+# quoted for the shell
 quoted = '$(subst ','\'',$(1))'
 place = --profile $(call quoted,$(PROFILE)) --results $(call quoted,$(RESULTS))
 
@@ -95,7 +95,7 @@ limit = $(or $(LIMIT),$(if $(filter table9 reliability,$*),,$(few)))
 parts = $(or $(PARTS),$(if $(filter cpu-table10,$(PROFILE)-$*),clean$(comma)corrupted/*$(comma)renormalized/*/5))
 asked = $(if $(filter table3 table5,$*),,$(if $(limit),$(call quoted,--limit=$(limit))) $(if $(parts),$(call quoted,--parts=$(parts))))
 
-# a failing point does not hide the table of the others
+# the table is printed even if a point fails
 $(STUDIES:%=reproduce-%): reproduce-%: install
 	@$(BIN)/scaledrop sweep sweeps/$*.yaml $(place) --jobs $(call quoted,$(JOBS)) \
 	  $(if $(SEEDS),--seeds $(foreach seed,$(SEEDS),$(call quoted,$(seed)))) $(if $(ONLY),--only $(foreach name,$(ONLY),$(call quoted,$(name)))) -- $(strip $(SPEED) $(asked)); status=$$?; \
@@ -105,14 +105,14 @@ reproduce-table7: install  ## dropout modules of every topology and method: numb
 	@$(BIN)/scaledrop cost $(place)
 	@$(BIN)/scaledrop report table7 $(place)
 
-reproduce-table8: install  ## energy of an image on the chip, of methods and executions; trains nothing
+reproduce-table8: install  ## energy per image on the chip, by method and execution; trains nothing
 	@$(BIN)/scaledrop cost --table table8 $(place)
 	@$(BIN)/scaledrop report table8 $(place)
 
-reproduce-figure8: install  ## segmented images beside the truth, with uncertainty; trains what Table V lacks
+reproduce-figure8: install  ## segmented images with truth and uncertainty; trains missing networks of Table V
 	@$(BIN)/scaledrop figure8 $(place)
 
-report: install  ## print Table III from the results that are there; all tables and figures as one HTML page
+report: install  ## print Table III from existing results; write all tables and figures to one HTML page
 	@$(BIN)/scaledrop report table3 $(place); status=$$?; \
 	$(BIN)/scaledrop report --html $(place) && exit $$status
 
@@ -125,13 +125,13 @@ site: install-dev  ## build the site into build/site
 ablation-placement: sweep-placement  ## the same as sweep-placement (docs/scale-placement.md)
 
 sweep-dropout-rate:  ## drop probability, for all layers and by layer size (docs/sweeps.md); table and plots, as below
-sweep-drop-value:    ## what a dropped scale becomes, what one bit drops
-sweep-placement:     ## where the scale stands, how often a mask is drawn
+sweep-drop-value:    ## value of a dropped scale, what one bit drops
+sweep-placement:     ## placement of the scale, how often a mask is drawn
 sweep-recipe:        ## training recipe: normalized update, pooled skips, short warm-up, weight decay
-sweep-sigma:         ## drop probabilities that vary in training, at test, in both
+sweep-sigma:         ## variation of drop probabilities in training, at test, in both
 sweep-passes:        ## number of passes T: accuracy, likelihood, calibration, detection
 
-# an ablation compares short trainings, 4 epochs in the cpu profile; T is asked of the networks of Table III
+# ablations compare short trainings, 4 epochs in the cpu profile; sweep-passes evaluates the networks of Table III
 short = $(if $(filter cpu,$(PROFILE)),$(if $(filter passes,$*),,--trainer.max_epochs=4))
 $(ABLATIONS:%=sweep-%): sweep-%: install
 	@$(BIN)/scaledrop sweep sweeps/ablation-$*.yaml $(place) --jobs $(call quoted,$(JOBS)) \
@@ -142,10 +142,10 @@ sweep-search: install  ## Bayesian search over p, learning rate and regularizers
 	@$(BIN)/scaledrop sweep sweeps/search-proposed.yaml $(place) --jobs $(call quoted,$(JOBS)) \
 	  $(if $(RUNS),--runs $(call quoted,$(RUNS))) -- $(strip $(SPEED) $(short))
 
-data: install  ## list the data sets that are there
+data: install  ## list the available data sets
 	@$(BIN)/scaledrop data --root $(call quoted,$(DATA))
 
-bench: install-dev  ## measure speed and memory anew into benchmarks/results (an idle machine, about an hour)
+bench: install-dev  ## measure speed and memory again into benchmarks/results (on an idle machine, about an hour)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m pytest benchmarks
 

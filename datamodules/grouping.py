@@ -1,4 +1,4 @@
-"""Splits that keep together what must not be separated: near-duplicates, and slices of one volume."""
+"""Splits by group: near-duplicates and slices of one volume stay together."""
 
 import numpy as np
 import torch

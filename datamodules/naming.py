@@ -1,4 +1,4 @@
-"""Finding a thing by its name, or saying which name was probably meant."""
+"""Look-up by name, with a suggestion for misspelt names."""
 
 import difflib
 from collections.abc import Iterable

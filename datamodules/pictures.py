@@ -1,4 +1,4 @@
-"""Folders of pictures in any common format, decoded to tensors of one size, and images brought to another's form.
+"""Folders of images in any common format, decoded to tensors of one size, and resizing of images.
 
 One decoder for all doors, :func:`read_picture`, which gives what a viewer shows: turned as the camera says (EXIF), the
 colours of a palette, CMYK as RGB, transparency laid over black, 16-bit grey levels divided by 257, of an animation the

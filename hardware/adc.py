@@ -1,4 +1,4 @@
-r"""Analog-to-digital converters as named entries: each with its own energy, time and area, their source and their node.
+r"""Analog-to-digital converters as named entries with energy, time and area, their source and technology node.
 
 An entry gives energy, time and area of a conversion as numbers or tables by bits, or the terms of NeuroSim's formula
 for a successive approximation (SAR) converter. Of a table only the bits exist that it names, and from
@@ -105,8 +105,8 @@ class Converter:
         """
         if (enough := self.at_least(bits)) != bits:
             raise PresetError(
-                f"converter {self.name!r} does not come in {bits} bits: its source names none and no model "
-                f"of them. Take adc_bits={enough}, or another converter"
+                f"converter {self.name!r} is not available with {bits} bits: its source gives neither values nor a "
+                f"model for this resolution. Use adc_bits={enough}, or another converter"
             )
 
     def at(self, bits: int, column_resistance_kohm: float, read_voltage_v: float) -> Adc:

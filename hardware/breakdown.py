@@ -1,4 +1,4 @@
-"""What a network takes on a chip, by layer and component."""
+"""Energy, latency and area of a network on a chip, by layer and component."""
 
 import math
 from collections.abc import Callable

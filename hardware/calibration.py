@@ -1,4 +1,4 @@
-r"""Setting the drive of a finished chip by counting its bits, keeping it there, and what that costs.
+r"""Calibration of a chip's drives by counting bits, run-time tracking, and their cost.
 
 One trial at voltage V gives a bit b of mean P(V), with slope $s = dP/dV$ and variance $p(1-p)$ near the wanted p. A
 Kalman filter of gain $K = P s / (s^2 P + p(1-p))$ moves the drive by $-K(b - p)$; from a drive that is off by the

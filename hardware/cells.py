@@ -1,4 +1,4 @@
-"""Devices of a crossbar's cells: what is not ideal about a chip, and the conductances that its devices have."""
+"""Devices of a crossbar's cells: non-idealities of a chip, and the conductances of its devices."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a network is put on a chip: geometry, converters, arithmetic, where random bits come from."""
+"""Configuration of a chip: geometry, converters, arithmetic, source of random bits."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args

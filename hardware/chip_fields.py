@@ -1,4 +1,4 @@
-"""What a chip file can say: sections, fields, their units, and which object of the model each is of."""
+"""Sections and fields of a chip file, their units, and the objects of the model that they set."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -1,6 +1,7 @@
 """One chip in one file: its junction, cells, wires, converters, geometry and constants.
 
-    like: sot_80nm                # a junction, by name or device file, or another chip; what is not said is as there
+    like: sot_80nm                # a junction, by name or device file, or another chip; the source of all values not
+        given
     device: {threshold: 0.92 V, slope: 38 /V}
     cell: {resistance_p: 50 kOhm, conductance_cv: 5 %, stuck_p: 0.05 %}
     wires: {per_cell: 1 Ohm}
@@ -156,7 +157,7 @@ def _build(sections: Mapping[str, Mapping[str, Any]], where: str) -> ChipFile:
             values[field.part][field.key] = value
     of_cells, others = values["constant"] | _area(sections.get("cell", {}), where), sections.get("constants", {})
     if twice := of_cells.keys() & others.keys():
-        raise PresetError(f"{where}: {', '.join(twice)} of constants is said by cell as well: say it once")
+        raise PresetError(f"{where}: {', '.join(twice)} of constants is also given by cell: give it once")
     constants = {**others, **of_cells}
     own = _converter(sections, where)
     components = components_of({**constants, **({"converters": own} if own else {})}, where)
@@ -216,9 +217,7 @@ def _converter(sections: Mapping[str, Mapping[str, Any]], where: str) -> dict[st
         return {}
     if "name" not in said or own.keys() != {*CONVERTER[1:]}:
         lacking = ", ".join(name for name in CONVERTER if name not in said)
-        raise PresetError(
-            f"{where}: a converter of one's own has a name, energy, time, area and node; it lacks {lacking}"
-        )
+        raise PresetError(f"{where}: your own converter needs a name, energy, time, area and node; it lacks {lacking}")
     node = _nanometres(own["node"], f"{where}: converter: node")
     return {str(said["name"]): {**own, "node": f"{node:g} nm"}}
 

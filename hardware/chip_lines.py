@@ -1,4 +1,4 @@
-"""A chip file explained value by value, and one to start from."""
+"""Explains a chip file value by value, and writes a template."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

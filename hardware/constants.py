@@ -1,7 +1,7 @@
 """Constants of the hardware model as data: every one has a value, a unit, a source and a status.
 
-They stand in the YAML files of ``hardware/presets``. A user's file overrides what it names and nothing else; a name
-that nobody reads, another unit or a missing source is an error, since a wrong constant would go unnoticed.
+They are in the YAML files of ``hardware/presets``. A user's file overrides only what it names; an unused name, another
+unit or a missing source is an error, since a wrong constant would go unnoticed.
 """
 
 import difflib

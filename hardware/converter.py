@@ -1,4 +1,4 @@
-r"""Converters of a layer's columns: their range, and what is not ideal about them.
+r"""Converters of a layer's columns: their range and non-idealities.
 
 A converter of b bits makes of a column's current of m matches the code nearest to
 

@@ -1,7 +1,7 @@
 """Junctions by name: the devices of ``hardware/presets/devices.yaml``, and those of a user's file.
 
-A device says its switching ``law`` and the constants of that law; ``like: NAME`` takes what it does not say from
-another device, of the same file or ours. An entry of one of our names without ``like`` changes that device.
+A device has a switching ``law`` and its constants; ``like: NAME`` takes missing values from another device, of the same
+file or packaged. An entry with a packaged name and without ``like`` changes that device.
 """
 
 import functools

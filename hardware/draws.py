@@ -1,4 +1,4 @@
-"""What a random bit takes: the paper's module, or a junction that is written, read, and reset where it switched."""
+"""Energy and time of a random bit: from the paper's module, or a junction that is written, read and reset."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-r"""What a dropout module's probability really is: eq. 24's Gaussian, or that of another junction than the nominal one.
+r"""Actual probability of a dropout module: eq. 24's Gaussian, or that of a junction that differs from the nominal one.
 
 Paper eq. 24: $\hat p \sim \mathcal N(p, \sigma^2)$ within [0, 1], redrawn at each use of a layer. Or the spread follows
 from the device: the drive is set for the nominal device, or by a calibration on the chip, and another one answers.

@@ -1,4 +1,4 @@
-"""How many dropout modules a method needs on a chip, and what their draws take."""
+"""Number of dropout modules of a method on a chip, and energy and time of their draws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

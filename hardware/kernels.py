@@ -1,4 +1,4 @@
-"""How tiles of a layer lie in its kernel, and in which states its inputs and weights have to be."""
+"""Tiles of a layer within its kernel, and the allowed states of its inputs and weights."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the hardware model sees of a layer, and of a convolution or a product of matrices as torch calls them."""
+"""Description of a layer for the hardware model, derived from torch's convolutions and matrix products."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How layers lie on crossbars of R x C complementary cells, and what one pass over an image then does there.
+"""Mapping of layers to crossbars of R x C complementary cells, and the operations of one pass over an image.
 
 ``"unrolled"``  one column holds a whole kernel: ``C_in K K`` rows (Gokmen & Vlasov 2017; the paper's strategy 1).
 ``"kernel_split"``  ``K K`` matrices of ``C_in`` rows, one for each element of the kernel, whose sums are added; an

@@ -1,4 +1,4 @@
-"""Memories: what reading and writing a bit takes grows with the capacity."""
+"""Memories: energy per bit, which grows with the capacity."""
 
 import math
 

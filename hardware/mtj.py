@@ -138,7 +138,7 @@ class MTJ:
             ValueError: the device has no ``max_voltage_v``, which a RESET takes.
         """
         if math.isinf(self.max_voltage_v):
-            raise ValueError("a draw ends with a RESET at max_voltage_v of the device: say what it is")
+            raise ValueError("a draw ends with a RESET at max_voltage_v of the device: set it")
         # V^2 ns / kOhm = 1 pJ
         write_pj, reset_pj = (
             as_double(volt) ** 2 / as_double(self.write_resistance_kohm) * self.pulse_ns

@@ -1,4 +1,4 @@
-r"""What stands behind a layer: scale and BatchNorm, skip, threshold, random bits, and the buffers of its outputs.
+r"""Operations after a layer: scale and BatchNorm, skip, threshold, random bits, and the buffers of its outputs.
 
 In front of a sign, scale and BatchNorm are a threshold, $\operatorname{sign}(A x + B)$ of a whole number x. With
 ``scale="folded"`` a channel has two threshold words, one for a scale that is kept and one for a dropped one. With

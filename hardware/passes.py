@@ -1,4 +1,4 @@
-r"""How often T passes use each layer: one by one, what nothing random precedes once, or every common prefix once.
+r"""How often T passes use each layer: one by one, with the deterministic prefix once, or with every common prefix once.
 
 ``"loop"``    every pass by itself.
 ``"prefix"``  layers in front of the first one that draws run once; the outputs of the last of them are kept, written
@@ -76,7 +76,7 @@ def expected_passes(
     given = dict(probabilities or {})
     _check(layers, passes, given, execution, "drop probabilities")
     if execution == "shared":
-        raise ValueError("what passes share depends on the masks: give those that were drawn to passes_of")
+        raise ValueError("shared work depends on the masks: pass drawn masks to passes_of")
     counts = _loop(layers, passes, execution)
     return [_use(layer, passes, count, given) for layer, count in zip(layers, counts, strict=True)]
 

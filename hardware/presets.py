@@ -1,4 +1,4 @@
-"""Constants of a chip's components and what others report, from the YAML files of ``hardware/presets``."""
+"""Constants of a chip's components and alternative sources, from the YAML files of ``hardware/presets``."""
 
 import functools
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-r"""What a finished chip can be given back: trimmed converters, spare columns, BatchNorm estimated anew.
+r"""Recovery of a manufactured chip: trimmed converters, spare columns, corrected BatchNorm.
 
 BatchNorm is corrected against the digital network on the same images and passes, not set to what a few images show: so
 it takes on what the chip does to a channel, and an ideal chip stays what it is, bit for bit. With a channel's mean and

@@ -1,4 +1,4 @@
-r"""How likely a write pulse switches a junction, as a function of its voltage: closed forms and measured curves.
+r"""Switching probability of a junction as a function of the write voltage: closed forms and measured curves.
 
 ==============  ========================================================================================================
 law             where it applies
@@ -177,8 +177,8 @@ def require_pulse(law: object, measured_ns: float | None, pulse_ns: float) -> No
     """
     if measured_ns is not None and not math.isclose(measured_ns, pulse_ns):
         raise ValueError(
-            f"this {type(law).__name__.lower()} law was measured with pulses of {measured_ns:g} ns and says nothing "
-            f"of {pulse_ns:g} ns: measure there, or take a Neel-Brown law"
+            f"this {type(law).__name__.lower()} law was measured with pulses of {measured_ns:g} ns and is not valid "
+            f"at {pulse_ns:g} ns: measure there, or use a Neel-Brown law"
         )
 
 

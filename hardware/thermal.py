@@ -1,4 +1,4 @@
-r"""What temperature does to a junction's free layer: magnetization, anisotropy, critical voltage, thermal stability.
+r"""Temperature dependence of a junction's free layer: magnetization, anisotropy, critical voltage, thermal stability.
 
 Magnetization follows Bloch's law, $M_s(T) = M_s(0)\,(1 - (T/T^*)^{3/2})$, and the interfacial anisotropy a power of
 it, $K_i \propto M_s^{\gamma}$ (Alzate et al., Appl. Phys. Lett. 104, 112410 (2014)). With $m = M_s(T) / M_s(T_{ref})$

@@ -1,4 +1,4 @@
-r"""What the columns of a tile read through wires of some resistance, as two matrices, a constant and a bend.
+r"""Currents of a tile's columns with resistive wires, as two matrices, a constant and a quadratic term.
 
 Word lines are driven at their left end by the read voltage (1 here), bit lines end in a virtual ground below the first
 row, and the reference column stands behind the last one. Of each cell the device on the driven word line conducts. A

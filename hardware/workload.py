@@ -1,4 +1,4 @@
-"""Layer shapes of any torch model, traced by one forward pass: what the hardware model sees of a network.
+"""Layer shapes of any torch model, traced by one forward pass.
 
 A layer (:mod:`hardware.layer_shape`) is a convolution, of any dimensions, also transposed, or a linear layer, also
 where they are called as functions (``F.conv2d``, ``F.linear``, ``x @ weight``); its multiply-accumulates (MAC) are

@@ -18,7 +18,7 @@ def usage() -> str:
     lines += [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
     lines += [
         "",
-        "`scaledrop COMMAND --help` says more. Examples:",
+        "`scaledrop COMMAND --help` shows its options. Examples:",
         "  scaledrop fit --profile quick --model.method=proposed",
         "  scaledrop fit --profile paper --fast                   torch.compile and bf16; --no-fast: neither",
         "  scaledrop fit --images DIR                             your own pictures, a folder a class",

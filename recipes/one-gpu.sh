@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Networks of Table III on one GPU within a time, in one command: unpack and check the data, train each network for one
-# epoch as a trial, then give each its share of the time that is left, and pack the weights of what was trained.
+# epoch as a trial, then give each its share of the remaining time, and pack the trained weights.
 #
 #   BUDGET=8m OUT=out recipes/one-gpu.sh            # Proposed: ResNet-18, VGG-small, ResNet-20, in this order
 #   BUDGET=8m OUT=out recipes/one-gpu.sh fp irnet   # other rows
 #
 # DATA      folder with CIFAR-10, with an archive of it, or with the archive in pieces: NAME.tar.xz.00, NAME.tar.xz.01 ...
-# OUT       gets PROFILE/table3/ID.json as each network is done, NETWORK-METHOD.packed, trial.txt
-# WORK      checkpoints and logs; the same command goes on with them
+# OUT       output: PROFILE/table3/ID.json when a network is done, NETWORK-METHOD.packed, trial.txt
+# WORK      checkpoints and logs; the same command resumes from them
 # PROFILE   gpu; NETWORKS  resnet18 vgg_small resnet20; PYTHON  python3
 #
 # A training on a GPU stops at its first step if a binary weight has a gradient of zero.

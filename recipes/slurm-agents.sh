@@ -1,10 +1,10 @@
 #!/bin/bash
-# A sweep on many GPUs under SLURM, one agent a GPU: every point is a training on one GPU.
+# A sweep on many GPUs under SLURM, one agent per GPU: every point is a training on one GPU.
 #
 #   wandb sweep sweeps/table3.yaml                      # prints ENTITY/PROJECT/ID
 #   sbatch recipes/slurm-agents.sh ENTITY/PROJECT/ID
 #
-# All agents write to one folder of results, so a point that is there already ends at once.
+# All agents write to the same results folder, so finished points end at once.
 #SBATCH --job-name=scaledrop-agents
 #SBATCH --array=0-7
 #SBATCH --ntasks=1

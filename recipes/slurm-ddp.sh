@@ -3,8 +3,8 @@
 #
 #   sbatch recipes/slurm-ddp.sh --profile paper --row resnet20/proposed --trainer.sync_batchnorm=true
 #
-# Two minutes before its time is up the job puts itself into the queue again, and the next one goes on behind the last
-# whole epoch. The folder must be one that all nodes see. docs/many-gpus.md says what was tried.
+# Two minutes before its time limit the job requeues itself and then resumes after the last complete epoch. The folder must
+# be shared by all nodes. docs/many-gpus.md lists what has been tested.
 #SBATCH --job-name=scaledrop
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4

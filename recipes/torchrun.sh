@@ -5,7 +5,7 @@
 #   NODES=2 GPUS=8 recipes/torchrun.sh 0 10.0.0.1 --profile paper --row resnet20/proposed --trainer.sync_batchnorm=true
 #   NODES=2 GPUS=8 recipes/torchrun.sh 1 10.0.0.1 --profile paper --row resnet20/proposed --trainer.sync_batchnorm=true
 #
-# In a folder that all of them see, under the same path.
+# Run it in a shared folder with the same path on all machines.
 set -eu
 node=$1 address=$2
 shift 2

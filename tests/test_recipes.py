@@ -117,7 +117,7 @@ def test_a_slurm_job_whose_time_is_up_is_requeued_and_goes_on(place, start):
     second = start(*words, **job)
     out, _ = second.communicate(timeout=900)
     assert second.returncode == 0, out
-    assert out.count("going on after epoch ") == 1
+    assert out.count("resuming after epoch ") == 1
     assert "epoch 1/30" not in out
     result = one_result(place)
     assert result.training["epochs"] == 30
@@ -142,7 +142,7 @@ def test_a_training_on_a_real_slurm_is_requeued_and_goes_on(place, tmp_path_fact
         wait_for("results/quick/tiny/*.json")
     log = Path("job.log").read_text()
     assert log.count("time is nearly up: requeue") == 1
-    assert log.count("going on after epoch ") == 1
+    assert log.count("resuming after epoch ") == 1
     assert log.count("epoch 1/30") == 1
     result = one_result(place)
     assert (result.training["epochs"], result.training["world_size"]) == (30, 2)

@@ -1,4 +1,4 @@
-"""``python tools/documents.py``: the parts of README and docs that come from files."""
+"""``python tools/documents.py``: regenerate the parts of README and docs that come from files."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ _FRONT = ("FP", "MC-Dropout (HTanh)", "IR-Net", "MC-Dropout (IR-Net)", "Proposed
 
 
 def refresh(text: str, results_dir: Path) -> str:
-    """A document with its generated parts made anew.
+    """A document with its generated parts regenerated.
 
     Args:
         text: document with ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` around each part of :data:`PARTS` in it.
@@ -35,7 +35,7 @@ def refresh(text: str, results_dir: Path) -> str:
             continue
         head, rest = text.split(begin, 1)
         if end not in rest:
-            raise ValueError(f"the document lacks the mark {end}")
+            raise ValueError(f"the document lacks the marker {end}")
         text = head + begin + "".join(f"{line}\n" for line in make(results_dir)) + end + rest.split(end, 1)[1]
     return text
 
@@ -111,16 +111,17 @@ def _front_row(row: dict[Hashable, Any]) -> str:
 
 
 def _claim(results_dir: Path) -> list[str]:
-    """What the bits buy, from the benchmark's file."""
+    """The speed of binary arithmetic, from the benchmark's file."""
     text = (results_dir.parent / "benchmarks" / "results" / "bits.md").read_text()
     (level,) = re.findall(r"^Kernels for (\S+);", text, re.MULTILINE)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     (vgg,) = (row for row in rows if row[:3] == ["vgg_small", "50", "1"] and len(row) == 10)
     name = {"avx2": "AVX2", "avx512": "AVX-512"}.get(level, level)
     return [
-        f"Weights and activations are multiplied as bits: on one core with {name} **all 32 masks of a binary",
-        f"VGG-small, which are its exact predictive distribution, take {float(vgg[9]):.2f} of the time of one float32",
-        f"pass** of the same network, and a pass is {float(vgg[4]):.1f} times faster",
+        f"Weights and activations are multiplied as bits: on one core with {name}, **the exact predictive",
+        "distribution of a binary VGG-small, over all 32 outcomes of its random bits, takes "
+        f"{float(vgg[9]):.2f} of the time",
+        f"of one float32 pass** of the same network, and a single pass is {float(vgg[4]):.1f} times faster",
         "([bits](benchmarks/results/bits.md)).",
     ]
 
@@ -130,10 +131,12 @@ def _equal(results_dir: Path) -> list[str]:
     found = {result.method: result for result in _sound(results_dir, "table3") if result.network == "resnet20"}
     ours, other = (found[method].metrics for method in ("proposed", "mc_dropout_irnet"))
     return [
-        "At equal precision and training, Proposed against MC-Dropout on the same binary network: accuracy "
-        f"{100 * ours['cls/acc']:.1f} and {100 * other['cls/acc']:.1f} %,",
-        f"NLL {ours['cls/nll']:.3f} and {other['cls/nll']:.3f}, and {100 * ours['ood/rate']:.0f} and "
-        f"{100 * other['ood/rate']:.0f} % of the clean test images rejected by the paper's rule, one training each.",
+        "At equal precision and training, on the same binary network, Proposed and MC-Dropout reach an accuracy of "
+        f"{100 * ours['cls/acc']:.1f}",
+        f"and {100 * other['cls/acc']:.1f} % and an NLL of {ours['cls/nll']:.3f} and {other['cls/nll']:.3f}; the "
+        "paper's out-of-distribution (OOD) rule rejects",
+        f"{100 * ours['ood/rate']:.0f} and {100 * other['ood/rate']:.0f} % of the clean test images, one training "
+        "each.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Is this the data set it says it is: checksums, fingerprints, and the errors when it is not."""
+"""Verification of data sets: checksums, fingerprints, and errors."""
 
 import hashlib
 import os

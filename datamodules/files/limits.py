@@ -1,4 +1,4 @@
-"""How large a file of others may become in memory, so that a small one cannot fill the machine."""
+"""Limits on the memory that an untrusted file may take."""
 
 import os
 

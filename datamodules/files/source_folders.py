@@ -72,7 +72,7 @@ def read_index(folder: Path, columns: tuple[str, ...]) -> dict[str, dict[str, st
         with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise DatasetCorruptError(f"{path} is no table in UTF-8: {error}") from error
+        raise DatasetCorruptError(f"{path} is not a UTF-8 table: {error}") from error
     fraction = next(number for number, column in enumerate(columns) if column.startswith("mask_fraction"))
     for number, row in enumerate(rows, start=2):
         if lacking := [column for column in columns if not row.get(column)]:

@@ -1,1 +1,1 @@
-"""Folders of one's own pictures: what is in them, its description in a file, and the data modules that read it."""
+"""Folders of users' images: their content, its description in a file, and data modules that read it."""

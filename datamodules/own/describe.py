@@ -1,4 +1,4 @@
-"""Reads a folder of one's own for the first time, measures it, and writes ``DATA.yaml``; or finds that it was read."""
+"""Reads and measures a user's folder and writes ``DATA.yaml``, unless this has been done."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,8 +18,8 @@ from datamodules.pictures import opened
 from datamodules.shapes import Pixels
 
 _HEAD = """\
-# Written by scaledrop, of {folder}: what was found, measured on the training part, and the part of each file.
-# Later commands take it in place of the folder: --images {file}. Who edits it has other data.
+# Written by scaledrop for {folder}: content, statistics of the training split, and the split of each file. # Later
+# commands take it in place of the folder: --images {file}. Editing it changes the data.
 """
 _SIZES = (32, 64, 128)
 _LOOKED_AT = 50
@@ -63,8 +63,8 @@ def _draft(asked: Asked, place: Path, name: str, parts: dict[str, list[Row]]) ->
     names, window = classes(parts, asked), None if asked.window is None else window_of(asked.window)
     if len(names) < 2:
         raise DatasetCorruptError(
-            f"{asked.images} has one class, {names[0]!r}: a network tells two apart at least. Put the pictures of each "
-            "class into a folder of its name"
+            f"{asked.images} has one class, {names[0]!r}: at least two are needed. Put the images of each class into "
+            f"a folder with its name"
         )
     images, masks = _from(place, asked.images), _from(place, asked.masks) if asked.masks else None
     size = asked.size or _size(asked, [row.image for rows in parts.values() for row in rows])
@@ -111,6 +111,6 @@ def _require_same(draft: OwnData, own: OwnData, file: Path, asked: Asked) -> Non
     differ = [said for field, said in same.items() if getattr(draft, field) != getattr(own, field)]
     if differ:
         raise ValueError(
-            f"{file} is there already, and it differs from what is asked for: {', '.join(differ)}. To go on with it: "
-            f"--images {file}. To read the folder anew: delete {file}, or write another: --data-file {draft.name}.yaml"
+            f"{file} exists already, with other settings: {', '.join(differ)}. To use it: --images {file}. To read "
+            f"the folder again: delete {file}, or write another: --data-file {draft.name}.yaml"
         )

@@ -1,4 +1,4 @@
-"""``DATA.yaml``: what a folder of one's own held when it was read first, what was measured, who is in which part."""
+"""``DATA.yaml``: content of a user's folder when first read, its statistics, and the splits."""
 
 import hashlib
 import json
@@ -96,9 +96,7 @@ def load_own(file: Path) -> OwnData:
         raise DatasetNotFoundError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         said = " ".join(str(error).split())
-        raise DatasetCorruptError(
-            f"{file} is no description of pictures as `fit --images` writes it: {said}"
-        ) from error
+        raise DatasetCorruptError(f"{file} is not a description of images written by `fit --images`: {said}") from error
     require_apart(own.parts)
     return own
 

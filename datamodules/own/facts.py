@@ -1,4 +1,4 @@
-"""What a file says of its pictures: which of it can be true."""
+"""Plausibility checks of a file's description of its images."""
 
 from typing import Any, get_args
 

@@ -1,4 +1,4 @@
-"""What is in a folder of one's own: pictures in a folder a class, or pictures and their masks; whose; in which part."""
+"""Content of a user's folder: images in one folder per class, or images and masks; their groups and splits."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -47,8 +47,9 @@ def find(asked: Asked, say: Callable[[str], None]) -> dict[str, list[Row]]:
             of = [row for found in parts.values() for row in found if row.label == name]
             raise DatasetCorruptError(
                 f"{f'class {name!r}' if name else asked.images} has {len(of)} file{'s' * (len(of) != 1)} "
-                f"({of[0].image}, ...) in {len({row.group for row in of})} group(s), none for {' and '.join(lacking)}: "
-                f"three groups are the least. Add some{', or move the folder away' if name else ''}"
+                f"({of[0].image}, ...) in {len({row.group for row in of})} group(s), none for "
+                f"{' and '.join(lacking)}: at least three groups are needed. Add "
+                f"some{', or move the folder away' if name else ''}"
             )
     return parts
 
@@ -72,7 +73,8 @@ def require_apart(parts: dict[str, list[Row]]) -> None:
             other, image = first.setdefault(row.group, (part, row.image))
             if other != part:
                 raise DatasetCorruptError(
-                    f"{row.group!r} is in two parts: {image} for {other}, {row.image} for {part}. Move all of it to one"
+                    f"{row.group!r} is in two splits: {image} for {other}, {row.image} for {part}. Move all of it to "
+                    f"one"
                 )
 
 
@@ -91,7 +93,8 @@ def _files(asked: Asked, say: Callable[[str], None]) -> tuple[list[str], list[st
     if asked.masks and asked.masks.resolve() == asked.images.resolve():
         if asked.mask_names is None:
             raise ValueError(
-                f"{asked.images} holds pictures and masks: say how masks are called, e.g. --mask-names '(.+)_mask.*'"
+                f"{asked.images} holds images and masks: give the pattern of the masks' names, e.g. --mask-names "
+                f"'(.+)_mask.*'"
             )
         masks = [name for name in masks if regex_of("--mask-names", asked.mask_names).fullmatch(stem(name))]
         images = sorted({*images} - {*masks})
@@ -101,7 +104,7 @@ def _files(asked: Asked, say: Callable[[str], None]) -> tuple[list[str], list[st
         inside = asked.masks.resolve().relative_to(asked.images.resolve()).as_posix()
         images = [name for name in images if not name.startswith(f"{inside}/")]
     if not images:
-        raise DatasetNotFoundError(f"there is no picture in {asked.images} ({WITH_MEDICAL})")
+        raise DatasetNotFoundError(f"there are no images in {asked.images} ({WITH_MEDICAL})")
     return images, masks
 
 
@@ -130,7 +133,7 @@ def _owner(asked: Asked) -> Callable[[str], str]:
     def owner(name: str) -> str:
         if (match := regex.search(name)) and match[1]:
             return match[1]
-        raise DatasetCorruptError(f"--groups {asked.groups!r} finds nothing in {asked.images}/{name}")
+        raise DatasetCorruptError(f"--groups {asked.groups!r} matches nothing in {asked.images}/{name}")
 
     return owner
 
@@ -152,8 +155,8 @@ def _owned(row: Row, has_part: bool, asked: Asked, owner: Callable[[str], str]) 
     folders = row.image.split("/")[has_part:-1]
     if not asked.masks and not folders:
         raise DatasetCorruptError(
-            f"{asked.images}/{row.image} is in no folder of a class: put the pictures of each class into a folder of "
-            "its name, or say where masks are with --masks DIR"
+            f"{asked.images}/{row.image} is not in the folder of a class: put the images of each class into a folder "
+            f"with its name, or give the masks' folder with --masks DIR"
         )
     return row._replace(group=owner(row.image), label="" if asked.masks else folders[0])
 

@@ -1,4 +1,4 @@
-"""Planes of DICOM files and NIfTI volumes as grey pictures, through a window."""
+"""Planes of DICOM files and NIfTI volumes as grey images, through an intensity window."""
 
 import math
 from contextlib import suppress
@@ -76,21 +76,21 @@ def planes(path: Path, window: Window | None) -> list[Image.Image]:
     """
     if window is None:
         raise DatasetCorruptError(
-            f"{path} holds measured values, no grey levels: say which become black and white with "
-            f"--window {'|'.join(WINDOWS)}|{STORED}|LOW,HIGH"
+            f"{path} holds measured values, not grey levels: choose an intensity window with --window "
+            f"{'|'.join(WINDOWS)}|{STORED}|LOW,HIGH"
         )
     if is_nifti(path):
         values, bright = read_nifti(path)[0], True
         if is_grey(values) and window in WINDOWS.values():
             raise DatasetCorruptError(
-                f"{path} is not in Hounsfield units, its voxels are {values.min():g} to {values.max():g}: say which of "
-                "them become black and white, e.g. --window 0,255"
+                f"{path} is not in Hounsfield units, its voxels are {values.min():g} to {values.max():g}: choose an "
+                f"intensity window, e.g. --window 0,255"
             )
     else:
         values, bright, own = _dicom(path)
         window = own if window == STORED else window
     if window is None or isinstance(window, str):
-        raise DatasetCorruptError(f"{path} names no window of its own: choose one with --window LOW,HIGH")
+        raise DatasetCorruptError(f"{path} contains no window: choose one with --window LOW,HIGH")
     low, high = window
     levels = np.rint(((values - low) / (high - low)).clip(0, 1) * 255).astype(np.uint8)
     return [Image.fromarray(np.ascontiguousarray(plane if bright else 255 - plane)) for plane in levels]

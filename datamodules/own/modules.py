@@ -1,4 +1,4 @@
-"""Data modules of one's own pictures, as a ``DATA.yaml`` describes them."""
+"""Data modules of users' images, described by a ``DATA.yaml``."""
 
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ class _Described(DataModule):
         contents = arrays(self.own, self._read)
         if (found := fingerprint(*contents.tensors)) != self.own.fingerprint:
             raise DatasetCorruptError(
-                f"the pictures in {self.own.images} are not those that {self.file} was written of (fingerprint {found} "
-                f"instead of {self.own.fingerprint}): bring them back, or delete {self.file} and read the folder anew"
+                f"the images in {self.own.images} are not those of {self.file} was written of (fingerprint {found} "
+                f"instead of {self.own.fingerprint}): restore them, or delete {self.file} and read the folder again"
             )
         return contents
 

@@ -1,4 +1,4 @@
-"""How a folder of one's own is to be read; which masks are of which picture, by their names."""
+"""Options for reading a user's folder; assignment of masks to images by name."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -74,7 +74,7 @@ def paired(asked: Asked, images: Sequence[str], masks: Sequence[str]) -> list[Ro
         if key not in by_stem:
             says = "its name does not begin with that of one" if asked.mask_names is None else "by --mask-names"
             raise DatasetCorruptError(
-                f"{asked.masks}/{mask} is the mask of no picture in {asked.images}: {says}, e.g. "
+                f"{asked.masks}/{mask} is a mask without an image in {asked.images}: {says}, e.g. "
                 f"{stem(images[0])!r}. Move it away, or say how masks are called: --mask-names '(.+)_mask'"
             )
         found[by_stem[key]].append(mask)
@@ -102,7 +102,7 @@ def regex_of(flag: str, pattern: str) -> re.Pattern[str]:
     try:
         regex = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{flag} {pattern!r} is no regular expression: {error}") from error
+        raise ValueError(f"{flag} {pattern!r} is not a regular expression: {error}") from error
     if not regex.groups:
-        raise ValueError(f"{flag} {pattern!r} has no group: put what is meant between ( and )")
+        raise ValueError(f"{flag} {pattern!r} has no group: put the relevant part between ( and )")
     return regex

@@ -1,4 +1,4 @@
-"""The learning curve of a run: what was measured after each epoch, through all attempts of a run that is resumed."""
+"""The learning curve of a run: metrics after each epoch, across restarts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Callbacks on the length of a training: where an attempt at it ends, and whether it is validated at all."""
+"""Callbacks on the length of a training: its time limit, and whether it is validated at all."""
 
 import math
 from datetime import timedelta
@@ -116,6 +116,6 @@ class ValidationComes(L.Callback):
 def no_validation(why: str) -> str:
     """What to say of a training that ends before its first validation; ``why`` names the settings."""
     return (
-        f"no validation would choose a checkpoint with {why}: lower trainer.check_val_every_n_epoch or "
+        f"no validation would select a checkpoint with {why}: lower trainer.check_val_every_n_epoch or "
         "trainer.val_check_interval, or train longer"
     )

@@ -1,4 +1,4 @@
-"""Callbacks of the training: the sign estimator's schedule, the data's gradient on scales, progress for logs."""
+"""Callbacks of the training: the sign estimator's schedule, the data gradient of the scales, progress for logs."""
 
 import math
 import os
@@ -148,8 +148,8 @@ class RunCheckpoint(ModelCheckpoint):
         own = self._is_own(states.get(self.state_key, states.get(self._legacy_state_key, {})))
         if before and now and before != now and own:
             raise ValueError(
-                f"the data has changed since this run began: its fingerprint was {before} and is {now}. Put the data "
-                f"back, or remove {Path(str(self.dirpath)).parent} to train on the new data"
+                f"the data has changed since this run began: its fingerprint was {before} and is {now}. Restore the "
+                f"data, or remove {Path(str(self.dirpath)).parent} to train on the new data"
             )
 
     @property

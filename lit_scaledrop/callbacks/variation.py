@@ -1,4 +1,4 @@
-"""Variation of the drop probability in training and evaluation: every use of a layer sees the p of its junction."""
+"""Variation of the drop probability in training and evaluation: every use of a layer has the p of its junction."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -159,7 +159,7 @@ def evaluation_with(callbacks: Iterable[L.Callback], evaluation: Evaluation) -> 
         if asked not in (None, replace(wanted, correlation=0.0).variation):
             raise ValueError(
                 f"MTJVariation(when={callback.when!r}) evaluates with {theirs.record()}, and evaluation.* asks for "
-                f"{asked.record()}: let them agree, or set when='train'"
+                f"{asked.record()}: make them agree, or set when='train'"
             )
         evaluation = wanted
     return evaluation

@@ -1,4 +1,4 @@
-"""One page on a chip: switching curve, spread of p, calibration, energy, as one picture."""
+"""Report on a chip as one figure: switching curve, spread of p, calibration, energy."""
 
 import contextlib
 import textwrap

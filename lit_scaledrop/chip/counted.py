@@ -1,4 +1,4 @@
-"""Records of what is counted and not trained: Tables VII and VIII."""
+"""Results without training: Tables VII and VIII."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Measured switching curves of junctions from a CSV file: how many pulses of how many switched, by voltage."""
+"""Measured switching curves of junctions from a CSV file: numbers of pulses and of switching events by voltage."""
 
 import csv
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ def read_curves(path: Path, write_resistance_kohm: float) -> dict[str, list[Poin
     except OSError as error:
         raise CurveError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise CurveError(f"{path} is no text in UTF-8: save it as CSV from your program ({error})") from error
+        raise CurveError(f"{path} is not UTF-8 text: save it as CSV from your program ({error})") from error
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if len(kept) < 2:
         raise CurveError(f"{path} needs a header and a line for each voltage")
@@ -80,7 +80,7 @@ def read_curves(path: Path, write_resistance_kohm: float) -> dict[str, list[Poin
             else shots * _number(where, "probability", given["probability"])
         )
         if shots != round(shots) or shots < 1:
-            raise CurveError(f"{where}: shots is a number of pulses, at least 1, not {given['shots']}")
+            raise CurveError(f"{where}: shots must be a number of pulses, at least 1, not {given['shots']}")
         if abs(switched - round(switched)) > 0.01 or not 0 <= switched <= shots + 0.01:
             raise CurveError(f"{where}: {switched:g} of {shots:g} pulses cannot have switched")
         voltage = size if drive == "voltage" else size * write_resistance_kohm * 1e-3
@@ -93,7 +93,7 @@ def _cells(where: str, line: str) -> list[str]:
     try:
         return [cell.strip() for cell in next(csv.reader([line]))]
     except csv.Error as error:
-        raise CurveError(f"{where} is no line of a CSV file: {error}") from error
+        raise CurveError(f"{where} is not a line of a CSV file: {error}") from error
 
 
 def _check_columns(path: Path, names: list[str]) -> str:
@@ -106,12 +106,12 @@ def _check_columns(path: Path, names: list[str]) -> str:
     kinds = [name.rpartition("_")[0] for name in names]
     drives = [kind for kind in kinds if kind in ("voltage", "current")]
     if len(drives) != 1:
-        raise CurveError(f"{path} needs one column of the drive, voltage_v or current_ua, and has {len(drives)}")
+        raise CurveError(f"{path} needs one column of the drive, voltage_v or current_ua, but has {len(drives)}")
     if max(kinds.count("pulse"), kinds.count("temperature")) > 1:
         raise CurveError(f"{path} says pulse or temperature in two units")
     if "shots" not in names or ("switched" in names) == ("probability" in names):
         raise CurveError(
-            f"{path} needs the columns shots and either switched or probability, and has {', '.join(names)}"
+            f"{path} needs the columns shots and either switched or probability, but has {', '.join(names)}"
         )
     return drives[0]
 

@@ -1,4 +1,4 @@
-"""Picture of fitted switching curves: measured shares with their binomial errors, the law of each device, residuals."""
+"""Figure of fitted switching curves: measured probabilities with binomial errors, the law of each device, residuals."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

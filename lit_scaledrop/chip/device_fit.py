@@ -1,4 +1,4 @@
-r"""Switching laws from counted pulses, by maximum likelihood.
+r"""Fits switching laws to counts by maximum likelihood.
 
 A point has k of n pulses switched, binomial with the law's P. Both parameters of a law are positive and are estimated
 by their logarithms; the covariance is the inverse of the Fisher information
@@ -108,7 +108,9 @@ def fit_law(device: str, points: Sequence[Point], law: Law, bench: Bench, tau0_n
     _require_curve(what, points)
     settings = {(point.pulse_ns or bench.pulse_ns, point.temperature_k or bench.temperature_k) for point in points}
     if law in ("sigmoid", "table") and len(settings) > 1:
-        raise CurveError(f"{what} has several pulses or temperatures: a {law} holds for one; take --law neel_brown")
+        raise CurveError(
+            f"{what} has several pulse durations or temperatures: a {law} is valid for one; use --law neel_brown"
+        )
     if law == "table":
         table = isotonic(points)
         made = Table(tuple(v for v, _ in table), tuple(p for _, p in table))
@@ -158,7 +160,7 @@ def _require_curve(what: str, points: Sequence[Point]) -> None:
     p = sum(point.switched for point in points) / shots
     mean = sum(point.shots * point.voltage_v for point in points) / shots
     if sum((point.switched - point.shots * p) * (point.voltage_v - mean) for point in points) <= 0:
-        raise CurveError(f"{what} does not switch more often at higher voltages: is the column the drive's size?")
+        raise CurveError(f"{what} does not switch more often at higher voltages: is this the column of the drive?")
 
 
 def _predict(law: SwitchingLaw, points: Sequence[Point], bench: Bench) -> Array:

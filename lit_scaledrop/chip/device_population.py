@@ -1,4 +1,4 @@
-"""What fitted curves of several devices say of devices in general: means, and spread beyond the errors of the fits."""
+"""Device-to-device variation from several fitted curves: means, and spread beyond the errors of the fits."""
 
 import math
 from collections.abc import Sequence

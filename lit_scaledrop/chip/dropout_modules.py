@@ -1,6 +1,6 @@
 """``scaledrop cost``: the dropout modules of every method on every topology (Table VII), at full width, recorded.
 
-How many modules a network needs and how many bits a pass draws follow from the shapes of its layers
+The number of modules and of bits per pass follows from the shapes of the layers
 (``hardware.dropout_modules``); they are checked against the bits that the method's layers really draw. Nothing is
 trained, so the numbers are the same in every profile. One JSON file a pair: ``RESULTS/PROFILE/table7/ID.json``.
 """

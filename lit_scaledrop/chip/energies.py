@@ -1,4 +1,4 @@
-"""``scaledrop cost --table table8``: energy of an image, of methods and topologies at full width, recorded.
+"""``scaledrop cost --table table8``: records the energy per image of methods and topologies at full width.
 
 Energies follow from the shapes of the layers and the drop probabilities, not from weights: nothing is trained, and the
 numbers are the same in every profile. One JSON file a pair: ``RESULTS/PROFILE/table8/ID.json``.

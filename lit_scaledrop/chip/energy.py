@@ -1,7 +1,7 @@
-"""What a network takes on a chip: from its layers and drop probabilities to the energy of an image.
+"""Energy of a network on a chip, from its layers and drop probabilities.
 
-The command ``scaledrop energy``, the callback ``CrossbarEnergy`` and Table VIII all ask here, and here networks meet
-``hardware``, which knows none of our classes.
+The command ``scaledrop energy``, the callback ``CrossbarEnergy`` and Table VIII use this module, which connects
+networks to ``hardware``; that package knows none of our classes.
 """
 
 import itertools
@@ -94,7 +94,7 @@ class Estimate:
                 changed = parts.with_alternative(question, source)
                 found.append(Alternative(question, source, says, self.report(components=changed).energy_pj))
         if self.chip.skip_bits > NARROW_SKIP_BITS and any(layer.additions for layer in self.layers):
-            says = "the width of a skip is ours to choose: the paper gives none"
+            says = "the width of a skip is our choice: the paper gives none"
             narrow = self.report(skip_bits=NARROW_SKIP_BITS)
             found.append(Alternative("skip", f"{NARROW_SKIP_BITS} bits", says, narrow.energy_pj))
         own = self.report().energy_pj
@@ -190,7 +190,7 @@ def keep_masks(network: nn.Module, plan: MaskPlan) -> dict[str, Tensor]:
         ValueError: for a plan that was enumerated: its masks are no passes.
     """
     if plan.weights is not None:
-        raise ValueError("the masks of an enumeration are no passes of a chip: draw a plan")
+        raise ValueError("enumerated masks are not passes of a chip: draw a plan")
     layers = stochastic_layers(network)
     return {
         name: draws[:, 0] if isinstance(layers[name], ScaleDropout) else draws.flatten(1)

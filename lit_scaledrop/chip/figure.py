@@ -1,4 +1,4 @@
-"""Picture of an energy report: stacked bars, one a layer."""
+"""Figure of an energy report: one stacked bar per layer."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""The chip that a command or a callback counts on: a chip file, or our default chip, and what single options change."""
+"""The chip of a command or callback: a chip file or the default chip, with changes by single options."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,7 +50,7 @@ class ChipOptions:
             ValueError: a file, a name or a number that cannot be, or constants beside those of a chip file.
         """
         if self.chip and self.preset:
-            raise ValueError("a chip file has its constants in it: give --chip or --preset, not both")
+            raise ValueError("a chip file contains its constants: give --chip or --preset, not both")
         base = load_chip(self.chip).chip if self.chip else Chip(components=components(self.preset))
         crossbar = replace(base.crossbar, **self._given("rows", "columns", "columns_per_adc", "mapping"))
         changed = self._given("adc", "adc_bits", "scale", "skip_bits", "real_layers")

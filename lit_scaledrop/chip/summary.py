@@ -1,4 +1,4 @@
-"""``scaledrop summary NETWORK METHOD``: weights, memory, operations and random bits of every layer, as larq does.
+"""``scaledrop summary NETWORK METHOD``: weights, memory, operations and random bits of every layer, as in larq.
 
 A weight or a multiply-accumulate (MAC) is 1-bit where weights *and* inputs are binary; of the segmentation networks
 whose inputs have 4 bits, where the weights are, and a line below the table says so. Memory counts the weights that

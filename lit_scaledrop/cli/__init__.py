@@ -1,1 +1,1 @@
-"""Commands; nothing else imports this room."""
+"""Commands; nothing else imports this package."""

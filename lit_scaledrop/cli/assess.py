@@ -1,4 +1,4 @@
-"""``scaledrop assess --probe NAME [flags of fit]``: measure a trained run of Table III on something and record it."""
+"""``scaledrop assess --probe NAME [flags of fit]``: measure a trained network and record it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ VARIED_STUDY = "--run.study=variation"
 
 
 def plan_assessment(argv: list[str]) -> Assessment:
-    """Check a command line and find what it asks for.
+    """Parse and check a command line.
 
     Raises:
         ValueError: for an unknown probe, a bad limit, or flags that `fit` refuses.
@@ -34,22 +34,22 @@ def plan_assessment(argv: list[str]) -> Assessment:
 
 
 def assessment(*flags: str, probe: str, limit: int | None = None, parts: str | None = None) -> Assessment:
-    """Measure a trained run of Table III on something and record it.
+    """Measure a trained network with a probe, e.g. on OOD data or under corruptions, and record it.
 
-    The run is the one that fit with the same flags makes; it is trained first where its checkpoint is missing. The
-    parts that are measured are kept, so the same command goes on after Ctrl-C. Runs on one device. --evaluation.* says
-    how the network is asked, not which network.
+    The network is that of `fit` with the same flags; it is trained first if its checkpoint is missing. Finished parts
+    are kept, so the same command resumes after Ctrl-C. Runs on one device. --evaluation.* changes how the network is
+    evaluated, not which network.
 
     Args:
         flags: of fit.
         probe: what is measured.
-        limit: most images of each part (default: all).
-        parts: only these, patterns with commas between: clean,corrupted/*/5 (default: all).
+        limit: largest number of images per part (default: all).
+        parts: only these, comma-separated patterns: clean,corrupted/*/5 (default: all).
     """
     run_flags = expand_chip(expand_variation(list(flags)), energy=False)
     lookup("probe", probe, PROBES)
     if limit is not None and limit < 1:
-        raise ValueError(f"--limit is the most images of a part, at least 1, not {limit}")
+        raise ValueError(f"--limit is the largest number of images per part, at least 1, not {limit}")
     study = VARIED_STUDY if any("MTJVariation" in flag for flag in run_flags) else STUDY
     begin = [] if last_value(run_flags, IMAGES) else [study]  # own pictures are a study themselves
     asked = plan_fit([*begin, *run_flags])
@@ -83,8 +83,8 @@ def main(argv: list[str]) -> int:
     data = check(planned.plan, planned.evaluation).data
     if isinstance(data, SegmentationDataModule):
         raise ValueError(
-            f"--probe {planned.probe}: the probes are of classes, and {data.name} has masks; `scaledrop evaluate "
-            "CHECKPOINT` measures IoU, calibration and what uncertainty finds"
+            f"--probe {planned.probe}: probes are for classification, and {data.name} has masks; `scaledrop evaluate "
+            "CHECKPOINT` measures IoU, calibration and error detection"
         )
     data.setup("test")
     parts = chosen_parts(planned, data)
@@ -111,7 +111,7 @@ def _shown_by(planned: Assessment) -> str:
 
 def _print_finished(path: Path) -> None:
     absent = list(read_result(path).evaluation.get("absent", {}))
-    remedy = "; with the data at hand delete the file and repeat: other parts are kept" if absent else ""
+    remedy = "; once the data is there, delete the file and repeat: other parts are kept" if absent else ""
     print(f"finished already{_and_absent(absent)}: {path}{remedy}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Settings that a training cannot go with, refused before it begins."""
+"""Refuses settings that make a training impossible, before it begins."""
 
 import math
 import os
@@ -25,7 +25,7 @@ def require_model_optimizer(config: Any) -> None:
     """
     for name, instead in INSTEAD.items():
         if config.get(name):
-            raise ValueError(f"--{name} is not used here, the model has its own: take {instead}")
+            raise ValueError(f"--{name} is not used here, the model has its own: use {instead}")
 
 
 def require_named_network(config: dict[str, Any]) -> None:
@@ -37,8 +37,8 @@ def require_named_network(config: dict[str, Any]) -> None:
     network = (config["model"].get("init_args") or {}).get("network")
     if isinstance(network, dict):
         raise ValueError(
-            f"model.network is a name: --model.network={network.get('class_path')} for a class or function of yours, "
-            "which takes num_classes"
+            f"model.network must be a name: --model.network={network.get('class_path')} for your own class or "
+            f"function, which is called with num_classes"
         )
 
 
@@ -51,13 +51,15 @@ def require_trainer(trainer: dict[str, Any]) -> None:
     for name, without in (("enable_checkpointing", False), ("barebones", True)):
         if trainer[name] is without:
             raise ValueError(
-                f"trainer.{name}={str(without).lower()} leaves no checkpoint to evaluate: leave it out; "
-                "--trainer.fast_dev_run=1 is a trial that writes nothing"
+                f"trainer.{name}={str(without).lower()} leaves no checkpoint to evaluate: remove it; "
+                f"--trainer.fast_dev_run=1 is a trial that writes nothing"
             )
     devices, cores = str(trainer.get("devices", "")), os.cpu_count() or 1
     on_cpu = trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
     if devices.isdecimal() and on_cpu and trainer.get("accelerator") in ("cpu", "auto") and int(devices) > cores:
-        raise ValueError(f"trainer.devices={devices}: this machine has {cores} cores, each process takes one at least")
+        raise ValueError(
+            f"trainer.devices={devices}: this machine has {cores} cores, and each process needs at least one"
+        )
 
 
 def require_validation(config: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
-"""``scaledrop chip``: ``new`` writes a chip file, ``check`` explains it, ``report`` puts a trained network on it.
+"""``scaledrop chip``: ``new`` writes a chip file, ``check`` explains it, ``report`` simulates a trained network on it.
 
-``effects`` asks a trained network what the probe ``hardware`` asks those of Table III: one thing that is not ideal at a
-time, and chips that are recovered.
+``effects`` measures a trained network as the probe ``hardware`` does: one non-ideality at a time, and after recovery.
 """
 
 from collections.abc import Callable
@@ -38,11 +37,11 @@ def main(argv: list[str]) -> int:
 
 
 def check(chip: str, *, all_: bool = False) -> int:
-    """Explain what a chip file says, with unit and source, and what follows from it.
+    """Explain a chip file: each value with unit and source, and derived quantities.
 
     Args:
-        chip: a chip file, or a junction of ours on our default chip, e.g. sot_80nm.
-        all_: the values that the file leaves as they are, too.
+        chip: a chip file, or a packaged junction on the default chip, e.g. sot_80nm.
+        all_: also show values that the file does not set.
     """
     from rich.console import Console
     from rich.table import Table
@@ -59,18 +58,18 @@ def check(chip: str, *, all_: bool = False) -> int:
     if shown:
         console.print(drawn)
     if len(shown) < len(lines):
-        print(f"{len(lines) - len(shown)} more values are the default chip's: --all shows them")
+        print(f"{len(lines) - len(shown)} more values are those of the default chip: --all shows them")
     for fact in facts(described):
         print(fact)
     return 0
 
 
 def new(file: Path, *, like: str = "sot_80nm") -> int:
-    """Write a chip file to start from: every field with its default, commented out.
+    """Write a chip file template: every field with its default, commented out.
 
     Args:
-        file: to write; one that exists is left alone.
-        like: a junction of ours, e.g. sot_80nm, or another chip file.
+        file: file to write; an existing file is not overwritten.
+        like: a packaged junction, e.g. sot_80nm, or another chip file.
 
     Raises:
         PresetError: the file exists, or there is no such chip.
@@ -86,9 +85,9 @@ def new(file: Path, *, like: str = "sot_80nm") -> int:
 
 
 def facts(described: ChipFile) -> list[str]:
-    """What follows from a chip's values: drive, spread of p, cost of a bit, converters."""
+    """Quantities derived from a chip's values: drive, spread of p, cost of a bit, converters."""
     device, chip = described.device.build()[0], described.chip
-    found = ["", f"a junction whose drive is set for the nominal one, over {JUNCTIONS:,} of them:"]
+    found = ["", f"spread of p when the drive is set for the nominal junction, over {JUNCTIONS:,} junctions:"]
     for p in PROBABILITIES:
         try:
             volt, drawn = float(device.voltage(p)), of_chips(described, p)
@@ -111,7 +110,7 @@ def facts(described: ChipFile) -> list[str]:
     volt = chip.components.number("cell_read_voltage", "V")
     one = converter.at(bits, chip.column_resistance_kohm(rows), volt)
     found.append(
-        f"converters: {converter.title} of {bits} bits, {in_unit(one.energy_pj)} and {one.time_ns:g} ns a conversion; "
-        f"sums of {rows} rows need {exact} bits to be exact"
+        f"converters: {converter.title} of {bits} bits, {in_unit(one.energy_pj)} and {one.time_ns:g} ns per "
+        f"conversion; sums of {rows} rows need {exact} bits to be exact"
     )
     return found

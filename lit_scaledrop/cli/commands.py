@@ -1,27 +1,27 @@
-"""The commands, what each is for, and which module runs it; imports nothing heavy."""
+"""The commands, their help and the modules that run them; imports nothing heavy."""
 
 from collections.abc import Sequence
 
 COMMANDS = {
     "fit": "train, evaluate and record one run (LightningCLI)",
-    "validate": "validation accuracy of a checkpoint (LightningCLI)",
-    "test": "deterministic test accuracy of a checkpoint (LightningCLI)",
-    "predict": "--images: classes or masks of your own pictures; else of a checkpoint on a test set",
-    "evaluate": "posterior metrics of a checkpoint on a test set",
-    "verify": "a committed result, measured again from its weights",
-    "assess": "uncertainty, shift and calibration of a run of Table III",
-    "summary": "weights, memory, operations and random bits of a network by layer",
-    "export": "a trained network as a packed file, ONNX or torch.export program",
-    "energy": "energy, time and area of an image on a chip",
-    "cost": "dropout modules and energy of methods on topologies, recorded",
-    "chip": "a chip file: write one, explain it, put a trained network on it",
-    "device": "fit: a junction's switching law from counted pulses",
-    "figure8": "masks and uncertainty of Table V's networks, as pictures",
-    "sweep": "run a W&B sweep file here, without a server",
-    "report": "tables and figures from the results",
-    "data": "list, fetch and check the data sets",
-    "completion": "a script for bash that completes all this",
-    "doctor": "versions, devices, data and tracking of this machine",
+    "validate": "compute the validation accuracy of a checkpoint (LightningCLI)",
+    "test": "compute the deterministic test accuracy of a checkpoint (LightningCLI)",
+    "predict": "--images: classes or masks of your own images; else class probabilities on a test set",
+    "evaluate": "compute accuracy, calibration and uncertainty of a checkpoint on a test set",
+    "verify": "measure a committed result again from its weights",
+    "assess": "measure uncertainty, shift or calibration of a trained run and record it",
+    "summary": "list weights, memory, operations and random bits of a network by layer",
+    "export": "export a trained network as a packed file, ONNX or torch.export program",
+    "energy": "estimate energy, latency and area of a network on a chip",
+    "cost": "record dropout modules (Table VII) and energy (Table VIII) of methods",
+    "chip": "write or explain a chip file, simulate a trained network on it",
+    "device": "fit the switching law of a junction to counts",
+    "figure8": "draw masks and uncertainty of Table V's networks",
+    "sweep": "run a W&B sweep file locally, without a server",
+    "report": "make tables and figures from the results",
+    "data": "list, download and check data sets",
+    "completion": "print a completion script for bash",
+    "doctor": "check versions, devices, data and tracking of this machine",
 }
 """Each is the module of its name in ``lit_scaledrop.cli``, but for Lightning's four."""
 LIGHTNING = {"fit", "validate", "test", "predict"}

@@ -23,7 +23,7 @@ ACTIONS = {"chip": ("new", "check", "report", "effects"), "data": ("list", "get"
 """Commands behind a command."""
 SCRIPTS = {
     "bash": """\
-# bash completion of scaledrop, written by `scaledrop completion bash`; write it anew after an update
+# bash completion of scaledrop, written by `scaledrop completion bash`; write it again after an update
 _scaledrop() {
     local cur=${COMP_WORDS[COMP_CWORD]} flag=${COMP_WORDS[COMP_CWORD - 1]} words=
     # for bash, --flag=value is three words
@@ -59,12 +59,12 @@ def main(argv: list[str]) -> int:
 def completion(shell: Literal["bash"]) -> int:
     """Print a script that completes commands, flags and the names of networks, methods, data sets, sweeps, ...
 
-    Put it where bash looks for it, once, and again after an update:
+    Install it once, and again after an update:
     scaledrop completion bash > ~/.local/share/bash-completion/completions/scaledrop
     (or any file, and `source FILE` in ~/.bashrc). In zsh: autoload bashcompinit && bashcompinit; source FILE.
 
     Args:
-        shell: for which.
+        shell: name of the shell.
     """
     values, flags = [], []
     for command in COMMANDS:

@@ -1,4 +1,4 @@
-"""``scaledrop cost``: what topologies and methods cost on a chip, counted and recorded, one result each.
+"""``scaledrop cost``: dropout modules and energy of topologies and methods on a chip, one recorded result each.
 
 ``table7``: number, area and power of the dropout modules. ``table8``: energy of an image. Nothing is trained.
 """
@@ -54,7 +54,7 @@ def _summary(result: Result) -> str:
     if result.study == dropout_modules.STUDY:
         reused, separate = (result.at(condition=how)["modules"] for how in ("reused", "separate"))
         bits = result.metrics["draws"]
-        return f"modules {reused:,.0f} (re-used) or {separate:,.0f} (of each layer), bits a pass {bits:,.0f}"
+        return f"modules {reused:,.0f} (re-used) or {separate:,.0f} (one per layer), bits per pass {bits:,.0f}"
     found = [
         result.at(execution=execution, scale="folded", real_layers="digital", adc=result.config["adc"])["hw/energy_nj"]
         for execution in energies.EXECUTIONS
@@ -83,17 +83,17 @@ def _settings(argv: list[str]) -> "CostSettings":
 
 @dataclass(frozen=True, kw_only=True)
 class CostSettings:
-    """What topologies and methods cost on a chip, one result each; nothing is trained.
+    """Record dropout modules or energy of topologies and methods on a chip, one result each; nothing is trained.
 
     Args:
-        table: table7, the dropout modules, or table8, the energy of an image.
+        table: table7, the dropout modules, or table8, the energy per image.
         network: topologies (default: all of the table).
-        scheme: of table7, ways to drop (default: those that a topology has).
-        method: of table8 (default: all).
+        scheme: for table7, dropout schemes (default: all that a topology supports).
+        method: for table8 (default: all).
         profile: folder of the results.
         results: root of the results.
-        preset: YAML file whose constants replace ours.
-        chip: chip file that is counted on, see `scaledrop chip` (default: our default chip).
+        preset: YAML file whose constants replace the packaged ones.
+        chip: chip file, see `scaledrop chip` (default: the default chip).
     """
 
     table: Literal["table7", "table8"] = "table7"

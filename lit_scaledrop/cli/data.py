@@ -1,4 +1,4 @@
-"""The ``scaledrop data`` command: what data is there, and how to get what is not."""
+"""The ``scaledrop data`` command: which data sets are there, and how to get the others."""
 
 import os
 import sys
@@ -82,7 +82,7 @@ def _contents(data: DataSet, root: Path) -> tuple[str, ...]:
 
 
 def list_all(*, root: str | None = None) -> int:
-    """List, fetch and check the data sets: load and verify every one, or get one of them.
+    """List and verify the data sets, or download one of them.
 
     Args:
         root: folder of the data; default: the environment variable DATA, else data/.
@@ -113,7 +113,7 @@ def get(name: str, *, root: str | None = None, from_: Path | None = None, mirror
         name: of a data set.
         root: folder of the data; default: the environment variable DATA, else data/.
         from_: import this archive or folder.
-        mirror: try these addresses first, each of the file itself or of the folder that holds it.
+        mirror: try these URLs first, each of the file itself or of its folder.
     """
     where = folder(root)
     if name not in (known := _known()):
@@ -124,14 +124,14 @@ def get(name: str, *, root: str | None = None, from_: Path | None = None, mirror
         print(f"{name} comes with an installed package; there is nothing to get")
         return 0
     if isinstance(files, SourceFolders):
-        return _fail(f"{name} has terms to be accepted first, so it is not fetched.\n{files.remedy(where)}")
+        return _fail(f"{name} has terms to be accepted first, so it is not downloaded.\n{files.remedy(where)}")
     try:
         if from_ is not None:
             files.install(from_.expanduser(), where)
         else:
             _download_all(files, where, mirror or ())
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from here", status=130)
+        return _fail("interrupted; the same command resumes", status=130)
     except (DatasetNotFoundError, DatasetCorruptError, DownloadError, ValueError, OSError) as error:
         return _fail(str(error))
     row = inspect(known[name], where)

@@ -1,4 +1,4 @@
-"""``scaledrop device fit``: from counted pulses of junctions to their switching law, a picture and a device file."""
+"""``scaledrop device fit``: fits a switching law to counts of junctions, draws it and writes a device file."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,7 +24,7 @@ PROBABILITIES, DRAWS = (0.1, 0.2, 0.5), 400
 def main(argv: list[str]) -> int:
     """Run ``scaledrop device`` with ``argv`` behind it."""
     if argv and argv[0] not in ("fit", "-h", "--help"):
-        raise ValueError(f"scaledrop device fit CURVE.csv is what there is, not {argv[0]!r}")
+        raise ValueError(f"scaledrop device fit CURVE.csv is the only form of this command, not {argv[0]!r}")
     return int(call(fit, argv[1:] if argv[:1] == ["fit"] else argv, "scaledrop device fit"))
 
 
@@ -39,21 +39,22 @@ def fit(
     output: Annotated[Path | None, "--out"] = None,
     picture: Path | None = None,
 ) -> int:
-    """Fit the switching law of junctions to counted pulses by maximum likelihood.
+    """Fit the switching law of magnetic tunnel junctions to switching counts by maximum likelihood.
 
-    The file has a header and a line for each setting: voltage_v (or voltage_mv, current_ua, ...), shots, switched or
-    probability, and, where they are known, pulse_ns, temperature_k and device. Limits are those of 95 %, from the
-    Fisher information, and wider where the points scatter by more than their counts.
+    The file has a header and one line per setting: voltage_v (or voltage_mv, current_ua, ...), shots, switched or
+    probability, and, if known, pulse_ns, temperature_k and device. Limits are 95 % confidence limits from the Fisher
+    information, widened where the points scatter more than binomial noise.
 
     Args:
         curve: CSV file.
         law: sigmoid or table (a curve at one pulse length), neel_brown or quadratic (thermal activation).
-        like: device that everything comes from which counts do not tell, by name or file.
-        name: of the device in the output (default: the file's).
-        write_resistance_kohm: of the write path, which makes a voltage of a current (default: that of like).
+        like: device whose other values are used, by name or file.
+        name: name of the device in the output (default: the file's).
+        write_resistance_kohm: resistance of the write path, which converts a current to a voltage (default: that of
+            like).
         tau0_ns: attempt time of thermal activation.
-        output: write a device file, which --mtj takes.
-        picture: draw points, laws and residuals into this file (.png, .svg, .pdf).
+        output: write a device file for --mtj.
+        picture: draw data, laws and residuals into this file (.png, .svg, .pdf).
     """
     base, _ = load_device(like)
     kohm = write_resistance_kohm or float(base.write_resistance_kohm)
@@ -61,8 +62,8 @@ def fit(
     every = [point for points in curves.values() for point in points]
     if law in ("sigmoid", "table") and len({(point.pulse_ns, point.temperature_k) for point in every}) > 1:
         raise CurveError(
-            f"{curve} has points of several pulses or temperatures: a {law} holds for one. Leave the others out, or "
-            "take --law neel_brown"
+            f"{curve} has several pulse durations or temperatures: a {law} is valid for one. Leave the others out, "
+            f"or use --law neel_brown"
         )
     measured = {key: {getattr(point, key) for point in every} - {None} for key in ("pulse_ns", "temperature_k")}
     # of several settings the parameters are those at the base's
@@ -106,9 +107,9 @@ def _summary(one: Fit, law: Law) -> str:
     per = one.deviances.sum() / one.degrees
     lines.append(f"  deviance {one.deviances.sum():.1f} on {one.degrees} degrees of freedom, {per:.2f} each")
     if one.widened > 1:
-        lines.append(f"  the points scatter by more than their counts: limits are {one.widened:.2f} times as wide")
+        lines.append(f"  the points scatter more than binomial noise: limits are {one.widened:.2f} times as wide")
     worst = max(zip(one.deviances, one.points, strict=True), key=lambda pair: pair[0])
-    lines.append(f"  farthest point: {worst[1].voltage_v:.4g} V, {worst[1].switched} of {worst[1].shots}")
+    lines.append(f"  largest deviation: {worst[1].voltage_v:.4g} V, {worst[1].switched} of {worst[1].shots}")
     return "\n".join(lines)
 
 
@@ -133,7 +134,7 @@ def _law_constants(fits: Sequence[Fit], law: Law, tau0_ns: float) -> dict[str, t
     """Constants of the law, with their units, and the spread of several devices."""
     if law == "table":
         if len(fits) > 1:
-            raise CurveError("a table is one device's: leave the other devices out, or take another law")
+            raise CurveError("a table describes one device: leave the other devices out, or use another law")
         table = fits[0].law
         assert isinstance(table, Table)
         points = {round(volts * 1000): p for volts, p in zip(table.voltage_v, table.probability_at, strict=True)}
@@ -146,7 +147,7 @@ def _law_constants(fits: Sequence[Fit], law: Law, tau0_ns: float) -> dict[str, t
         told["tau0"] = (tau0_ns, "ns")
     if together.spreads is not None:
         threshold, slope = together.spreads
-        print(f"{len(fits)} devices: their thresholds spread by {threshold:.2%}, their steepness by {slope:.1%}")
+        print(f"{len(fits)} devices: their thresholds vary by {threshold:.2%}, their slopes by {slope:.1%}")
         told |= {"threshold_cv": (threshold, "1"), "slope_cv": (slope, "1")}
     return told
 

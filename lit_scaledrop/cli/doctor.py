@@ -1,4 +1,4 @@
-"""``scaledrop doctor``: what this machine has of what the commands need, and what to do about the rest.
+"""``scaledrop doctor``: checks whether this machine has what the commands need, and says how to install the rest.
 
 Nothing is loaded, trained or downloaded; ``scaledrop data`` verifies the data sets that are found.
 """
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
 
 
 def doctor(*, root: Path | None = None, results: Path = Path("results")) -> int:
-    """Print what is there; 1 if something is missing that every command needs.
+    """Check versions, devices, data and tracking; exits with 1 if something required is missing.
 
     Args:
         root: folder of the data; default: the environment variable DATA, or ./data.
@@ -50,7 +50,7 @@ def doctor(*, root: Path | None = None, results: Path = Path("results")) -> int:
     for finding in findings:
         print(f"{marks[finding.state]} {finding.topic:<{width}}  {finding.text}")
     problems = sum(finding.state == "problem" for finding in findings)
-    print("nothing is missing" if not problems else f"{problems} to mend, marked with !", flush=True)
+    print("nothing is missing" if not problems else f"{problems} to fix, marked with !", flush=True)
     return int(problems > 0)
 
 
@@ -148,7 +148,7 @@ def tracking() -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("W&B", str(error), "problem")
         return
-    how = {"offline": "no key found; `wandb login`, or WANDB_API_KEY, for online runs", "online": "a key is there"}
+    how = {"offline": "no API key; `wandb login`, or WANDB_API_KEY, for online runs", "online": "API key found"}
     yield Finding("W&B", ", ".join(filter(None, (mode, how.get(mode)))))
 
 
@@ -163,7 +163,7 @@ def data(root: Path) -> Iterator[Finding]:
     if absent:
         yield Finding("", f"not there: {', '.join(absent)} (scaledrop data get NAME --root {root})", "note")
     embedded = ", ".join(name for name, kind in sets.items() if kind.files is None)
-    yield Finding("", f"embedded, for the quick profile: {embedded}")
+    yield Finding("", f"packaged, for the quick profile: {embedded}")
 
 
 def _found(files: object, root: Path) -> bool:

@@ -1,8 +1,8 @@
-"""``scaledrop energy NETWORK``: energy, time and area of an image on a chip, by component and by layer.
+"""``scaledrop energy NETWORK``: energy, latency and area of a network on a chip, by component and by layer.
 
 Operation counts of the network are multiplied by component constants (``hardware/presets/components.yaml``; the paper's
-own are lost in our copy). Converters decide the sum and their sources differ, so every result comes with the band over
-them; ``--tornado`` shows what other sources of every constant would change.
+own are missing in our copy). Converters dominate the total and their sources differ, so every result is shown with the
+range over converters; ``--tornado`` shows the effect of other sources of each constant.
 """
 
 from collections.abc import Sequence
@@ -44,20 +44,21 @@ def energy(
     tornado: bool = False,
     figure: str | None = None,
 ) -> int:
-    """Energy, time and area of an image on a chip, by component and by layer, with the band over converters.
+    """Estimate energy, latency and area of a network on a chip, by component and layer, over all converters.
 
     Args:
-        network: for classes or segmentation, e.g. vgg_small or unet.
+        network: a topology for classification or segmentation, e.g. vgg_small or unet.
         options: the chip.
-        method: key of its methods.
+        method: a method of this topology.
         passes: stochastic passes T.
-        seed: of the masks that shared execution draws; the others are expectations over all masks.
-        execution: passes alone, once what nothing random precedes, or all common prefixes once.
+        seed: seed of the masks drawn for shared execution; the others are expectations over all masks.
+        execution: passes one by one (loop), with the deterministic prefix computed once (prefix), or with all common
+            prefixes computed once (shared).
         width: multiplier of the channels.
         in_channels: channels of the images (default: 1 for lenet5, else 3).
         image_size: side of the image (default: 32; 256 for segmentation).
         classes: outputs (default: 10; 2 for segmentation).
-        tornado: what other sources of the constants would change, one by one.
+        tornado: show the effect of other sources of the constants, one at a time.
         figure: file of a stacked bar, e.g. energy.svg (needs matplotlib).
     """
     task = task_of(network)
@@ -133,13 +134,13 @@ def _sentences(estimate: Estimate, report: EnergyReport, execution: Execution) -
     else:
         spread = f"expectation over masks, standard deviation over plans {in_unit(report.deviation_pj)}"
     rate = estimate.tera_operations_a_watt(report)
-    lines = [f"{in_unit(report.energy_pj)} an image ({spread}); {rate:.3g} TOPS/W of the passes asked for"]
+    lines = [f"{in_unit(report.energy_pj)} an image ({spread}); {rate:.3g} TOPS/W over the requested passes"]
     pipeline = stages(estimate.layers, estimate.uses, report) if execution != "shared" else []
     if pipeline:
         flow = throughput(pipeline, estimate.passes)
         lines.append(
-            f"layers as a pipeline: the first image after {flow.first_ns / 1e3:.3g} us, then "
-            f"{flow.images_per_second:,.0f} images a second, as fast as {flow.slowest}"
+            f"pipelined layers: the first image after {flow.first_ns / 1e3:.3g} us, then "
+            f"{flow.images_per_second:,.0f} images per second, limited by {flow.slowest}"
         )
     asked = sorted({use.probability for use in estimate.uses if use.draws})
     if asked:
@@ -148,7 +149,7 @@ def _sentences(estimate: Estimate, report: EnergyReport, execution: Execution) -
     if asked and estimate.chip.junction is not None:
         bits = [(p, estimate.chip.random_bit(p)) for p in asked]
         each = ", ".join(f"{bit.mean_pj(p):.3g} pJ at p = {p:g}" for p, bit in bits)
-        lines[-1] += f"; this junction, which is counted, {each} in {bits[0][1].cycle_ns:g} ns"
+        lines[-1] += f"; this junction, which is used here, {each} in {bits[0][1].cycle_ns:g} ns"
     return lines
 
 
@@ -159,7 +160,7 @@ def _print_tornado(estimate: Estimate, report: EnergyReport) -> None:
         change = 100 * (one.energy_pj / report.energy_pj - 1)
         print(f"  {one.question}, {one.source}: {in_unit(one.energy_pj)} ({change:+.1f} %); {one.says}")
     low, high = estimate.extremes(alternatives)
-    print(f"with the lowest, or the highest, source of each at once: {in_unit(low)} to {in_unit(high)}")
+    print(f"with the lowest, or the highest, source of all at once: {in_unit(low)} to {in_unit(high)}")
 
 
 def _against_paper(network: str, estimate: Estimate, band: Band) -> list[str]:
@@ -177,12 +178,12 @@ def _against_paper(network: str, estimate: Estimate, band: Band) -> list[str]:
         ]
         needed = estimate.conversion_for(theirs_pj, own := band_of(band, real, estimate))
         lines.append(
-            f"  first and last layer {real}: cited converters give {in_unit(min(inside))} to "
+            f"  first and last layer {real}: the cited converters give {in_unit(min(inside))} to "
             f"{in_unit(max(inside))}, the "
             f"paper's is {theirs_pj / max(inside):.2g} to {theirs_pj / min(inside):.2g} times that"
             f"{'; beside them ' + ', '.join(marks) if marks else ''}"
         )
-        meets = "no conversion would: all else takes more" if needed is None else f"at {needed:.2f} pJ it would meet it"
+        meets = "no converter would: everything else takes more" if needed is None else f"{needed:.2f} pJ would match"
         lines.append(f"    a conversion takes {_mean_conversion(own):.2f} pJ; {meets}")
     return lines
 

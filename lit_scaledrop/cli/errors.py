@@ -1,4 +1,4 @@
-"""One line for what does not fit in a command line, and what to do."""
+"""Errors of a command line, in one line that says what to do."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from lit_scaledrop.results.yaml_text import load_yaml
 
 
 def explain(error: BaseException, flags: Iterable[str]) -> str:
-    """One line for what jsonargparse says in ten.
+    """A one-line version of an error of jsonargparse.
 
     >>> import argparse
     >>> explain(argparse.ArgumentError(None, "unrecognized arguments: --modle.method=fp"), ["--model.method"])
@@ -31,7 +31,7 @@ def explain(error: BaseException, flags: Iterable[str]) -> str:
         return _unknown_flag(match[1], flags)
     if match := re.match(r"the following arguments are required: (.+)", reason):
         names = ", ".join("--" + name.partition(".")[2] for name in match[1].split(", ") if "." in name)
-        return f"{names} must be given, or what has it: --profile quick, cpu, gpu or paper" if names else reason
+        return f"{names} must be given, directly or by --profile quick, cpu, gpu or paper" if names else reason
     if match := re.search(r"(?:Option|accept option) '([^']+)'", reason):
         name = match[1].replace("init_args.", "")
         return _unknown_flag("--" + (f"{key}.{name}" if reason.startswith("Option") else name), flags)
@@ -69,7 +69,7 @@ def _unknown_flag(flag: str, flags: Iterable[str]) -> str:
 
 def _unknown_class(key: str, given: str, reason: str) -> str:
     if key != "data":
-        return f"--{key}: {given!r} is no class that can be imported: {reason}"
+        return f"--{key}: {given!r} cannot be imported as a class: {reason}"
     if said := of_folder("--data", given):
         return said
     if is_own(given) and not given.startswith("datamodules."):

@@ -1,4 +1,4 @@
-"""``scaledrop evaluate``: a checkpoint's posterior on a test set; no checkpoint overrides a test-time setting."""
+"""``scaledrop evaluate``: metrics of a checkpoint's posterior predictive on a test set."""
 
 import json
 import shutil
@@ -47,18 +47,18 @@ def evaluate(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     out: Path | None = None,
 ) -> int:
-    """Print the posterior metrics of a checkpoint on a test set; no checkpoint overrides a test-time setting.
+    """Print accuracy, calibration and uncertainty of a trained network on a test set, from T stochastic forward passes.
 
     A terminal gets a table; a file or a pipe gets JSON, which has the settings as well.
 
     Args:
-        checkpoints: checkpoint, packed file, or a model of the package; several are an ensemble.
-        data: name of a data set, the import path of a data module of yours, or --images and what `fit` takes beside it.
-        evaluation: how the posterior is asked.
+        checkpoints: checkpoint, packed file, or a packaged model; several form an ensemble.
+        data: name of a data set, import path of your own data module, or --images with the same flags as in `fit`.
+        evaluation: how the posterior is sampled.
         root: folder of the data; default: the environment variable DATA, or ./data.
         p: drop probability at test time, in place of the trained one.
-        norm_images: BatchNorm's running statistics are estimated anew under the masks of the evaluation, on so many
-            training images; by default they are those of the training.
+        norm_images: re-estimate BatchNorm's running statistics under the masks of the evaluation, on this many training
+            images (default: keep those of the training).
         device: where the network runs.
         out: write the JSON to this file as well.
     """

@@ -1,4 +1,4 @@
-"""``scaledrop export --model CHECKPOINT --out FILE``: a trained network to take away.
+"""``scaledrop export --model CHECKPOINT --out FILE``: exports a trained network.
 
 =================  ===================================================================================
 ``--format``       file
@@ -50,7 +50,7 @@ images of CIFAR-10 one by one instead of in batches of 100, changes the logits o
 
 
 class ExportError(RuntimeError):
-    """What was written does not do what the network does."""
+    """The exported file does not reproduce the network."""
 
 
 def main(argv: list[str]) -> int:
@@ -70,33 +70,33 @@ def export(
     passes: int = 2,
     chip: str | None = None,
 ) -> int:
-    """Export a trained network and compare what was written with it: one bit a weight, or a program.
+    """Export a trained network and compare the file with it.
 
-    packed: one bit a binary weight, the rest as it is. onnx, torch: a program of the deterministic network.
-    onnx-passes, torch-passes: one of T passes without a random number, whose logits are (T, batch, classes). Its inputs
-    are `images` (batch, channels, height, width) and, drawn by whoever runs it, `masks.LAYER` for each Scale-Dropout,
-    floats of shape (T, 1, 1): 1 keeps the scale in that pass, 0 drops it. vectors: inputs, weights as they lie on tiles
-    of a crossbar, masks, codes, partial sums and signs of every binary layer, for tests of a chip.
+    packed: one bit per binary weight, the rest in float32. onnx, torch: the deterministic network. onnx-passes,
+    torch-passes: T stochastic forward passes without a random number, with logits (T, batch, classes). Inputs are
+    `images` (batch, channels, height, width) and, drawn by whoever runs it, `masks.LAYER` for each Scale-Dropout,
+    floats of shape (T, 1, 1): 1 keeps the scale in that pass, 0 drops it. vectors: inputs, weights by crossbar tile,
+    masks, codes, partial sums and signs of every binary layer, for RTL verification.
 
     Args:
         model: checkpoint, packed file, or a model's name.
-        out: file to write; of vectors a folder.
-        format: what is written.
+        out: file to write; a folder for vectors.
+        format: format of the file.
         data: data set of the training, for checkpoints that do not name it.
         root: folder of the data; default: the environment variable DATA, or ./data.
-        result: result of the run, to be named in a packed file.
-        count: images of vectors.
-        passes: random passes of vectors.
-        chip: chip file whose crossbars vectors are for (default: 128 x 128 cells), see `scaledrop chip`.
+        result: result file of the run, whose name is stored in a packed file.
+        count: number of images in vectors.
+        passes: number of stochastic passes in vectors.
+        chip: chip file with the crossbars for vectors (default: 128 x 128 cells), see `scaledrop chip`.
     """
     kind = format.partition("-")[0]
     if out.suffix != SUFFIXES[kind]:
-        ending = f"end in {SUFFIXES[kind]}" if SUFFIXES[kind] else "be a folder, without an ending"
+        ending = f"end in {SUFFIXES[kind]}" if SUFFIXES[kind] else "be a folder, without a file extension"
         raise ValueError(f"--out of {format} has to {ending}, not {out.suffix!r}")
     if min(count, passes) < 1:
         raise ValueError(f"-n and --passes must be at least 1, got {count} and {passes}")
     if chip and kind != "vectors":
-        raise ValueError(f"--chip is for --format vectors, not for {format}: what it writes has no crossbars")
+        raise ValueError(f"--chip is for --format vectors, not for {format}: that format has no crossbars")
     crossbar = load_chip(chip).chip.crossbar if chip else None
     module, images = _open(model, data)
     x, what = _real(images["name"], root, module.hparams["in_channels"], images.get("size", SIDE))

@@ -85,10 +85,10 @@ def main(argv: list[str]) -> int:
 def figure8(
     flags: list[str], /, *, profile: str = "quick", results: str = "results", rows: list[str] | None = None
 ) -> int:
-    """Draw test images of Table V's data beside the truth, predictions and uncertainty; train what is missing.
+    """Draw test images of Table V's data sets with truth, predictions and uncertainty; train missing networks.
 
     Args:
-        flags: further ones of every ``fit``.
+        flags: additional flags of every ``fit``.
         profile: quick, cpu, gpu or paper.
         results: folder of the results.
         rows: NETWORK/DATA pairs (default: those of Table V).
@@ -104,7 +104,7 @@ def figure8(
         title = f"{TOPOLOGIES[first.network]}, {data_name(first)}"
         if title in shown:
             continue  # a stand-in for several data sets
-        print(f"{title}: chooses among {len(data.test_set)} test images", flush=True)
+        print(f"{title}: selects among {len(data.test_set)} test images", flush=True)
         everything = networks[0].segment(range(len(data.test_set)))
         chosen = _chosen(everything.mask, data.test_set.masks, data.num_classes)
         segmented = [(one.record, one.segment(list(chosen.values()))) for one in networks]

@@ -1,7 +1,7 @@
 """The commands ``fit``, ``validate``, ``test`` and ``predict``.
 
-A ``fit`` has an identity, the hash of its resolved configuration. Finished runs are not run again; a killed one resumes
-in its folder; one that ends is evaluated and leaves ``results/<profile>/<study>/<id>.json``.
+A ``fit`` has an identity, the hash of its resolved configuration. Finished runs are not repeated; a killed run resumes
+in its folder; a completed one is evaluated and writes ``results/<profile>/<study>/<id>.json``.
 """
 
 import logging

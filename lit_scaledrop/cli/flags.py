@@ -1,4 +1,4 @@
-"""Words of a command line that stand for configuration files and for several flags.
+"""Command-line flags that are shorthand for configuration files or for several flags.
 
 A sweep's grid is a product, and the paper's tables are not: ``--row NETWORK/METHOD`` is a row of Table III, ``--row
 NETWORK/DATA/METHOD`` one of Table V, ``--variation WHEN/SIGMA`` a condition of Table IV. ``--profile``, ``--dataset``,
@@ -126,8 +126,8 @@ def require_no_length(words: Sequence[str]) -> None:
     """
     if any(last_value(words, flag) is not None for flag in ("--trainer.max_epochs", "--trainer.max_steps")):
         raise ValueError(
-            "--budget: the budget decides how long the training is: leave --trainer.max_epochs and "
-            "--trainer.max_steps out"
+            "--budget: the budget determines the length of the training: remove --trainer.max_epochs and "
+            "--trainer.max_steps"
         )
 
 
@@ -168,9 +168,11 @@ def expand_configs(words: Sequence[str]) -> list[str]:
     )
     task = TASKS["segmentation" if segmentation else "classification"]
     if own and network in SEGMENTATION_NETWORKS and own.own.masks is None:
-        raise ValueError(f"network {network!r} is for pictures with masks: say where they are, --masks DIR")
+        raise ValueError(f"network {network!r} is for images with masks: add --masks DIR")
     if own and network in NETWORKS and own.own.masks is not None:
-        raise ValueError(f"network {network!r} is for classes; with masks there is {', '.join(SEGMENTATION_NETWORKS)}")
+        raise ValueError(
+            f"network {network!r} is for classification; with masks use {', '.join(SEGMENTATION_NETWORKS)}"
+        )
     words = replace_flag(words, "--profile", lambda name: ["--config", _profile(name, task.profiles)])
     words = replace_flag(words, "--config", lambda value: _files(value, kinds, dataset))
     has_base = any(Path(word).name in (*(task.config for task in TASKS.values()), "config.yaml") for word in words)
@@ -217,8 +219,8 @@ def _files(value: str, kinds: list[str | None], dataset: str | None) -> list[str
         name, _, fold = dataset.partition(".")
         if name not in additions:
             raise ValueError(
-                f"profile {path.stem!r} has settings for {', '.join(sorted(additions))}, not for {name!r}: leave "
-                "--dataset out and name the class, e.g. --data=datamodules.PH2DataModule"
+                f"profile {path.stem!r} has settings for {', '.join(sorted(additions))}, not for {name!r}: remove "
+                f"--dataset and name the class, e.g. --data=datamodules.PH2DataModule"
             )
         words += ["--config", str(additions[name]), *([f"--data.init_args.fold={fold}"] if fold else [])]
     return words
@@ -232,7 +234,7 @@ def _take_dataset(words: list[str]) -> tuple[list[str], str | None]:
         raise ValueError(said)
     lookup("data set", dataset.partition(".")[0], datamodules.SEGMENTATION_DATAMODULES)
     if last_value(words, "--profile") is None and last_value(words, "--config") is None:
-        raise ValueError(f"--dataset {dataset} is what a profile has for it: add --profile quick, cpu, gpu or paper")
+        raise ValueError(f"--dataset {dataset} selects settings of a profile: add --profile quick, cpu, gpu or paper")
     return without(words, "--dataset"), dataset
 
 
@@ -256,10 +258,10 @@ def _with_speed(words: list[str], speed: str | None) -> list[str]:
 
 #: help on the words that stand for configuration files, of which the parser knows nothing
 WORDS = (
-    "Beside these: --profile NAME, the settings of a profile (quick, cpu, gpu, paper, paper_sgd, long); --row "
-    "NETWORK/METHOD, a row of Table III, or NETWORK/DATA/METHOD, one of Table V; --dataset NAME, what a profile has "
-    "for a data set of Table V; --variation none|eval/X|train/X|both/X, a condition of Table IV, with X the standard "
-    "deviation of the drop probability or a device; --images DIR, own pictures in a folder a class, with --masks DIR "
-    "pairs of pictures and masks (docs/your-own-data.md); --fast, torch.compile and bf16 in any profile; --no-fast, "
-    "eager fp32. Flags override all of them."
+    "Shorthand flags: --profile NAME, the settings of a profile (quick, cpu, gpu, paper, paper_sgd, long); --row "
+    "NETWORK/METHOD, a row of Table III, or NETWORK/DATA/METHOD, one of Table V; --dataset NAME, the profile's "
+    "settings for a data set of Table V; --variation none|eval/X|train/X|both/X, a condition of Table IV, with X the "
+    "standard deviation of the drop probability or a device; --images DIR, your own images in one folder per class, or "
+    "with --masks DIR images and masks (docs/your-own-data.md); --fast, torch.compile and bf16 in any profile; "
+    "--no-fast, eager fp32. Other flags override them."
 )

@@ -1,4 +1,4 @@
-"""LightningCLI with our settings and messages, and its commands on a checkpoint."""
+"""LightningCLI with our settings and error messages, and its commands on a checkpoint."""
 
 import sys
 from argparse import ArgumentError
@@ -143,8 +143,8 @@ class CheckpointCLI(BaseCLI):
             raise CheckpointError(f"{self.subcommand} needs the network of a run: add --ckpt_path FILE")
         if (name := str(config["ckpt_path"])) in model_names():
             raise CheckpointError(
-                f"{name} is a packed model of the package, and {self.subcommand} takes checkpoints of runs: `scaledrop "
-                f"evaluate {name} --data NAME` measures it, `predict --model {name} --images DIR` shows it pictures"
+                f"{name} is a packaged model, and {self.subcommand} needs a checkpoint of a run: `scaledrop "
+                f"evaluate {name} --data NAME` measures it, `predict --model {name} --images DIR` classifies images"
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -182,8 +182,8 @@ def require_gpus(trainer: L.Trainer) -> None:
     asked = getattr(trainer.strategy, "_layer_sync", None) is not None
     if asked and trainer.world_size > 1 and trainer.strategy.root_device.type != "cuda":
         raise ValueError(
-            "trainer.sync_batchnorm needs GPUs, other devices have no SyncBatchNorm: leave it out, and BatchNorm takes "
-            "its statistics from each process's share of a batch"
+            "trainer.sync_batchnorm needs GPUs, other devices have no SyncBatchNorm: remove it, and BatchNorm uses "
+            "the statistics of each process's share of a batch"
         )
 
 

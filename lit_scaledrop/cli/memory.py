@@ -1,4 +1,4 @@
-"""Memory that a command has freed stays its own: glibc else gives it back and fetches it anew, page by page."""
+"""Keeps freed memory in the process: otherwise glibc returns it to the system and requests it again page by page."""
 
 import ctypes
 import os

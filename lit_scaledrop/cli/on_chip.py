@@ -1,4 +1,4 @@
-"""What ``scaledrop chip report`` and ``scaledrop chip effects`` do: a trained network on chips, measured."""
+"""``scaledrop chip report`` and ``scaledrop chip effects``: measurements of a trained network on simulated chips."""
 
 import fnmatch
 import json
@@ -42,18 +42,18 @@ def report(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     out: Path = Path("chip.png"),
 ) -> int:
-    """One page on a chip with a trained network on it: p curve, spread, accuracy, calibration, energy.
+    """Report on a trained network on a chip: switching curve, spread of p, accuracy, calibration, energy.
 
     Args:
-        chip: chip file, or a junction of ours on our default chip.
+        chip: chip file, or a packaged junction on the default chip.
         network: checkpoint, packed file, or a model that comes with the package.
         data: name of a data set of images with classes.
         evaluation: how the posterior is asked.
         root: folder of the data; default: the environment variable DATA, or ./data.
-        chips: finished chips.
+        chips: number of simulated chips.
         limit: most test images (default: all).
         device: where the network runs.
-        out: picture, .png, .pdf or .svg (needs matplotlib); its numbers go beside it, .json.
+        out: figure, .png, .pdf or .svg (needs matplotlib); its numbers are written to a .json next to it.
     """
     extra("matplotlib", "the page")
     load_chip(chip)  # what is wrong with it is said before a network is opened
@@ -79,7 +79,7 @@ def report(
     )
     write_atomic(out.with_suffix(".json"), json.dumps(about, indent=2) + "\n")
     figure.savefig(out, dpi=150, metadata={"Date": None} if out.suffix == ".svg" else None)
-    print(f"one page: {out}, its numbers: {out.with_suffix('.json')}")
+    print(f"report: {out}, its numbers: {out.with_suffix('.json')}")
     return 0
 
 
@@ -94,24 +94,24 @@ def effects(
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
     out: Path = Path("effects.json"),
 ) -> int:
-    """What becomes of a trained network on crossbars that are not ideal, one effect at a time; the command goes on.
+    """Measure a trained network on non-ideal crossbars, one effect at a time; the same command resumes.
 
     Args:
         network: checkpoint, packed file, or a model that comes with the package.
         data: name of a data set of images with classes.
         evaluation: how the posterior is asked.
         root: folder of the data; default: the environment variable DATA, or ./data.
-        parts: of the probe `hardware`, patterns with commas between: wire/*,recovered/0.1/1 (default: all).
+        parts: parts of the probe `hardware`, comma-separated patterns: wire/*,recovered/0.1/1 (default: all).
         limit: most test images (default: all).
         device: where the network runs.
-        out: numbers; what this file has already of the same question is not measured again.
+        out: JSON file of the numbers; parts that it already holds, with the same settings, are not measured again.
     """
     module, images = _opened(network, data, root)
     subject = Subject([module.network], images, replace(evaluation, execution="auto"), device, limit)
     known = crossbars.parts(subject)
     chosen = {name: at for name, at in known.items() if any(fnmatch.fnmatchcase(name, p) for p in parts.split(","))}
     if not chosen:
-        raise ValueError(f"--parts {parts} fits none of {', '.join(known)}")
+        raise ValueError(f"--parts {parts} matches none of {', '.join(known)}")
     asked = {
         "network": Path(network).name,
         "weights": weights_digest([module.network]),
@@ -147,7 +147,9 @@ def _measured(out: Path, asked: dict[str, Any]) -> dict[str, Any]:
         before = read_json(out)
         return before["parts"] if before["asked"] == asked else {}
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{out} is no file of this command ({error}): move it away, or give another --out") from error
+        raise ValueError(
+            f"{out} was not written by this command ({error}): move it away, or give another --out"
+        ) from error
 
 
 def _opened(network: str, data: str, root: str | None) -> tuple[LitNetwork, Any]:

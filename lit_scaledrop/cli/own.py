@@ -1,4 +1,4 @@
-"""``--images DIR``, and what goes with it: from a folder of one's own to the flags that stand for it."""
+"""``--images DIR``, and what goes with it: from a folder of images to the flags of its data module."""
 
 import re
 import sys
@@ -52,17 +52,17 @@ def take_own(words: Sequence[str]) -> tuple[list[str], OwnChoice | None]:
         rest = without(rest, flag)
     if IMAGES not in given:
         if given:
-            raise ValueError(f"{', '.join(given)}: of --images DIR, the folder of your pictures")
+            raise ValueError(f"{', '.join(given)}: of --images DIR, the folder of your images")
         return rest, None
     place = Path(given.pop(IMAGES)).expanduser()
     if place.suffix in (".yaml", ".yml"):
         if given:
-            raise ValueError(f"{place} says how its pictures are read: leave {', '.join(given)} out")
+            raise ValueError(f"{place} already says how its images are read: remove {', '.join(given)}")
         return rest, OwnChoice(place, load_own(place))
     if FILE not in given and Path.cwd().is_relative_to(place.resolve()):
         raise ValueError(
-            f"DATA.yaml, runs and results would be among the pictures of {place}: go to another folder first, or say "
-            "where the description is to be with --data-file"
+            f"DATA.yaml, runs and results would be among the images of {place}: change to another folder first, or "
+            f"name another place for the description with --data-file"
         )
     file = Path(given.pop(FILE, "DATA.yaml"))
     return rest, OwnChoice(file, described(_asked(place, given), file, _name(place), _say))
@@ -77,8 +77,8 @@ def of_folder(flag: str, given: str, known: Iterable[str] = ()) -> str:
     if given in known or not Path(given).is_dir():
         return ""
     return (
-        f"{flag} is a name, and {given} a folder: --images {given} reads the pictures in it, a folder a class, with "
-        "--masks DIR pictures with masks (docs/your-own-data.md)"
+        f"{flag} is a name, and {given} a folder: --images {given} reads its images, one folder per class, or with "
+        f"--masks DIR images and masks (docs/your-own-data.md)"
     )
 
 

@@ -111,9 +111,9 @@ def _require_size(model: L.LightningModule, own: OwnData) -> None:
         PosteriorPredictive(network, samples=1)(x)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"the network, or its method, does not take pictures of {own.size} x {own.size} pixels "
-            f"({str(error).splitlines()[0]}): read the folder anew with another --size (lenet5 and vgg_small take 32), "
-            "or choose another --model.network or --model.method"
+            f"the network, or its method, does not accept images of {own.size} x {own.size} pixels "
+            f"({str(error).splitlines()[0]}): read the folder again with another --size (lenet5 and vgg_small need "
+            "32), or choose another --model.network or --model.method"
         ) from error
 
 

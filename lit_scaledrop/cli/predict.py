@@ -31,36 +31,36 @@ def predict(
     figure: Path | None = None,
     window: str | None = None,
 ) -> int:
-    """Classes or masks of your images, and how sure the network is.
+    """Predict classes or masks of your images, with uncertainty.
 
-    Images may have any size and mode. For a classifier the square in the middle is brought to the size of its training;
-    written are a table and, for every image, a row of a CSV file: class, confidence (mean probability over T passes)
-    with its 95 % interval over the passes, entropy and mutual information in nats, whether the rule of eq. 26 accepts
-    the prediction, and the probabilities of all classes. A segmentation network writes masks, uncertainty and overlays
-    into the folder.
+    Images may have any size and mode. For a classifier the central square is resized to the training size; the output
+    is a table and a CSV file with one row per image: class, confidence (mean probability over T stochastic forward
+    passes) with its 95 % interval over the passes, entropy and mutual information in nats, whether the OOD rule (eq.
+    26) accepts the prediction, and the probabilities of all classes. A segmentation network writes masks, uncertainty
+    maps and overlays into the folder.
 
     Without --images, `scaledrop predict --ckpt_path FILE [--out FILE.csv]` writes the class probabilities of a
     checkpoint on the test set of its data; its flags are those of `scaledrop test --help`.
 
     Args:
         model: checkpoint, packed file, or a model's name.
-        images: a folder of pictures (PNG, JPEG, BMP, WebP), or one.
-        out: folder of what is written, or a .csv file.
-        samples: passes T.
+        images: a folder of images (PNG, JPEG, BMP, WebP), or one file.
+        out: output folder, or a .csv file.
+        samples: number T of stochastic forward passes.
         seed: seed of the mask plan.
-        quantile: of the rule.
-        threshold: of the rule.
+        quantile: quantile of the OOD rule.
+        threshold: threshold of the OOD rule.
         device: auto, cpu or cuda.
-        figure: a sheet of the classified pictures, PNG or SVG.
-        window: which values of DICOM and NIfTI files become black and white, lung, soft, brain, bone, stored or
-            LOW,HIGH, for a network that was trained on own pictures (default: that of its training).
+        figure: file of a contact sheet of the classified images, PNG or SVG.
+        window: intensity window of DICOM and NIfTI files: lung, soft, brain, bone, stored or LOW,HIGH, for a network
+            trained with --images (default: that of its training).
     """
     if figure:
         extra("matplotlib", "--figure")
     module, about = open_trained(model)
     if window is not None:
         if "window" not in about:
-            raise ValueError(f"--window is for DICOM and NIfTI files, and {model} was not trained on own pictures")
+            raise ValueError(f"--window is for DICOM and NIfTI files, and {model} was not trained with --images")
         about["window"] = window_of(window)
     evaluation = Evaluation(samples, seed, quantile=quantile, threshold=threshold)
     if isinstance(module, LitSegmenter):

@@ -1,4 +1,4 @@
-"""`scaledrop report NAME`: make a table or a figure of the paper, or those of a sweep, from the results folder.
+"""`scaledrop report NAME`: makes a table, a figure or the plots of a sweep from the results folder.
 
 Prints a table and writes `<results>/<profile>/<name>.md` and `.csv`; of a figure it writes `.svg`, `.png` and `.csv`. A
 sweep has a table and pictures, `<name>-<what>.svg` and `.png`; any folder of trainings is one, whatever was swept.
@@ -60,7 +60,7 @@ def _of_own(argv: list[str], known: set[str]) -> list[str]:
     profile = [] if last_value(argv, "--profile") else ["--profile", "own"]
     own = load_yaml(read_text(file))
     if not isinstance(own, dict) or not isinstance(own.get("name"), str):
-        raise ValueError(f"{file} is no description of pictures by `fit --images`")
+        raise ValueError(f"{file} was not written by `fit --images`")
     rest = without(argv, "--images")
     return [*([] if known.intersection(rest) else [own["name"]]), *profile, *rest]
 
@@ -76,26 +76,27 @@ def report(
     html: bool = False,
     out: str | None = None,
 ) -> int:
-    """Print a table, or draw a figure, and write both beside the results.
+    """Print a table or draw a figure, and write it to the results folder.
 
     Args:
-        name: a table, a figure or a sweep; --images DATA.yaml stands for the trainings on own pictures, and behind the
-            name of a figure says that it is of them.
+        name: a table, a figure or a sweep; --images DATA.yaml for runs on your own images, with the name of a figure
+            for that figure of them.
         results: folder of the results.
-        profile: quick, cpu, gpu or paper (default: quick); with --html several times, by default all that have results.
-        runs: of `curves`: folder of runs, for those that are not finished.
-        keep: of `curves`: write logged curves into results without one.
-        format: of a table.
-        html: write all tables and figures as one page, without a name.
-        out: of the page (default: index.html in the folder of the results).
+        profile: quick, cpu, gpu or paper (default: quick); with --html it may be repeated (default: all that have
+            results).
+        runs: for `curves`: folder of runs, to add unfinished ones.
+        keep: for `curves`: write logged curves into results that lack one.
+        format: format of a table.
+        html: write all tables and figures to one HTML page; takes no name.
+        out: file of the page (default: index.html in the results folder).
 
     Returns:
         0 after writing it, 1 where there is nothing to show, 2 for a name we do not know.
     """
     if not html and (name is None or out is not None or len(profile or ()) > 1):
-        raise UsageError("give the name of a table, figure or sweep and one profile, or --html for a page of all")
+        raise UsageError("give the name of a table, figure or sweep and one profile, or --html for a page with all")
     if (runs or keep) and (html or name != "curves"):
-        raise UsageError("--runs and --keep are of `report curves`")
+        raise UsageError("--runs and --keep are for `report curves`")
     if keep and not runs:
         raise UsageError("--keep needs --runs DIR, where the logs are")
     if html:

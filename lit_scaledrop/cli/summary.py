@@ -1,4 +1,4 @@
-"""``scaledrop summary``: what a network is made of, layer by layer; of a trained one also what its random bits do."""
+"""``scaledrop summary``: the layers of a network; for a trained one also the effect of its random bits."""
 
 from pathlib import Path
 
@@ -33,30 +33,30 @@ def summary(
     image_size: int | None = None,
     shortcut: Shortcut | None = None,
 ) -> int:
-    """Weights, memory, operations and random bits of a network by layer, and what the bits do in a trained one.
+    """List weights, memory, operations and random bits of a network by layer, and the effect of the bits if trained.
 
     Args:
         network: key of NETWORKS or SEGMENTATION_NETWORKS, e.g. vgg_small or unet.
         method: key of METHODS or SEGMENTATION_METHODS, e.g. proposed.
-        checkpoint: a trained network, its file or the name of a model, in place of the two; how far each layer's drop
-            moves its output, the share of the next signs that it turns, and its share of mutual information, on
-            validation images.
-        data: whose validation split (default: the data that the checkpoint was trained on).
+        checkpoint: a trained network (file or packaged model) instead of network and method; shows for each layer how
+            much dropping its scale changes its output, the share of next signs that flip, and its share of the mutual
+            information, on validation images.
+        data: data set of the validation split (default: that of the training).
         root: folder of the data; default: the environment variable DATA, or ./data.
-        images: validation images (default: as many as cost no more than 20 passes over 1,000).
-        samples: passes T of the mutual information (default: 20).
+        images: number of validation images (default: limited to the cost of 20 passes over 1,000).
+        samples: number T of passes for the mutual information (default: 20).
         width: multiplier of the channels (default: 1).
         in_channels: channels of the images (default: 3).
-        classes: outputs (default: 10, or 2 for segmentation).
+        classes: number of outputs (default: 10, or 2 for segmentation).
         image_size: side of the images (default: 32, or 256 for segmentation).
-        shortcut: of a ResNet (default: the method's, else the network's).
+        shortcut: skip between two shapes in a ResNet (default: the method's, else the network's).
     """
     of_built = (network, method, width, in_channels, classes, image_size, shortcut)
     if checkpoint is not None:
         if any(value is not None for value in of_built):
             raise UsageError(
-                "a checkpoint says itself which network it is of: leave network, method, --width, --in-channels, "
-                "--classes, --image-size and --shortcut out"
+                "the checkpoint defines the network: remove network, method, --width, --in-channels, --classes, "
+                "--image-size and --shortcut"
             )
         if any(value is not None and value < 1 for value in (images, samples)):
             raise UsageError("--images and --samples must be at least 1")
@@ -88,18 +88,18 @@ def _trained(path: Path, data: str | None, root: str | None, images: int | None,
     size = model.hparams.get("image_size") or task_of(name).image_size
     _layers(name, model.method, model.network, (model.hparams["in_channels"], size, size))
     if data is None and known is None:
-        raise UsageError("this checkpoint does not say which data it was trained on: add --data NAME")
+        raise UsageError("the checkpoint does not name its training data: add --data NAME")
     same = data in (None, known)
     module = data_for(model, data or str(known), root, called=path, **(split or {} if same else {}))
     found = diagnosed(model.network, module, samples, evaluation_device("auto"), images)
     print()
     if same and split is None:
         print(
-            "the checkpoint does not say which images were held out of its training: these are those of the default "
-            f"split (val_fraction {module.val_fraction:g}, split_seed {module.split_seed})"
+            f"the checkpoint does not name its held-out images: using those of the default split (val_fraction "
+            f"{module.val_fraction:g}, split_seed {module.split_seed})"
         )
     if found is None:
-        print("nothing in the network is random, or the data has no validation split: there is nothing to diagnose")
+        print("the network has no random layers, or the data no validation split: no diagnosis")
     else:
         print(diagnosis.render(found))
     return 0

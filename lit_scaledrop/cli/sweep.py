@@ -1,4 +1,4 @@
-"""``scaledrop sweep``: runs a W&B sweep file here, without a server."""
+"""``scaledrop sweep``: runs a W&B sweep file locally, without a server."""
 
 import argparse
 import importlib
@@ -41,27 +41,27 @@ def _time(text: str) -> float:
 
 @dataclass(frozen=True)
 class Settings:
-    """Run a Weights & Biases sweep file here, without a server; finished points are skipped.
+    """Run a Weights & Biases sweep file locally, without a server; finished points are skipped.
 
     Args:
-        file: a sweep file, or the name of one of the package.
+        file: a sweep file, or the name of a packaged one.
         profile: quick, cpu, gpu, paper, ... (default: $PROFILE, or quick).
         seeds: instead of the file's seed_everything.
-        runs: points of a search (default: the file's run_cap).
-        search_seed: another seed, another search.
-        jobs: points at once.
-        budget: time for all points of a fit, e.g. 9m: the epochs of each are what its share allows.
+        runs: number of points of a search (default: the file's run_cap).
+        search_seed: seed of a search.
+        jobs: number of points at once.
+        budget: time for all points, e.g. 9m; each trains as many epochs as its share allows.
         results: folder of results (default: as in the configuration).
         only: points by name, e.g. 'resnet20-*' (default: all).
-        launcher: who runs the points: processes here (local), an array of SLURM's jobs, or tasks of Ray.
-        cpus: cores of a point on a cluster.
-        gpus: GPUs of a point on a cluster.
-        memory: GiB of main memory of a point on a cluster (default: what the cluster gives).
-        time: until SLURM stops a job, which then goes on as another one, e.g. 4h.
-        array_parallelism: most SLURM jobs at once.
-        partition: of SLURM.
-        sbatch: more options of sbatch, e.g. account=NAME constraint=a100.
-        address: of a Ray cluster, e.g. auto or HOST:6379 (default: one is started on this machine).
+        launcher: how points are run: local processes, a SLURM job array, or Ray tasks.
+        cpus: cores per point on a cluster.
+        gpus: GPUs per point on a cluster.
+        memory: GiB of main memory per point on a cluster (default: the cluster's).
+        time: time limit of a SLURM job, which is then requeued, e.g. 4h.
+        array_parallelism: largest number of SLURM jobs at once.
+        partition: partition of SLURM.
+        sbatch: additional options of sbatch, e.g. account=NAME constraint=a100.
+        address: address of a Ray cluster, e.g. auto or HOST:6379 (default: start one on this machine).
         dry_run: only show the commands and what is skipped.
     """
 
@@ -119,7 +119,7 @@ def main(argv: list[str], plan: Plan | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         again = f"scaledrop sweep {shlex.join(argv)}"
-        print(f"\nStopped. Finished points are kept; this goes on with the rest:\n    {again}", file=sys.stderr)
+        print(f"\nStopped. Finished points are kept; to resume with the rest:\n    {again}", file=sys.stderr)
         return 130
 
 
@@ -133,11 +133,9 @@ def _launcher(args: Settings, env: Mapping[str, str], method: str) -> Launch:
         gpus = visible_gpus(env) if args.jobs > 1 else []
         return lambda points, stop: Runner(points, args.jobs, stop, env, gpus)
     if args.budget:
-        raise SweepError(
-            "--budget shares out the time of this machine; on a cluster give each point --budget behind --"
-        )
+        raise SweepError("--budget divides the time of this machine; on a cluster give each point --budget after --")
     if args.jobs > 1 and method == "grid":
-        raise SweepError("--jobs is of searches and the local launcher; for SLURM give --array-parallelism")
+        raise SweepError("--jobs is for searches and the local launcher; for SLURM use --array-parallelism")
     try:
         resources = Resources(**{field.name: getattr(args, field.name) for field in fields(Resources)})
     except ValueError as error:
@@ -156,7 +154,7 @@ def _search(
     if not isinstance(runs, int) or runs < 1:
         raise SweepError(f"{args.file}: how many points? Write 'run_cap: 20' in it, or add --runs 20")
     if args.only != ["*"] or len(args.seeds or [1]) > 1:
-        raise SweepError("--only and several --seeds are of a grid; a search chooses its points, one training each")
+        raise SweepError("--only and several --seeds are for grids; a search chooses its own points, one training each")
     if args.seeds:
         config = {**config, "parameters": {**config["parameters"], "seed_everything": {"value": args.seeds[0]}}}
     asked = search.Search(args.file, config, env, extra, runs, args.jobs, args.search_seed, plan, launch)

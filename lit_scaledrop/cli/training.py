@@ -123,16 +123,16 @@ class Training(BaseCLI):
         if self.timer.time_up:
             epochs, of = self.trainer.current_epoch, self.trainer.max_epochs
             raise TimeUpError(
-                f"trainer.max_time is up after epoch {epochs}{f' of {of}' if of and of > 0 else ''}: nothing is "
-                "recorded yet, the same command goes on where this one stopped"
+                f"trainer.max_time reached after epoch {epochs}{f' of {of}' if of and of > 0 else ''}: no result "
+                f"yet, the same command resumes"
             )
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
-            print("fast_dev_run: a trial of the code, nothing is recorded", flush=True)
+            print("fast_dev_run: a trial run, no result is written", flush=True)
             return
         which = plan.evaluation.checkpoint
         path = self.checkpoint.best_model_path if which == "best" else self.checkpoint.last_model_path
         if not path:
-            raise CheckpointError("training left no checkpoint: there was no validation")
+            raise CheckpointError("training wrote no checkpoint: there was no validation")
         self._record(Path(path), device)
 
     def _record(self, path: Path, device: torch.device) -> None:
@@ -160,7 +160,9 @@ class Training(BaseCLI):
         logged = {f"test/{name}": value for name, value in metrics.items()} | energy
         finish_loggers(loggers, logged | flat_names(found), step)
         if diagnosis and diagnosis.agrees:
-            print(f"{diagnosis.sentence()}; `scaledrop summary --checkpoint {place}` shows layer by layer", flush=True)
+            print(
+                f"{diagnosis.sentence()}; `scaledrop summary --checkpoint {place}` shows details by layer", flush=True
+            )
 
     def _trained(self, path: Path, compiled: bool = False) -> L.LightningModule:
         """The module with the weights of a checkpoint: ours built anew, the user's own the one that was trained."""
@@ -170,7 +172,7 @@ class Training(BaseCLI):
         return self.model.float().eval()
 
     def _diagnose(self, path: Path, device: torch.device) -> Diagnosis | None:
-        """What random bits do in the network; a failure costs no training its result."""
+        """Diagnosis of the random bits; the result is kept if it fails."""
         try:
             network = network_of(self._trained(path))  # not compiled: outputs of single layers are read
             return diagnosed(network, self.datamodule, self.plan.evaluation.samples, device)

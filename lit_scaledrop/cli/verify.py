@@ -1,4 +1,4 @@
-"""``scaledrop verify``: a committed number measured again, from committed weights."""
+"""``scaledrop verify``: measures a committed number again, from committed weights."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
@@ -38,29 +38,29 @@ def verify(
     root: str | None = None,
     device: str = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> int:
-    """Measure a committed result again from its weights, and print both numbers and their difference.
+    """Measure a committed result again from its weights and print both numbers and their difference.
 
-    The weights of some committed rows come with the package; others are yours. The data must be what was measured, by
-    its fingerprint. Ends with 0 if the numbers agree, with 1 if they do not.
+    The weights of some committed rows are packaged; for others pass your own. The data must have the recorded
+    fingerprint. Exits with 0 if the numbers agree, with 1 if they do not.
 
     Args:
-        what: a study and a row (table3 resnet20/proposed), the name of a model of the package (resnet20-proposed), or
-            a result file and its checkpoint or packed file, of an ensemble those of all members.
-        limit: only the first images; accuracy then has to lie within the 99 % interval of so many.
+        what: a study and a row (table3 resnet20/proposed), the name of a packaged model (resnet20-proposed), or a
+            result file and its checkpoint or packed file (of an ensemble, all members).
+        limit: use only the first images; accuracy then has to be within its 99 % interval.
         root: folder of the data; default: the environment variable DATA, or ./data.
         device: where the network runs.
     """
     if limit is not None and limit < _FEWEST:
-        raise UsageError(f"--limit must be at least {_FEWEST}: fewer images say nothing of an accuracy")
+        raise UsageError(f"--limit must be at least {_FEWEST}: fewer images cannot verify an accuracy")
     committed, names = _committed(what)
     before = committed.metrics
     if not committed.training or "assess" in committed.config:
         raise ValueError(
-            f"{committed.id} is of {committed.study}, and what can be verified is what a training ends with; it is "
-            f"made again by: {committed.provenance['command']}"
+            f"{committed.id} is of {committed.study}, but only results of trainings can be verified; reproduce it "
+            f"with: {committed.provenance['command']}"
         )
     if limit is not None and "cls/acc" not in before:
-        raise UsageError("--limit judges the accuracy of images with classes: leave it out")
+        raise UsageError("--limit is for classification: remove it")
     modules = [from_pretrained(name) for name in names]
     _require_its_own(committed, names, modules)
     data = _data(committed, root)
@@ -69,8 +69,8 @@ def verify(
     data.setup("test")
     if data.fingerprint() != committed.data["fingerprint"]:
         raise ValueError(
-            f"{committed.id} was measured on {committed.data['name']} {committed.data['fingerprint']}, and what lies "
-            f"here is {data.fingerprint()}: other data, which cannot verify it (`scaledrop data` lists yours)"
+            f"{committed.id} was measured on {committed.data['name']} {committed.data['fingerprint']}, your "
+            f"data is {data.fingerprint()}: other data cannot verify it (`scaledrop data` lists yours)"
         )
     evaluation = _evaluation(committed)
     networks = [module.network.to(device) for module in modules]
@@ -104,8 +104,8 @@ def _committed(what: list[str]) -> tuple[Result, list[str]]:
     rows = {f"{one.study} {one.network}/{one.method}": name for name, one in known.items()}
     if len(what) != 2 or " ".join(what) not in rows:
         raise UsageError(
-            f"the package has the weights of {', '.join(rows)}; those of other rows are yours: "
-            "scaledrop verify RESULT.json CHECKPOINT"
+            f"the package contains the weights of {', '.join(rows)}; for other rows pass your own: scaledrop verify "
+            f"RESULT.json CHECKPOINT"
         )
     name = rows[" ".join(what)]
     return known[name], [name]
@@ -158,8 +158,8 @@ def _require_its_device(committed: Result, evaluation: Evaluation, networks: lis
         if then and now and then.get(key) and then[key] != now.get(key):
             name = Path(str(evaluation.chip_file or evaluation.mtj)).name
             raise ValueError(
-                f"{committed.id} was evaluated with {name} {then[key]}, and what lies here is {now.get(key)}: call "
-                "verify where the file of then lies"
+                f"{committed.id} was evaluated with {name} {then[key]}, now it is {now.get(key)}: "
+                "restore the original file"
             )
 
 
@@ -187,6 +187,7 @@ def _verdict(wrong: list[str], allowed: dict[str, float], every: bool) -> str:
     if every:
         return f"They agree: no metric differs by more than {TOLERANCE}"
     return (
-        f"Accuracy agrees: so many images have one within {allowed['cls/acc']:.3f} of that of all (99 %). The other "
+        f"Accuracy agrees: with this many images it is within {allowed['cls/acc']:.3f} of that of all (99 %). The "
+        f"other "
         "metrics are judged without --limit only"
     )

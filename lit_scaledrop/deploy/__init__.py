@@ -1,4 +1,4 @@
-"""Trained networks to take away: a packed file with one bit a weight, and programs for other runtimes."""
+"""Export of trained networks: packed files with one bit per weight, and programs for other runtimes."""
 
 from lit_scaledrop.deploy.container import Packed, PackedError, read_packed
 from lit_scaledrop.deploy.inference import freeze

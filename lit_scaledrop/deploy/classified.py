@@ -1,4 +1,4 @@
-"""A sheet of classified pictures: what each is taken for, how sure that is, and whether it is accepted."""
+"""A contact sheet of classified images: class, confidence, and whether the prediction is accepted."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class ClassifiedImage:
     entropy: float
     """of the mean probabilities, nats"""
     mutual_information: float
-    """what the passes disagree about, nats"""
+    """disagreement between passes, nats"""
     accepted: bool
     """by the rule of eq. 26"""
 

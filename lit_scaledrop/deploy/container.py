@@ -1,4 +1,4 @@
-"""A file of tensors: compressed JSON in front, raw numbers behind it, a sign as one bit. Reading it executes nothing.
+"""A file of tensors: a compressed JSON header, then raw numbers, signs as bits. Reading it executes no code.
 
 =========  =================================================================================
 bytes      content
@@ -85,13 +85,15 @@ def read_packed(path: str | Path) -> Packed:
         PackedError: if there is none, it is of another kind or version, or it is damaged.
     """
     if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
-        raise PackedError(f"cannot read {path}: it is no file")
+        raise PackedError(f"cannot read {path}: it is not a file")
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise PackedError(f"cannot read {path}: {error.strerror}") from error
     if not content.startswith(MAGIC[:-1]):
-        raise PackedError(f"{path} is no packed network; `scaledrop export --model CHECKPOINT --out {path}` makes one")
+        raise PackedError(
+            f"{path} is not a packed network; `scaledrop export --model CHECKPOINT --out {path}` makes one"
+        )
     if not content.startswith(MAGIC):
         layout = [*content[len(MAGIC) - 1 : len(MAGIC)], "none"][0]
         raise PackedError(f"{path} has layout {layout}, this version reads 1: update lit-scaledrop")
@@ -125,7 +127,7 @@ def _parse(content: bytes) -> Packed:
         signs[name] = torch.from_numpy(bits[at : at + math.prod(shape)].copy()).reshape(shape)
         at += math.prod(shape)
     if not isinstance(header["about"], dict):
-        raise ValueError("its header says nothing of the network")
+        raise ValueError("its header does not describe the network")
     return Packed(header["about"], tensors, signs)
 
 

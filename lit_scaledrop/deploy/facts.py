@@ -1,4 +1,4 @@
-"""What a picture goes through before a network sees it, as a file says it: checked before it is believed."""
+"""The preprocessing of images stored in a file, validated before use."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A trained network without what only training needs: weights that are signs, estimators without a gradient."""
+"""A trained network for inference only: binarized weights, estimators without gradients."""
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +52,7 @@ def binary_layers(network: nn.Module) -> dict[str, BinaryConv2d | BinaryLinear]:
     """
     layers = dict(network.named_modules())
     if drawn := [name for name, layer in layers.items() if isinstance(layer, DRAWN)]:
-        raise ValueError(
-            f"{drawn[0]} ({type(layers[drawn[0]]).__name__}) draws its weights at each pass: nothing to pack"
-        )
+        raise ValueError(f"{drawn[0]} ({type(layers[drawn[0]]).__name__}) has random weights: it cannot be packed")
     return {name: layer for name, layer in layers.items() if isinstance(layer, BinaryConv2d | BinaryLinear)}
 
 
@@ -72,7 +70,7 @@ def freeze(network: nn.Module) -> nn.Module:
         size = weight.abs()
         factor = size.flatten(1)[:, :1].reshape(-1, *[1] * (weight.dim() - 1))
         if not torch.equal(size, factor.expand_as(size)):
-            raise ValueError(f"{name} has filters of more than two values: one bit a weight cannot hold them")
+            raise ValueError(f"{name} has filters with more than two values: one bit per weight cannot represent them")
         layer.weight.copy_(torch.where(weight > 0, 1.0, -1.0))
         as_signs(layer, None if bool((factor == 1).all()) else factor.clone())
     plain_signs(network)

@@ -89,8 +89,8 @@ def load_packed(path: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
         }
         missing, odd = network.load_state_dict({**packed.tensors, **bits}, strict=False)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise PackedError(f"{path} fits no network of this version of lit-scaledrop: {error}") from error
+        raise PackedError(f"{path} matches no network of this version of lit-scaledrop: {error}") from error
     if odd or (missing := [name for name in missing if not name.endswith(UNUSED)]):
-        raise PackedError(f"{path} does not fit its network: {', '.join([*odd, *missing][:3])}")
+        raise PackedError(f"{path} does not match its network: {', '.join([*odd, *missing][:3])}")
     network.requires_grad_(False)
     return module.eval(), about

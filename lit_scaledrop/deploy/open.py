@@ -1,4 +1,4 @@
-"""A trained network by whatever names it: a checkpoint, a packed file, or a model that comes with the package."""
+"""Opens a trained network: a checkpoint, a packed file, or the name of a packaged model."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -71,13 +71,14 @@ def open_trained(name: str | Path) -> tuple[LitNetwork, dict[str, Any]]:
         images = checkpoint.get("images")
         if images is None:
             raise CheckpointError(
-                f"{path} does not say how its images were normalized: `scaledrop export --model {path} --data NAME "
-                "--out net.packed` makes a file that does"
+                f"{path} does not contain the normalization of its images: `scaledrop export --model {path} --data "
+                f"NAME "
+                "--out net.packed` makes a file with it"
             )
         module = trained_module(checkpoint, path)
     problem = odd_fact(images, module)
     if problem or not isinstance(images, dict):
-        raise CheckpointError(f"{path} does not say what its pictures go through, as a file of this version: {problem}")
+        raise CheckpointError(f"{path} has no valid description of its image preprocessing: {problem}")
     return module, images
 
 
@@ -132,7 +133,7 @@ def begin(
     if left:
         print(f"scaledrop: {leftovers(images, left, formats)}", file=sys.stderr, flush=True)
     if not paths:
-        raise FileNotFoundError(f"there is no picture in {images} ({formats})")
+        raise FileNotFoundError(f"there are no images in {images} ({formats})")
     where = evaluation_device(device)
     return paths, build_posterior(module.network.to(where), evaluation), where
 

@@ -52,7 +52,7 @@ class Passes(nn.Module):
         self.network = network
         self.layers = list(stochastic_layers(network))
         if not self.layers:
-            raise ValueError("nothing in this network is random: it has no variant with masks")
+            raise ValueError("this network has no random layers: there is no variant with masks")
 
     def forward(
         self, images: Float[Tensor, "batch channels h w"], masks: list[Tensor]

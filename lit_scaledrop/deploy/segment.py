@@ -1,6 +1,6 @@
 """``scaledrop predict --ckpt_path CHECKPOINT --images FOLDER``: masks and uncertainty of your images.
 
-Every picture gets three PNG files of its own size, ``NAME_mask.png`` (class indices), ``NAME_uncertainty.png`` (grey,
+Every image gets three PNG files of its own size, ``NAME_mask.png`` (class indices), ``NAME_uncertainty.png`` (grey,
 predictive entropy from 0 to its maximum, log C) and ``NAME_overlay.png`` (the picture, the outline of the mask, the
 uncertainty in colour), and a row in ``predictions.csv``. The network sees pictures as in its training: squeezed to its
 training size, so that their aspect is not kept, or own pictures as it was asked for; its probabilities are brought back

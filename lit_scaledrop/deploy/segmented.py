@@ -1,4 +1,4 @@
-"""The picture of Figure 8: a row an image; image, truth, then prediction and uncertainty of each method."""
+"""Figure 8: one row per image, with image, truth, then prediction and uncertainty of each method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

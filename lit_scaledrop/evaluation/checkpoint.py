@@ -1,4 +1,4 @@
-"""What was trained, from its checkpoint: the module, its weights, their digest."""
+"""Trained networks from checkpoints: the module, its weights, their hash."""
 
 import hashlib
 import re
@@ -46,12 +46,12 @@ def trained_module(checkpoint: dict[str, Any], path: str | Path, **overrides: An
     task = checkpoint.get("task", LitClassifier.__name__ if "network" in given else None)
     if not isinstance(task, str) or task not in MODULES:
         raise CheckpointError(
-            f"{path} was trained by {f'{task!r}, ' if task else ''}a module of its owner: this is for "
-            f"{' and '.join(MODULES)}. In Python, load it by its class and ask PosteriorPredictive"
+            f"{path} was trained by {f'{task!r}, ' if task else ''}a user's module: this is for "
+            f"{' and '.join(MODULES)}. In Python, load it with its class and use PosteriorPredictive"
         )
     if "network" not in given:
         raise CheckpointError(
-            f"{path} has the weights of a network that was given as a module: in Python, "
+            f"{path} has the weights of a network that was passed as a module: in Python, "
             f"{task}.load_from_checkpoint({str(path)!r}, network=...) with one of its kind"
         )
     try:
@@ -70,7 +70,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint {path}; runs keep theirs in runs/<profile>/<study>/<id>/checkpoints")
+        raise CheckpointError(f"no checkpoint {path}; runs store theirs in runs/<profile>/<study>/<id>/checkpoints")
     try:
         _require_stored(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -112,13 +112,13 @@ def why_unusable(checkpoint: dict[str, Any], shapes: Mapping[str, torch.Size] | 
     if not isinstance(loops, dict) or not loops or not all(isinstance(one, dict) for one in loops.values()):
         return "the state of its loops is missing"
     if not re.match(r"\d+\.\d+", str(checkpoint.get("pytorch-lightning_version"))):
-        return "it does not say which release of Lightning wrote it"
+        return "it does not name the release of Lightning that wrote it"
     if not isinstance(callbacks, dict) or not all(isinstance(one, dict) for one in callbacks.values()):
         return "the state of its callbacks is something else"
     if not all(isinstance(one.get("best_model_path", ""), str) for one in callbacks.values()):
-        return "it does not say which checkpoint was the best"
+        return "it does not name the best checkpoint"
     if broken := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
-        return f"{broken[0]} holds what is no number"
+        return f"{broken[0]} holds a value that is not a number"
     if shapes is not None and {name: tensor.shape for name, tensor in state.items()} != dict(shapes):
         return "it belongs to another network"
     return ""
@@ -141,7 +141,9 @@ def start_digest(path: Path) -> str:
         CheckpointError: if there is none.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}; a killed run goes on by itself, without --ckpt_path")
+        raise CheckpointError(
+            f"there is no checkpoint {path}; an interrupted run resumes automatically, without --ckpt_path"
+        )
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
@@ -155,8 +157,8 @@ def fit_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) ->
     odd = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]
     if odd:
         raise CheckpointError(
-            f"{path} belongs to another network: {len(odd)} tensors differ, first {', '.join(odd[:3])}. "
-            "Give the --model.network, --model.method and --model.width that it was trained with"
+            f"{path} belongs to another network: {len(odd)} tensors differ, first {', '.join(odd[:3])}. Use the "
+            f"--model.network, --model.method and --model.width that it was trained with"
         )
     model.load_state_dict(state)
 

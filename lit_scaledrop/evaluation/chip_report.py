@@ -1,4 +1,4 @@
-"""What becomes of a trained network on a chip: digital and on some finished chips, on the same images and masks."""
+"""Measures a trained network in digital and on several simulated chips, on the same images and masks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -108,7 +108,7 @@ def report_chip(
         ValueError: a chip that cannot be, or that cannot hold the network.
     """
     if chips < 1:
-        raise ValueError(f"at least one finished chip is needed, not {chips}")
+        raise ValueError(f"at least one chip is needed, not {chips}")
     described = load_chip(chip_file)
 
     def measure(evaluation: Evaluation) -> Measured:

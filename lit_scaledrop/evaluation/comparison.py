@@ -1,4 +1,4 @@
-"""Several networks side by side on the same images: one table and one picture."""
+"""Compares several networks on the same images, in one table and one figure."""
 
 import itertools
 import time
@@ -196,8 +196,8 @@ def compare(
     asked = evaluation or Evaluation(samples=20, execution="shared")
     if asked.chip_file is not None:
         raise ValueError(
-            "a chip file needs training images, which set the ranges of its converters: `scaledrop evaluate --chip "
-            "FILE`, or compare networks that are on a chip already (hardware.network.on_crossbar)"
+            "a chip file needs training images to set the ranges of its converters: use `scaledrop evaluate --chip "
+            "FILE`, or compare networks that are already on a chip (hardware.network.on_crossbar)"
         )
     members = {name: [given] if isinstance(given, nn.Module) else list(given) for name, given in networks.items()}
     if empty := [name for name, theirs in members.items() if not theirs]:
@@ -256,7 +256,9 @@ def _outside(
 
 def _with_labels(batch: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
     if not isinstance(batch, tuple | list) or len(batch) < 2:
-        raise ValueError("batches are tuples of images and labels, e.g. of a DataLoader; OOD sets alone need no labels")
+        raise ValueError(
+            "batches must be tuples of images and labels, e.g. from a DataLoader; only OOD sets need no labels"
+        )
     x, labels = batch[0].to(device), torch.as_tensor(batch[1]).cpu()
     if labels.dim() != 1 or len(labels) != len(x) or labels.is_floating_point():
         raise ValueError(f"labels are whole numbers of shape ({len(x)},), got {labels.dtype} {tuple(labels.shape)}")

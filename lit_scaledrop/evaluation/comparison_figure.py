@@ -1,4 +1,4 @@
-"""The picture of a comparison: reliability, risk by coverage, ROC, rotation."""
+"""The figure of a comparison: reliability, risk by coverage, ROC, rotation."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

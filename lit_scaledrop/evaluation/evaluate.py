@@ -51,7 +51,7 @@ def data_for(
     """
     if name.endswith((".yaml", ".yml")):
         if root is not None:
-            raise ValueError(f"{name} says where its pictures are: leave the root out")
+            raise ValueError(f"{name} says where its images are: remove the root")
         data: Any = datamodules.own_module(name, **arguments)
     else:
         known = data_sets()
@@ -165,7 +165,9 @@ def renorm(
         ValueError: too few images, a chip file, too many masks, or no BatchNorm.
     """
     if evaluation.chip_file is not None:
-        raise ValueError("running statistics are estimated of digital networks: leave the chip file or the images out")
+        raise ValueError(
+            "running statistics can be re-estimated for digital networks only: remove the chip file or the images"
+        )
     datamodule.setup("test")
     split = datamodule.train_set
     if not NORM_BATCH <= images <= len(split):
@@ -181,7 +183,7 @@ def renorm(
     for network, plan in zip(posterior.networks, posterior.plans, strict=True):
         if plan.weights is not None and plan.samples > MOST_MASKS:
             raise ValueError(
-                f"running statistics are estimated under all masks at once, and {plan.samples} are more than "
+                f"running statistics are re-estimated under all masks at once, and {plan.samples} are more than "
                 f"{MOST_MASKS}: use execution=shared"
             )
         reestimate_norms(network, map(batch, parts), plan)

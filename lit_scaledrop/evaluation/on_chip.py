@@ -1,4 +1,4 @@
-"""Trained networks on the crossbars of a finished chip, with converters that are trimmed as one would trim it."""
+"""Trained networks on the crossbars of a simulated chip, with calibrated converter ranges."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,6 +1,6 @@
 r"""Calibration of the most probable class: equal-width bins, and equal-mass (adaptive) bins.
 
-Temperature scaling mends it with one number from a validation split.
+Temperature scaling improves it with one number from a validation split.
 
 Bins of equal width are sums that add up over batches; bins of equal mass need all examples at once.
 """

@@ -1,4 +1,4 @@
-r"""Out-of-distribution detection: scores of a prediction, and how well a score tells two sets of inputs apart.
+r"""Out-of-distribution detection: scores of a prediction, and how well a score separates two sets of inputs.
 
 Scores are higher for inputs that look more out of distribution (OOD), and OOD is the positive class everywhere. All
 measures are exact functions of the ranks: inputs with equal scores are taken together, since no threshold can part

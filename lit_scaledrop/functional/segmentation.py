@@ -1,4 +1,4 @@
-r"""Formulas of segmentation: loss, overlap of masks image by image, and how well uncertainty finds wrong pixels.
+r"""Formulas of segmentation: loss, overlap of masks per image, and detection of wrong pixels by uncertainty.
 
 A mask holds class indices; pixels with ``ignore_index`` count nowhere. Class 0 is the background.
 """

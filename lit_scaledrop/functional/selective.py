@@ -1,4 +1,4 @@
-r"""Selective prediction: what is gained by rejecting inputs, by the paper's rule (Table IX) or by confidence.
+r"""Selective prediction: rejecting inputs by the paper's OOD rule (Table IX) or by confidence.
 
 A prediction is *correct* where its most probable class is the target. The rule of eq. 26 *accepts* what it does not
 call out of distribution. Independent of a threshold, the risk-coverage curve orders inputs by their confidence (the

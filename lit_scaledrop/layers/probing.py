@@ -1,4 +1,4 @@
-"""A pass of a network that changes nothing in it, to find out sizes, orders, and what its layers see."""
+"""A forward pass without side effects, to find out shapes, order and inputs of layers."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager

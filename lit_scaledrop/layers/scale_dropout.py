@@ -225,19 +225,19 @@ class ScaleOptions:
     """How Scale-Dropout is used in a network."""
 
     p: float | Sequence[float] | Literal["adaptive"] = "adaptive"
-    """drop probability of every layer; of small, middle and large layers; or "adaptive", .1, .2 and .5 of these"""
+    """drop probability of all layers; of small, middle and large layers; or "adaptive": .1, .2 and .5 for these"""
     drop_value: DropValue = "unitary"
     """what a dropped scale becomes"""
     mask: Mask = "vector"
-    """one bit a layer, or one a channel"""
+    """one bit per layer, or per channel"""
     mask_per: MaskPer = "sample"
-    """one draw for each example of a training batch, or one for the batch"""
+    """one mask per example of a training batch, or one per batch"""
     placement: Placement = "before_norm"
     """the scale before or after BatchNorm"""
     bias: bool = False
     """a bias that is dropped together with the scale"""
     start: tuple[float, float] = (0.0, 0.0)
-    """how far from one the scales start, and from zero the biases"""
+    """largest initial distance of scales from one and of biases from zero"""
 
     @classmethod
     def arguments(cls) -> dict[str, str]:

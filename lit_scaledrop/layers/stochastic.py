@@ -1,4 +1,4 @@
-"""The one protocol of everything stochastic: draws are made before the forward pass, as a plan of T passes x L layers.
+"""The protocol of stochastic layers: draws are made before the forward pass, as a plan of T passes x L layers.
 
 A stochastic layer does not draw while it samples: a :class:`MaskPlan` made from an explicit generator tells each
 layer what to do in each pass, and :func:`sampling` installs it. So a prediction is a function of (weights, input,

@@ -1,4 +1,4 @@
-"""Methods: what a row of a table is, by name."""
+"""Methods, the rows of the tables, by name."""
 
 from lit_scaledrop.layers.scale_dropout import Placement
 from lit_scaledrop.methods.classification import METHODS, get_method

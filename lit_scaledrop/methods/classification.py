@@ -1,7 +1,7 @@
-"""The rows of the paper's Table III and what goes beyond it: :data:`METHODS`, from a name to a :class:`Method`.
+"""The rows of the paper's Table III and additional ones: :data:`METHODS`, from a name to a :class:`Method`.
 
-A new method is one entry here and at most one layer class. What each one does, and where it is simpler than its paper,
-is said where its layer is defined; what holds for all of them:
+A new method is one entry here and at most one layer class. Each layer documents its method and simplifications. Common
+to all:
 
 - First and last layer are in full precision; convolution, (scale), (pooling), BatchNorm, activation is the order of a
   block, in which BatchNorm removes a constant scale. So what XNOR-Net, DoReFa-Net, LAB and DSQ differ in is how signs
@@ -13,9 +13,9 @@ is said where its layer is defined; what holds for all of them:
   to [0, 1].
 - RAD is BNN with the distribution loss at weight 2 throughout the training (the authors end it a tenth before the
   end). The values in front of the classifier, which no sign binarizes, are included.
-- SpinDrop, Spatial-SpinDrop and SpinBayes stand on IR-Net's binarization, as Proposed does. MC-Dropout (IR-Net) is no
-  row of the paper: its MC-Dropout is full precision and has nothing that a crossbar could hold.
-- *Open skip* rows are no rows of the paper: no Hardtanh on the skip path, so that skips add up to the classifier,
+- SpinDrop, Spatial-SpinDrop and SpinBayes stand on IR-Net's binarization, as Proposed does. MC-Dropout (IR-Net) is not
+in the paper, whose MC-Dropout has full precision and no layer for a crossbar.
+- *Open skip* rows are not in the paper: no Hardtanh on the skip path, so that skips add up to the classifier,
   Bi-Real Net's gradient for the signs of activations, average pooling in the shortcuts; no parameter more. Without
   skips (VGG-small, LeNet-5) the forward pass is Proposed's. *Affine* rows drop a bias together with the scale, behind
   BatchNorm (after arXiv:2401.12416), still by one bit a layer.

@@ -1,6 +1,7 @@
-"""What a row of Table III or V is: a frozen :class:`Method`, which gives networks their layers.
+"""A row of Table III or V: a frozen :class:`Method`, which builds the layers of networks.
 
-A network asks it for blocks (convolution, scale, pooling, BatchNorm), activations and dropout, never which one it is.
+A network gets blocks (convolution, scale, pooling, BatchNorm), activations and dropout from it, and never tests which
+method it is.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Metrics of segmentation: Table V's seven over all pixels, overlap image by image, and what uncertainty is worth.
+"""Metrics of segmentation: Table V's seven over all pixels, overlap per image, and quality of the uncertainty.
 
 A pixel is an example: ``Predictive`` has a row for each pixel of the batch, image by image and line by line, and the
 target is the batch of masks. Pixels with the class :data:`lit_scaledrop.functional.segmentation.IGNORE` count nowhere.

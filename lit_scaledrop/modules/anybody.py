@@ -1,6 +1,6 @@
-"""What ``fit`` needs to know of a LightningModule that is not ours; all of it has a default.
+"""What ``fit`` needs to know about your own LightningModule; everything has a default.
 
-A module that logs ``val/acc`` is trained, evaluated and recorded as it is. What it may say:
+A module that logs ``val/acc`` is trained, evaluated and recorded as it is. Optional attributes:
 
 ``monitor``                     the logged metric of the validation split, larger is better, that chooses the checkpoint
 ``network``                     the network whose logits are evaluated; by default the module itself
@@ -55,8 +55,8 @@ def not_logged(module: L.LightningModule, why: str) -> str:
     """What to say of a module that does not log its monitor."""
     name = type(module).__name__
     return (
-        f"{monitor_of(module)!r} chooses the checkpoint, and {name} does not log it ({why}): log it in "
-        f"validation_step, or name another metric, of which more is better, as {name}.monitor"
+        f"{monitor_of(module)!r} selects the checkpoint, but {name} does not log it ({why}): log it in "
+        f"validation_step, or name another metric, larger is better, as {name}.monitor"
     )
 
 

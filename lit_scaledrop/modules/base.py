@@ -54,16 +54,16 @@ class LitNetwork(ResumableModule, FittingModule, ABC):
 
     Args:
         method: key of :attr:`methods`.
-        p: drop probability of every Scale-Dropout layer, or of the small, the middle and the large ones; by default as
-            the method says (layer-adaptive).
-        drop_value: what a dropped scale becomes; by default as the method says.
-        mask: one bit a layer or one a channel; by default as the method says.
-        mask_per: in training, a draw for each sample or for the batch; by default as the method says.
-        scale_placement: the scale before or after BatchNorm; by default as the method says.
+        p: drop probability of all Scale-Dropout layers, or of small, middle and large layers; default: that of the
+            method (by layer size).
+        drop_value: value of a dropped scale; default: that of the method.
+        mask: one bit per layer or per channel; default: that of the method.
+        mask_per: in training, one mask per sample or per batch; default: that of the method.
+        scale_placement: the scale before or after BatchNorm; default: that of the method.
         lambda_scale: weight of the scale term of the objective.
         lambda_weight: weight of the term on the proxy weights.
         optimizer: the paper's Adam, or SGD with Nesterov momentum.
-        update: ``normalized`` turns every filter of a normalized binary layer by 0.03 radians a step, times the
+        update: ``normalized`` rotates every filter of a normalized binary layer by 0.03 radians per step, times the
             schedule, along SGD's momentum, and keeps its norm (:mod:`lit_scaledrop.modules.normalized_update`).
         lr: peak learning rate.
         momentum: momentum of SGD.
@@ -71,9 +71,9 @@ class LitNetwork(ResumableModule, FittingModule, ABC):
         warmup_epochs: epochs of linear warm-up.
         compile_network: run the network through ``torch.compile``.
         channels_last: keep images and weights in channels-last memory.
-        steps_per_call: optimizer steps in a call of ``training_step``; by default 50 on a GPU, else 1. The numbers are
-            those of single steps.
-        capture: on a GPU, replay a step from one CUDA graph where several are taken a call, or never.
+        steps_per_call: optimizer steps per call of ``training_step``; default: 50 on a GPU, else 1. Results equal those
+            of single steps.
+        capture: on a GPU, replay steps from one CUDA graph if there are several per call, or never.
     """
 
     monitor: ClassVar[str]
@@ -262,7 +262,7 @@ class LitNetwork(ResumableModule, FittingModule, ABC):
         """The optimizer, with a learning rate that changes every step."""
         if self.method.members > 1:
             raise ValueError(
-                f"an ensemble has no training of its own: train {self.method.members} networks of method "
+                f"an ensemble is not trained itself: train {self.method.members} networks of method "
                 f"{self.method.member!r}, as `scaledrop fit` does"
             )
         h = self.hparams
@@ -297,6 +297,7 @@ class LitNetwork(ResumableModule, FittingModule, ABC):
     def _refuse_non_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
-                f"the loss is {float(loss)} in epoch {self.current_epoch}: training stopped, the last good checkpoint "
-                "is kept. Lower --model.lr, or add --trainer.gradient_clip_val=1 or --trainer.precision=32-true"
+                f"the loss is {float(loss)} in epoch {self.current_epoch}: training stopped, the last good "
+                f"checkpoint is kept. Lower --model.lr, or add --trainer.gradient_clip_val=1 or "
+                f"--trainer.precision=32-true"
             )

@@ -20,14 +20,14 @@ class LitClassifier(LitNetwork):
     """A classification network trained by the paper's objective.
 
     Args:
-        network: topology, a key of ``NETWORKS``; a module of yours, in Python; or the import path of a class or
-            function of ``num_classes`` that makes one (and of ``in_channels``, ``width``, ``method`` if it takes them).
+        network: topology, a key of ``NETWORKS``; your own module, in Python; or the import path of a class or function
+            that builds one from ``num_classes`` (and ``in_channels``, ``width``, ``method`` if it takes them).
         method: row of Table III, a key of ``METHODS``.
         num_classes: classes of the data.
         in_channels: channels of the images.
         width: multiplier of all hidden channel counts.
         shortcut: a ResNet's skip at a change of shape: every second pixel or 2x2 averages, both without weights, or a
-            1x1 convolution; by default as the method says, else the network (ResNet-20 subsample, ResNet-18 pool).
+            1x1 convolution; default: that of the method, else of the network (ResNet-20 subsample, ResNet-18 pool).
         label_smoothing: smoothing of the cross-entropy.
         training: arguments of :class:`LitNetwork`.
     """

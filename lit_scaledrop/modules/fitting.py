@@ -1,4 +1,4 @@
-"""Networks, images and targets that do not go together, told in one line before the first step."""
+"""Refuses networks, images and targets that do not match, in one line before the first step."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -39,7 +39,7 @@ def require_logits(
     except Exception as error:  # whatever another's code leads to
         size = " x ".join(map(str, images.shape[1:])) + " (channels, height, width)" * (images.dim() == 4)
         kind = "" if images.is_floating_point() else f" of {images.dtype}"
-        raise ValueError(f"{about} does not take the images of {whose}, {size}{kind}: {error}") from error
+        raise ValueError(f"{about} does not accept the images of {whose}, {size}{kind}: {error}") from error
     finally:
         for part, mode in modes:
             part.training = mode
@@ -63,7 +63,9 @@ def require_batch(batch: Any, classes: int, masks: bool) -> tuple[Tensor, Tensor
     """
     pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
     if not pair:
-        raise ValueError(f"a batch is a pair of images and targets, two tensors, and the loader gives {kind_of(batch)}")
+        raise ValueError(
+            f"a batch must be a pair of images and targets, two tensors, but the loader gives {kind_of(batch)}"
+        )
     images, target = batch
     if not masks and target.is_floating_point() and tuple(target.shape) == (len(images), classes):
         return images, target  # probabilities, as MixUp makes
@@ -77,8 +79,8 @@ def require_batch(batch: Any, classes: int, masks: bool) -> tuple[Tensor, Tensor
     counted = target[target != IGNORE] if masks else target
     if counted.numel() and not 0 <= int(counted.min()) <= int(counted.max()) < classes:
         raise ValueError(
-            f"targets are from 0 to {classes - 1}, as num_classes={classes} says, and the first batch has "
-            f"{int(counted.min())} to {int(counted.max())}: give num_classes, or count the classes from 0"
+            f"targets must be from 0 to {classes - 1}, as num_classes={classes} says, but the first batch has "
+            f"{int(counted.min())} to {int(counted.max())}: set num_classes, or number the classes from 0"
         )
     return images, target
 

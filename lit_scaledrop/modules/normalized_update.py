@@ -69,8 +69,8 @@ def require_normalized_update(network: nn.Module, update: Update, optimizer: str
         raise ValueError(f"update 'normalized' follows SGD's momentum, not {optimizer!r}: add --model.optimizer=sgd")
     if not turning_weights(network):
         raise ValueError(
-            "update 'normalized' turns filters of binary layers that normalize their weights, and this network has "
-            "none (full precision, or a method that does not normalize): leave --model.update at 'plain'"
+            "update 'normalized' rotates filters of binary layers with normalized weights, but this network has none "
+            "(full precision, or a method that does not normalize): use --model.update=plain"
         )
 
 

@@ -12,7 +12,7 @@ def total_steps(trainer: Any) -> int:
     """
     steps = trainer.estimated_stepping_batches
     if not math.isfinite(steps):
-        raise ValueError("the learning rate schedule needs an end: set trainer.max_epochs or trainer.max_steps")
+        raise ValueError("the learning rate schedule needs a length: set trainer.max_epochs or trainer.max_steps")
     blocks = _blocks(trainer)
     return int(steps) if blocks is None else len(blocks.batches) * trainer.max_epochs
 

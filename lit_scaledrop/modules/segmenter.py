@@ -24,13 +24,13 @@ class LitSegmenter(LitNetwork):
     checkpoint is chosen by the IoU of the validation split, over all its pixels.
 
     Args:
-        network: topology, a key of ``SEGMENTATION_NETWORKS``, or a network of yours as in :class:`LitClassifier`.
+        network: topology, a key of ``SEGMENTATION_NETWORKS``, or your own network as in :class:`LitClassifier`.
         method: row of Table V, a key of ``SEGMENTATION_METHODS``.
-        num_classes: classes of the masks, the background among them.
+        num_classes: classes of the masks, including the background.
         in_channels: channels of the images.
         image_size: side of the images in pixels; masks for single neurons depend on it.
         width: multiplier of all hidden channel counts.
-        dice_weight: weight of the Dice loss beside the cross-entropy.
+        dice_weight: weight of the Dice loss relative to the cross-entropy.
         training: arguments of :class:`LitNetwork`.
     """
 

@@ -41,7 +41,9 @@ def steps_per_call(trainer: L.Trainer, asked: int | None) -> int:
     if steps == 1 or not (reasons := _reasons_for_single_steps(trainer)):
         return steps
     if asked:
-        raise ValueError(f"model.steps_per_call={asked} does not go with {', '.join(reasons)}: leave one of them out")
+        raise ValueError(
+            f"model.steps_per_call={asked} cannot be combined with {', '.join(reasons)}: remove one of them"
+        )
     print(f"scaledrop: steps are taken one by one, because of {', '.join(reasons)}", file=sys.stderr, flush=True)
     return 1
 
@@ -84,7 +86,7 @@ def require_gradients(network: nn.Module) -> None:
     if flat:
         raise ZeroGradientError(
             f"the binary weights of {', '.join(flat[:3])} ({len(flat)} of {len(layers)} layers) have a gradient of "
-            "zero, they would never change: try --model.compile_network=false or --model.capture=off"
+            f"zero and would never change: try --model.compile_network=false or --model.capture=off"
         )
 
 
@@ -156,7 +158,7 @@ class Stepper:
             self.capturing = False
             print(
                 f"scaledrop: the step cannot be captured as a CUDA graph ({str(error).splitlines()[0]}): training "
-                "continues without one; --model.capture=off says so from the start",
+                f"continues without one; --model.capture=off avoids the attempt",
                 file=sys.stderr,
                 flush=True,
             )

@@ -1,4 +1,4 @@
-"""Random streams of a training: the same after a resume as without one, and masks that processes share or do not."""
+"""Random streams of a training: unchanged by resuming, and masks that processes share or draw separately."""
 
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
@@ -33,7 +33,7 @@ class ResumableModule(L.LightningModule):
         strategy = self.trainer.strategy
         if not strategy.reduce_boolean_decision(strategy.broadcast(digest) == digest):
             raise ValueError(
-                "the processes of this training do not see the same checkpoint to resume from: all nodes need one "
+                "the processes of this training found different checkpoints to resume from: all nodes need the same "
                 "folder of runs on a shared file system (--run.runs=DIR), and the same current folder"
             )
 

@@ -1,4 +1,4 @@
-"""Scale-Dropout for networks that are not ours: :func:`convert` makes binary layers of a torchvision or timm model."""
+"""Scale-Dropout for existing networks: :func:`convert` makes layers of a torchvision or timm model binary."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -165,7 +165,7 @@ def _require_some(changed: list[str], method: Method, converts: bool) -> None:
 def _full_precision(method: Method) -> Method:
     """The Scale-Dropout of a method on layers of full precision."""
     if method.scale is None:
-        raise ValueError(f"binary=False puts a method's Scale-Dropout behind layers, and {method.label!r} has none")
+        raise ValueError(f"binary=False inserts a method's Scale-Dropout after layers, but {method.label!r} has none")
     return replace(
         method, bits_w=32, bits_a=32, estimator="none", weight_scale="none", activation="relu", open_skip=False
     )
@@ -206,7 +206,7 @@ def _order(network: nn.Module, input_shape: tuple[int, ...], norms: bool) -> dic
     for name, module in network.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
     if isinstance(network, nn.Conv2d | nn.Linear):
-        raise ValueError("the model is a single layer, which is its first and its last: there is nothing to convert")
+        raise ValueError("the model has a single layer, both first and last: there is nothing to convert")
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         used = order.setdefault(names[module][0], _Used(module, tuple(names[module]), inputs[0].dim(), []))
@@ -232,7 +232,7 @@ def _kept(layers: list[str], order: dict[str, _Used], keep: Sequence[str]) -> di
             continue
         fitting = [name for name in layers if any(fnmatchcase(other, pattern) for other in order[name].names)]
         if not fitting:
-            raise ValueError(f"keep: {pattern!r} fits no layer; the model runs {', '.join(layers[:20])}")
+            raise ValueError(f"keep: {pattern!r} matches no layer; the model runs {', '.join(layers[:20])}")
         kept |= dict.fromkeys(fitting, "kept as asked")
     return kept
 
@@ -308,6 +308,6 @@ def _require_both_signs(network: nn.Module, input_shape: tuple[int, ...]) -> Non
                 weight.zero_()
     if constant:
         raise ValueError(
-            f"the binary inputs of {', '.join(constant[:3])} are all alike: a ReLU or another function without "
-            "negative values that is no module stands in front. Make it a module, or name the layers in keep"
+            f"the binary inputs of {', '.join(constant[:3])} are all equal: a ReLU or another function without "
+            f"negative values, which is not a module, precedes it. Make it a module, or name the layers in keep"
         )

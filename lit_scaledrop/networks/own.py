@@ -1,4 +1,4 @@
-"""Networks that are not in the tables: built by a class or a function of yours that a setting names."""
+"""Users' networks: built by a class or a function that a setting names."""
 
 import importlib
 import inspect
@@ -28,8 +28,8 @@ def imported(kind: str, path: str) -> Any:
         return getattr(importlib.import_module(home), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"{kind} {path!r} cannot be imported ({error}): give MODULE.NAME of a class or function, whose file lies "
-            "in the current folder or is installed"
+            f"{kind} {path!r} cannot be imported ({error}): give MODULE.NAME of a class or function in the current "
+            f"folder or an installed package"
         ) from error
 
 
@@ -52,8 +52,8 @@ def own_network(path: str, arguments: dict[str, Any]) -> tuple[nn.Module, bool]:
     except (TypeError, ValueError):
         known = {}  # type: ignore[assignment]
     if "num_classes" not in known:
-        raise ValueError(f"network {path!r} must take num_classes, by name; in_channels is given if it takes it")
+        raise ValueError(f"network {path!r} must take the keyword argument num_classes, and may take in_channels")
     network = build(**{key: value for key, value in arguments.items() if key in known})
     if not isinstance(network, nn.Module):
-        raise ValueError(f"network {path!r} makes a {type(network).__name__}, not a torch.nn.Module")
+        raise ValueError(f"network {path!r} returns a {type(network).__name__}, not a torch.nn.Module")
     return network, "method" in known

@@ -1,4 +1,4 @@
-"""What the segmentation networks are made of: chains of 3x3 convolutions at one resolution."""
+"""Building blocks of the segmentation networks: chains of 3x3 convolutions at one resolution."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

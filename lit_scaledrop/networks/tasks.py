@@ -1,4 +1,4 @@
-"""What differs between classification and segmentation: networks, methods, sizes, packaged settings."""
+"""The differences between classification and segmentation: networks, methods, sizes, packaged settings."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -82,7 +82,7 @@ class Task:
         options = {} if shortcut is None else {"shortcut": shortcut}
         if options and not _has_shortcuts(builder):
             choice = ", ".join(sorted(known for known, other in NETWORKS.items() if _has_shortcuts(other)))
-            raise ValueError(f"network {name!r} has no shortcuts to choose: leave shortcut out; these have: {choice}")
+            raise ValueError(f"network {name!r} has no option shortcut: remove it; these networks have it: {choice}")
         classes, size = num_classes or self.num_classes, image_size or self.image_size
         return builder(method, classes, in_channels, width, image_size=size, **options)
 

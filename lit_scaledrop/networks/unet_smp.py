@@ -30,8 +30,8 @@ class SMPUNet(nn.Module):
         super().__init__()
         if method.binary or method.stochastic or method.activation != "relu":
             raise ValueError(
-                "unet_smp is the full-precision reference, with layers of its own: it has no "
-                f"{method.label} ({method.bits_w}/{method.bits_a}); take network 'unet', or method 'fp'"
+                "unet_smp is the full-precision reference with its own layers: it has no "
+                f"{method.label} ({method.bits_w}/{method.bits_a}); use network 'unet', or method 'fp'"
             )
         if width != 1:
             raise ValueError(f"unet_smp has an encoder of fixed width: width must be 1, got {width}; or take 'unet'")

@@ -1,4 +1,4 @@
-"""The posterior predictive: masks of its passes, how they are run, what follows from them."""
+"""The posterior predictive distribution: masks of its passes, their execution, and the resulting prediction."""
 
 from lit_scaledrop.posterior.diagnosis import Diagnosis, diagnose
 from lit_scaledrop.posterior.evaluation import Evaluation, build_posterior

@@ -1,4 +1,4 @@
-"""Networks that are not ours: their dropout under a plan, and the logits in whatever they return."""
+"""Users' networks: their dropout under a mask plan, and the logits in their outputs."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -67,8 +67,8 @@ def adapted(network: nn.Module, x: Tensor, samples: int, sample_dropout: bool, o
     places, given, drew = find_places(network, x[:1], sample_dropout)
     if drew:
         raise ValueError(
-            "the network draws random numbers of its own in evaluation mode, which no plan of masks knows: make the "
-            "layer that does a StochasticLayer (lit_scaledrop.layers), or use PyTorch's dropout and let it be sampled"
+            "the network draws its own random numbers in evaluation mode, outside of the mask plan: make that layer "
+            "a StochasticLayer (lit_scaledrop.layers), or use PyTorch's dropout, which is sampled"
         )
     if sample_dropout:
         _require_reachable(network, set(places), samples)
@@ -114,8 +114,8 @@ def logits_in(given: Any, output: Output | None = None) -> Tensor:
         found = _named(given)
     if not isinstance(found, Tensor):
         raise ValueError(
-            f"the network returns {kind_of(given)}, whose logits are not plain: say which they are with output=, a "
-            "key, a place or a function"
+            f"the network returns {kind_of(given)}, in which the logits are ambiguous: select them with output=, a "
+            f"key, an index or a function"
         )
     return found
 
@@ -153,8 +153,7 @@ def inputs_in(batch: Any, inputs: str | Callable[[Any], Tensor] | None = None) -
         keys = [key for key in INPUTS if key in batch]
         if len(keys) != 1:
             raise ValueError(
-                f"a batch is a dict of {', '.join(map(str, batch))}: say which are the inputs with inputs='KEY', or a "
-                "function that takes them out"
+                f"a batch is a dict of {', '.join(map(str, batch))}: select the inputs with inputs='KEY', or a function"
             )
         return batch[keys[0]]
     return batch if isinstance(batch, Tensor) else batch[0]

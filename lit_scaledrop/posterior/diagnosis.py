@@ -1,6 +1,6 @@
-r"""Diagnosis: what the random bits of each layer do to the network behind it, on images of the validation split.
+r"""Diagnosis: the effect of each layer's random bits on the rest of the network, on validation images.
 
-Each stochastic layer is looked at *alone*: it is dropped, all others are as in evaluation, where nothing is dropped.
+Each stochastic layer is varied *alone*: it is dropped, all others are as in evaluation, where nothing is dropped.
 
 moved        how far that moves the layer's own output, $\sqrt{\sum |\Delta y|^2 / \sum |y|^2}$ over the images.
 flipped      what share of the next signs it turns (behind PACT: of the levels); a sign throws away all else.
@@ -94,8 +94,8 @@ class Diagnosis:
         if not self.agrees:
             return f"the passes differ: {how} (T = {self.samples})"
         return (
-            f"the passes agree: {how} (T = {self.samples}), below {AGREEING_NATS:g}, so they say little more than one "
-            "pass (docs/scale-placement.md)"
+            f"the passes agree: {how} (T = {self.samples}), below {AGREEING_NATS:g}, so they add little to a single "
+            f"pass (docs/scale-placement.md)"
         )
 
 
@@ -120,7 +120,7 @@ def diagnose(network: nn.Module, images: Float[Tensor, "images ..."], samples: i
     """
     layers = stochastic_layers(network)
     if not layers:
-        raise ValueError("nothing in the network is random: there is nothing to diagnose")
+        raise ValueError("the network has no random layers: there is nothing to diagnose")
     if not len(images):
         raise ValueError("a diagnosis needs images, of the validation split; there are none")
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-r"""Drop probabilities that a network really has, in place of the nominal ones: drawn, set in place, set back.
+r"""Actual drop probabilities of a network instead of the nominal ones: drawn, set and restored.
 
 A layer's random bit comes from a magnetic junction, whose probability $\hat p$ is not quite the wanted p (paper eq.
 24). Who draws $\hat p$ is a function from the nominal p of all Scale-Dropout layers and a generator to the actual ones;
@@ -28,7 +28,7 @@ def scale_dropouts(model: nn.Module) -> list[ScaleDropout]:
     """
     layers = [layer for layer in model.modules() if isinstance(layer, ScaleDropout)]
     if not layers:
-        raise ValueError("the network has no Scale-Dropout layer: there is no drop probability that could vary")
+        raise ValueError("the network has no Scale-Dropout layer, so no drop probability that could vary")
     return layers
 
 

@@ -1,4 +1,4 @@
-"""How a trained network is asked: passes, plan, OOD rule, and where its drop probabilities come from."""
+"""How a trained network is evaluated: passes, mask plan, OOD rule, and variation of its drop probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,45 +25,45 @@ class Evaluation:
     """How a trained network is evaluated."""
 
     samples: int = 20
-    """passes T of a Bayesian network; a deterministic one makes one"""
+    """number T of stochastic forward passes; a deterministic network makes one"""
     seed: int = 0
     """seed of the mask plan"""
     execution: Execution = "loop"
-    """how the passes are run: loop, folded and shared give the same numbers, exact takes all masks; auto chooses"""
+    """how passes are executed: loop, folded and shared give the same numbers, exact uses all masks; auto chooses"""
     quantile: float = 0.1
-    """quantile over the passes in the OOD rule (paper eq. 26)"""
+    """quantile over the passes in the out-of-distribution (OOD) rule (paper eq. 26)"""
     threshold: float = 0.95
-    """an input is out of distribution when the rule's confidence is below it"""
+    """an input is called OOD if this quantile is below it for every class"""
     interpolation: Interpolation = "linear"
-    """between the two passes next to the quantile"""
+    """interpolation of the quantile between two passes"""
     checkpoint: Literal["best", "last"] = "best"
-    """best accuracy on the validation split, or the last epoch"""
+    """best checkpoint on the validation split, or that of the last epoch"""
     scheme: Scheme = "iid"
-    """how the T passes are drawn: independent, stratified or systematic"""
+    """sampling of the T passes: independent, stratified or systematic"""
     sigma: float = 0.0
     """standard deviation of the drop probabilities around the nominal ones (paper eq. 24)"""
     mtj: str | None = None
-    """in place of sigma: the junction whose spread moves them, e.g. sot_80nm, or one of your own, FILE.yaml[:NAME]"""
+    """instead of sigma: a junction whose device variation changes them, e.g. sot_80nm, or your own, FILE.yaml[:NAME]"""
     redraw: Redraw = "use"
-    """where they vary: others for each pass and layer, or those of one finished chip"""
+    """redraw drop probabilities for each pass and layer (use), or fix them per simulated chip (chip)"""
     chip: int = 0
-    """number of the finished chip, its seed; `--chip FILE` in its place is the chip file below"""
+    """number of the simulated chip, its seed; `--chip FILE` sets the chip file below instead"""
     within: Within = "clipped"
-    """how sigma leaves them in [0, 1]: clipped or truncated"""
+    """how probabilities under sigma are kept in [0, 1]: clipped or truncated Gaussian"""
     temperature_k: float | None = None
-    """temperature of the junction in K, whose drive was chosen at its own"""
+    """temperature of the junction in K; its drive is set at the device's nominal temperature"""
     chip_file: str | None = None
-    """in place of sigma and mtj: the whole chip, crossbars and junction, see `scaledrop chip`"""
+    """instead of sigma and mtj: a complete chip, crossbars and junction, see `scaledrop chip`"""
     correlation: float = 0.0
-    """correlation of the bits that a junction draws one after another, layer after layer and pass after pass"""
+    """correlation of successive bits of the junction, layer after layer and pass after pass"""
     calibration: int = 0
-    """draws by which the drive of mtj is set on the chip for each probability; 0: as that of the nominal device"""
+    """number of draws to calibrate the drive of mtj for each probability on the chip; 0: use the nominal drive"""
     dac_bits: int = 0
-    """bits of the converter that a calibration sets the drive with; 0: any voltage"""
+    """resolution in bits of the drive in a calibration; 0: continuous"""
     recalibrate: bool = False
-    """calibrated at temperature_k and behind the drift, not at the device's own temperature when it was new"""
+    """calibrate at temperature_k and after the drift, instead of at the nominal temperature when new"""
     drift: float = 0.0
-    """share that the junction's critical voltage has gone up by, by ageing, since its drive was chosen: 0.01 is 1 %"""
+    """relative increase of the junction's critical voltage by ageing since its drive was set: 0.01 is 1 %"""
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -76,27 +76,28 @@ class Evaluation:
         otherwise = (self.sigma, self.mtj, self.redraw, self.within) != (0, None, "use", "clipped")
         if self.chip_file is not None and otherwise:
             raise ValueError(
-                "a chip file says how drop probabilities vary: leave evaluation.sigma, mtj, redraw and within out"
+                "a chip file defines the variation of drop probabilities: remove evaluation.sigma, mtj, redraw and "
+                "within"
             )
         varied = bool(self.sigma) or self.mtj is not None or self.chip_file is not None
         how = (self.redraw, self.chip, self.within, self.temperature_k, self.calibration, self.dac_bits)
         if not varied and (how != ("use", 0, "clipped", None, 0, 0) or self.recalibrate or self.drift):
             raise ValueError(
-                "evaluation.redraw, chip, within, temperature_k, drift, calibration, dac_bits and recalibrate say how "
-                "drop probabilities vary: add evaluation.sigma, .mtj or .chip_file"
+                "evaluation.redraw, chip, within, temperature_k, drift, calibration, dac_bits and recalibrate need a "
+                "source of variation: add evaluation.sigma, .mtj or .chip_file"
             )
         if not self.finished and self.chip:
-            raise ValueError(f"evaluation.chip={self.chip} names a finished chip: add evaluation.redraw=chip")
+            raise ValueError(f"evaluation.chip={self.chip} selects a simulated chip: add evaluation.redraw=chip")
         if self.correlation and (self.execution == "exact" or self.scheme != "iid"):
             raise ValueError(
-                "bits that remember go with passes one after another: leave evaluation.execution=exact and "
-                "evaluation.scheme out, or evaluation.correlation"
+                "correlated bits need consecutive passes: remove evaluation.execution=exact and evaluation.scheme, "
+                "or evaluation.correlation"
             )
         self.variation, self.described  # noqa: B018  what is wrong with them is refused now
         if varied and not self.finished and (self.execution == "exact" or self.scheme != "iid"):
             raise ValueError(
-                "drop probabilities that are redrawn for each pass go with independent passes: leave "
-                "evaluation.execution=exact and evaluation.scheme out, or add evaluation.redraw=chip"
+                "drop probabilities that are redrawn for each pass need independent passes: remove "
+                "evaluation.execution=exact and evaluation.scheme, or add evaluation.redraw=chip"
             )
 
     @property

@@ -1,4 +1,4 @@
-r"""BatchNorm of a mixture: running statistics estimated under the masks of inference.
+r"""BatchNorm statistics of a mixture: running statistics re-estimated under the masks of inference.
 
 In training BatchNorm sees fresh masks, images that are augmented, and weights that still change; its running statistics
 are an average over all that. Here each BatchNorm gets the moments of its own input over given images *and* the masks

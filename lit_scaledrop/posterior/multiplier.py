@@ -1,4 +1,4 @@
-"""How a prediction multiplies signs by signs: as bits where it can, with comparisons where only signs count."""
+"""How predictions compute binary layers: as bit operations where possible, and comparisons where only signs follow."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext

@@ -1,4 +1,4 @@
-"""Posterior inference: T passes of one stochastic network, all its masks, or M networks become one Predictive."""
+"""Posterior inference: T passes of one stochastic network, all its masks, or M networks give one Predictive."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -134,11 +134,11 @@ class PosteriorPredictive:
         self._redrawn = probability if chip is None else None
         self._enumerable = not self._redrawn and not correlation
         if correlation and execution == "exact":
-            raise ValueError("execution 'exact' weights masks as independent bits, and these remember: use 'shared'")
+            raise ValueError("execution 'exact' assumes independent bits, and these are correlated: use 'shared'")
         if self._redrawn and execution == "exact":
             raise ValueError(
-                "execution 'exact' weights masks by one p a layer, and p is redrawn for each pass: name a chip, "
-                "whose p are fixed, or use execution='shared'"
+                "execution 'exact' needs one p per layer, and p is redrawn for each pass: name a chip, whose p are "
+                "fixed, or use execution='shared'"
             )
         self.execution, self.max_leaves, self.row_budget = execution, max_leaves, row_budget
         self._samples, self._seed, self._scheme, self._mass, self._correlation = (

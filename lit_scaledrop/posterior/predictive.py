@@ -1,4 +1,4 @@
-"""The one shape of a prediction: logits of every sample, and what follows from them (paper eq. 18-23, 26).
+"""The common form of all predictions: logits of every sample, and derived quantities (paper eq. 18-23, 26).
 
 Monte-Carlo passes, deep ensembles and exact enumerations end here; metrics, plots, the OOD rule start here.
 """
@@ -54,8 +54,8 @@ class Predictive:
             )
         if shape[0] < 1 or shape[2] < 2:
             raise ValueError(
-                f"a prediction needs at least one sample and two classes, got logits of shape {shape}; those of one "
-                "logit z, a sigmoid's, are 0 and z: lit_scaledrop.posterior.any_network.two_classes"
+                f"a prediction needs at least one sample and two classes, got logits of shape {shape}; for one logit "
+                f"z of a sigmoid, use 0 and z: lit_scaledrop.posterior.any_network.two_classes"
             )
         bad = self.logits.numel() - int(self.logits.isfinite().sum())
         if bad:
@@ -157,7 +157,7 @@ class Predictive:
         (tensor([[1., 1.]]), tensor([[9., 9.]]))
         """
         if of not in ("probs", "logits"):
-            raise ValueError(f"an interval is of 'probs' or 'logits', not of {of!r}")
+            raise ValueError(f"an interval is for 'probs' or 'logits', not {of!r}")
         values = self.probs if of == "probs" else self.logits
         if kind == "normal":
             return uncertainty.normal_interval(values, level, self.weights, draws)
@@ -197,7 +197,7 @@ class Predictive:
         tensor([[[2., 0.]]])
         """
         if not temperature > 0:
-            raise ValueError(f"a temperature is above 0, got {temperature}")
+            raise ValueError(f"a temperature must be above 0, got {temperature}")
         return Predictive(self.logits / temperature, self.weights, self.uncovered)
 
     def plot(self, inputs: Sequence[int] | None = None, names: Sequence[str] | None = None) -> "Figure":

@@ -1,4 +1,4 @@
-"""The picture of a prediction: what each pass says of each class."""
+"""The figure of a prediction: class probabilities of each pass."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

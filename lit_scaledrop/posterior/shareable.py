@@ -1,4 +1,4 @@
-"""Whether a network's passes can share prefixes: tried, since a stranger's network may count rows or join branches."""
+"""Tests whether a network's passes can share prefixes: a user's network may depend on the batch or join branches."""
 
 from collections.abc import Sequence
 
@@ -39,8 +39,8 @@ def require_shareable(network: nn.Module, tree: PrefixTree, x: Float[Tensor, "1 
     error = max((a - b).norm() for a, b in zip(shared, loop, strict=True))
     if error > (loop[0] - loop[1]).norm() / 4 and error > 1e-3 * loop[0].norm():
         raise ValueError(
-            "passes that share prefixes are others than one after the other: behind its first random layer the "
-            "network counts rows as its input has them. Use execution='folded' or 'loop' for this network"
+            "passes that share prefixes differ from separate ones: after its first random layer the network depends "
+            "on the batch size of its input. Use execution='folded' or 'loop' for this network"
         )
 
 
@@ -56,5 +56,5 @@ def obstacle(networks: Sequence[nn.Module], trees: Sequence[PrefixTree], x: Floa
             require_shareable(network, tree, x)
         except (RuntimeError, ValueError) as error:
             why = str(error).splitlines()[0]
-            return f"the network cannot share prefixes ({why}); align() where its branches meet would let it"
+            return f"the network cannot share prefixes ({why}); call align() where its branches meet"
     return ""

@@ -1,4 +1,4 @@
-r"""Variation of the drop probability by the junction that draws it: from settings to the model of the dropout module.
+r"""Variation of the drop probability with the junction that generates the bits: from settings to a model.
 
 Two sources: a Gaussian around the wanted p (paper eq. 24), or a device whose switching law turns the spread of its
 threshold and slope into one of p, at the temperature of the day. Two ways to draw:
@@ -79,7 +79,7 @@ class Variation:
         if self.sigma is not None and not 0 <= self.sigma < math.inf:
             raise ValueError(f"sigma, the standard deviation of the drop probability, must be 0 or above: {self.sigma}")
         if self.device is not None and self.within != "clipped":
-            raise ValueError("within='truncated' is for sigma: a device's switching law stays in [0, 1] by itself")
+            raise ValueError("within='truncated' is for sigma: a device's switching law is always in [0, 1]")
         if not 0 <= self.correlation < 1:
             raise ValueError(f"correlation of successive bits must be 0 or above and below 1, got {self.correlation}")
         if self.device is None and (self.temperature_k, self.drift) != (None, 0):
@@ -87,12 +87,9 @@ class Variation:
         if self.calibration < 0 or (self.calibration and self.device is None):
             raise ValueError(f"calibration is a number of draws, 0 or more, of a device: {self.calibration}")
         if (self.dac_bits or self.recalibrate) and not self.calibration:
-            raise ValueError("dac_bits and recalibrate say how a device is calibrated: add calibration, its draws")
+            raise ValueError("dac_bits and recalibrate need a calibration: add calibration, its number of draws")
         if self.recalibrate and self.temperature_k is None and not self.drift:
-            raise ValueError(
-                "recalibrate is at another temperature than the device's, or when it has aged: add "
-                "temperature_k or drift"
-            )
+            raise ValueError("recalibrate needs another temperature or ageing: add temperature_k or drift")
         if self.device is not None:
             self._junction  # noqa: B018  what is wrong with it is refused now
 

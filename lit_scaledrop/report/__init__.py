@@ -1,4 +1,4 @@
-"""What came out: one JSON file per run (`results`), and tables made of nothing but those files (`tables`).
+"""Reports: tables and figures made only from results, one JSON file per run.
 
 Nothing here imports torch, so a results folder can be read on any machine with pandas and rich.
 """

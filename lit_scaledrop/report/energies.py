@@ -1,4 +1,4 @@
-"""Energies in the results of Table VIII (`scaledrop cost`): what the table and the figure make of them."""
+"""Energies in the results of Table VIII (`scaledrop cost`), as its table and figure need them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which results may stand in one table, which make one row of it, their interval, and what a reader has to know."""
+"""Groups results into tables and rows, with intervals and the notes that a reader needs."""
 
 import math
 import re
@@ -119,7 +119,7 @@ def ids_of(runs: Sequence[Result]) -> str:
 def epochs_heading(result: Result) -> str:
     """Name of the data, number of epochs, and a probe's limit: the head of a section."""
     epochs, limit = result.training["epochs"], result.evaluation.get("limit")
-    few = f", at most {limit} images a part" if limit else ""
+    few = f", at most {limit} images per part" if limit else ""
     return f"{data_name(result)}, {count(epochs, 'epoch')}{few}"
 
 
@@ -152,12 +152,12 @@ def caption(runs: Sequence[Result], numbers: str, passes: str = "") -> list[str]
     first, data = runs[0], runs[0].data
     name = data_name(first)
     seeds = all_seeds(runs)
-    kind = f"{name}, a stand-in that says nothing about the paper's data" if data["stand_in"] else name
+    kind = f"{name}, a stand-in: not comparable with the paper's data" if data["stand_in"] else name
     checkpoints = " or ".join(sorted({run.evaluation["checkpoint"] for run in runs}))
     flags = f" -- {shlex.join(words)}" if (words := flags_of(runs)) else ""
     sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} --seeds {seeds}{flags}"
     report = f"scaledrop report {first.study} --profile {first.profile}"
-    again = f"Make it again: `{sweep}`, then `{report}`; the" if first.study in SWEEP_FILES else "The"
+    again = f"Reproduce with: `{sweep}`, then `{report}`; the" if first.study in SWEEP_FILES else "The"
     return [
         f"Profile {first.profile}. Data: {kind}; {_source(runs)}; fingerprint {data['fingerprint']}; "
         f"{_images(runs, 'train')} training, {_images(runs, 'val')} validation and {_images(runs, 'test')} test "
@@ -232,7 +232,7 @@ def _behind_seed(words: list[str]) -> list[str]:
 
 ATOM_NOTE = (
     "The rule's quantile 0.1 over all masks (exact) lies on an atom wherever the smallest drop probability is 0.1: "
-    "what stands between two values is an interpolation, and T passes take one of them by chance."
+    "it is interpolated between two values, and T passes select one of them by chance."
 )
 """What a table says of the rule of eq. 26; docs/metrics.md has more."""
 

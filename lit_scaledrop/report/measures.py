@@ -1,4 +1,4 @@
-"""What a table or figure shows of a run: measures, declared by metric and coordinates, and their means over seeds.
+"""The values that a table or figure shows: measures, declared by metric and coordinates, and their means over seeds.
 
 A measure names a metric of the glossary. Where a run was not measured at all at its coordinates (a part that was left
 out), the cell is empty; a run that was measured there and lacks the metric is an error, unless it is `optional`.

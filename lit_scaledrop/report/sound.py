@@ -1,4 +1,4 @@
-"""A table or picture from the results that it can be made from: one that is odd is named and left out."""
+"""Makes a table or figure from valid results: invalid ones are named and left out."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ def from_sound(make: Callable[[list[Result]], Made], results: Sequence[Result], 
         if not odd or not sound:
             raise ValueError(f"nothing can be made of the results: {_words(error)}") from error
     for id, why in odd.items():
-        say(f"left out: result {id} has another configuration than such a run has: {why}")
+        say(f"left out: result {id} does not have the configuration of such a run: {why}")
     return make(sound)
 
 

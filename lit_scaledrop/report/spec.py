@@ -1,4 +1,4 @@
-"""What most tables are: lines of measures beside published numbers, a section for each group of comparable results."""
+"""The common form of tables: rows of measures next to published numbers, in sections of comparable results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -14,7 +14,7 @@ import pandas as pd
 from lit_scaledrop.results.text import without_tags
 
 LOST = "lost in our copy"
-"""Source of a published number that our copy of the paper has lost."""
+"""Source of a published number that is missing in our copy of the paper."""
 RESULT_IDS = "result_ids"
 """Column of a section's frame, not shown: ids of the results that a row is made of, as `ids_of` writes them."""
 Row = dict[Any, Any]

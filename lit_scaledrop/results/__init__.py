@@ -1,1 +1,1 @@
-"""What a run leaves behind: results, failures, trials, where they come from, and what their metrics are called."""
+"""Records of runs: results, failures, trials, provenance and names of metrics."""

@@ -1,4 +1,4 @@
-"""What was written is on the disk, not on its way there."""
+"""Flushes written files to the disk."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What a sweep leaves of a point that failed, so that a report can say which cell is missing and why.
+"""Records of failed points of a sweep, so that a report can name missing cells and the reason.
 
 One file, `RESULTS/PROFILE/STUDY/ID.failed.json`, beside the place of the result. It is written over by the next failure
 and removed by the next success; nothing but a report and another sweep of the same table reads it.

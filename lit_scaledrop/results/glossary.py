@@ -1,4 +1,4 @@
-"""The vocabulary: what metrics, suites, networks, data sets and components are, and are called. Loads without torch."""
+"""Names and descriptions of metrics, suites, networks, data sets and components. Loads without torch."""
 
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ SCORES = {
     "variance": "the variance of the probabilities",
     "quantile_confidence": "the quantile rule's confidence",
     "logit_variance": "the variance of the logits over the passes",
-    "disagreement": "the share of passes that predict another class than most",
+    "disagreement": "the share of passes that do not predict the majority class",
     "energy": "the energy score of the mean logits",
     "max_logit": "the largest mean logit",
 }
@@ -65,50 +65,54 @@ COMPONENTS = {
     "scale_memory": "reading scales",
     "threshold_memory": "reading thresholds of kept and dropped scales",
     "affine_memory": "reading scales and offsets in front of skips and real layers",
-    "multiplexer": "choosing kept or dropped",
+    "multiplexer": "selecting between kept and dropped scale",
     "scale_multiplier": "multiplying by scales",
     "bias_adder": "adding the biases of affine scales",
     "affine_multiplier": "scale and BatchNorm in front of skips and real layers",
     "affine_adder": "adding their offsets",
     "skip_adder": "adding skips",
     "skip_buffer": "keeping skips",
-    "feature_buffer": "keeping what is concatenated, and the places of maxima",
+    "feature_buffer": "storing concatenated features and max-pooling indices",
     "comparator": "comparing with thresholds",
-    "dropout_module": "the dropout modules' draws",
-    "prefix_buffer": "keeping activations that passes share",
+    "dropout_module": "random bits of the dropout modules",
+    "prefix_buffer": "storing activations that passes share",
     "averaging": "the mean over the passes",
 }
 
 TRAINING: dict[str, MetricEntry] = {
-    "loss/total": MetricEntry("Objective with all its weighted terms, epoch mean.", False),
-    "loss/task": MetricEntry("The task's term of the objective, unweighted as all terms, epoch mean, nats.", False),
-    "loss/scale": MetricEntry("Term of the scales, epoch mean.", False),
-    "loss/weight": MetricEntry("Term of the proxy weights, epoch mean.", False),
-    "loss/distribution": MetricEntry("RAD's own term, epoch mean.", False),
-    "loss/divergence": MetricEntry("SpinBayes' own term, epoch mean, nats.", False),
-    "loss/clip": MetricEntry("PACT's own term, the sum of its squared clips, epoch mean.", False),
+    "loss/total": MetricEntry("Objective, the sum of all weighted terms, epoch mean.", False),
+    "loss/task": MetricEntry("Task loss (like the following terms without its weight), epoch mean, nats.", False),
+    "loss/scale": MetricEntry("Regularizer of the scales, epoch mean.", False),
+    "loss/weight": MetricEntry("Regularizer of the proxy weights, epoch mean.", False),
+    "loss/distribution": MetricEntry("Additional loss of RAD, epoch mean.", False),
+    "loss/divergence": MetricEntry("Additional loss of SpinBayes, epoch mean, nats.", False),
+    "loss/clip": MetricEntry("Additional loss of PACT, the sum of its squared clipping levels, epoch mean.", False),
     "val/acc": MetricEntry(
-        "Accuracy of the deterministic network on the validation split, which chooses the checkpoint, 0 to 1.", True
+        "Accuracy of the deterministic network on the validation split, used to select the checkpoint, 0 to 1.", True
     ),
     "val/nll": MetricEntry("Negative log-likelihood of the deterministic network on that split, nats.", False),
     "val/iou": MetricEntry(
-        "IoU of the deterministic segmentation network on the validation split, which chooses the checkpoint, 0 to 1.",
+        "IoU of the deterministic segmentation network on the validation split, used to select the checkpoint, 0 to 1.",
         True,
     ),
     "val/loss": MetricEntry("Task loss of the deterministic segmentation network on that split.", False),
     "grad/alpha_data": MetricEntry(
-        "L2 norm of the data's gradient on all scales (callback `ScaleGradient`), epoch mean.", None
+        "L2 norm of the task loss's gradient with respect to all scales (callback `ScaleGradient`), epoch mean.", None
     ),
 }
 """What a training logs, epoch by epoch."""
 
 METRICS: dict[str, MetricEntry] = (
     {
-        "cls/acc": MetricEntry("Share of examples whose most probable class is right, 0 to 1.", True, "1", "accuracy"),
-        "cls/nll": MetricEntry(
-            "Negative log-likelihood of the right class under the mean prediction, nats.", False, "nats", "NLL"
+        "cls/acc": MetricEntry(
+            "Accuracy: share of examples whose most probable class is correct, 0 to 1.", True, "1", "accuracy"
         ),
-        "cls/brier": MetricEntry("Squared distance of the mean prediction to the one-hot target, 0 to 2.", False),
+        "cls/nll": MetricEntry(
+            "Negative log-likelihood of the correct class under the mean prediction, nats.", False, "nats", "NLL"
+        ),
+        "cls/brier": MetricEntry(
+            "Brier score: squared distance of the mean prediction to the one-hot target, 0 to 2.", False
+        ),
         "cal/ece": MetricEntry(
             "Expected calibration error of the top class, 15 equal-width bins, 0 to 1.", False, "1", "ECE"
         ),
@@ -116,22 +120,34 @@ METRICS: dict[str, MetricEntry] = (
             "Entropy of the mean prediction: total uncertainty, nats.", None, "nats", "predictive entropy"
         ),
         "unc/expected_entropy": MetricEntry(
-            "Mean entropy of the samples: uncertainty within one sample, nats.", None, "nats"
+            "Mean entropy of the passes: uncertainty within a single pass, nats.", None, "nats"
         ),
         "unc/mutual_information": MetricEntry(
-            "Predictive minus expected entropy: disagreement, nats.", None, "nats", "mutual information", 4
+            "Mutual information, predictive minus expected entropy: disagreement between passes, nats.",
+            None,
+            "nats",
+            "mutual information",
+            4,
         ),
         "unc/layer_moved": MetricEntry(
-            "How far dropping a layer moves its output, relative to its size, on validation images.", None
+            "Relative change of a layer's output when its scale is dropped, on validation images.", None
         ),
-        "unc/layer_flipped": MetricEntry("Share of the next signs that dropping a layer turns, 0 to 1.", None, "1"),
+        "unc/layer_flipped": MetricEntry(
+            "Share of the next signs that flip when a layer's scale is dropped, 0 to 1.", None, "1"
+        ),
         "unc/layer_information": MetricEntry(
-            "Mutual information when a layer alone draws, all others as in evaluation, nats.", None, "nats", digits=5
+            "Mutual information when only one layer is random, all others as in evaluation, nats.",
+            None,
+            "nats",
+            digits=5,
         ),
         "ood/rate": MetricEntry(
-            "Share of inputs that the quantile rule calls out-of-distribution, 0 to 1.", None, "1", "called OOD"
+            "Share of inputs that the OOD rule (eq. 26, a quantile over the passes) calls out of distribution, 0 to 1.",
+            None,
+            "1",
+            "called OOD",
         ),
-        "seg/acc": MetricEntry("Share of pixels whose most probable class is right, 0 to 1.", True, "1", "accuracy"),
+        "seg/acc": MetricEntry("Share of pixels whose most probable class is correct, 0 to 1.", True, "1", "accuracy"),
         "seg/iou": MetricEntry("Intersection over union of the lesion over all pixels, 0 to 1.", True, "1", "IoU"),
         "seg/auc": MetricEntry(
             "Area under the ROC curve of the lesion's probability over all pixels, 0 to 1.", True, "1", "AUC"
@@ -141,7 +157,7 @@ METRICS: dict[str, MetricEntry] = (
             "Share of the lesion's pixels that are found, 0 to 1.", True, "1", "sensitivity"
         ),
         "seg/specificity": MetricEntry(
-            "Share of the other pixels that are left alone, 0 to 1.", True, "1", "specificity"
+            "Share of the other pixels that are not predicted as lesion, 0 to 1.", True, "1", "specificity"
         ),
         "seg/precision": MetricEntry("Share of the predicted pixels that are lesion, 0 to 1.", True, "1", "precision"),
         "seg/nll": MetricEntry(
@@ -154,13 +170,13 @@ METRICS: dict[str, MetricEntry] = (
             "Dice, mean of images; 1 where both masks are empty.", True, "1", "Dice, mean of images"
         ),
         "seg/mean_mask_iou": MetricEntry(
-            "Intersection over union that the mean training mask has, 0 to 1.",
+            "Intersection over union of the mean training mask, a baseline, 0 to 1.",
             None,
             "1",
             "IoU of the mean training mask",
         ),
         "err/auroc": MetricEntry(
-            "How well predictive entropy finds wrong pixels: area under the ROC curve.",
+            "Detection of wrong pixels by predictive entropy: area under the ROC curve.",
             True,
             "1",
             "AUROC of wrong pixels",
@@ -177,13 +193,13 @@ METRICS: dict[str, MetricEntry] = (
             "Calibration error of the top class, 15 bins of equally many examples, 0 to 1.", False, "1"
         ),
         "cal/temperature": MetricEntry(
-            "Temperature that the logits of each pass are divided by, chosen on the validation split.", None
+            "Temperature by which the logits of each pass are divided, fitted on the validation split.", None
         ),
         "sel/threshold": MetricEntry(
-            "Threshold of the quantile rule that accepts 95 % of the validation split, 0 to 1.", None, "1"
+            "Threshold of the OOD rule that accepts 95 % of the validation split, 0 to 1.", None, "1"
         ),
-        "sel/accept": MetricEntry("Share of inputs that the quantile rule accepts, 0 to 1.", None, "1"),
-        "sel/reject": MetricEntry("Share of inputs that the quantile rule rejects, 0 to 1.", None, "1"),
+        "sel/accept": MetricEntry("Share of inputs that the OOD rule accepts, 0 to 1.", None, "1"),
+        "sel/reject": MetricEntry("Share of inputs that the OOD rule rejects, 0 to 1.", None, "1"),
         "sel/tpr": MetricEntry("Share of correct predictions that the rule accepts, 0 to 1.", True, "1"),
         "sel/tnr": MetricEntry("Share of wrong predictions that the rule rejects, 0 to 1.", True, "1"),
         "sel/ar": MetricEntry("Share of accepted predictions that are correct, 0 to 1.", True, "1"),
@@ -191,19 +207,19 @@ METRICS: dict[str, MetricEntry] = (
             "Area under the risk-coverage curve, inputs ordered by confidence, 0 to 1.", False, "1"
         ),
         "sel/coverage_at_risk_5": MetricEntry(
-            "Most confident share of inputs with an error of at most 5 %, 0 to 1.", True, "1"
+            "Largest share of the most confident inputs with an error of at most 5 %, 0 to 1.", True, "1"
         ),
         "hw/same_logits": MetricEntry(
-            "Share of inputs whose logits on a chip are the digital network's, 0 to 1.", True, "1"
+            "Share of inputs whose logits on a chip equal the digital network's, 0 to 1.", True, "1"
         ),
         "hw/same_class": MetricEntry(
-            "Share of inputs whose class on a chip is the digital network's, 0 to 1.", True, "1"
+            "Share of inputs whose class on a chip equals the digital network's, 0 to 1.", True, "1"
         ),
         "hw/p_shift": MetricEntry(
-            "Mean distance of the injected drop probabilities to the nominal ones, 0 to 1.", None, "1"
+            "Mean absolute difference between actual and nominal drop probabilities, 0 to 1.", None, "1"
         ),
-        "hw/p_min": MetricEntry("Smallest injected drop probability, 0 to 1.", None, "1"),
-        "hw/p_max": MetricEntry("Largest injected drop probability, 0 to 1.", None, "1"),
+        "hw/p_min": MetricEntry("Smallest actual drop probability, 0 to 1.", None, "1"),
+        "hw/p_max": MetricEntry("Largest actual drop probability, 0 to 1.", None, "1"),
     }
     | {
         f"ood/{key}/{score}": MetricEntry(text.format(name), better, "1")
@@ -212,13 +228,13 @@ METRICS: dict[str, MetricEntry] = (
     }
     | {
         "hw/energy_nj": MetricEntry(
-            "Energy of an image on the modelled chip, all T passes (callback `CrossbarEnergy`), nJ.", False
+            "Energy per image on the modelled chip, all T passes (callback `CrossbarEnergy`), nJ.", False
         ),
-        "hw/latency_us": MetricEntry("Time of an image on the modelled chip, all T passes, us.", False),
+        "hw/latency_us": MetricEntry("Latency per image on the modelled chip, all T passes, us.", False),
         "hw/area_mm2": MetricEntry("Area of the modelled chip, mm2.", False),
     }
     | {
-        f"hw/energy_nj/{key}": MetricEntry(f"Energy of an image for {text}, nJ.", False)
+        f"hw/energy_nj/{key}": MetricEntry(f"Energy per image for {text}, nJ.", False)
         for key, text in COMPONENTS.items()
     }
 )

@@ -63,7 +63,8 @@ def _is_still(descriptor: int, path: Path) -> bool:
 @functools.cache
 def _say_once(folder: Path, why: str | None) -> None:
     print(
-        f"{folder} is on a file system without locks ({why}): start nothing twice there at the same time",
+        f"{folder} is on a file system without locks ({why}): do not start the same command twice there at the same "
+        f"time",
         file=sys.stderr,
         flush=True,
     )

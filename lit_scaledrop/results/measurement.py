@@ -1,4 +1,4 @@
-"""Measurements: numbers by the names of their metrics, with coordinates that say where they were measured."""
+"""Measurements: values of metrics by name, with the coordinates at which they were measured."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Files of others as text and as JSON: what is no file, no UTF-8 or nested without end is an ordinary error."""
+"""Reads untrusted files as text and JSON: non-files, invalid UTF-8 and excessive nesting are ordinary errors."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""The folder of a run as its CSV logger leaves it, ``logs/version_N``: learning curves, of unfinished runs too."""
+"""The log folder of a run's CSV logger, ``logs/version_N``: learning curves, of unfinished runs too."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""Schema 2 of the record: the groups of a result, and the check that each says what it must. Other keys are kept."""
+"""Schema 2 of results: their groups and required fields. Other keys are kept."""
 
 import math
 import shlex
@@ -13,7 +13,7 @@ class Data(TypedDict):
     name: str
     fingerprint: str
     stand_in: bool
-    """whether it only stands in for the paper's data"""
+    """whether it is a stand-in for the paper's data"""
     source: str
     train: int
     """images of the split, as the next two"""

@@ -106,6 +106,6 @@ def is_finished(path: Path | str, *, move_broken: bool = True) -> bool:
         while aside.exists():
             aside, n = path.with_name(f"{path.name}.broken{n + 1}"), n + 1
         path.rename(aside)
-        _log.warning("%s: %s. Moved aside to %s; the run is repeated.", path, error.__cause__, aside.name)
+        _log.warning("%s: %s. Renamed to %s; the run is repeated.", path, error.__cause__, aside.name)
         return False
     return True

@@ -1,4 +1,4 @@
-"""Words of others, from names and files, as they may stand in a terminal, in Markdown and in a spreadsheet."""
+"""Escapes untrusted text for a terminal, Markdown and spreadsheets."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a search has tried: a table of JSON lines beside its results, which needs no optuna to be read."""
+"""The trials of a search: JSON lines next to its results, readable without optuna."""
 
 import json
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Energies and durations for people."""
+"""Formats energies and durations."""
 
 UNITS = {"pJ": 1.0, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9, "J": 1e12}
 """Units of energy, in pJ."""

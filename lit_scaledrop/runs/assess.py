@@ -1,4 +1,4 @@
-"""What is asked of trained networks, its identity, and its measurement part by part."""
+"""Measurements of trained networks by a probe: their identity, part by part."""
 
 import fnmatch
 import hashlib
@@ -131,7 +131,7 @@ def chosen_parts(assessment: Assessment, data: ImageDataModule) -> dict[str, Coo
     parts = PROBES[assessment.probe].parts(Subject([], data, assessment.evaluation, limit=assessment.limit))
     for pattern in assessment.only:
         if not fnmatch.filter(parts, pattern):
-            raise ValueError(f"--parts {pattern} fits no part of {assessment.probe}; there are {', '.join(parts)}")
+            raise ValueError(f"--parts {pattern} matches no part of {assessment.probe}; there are {', '.join(parts)}")
     chosen = assessment.only or ("*",)
     return {name: at for name, at in parts.items() if any(fnmatch.fnmatchcase(name, p) for p in chosen)}
 

@@ -1,9 +1,7 @@
-"""``--budget 9m``: the epochs that fit into a time, decided before the training, which then is an ordinary one.
+"""``--budget 9m``: chooses the number of epochs that fit into a time, before an ordinary training.
 
-There are never more than the profile has: a budget that is long enough changes nothing.
-
-The speed is measured on a network that is thrown away. What is decided is kept beside the runs: the same command with
-the same budget continues with the same number of epochs, whatever the machine does meanwhile.
+It is at most that of the profile. The speed is measured on a throw-away network. The number is stored with the runs:
+the same command with the same budget continues with it, whatever the load of the machine.
 """
 
 import json
@@ -125,9 +123,9 @@ def _require_schedule(plan: RunPlan) -> None:
     trainer, model = plan.config["trainer"], plan.config["model"]["init_args"]
     problem = ""
     if model.get("schedule", "cosine") == "constant":
-        problem = "a constant learning rate has no end that the budget could place: add --model.schedule=cosine"
+        problem = "a constant learning rate does not depend on the length of the training: add --model.schedule=cosine"
     elif str(trainer["devices"]) not in ("1", "auto") or trainer["num_nodes"] != 1:
-        problem = "the speed is measured on one device: leave --trainer.devices and --trainer.num_nodes out"
+        problem = "the speed is measured on one device: remove --trainer.devices and --trainer.num_nodes"
     elif plan.method is not None and plan.method.members > 1:
         problem = "an ensemble is several trainings: give its members a budget by `scaledrop sweep --budget`"
     if problem:

@@ -1,4 +1,4 @@
-"""Whether a machine has what ``torch.compile`` needs, found out before a training depends on it."""
+"""Checks the requirements of ``torch.compile`` before a training."""
 
 import os
 import shutil

@@ -1,9 +1,9 @@
 """Deep ensembles (Lakshminarayanan et al., arXiv:1612.01474) as results of ``scaledrop fit``.
 
-The M members are ordinary runs of the method ``Method.member`` with seeds of their own: those of the deterministic
-rows, so each is trained once, wherever it is needed first. ``fit --model.method=deep_ensemble`` trains those that are
-missing, evaluates their checkpoints as M networks in one ``Predictive``, and writes a result like any other run. With
-the members' checkpoints at hand, ``scaledrop evaluate CHECKPOINT...`` finds the same metrics.
+The M members are ordinary runs of the method ``Method.member`` with different seeds, shared with the deterministic
+rows, so each is trained once. ``fit --model.method=deep_ensemble`` trains missing members, evaluates their checkpoints
+as M networks in one ``Predictive``, and writes a result like any other run. ``scaledrop evaluate CHECKPOINT...`` with
+the members' checkpoints gives the same metrics.
 """
 
 from collections.abc import Callable
@@ -76,9 +76,9 @@ def train_members(plan: RunPlan, fit: Callable[[RunPlan], object]) -> list[Train
     """
     method, config = ensemble_method(plan), plan.config
     if config.get("start"):
-        raise ValueError("the members of an ensemble begin with their own fresh weights: leave --ckpt_path out")
+        raise ValueError("the members of an ensemble start from their own random weights: remove --ckpt_path")
     if config["trainer"]["fast_dev_run"]:
-        raise ValueError(f"fast_dev_run leaves no networks to evaluate: try it with --model.method={method.member}")
+        raise ValueError(f"fast_dev_run writes no networks to evaluate: try it with --model.method={method.member}")
     if str(config["trainer"]["devices"]) not in ("1", "auto", "[0]"):
         raise ValueError(
             "the members of an ensemble are trained on one device each: train them with "
@@ -93,7 +93,7 @@ def train_members(plan: RunPlan, fit: Callable[[RunPlan], object]) -> list[Train
         network = find_network(member.run, member.id, which)
         if network is None:
             folder = member.folder / "checkpoints"
-            raise CheckpointError(f"the training of a member left no {which} checkpoint in {folder}")
+            raise CheckpointError(f"the training of a member wrote no {which} checkpoint in {folder}")
         networks.append(network)
     return networks
 

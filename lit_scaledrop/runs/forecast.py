@@ -47,7 +47,7 @@ def warning(network: nn.Module, data: Any, epochs: int | None, profile: str, fas
     instead = "" if profile in ("quick", "cpu") else "; `--profile cpu` is made for CPUs"
     return (
         f"this training will take about {how_long} on this CPU: {count(epochs, 'epoch')} of {count(images, 'image')}"
-        f"{instead}. Ctrl-C stops it, and the same command goes on where it stopped"
+        f"{instead}. Ctrl-C stops it, the same command resumes"
     )
 
 
@@ -63,8 +63,8 @@ def announce(trainer: Any, model: Any, data: Any, profile: str) -> None:
         return
     if str(trainer.precision).startswith("bf16") and emulates_bfloat16():
         print(
-            f"scaledrop: this CPU has no bfloat16 instructions and emulates {trainer.precision}, which is slower than "
-            "float32: add --trainer.precision=32-true, which is another run",
+            f"scaledrop: this CPU has no bfloat16 instructions and emulates {trainer.precision}, which is slower "
+            f"than float32: add --trainer.precision=32-true (a different run)",
             file=sys.stderr,
             flush=True,
         )

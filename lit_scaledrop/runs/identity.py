@@ -1,10 +1,10 @@
 """The identity of a run: a hash of everything in its resolved configuration that can change its numbers.
 
-Left out: where files lie, how fast and where it runs, how it is shown. Left out as well: values that equal their
-default, so that an argument added later does not make every finished run look unfinished. Who changes a default, or
-the meaning of a setting, raises :data:`IDENTITY_VERSION`. Who changes what a network or an estimator computes adds it
-to :data:`NETWORK_REVISIONS` or :data:`ESTIMATOR_REVISIONS`, and all other results stay finished. A device is its law
-and its constants, whatever it is called and wherever its file lies.
+Excluded: paths, speed and placement, presentation, and values that equal their default, so that an argument added later
+does not make every finished run look unfinished. Raise :data:`IDENTITY_VERSION` after changing a default or the meaning
+of a setting. After changing what a network or an estimator computes, add it to :data:`NETWORK_REVISIONS` or
+:data:`ESTIMATOR_REVISIONS`; all other results stay finished. A device is identified by its law and constants, not by
+name or file.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""What a training would be, as a value: its settings, method, evaluation, identity and place. Nothing is built yet."""
+"""A planned training as a value: settings, method, evaluation, identity and folder. Nothing is built yet."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

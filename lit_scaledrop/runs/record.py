@@ -141,7 +141,7 @@ def keep_or_write(result: Result, run: Run) -> Path:
     write_atomic(beside := run.retrained_path(result.id), result.to_json())
     (run.run_dir(result.id) / UNFINISHED).unlink(missing_ok=True)
     print(
-        f"trained anew: {headline(result.metrics)}: {beside}; {path} is kept, it has {headline(recorded)}",
+        f"retrained: {headline(result.metrics)}: {beside}; {path} is kept, it has {headline(recorded)}",
         flush=True,
     )
     return beside

@@ -1,4 +1,4 @@
-"""The folder of one run: who works in it, which checkpoint to resume from, and whether its network is there."""
+"""The folder of one run: its lock, the checkpoint to resume from, and whether its network is complete."""
 
 import itertools
 import os
@@ -26,18 +26,18 @@ UNFINISHED = "unfinished"
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run belongs and where it leaves its record."""
+    """Where a run stores its result, checkpoints and logs, and its tracking."""
 
     profile: str = "custom"
-    """quick, cpu, gpu, paper, paper_sgd, long, or a name of your own: the folder of the results"""
+    """name of the results folder: quick, cpu, gpu, paper, paper_sgd, long, or your own"""
     study: str = "single"
-    """table or ablation that the run belongs to"""
+    """table or ablation that the run belongs to, a subfolder"""
     results: str = "results"
-    """results go to RESULTS/PROFILE/STUDY/ID.json"""
+    """root of results, RESULTS/PROFILE/STUDY/ID.json"""
     runs: str = "runs"
-    """checkpoints and logs go to RUNS/PROFILE/STUDY/ID"""
+    """root of checkpoints and logs, RUNS/PROFILE/STUDY/ID"""
     tracking: Tracking = "auto"
-    """W&B: auto is online when a key is there and offline otherwise"""
+    """W&B: auto is online with an API key and offline otherwise"""
     project: str = "lit-scaledrop"
     """W&B project"""
     entity: str | None = None
@@ -165,14 +165,14 @@ def resume_checkpoint(
     if epochs:
         chosen = max(epochs, key=lambda path: (epochs[path], path == last))
         if first:
-            print(f"going on after epoch {epochs[chosen]} of {chosen}", file=sys.stderr, flush=True)
+            print(f"resuming after epoch {epochs[chosen]} of {chosen}", file=sys.stderr, flush=True)
             best = chosen.with_name(_best_of(read_checkpoint(chosen)) or chosen.name)
             for path in {last, best} - {chosen}:
                 if path == last or not path.exists():
                     write_atomic(path, chosen.read_bytes())
         return chosen
     for path in filter(Path.is_file, files if first else ()):
-        _move_aside(path, f"{path} is of no use without its best checkpoint, which is damaged or gone")
+        _move_aside(path, f"{path} cannot be used without its best checkpoint, which is damaged or missing")
     return None
 
 
@@ -193,7 +193,7 @@ def _usable_epochs(path: Path, first: bool, shapes: Mapping[str, torch.Size] | N
 
 def _move_aside(path: Path, problem: str) -> None:
     os.replace(path, aside := path.with_name(f"{path.name}.damaged"))
-    print(f"{problem}: moved aside to {aside.name}", file=sys.stderr, flush=True)
+    print(f"{problem}: renamed to {aside.name}", file=sys.stderr, flush=True)
 
 
 def _best_of(checkpoint: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def wandb_mode(tracking: Tracking) -> str:
     if mode == "auto":
         return "online" if _has_key() else "offline"
     if mode == "online" and not _has_key():
-        raise ValueError("online tracking needs a W&B key: set WANDB_API_KEY, or take --run.tracking=offline")
+        raise ValueError("online tracking needs a W&B API key: set WANDB_API_KEY, or use --run.tracking=offline")
     return mode
 
 
@@ -168,8 +168,8 @@ def _begin(logger: Any) -> None:
 
 def _say_offline(why: str) -> None:
     print(
-        f"scaledrop: W&B is not reached ({why}): the run is kept offline, `wandb sync` uploads it later; "
-        "--run.tracking=offline or disabled does not ask",
+        f"scaledrop: W&B cannot be reached ({why}): the run is logged offline, `wandb sync` uploads it later; "
+        f"--run.tracking=offline or disabled skips this check",
         file=sys.stderr,
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""One point of a sweep as a process of its own, which cannot outlive the sweep."""
+"""One point of a sweep as a separate process, which cannot outlive the sweep."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What a sweep shows while its points run."""
+"""Progress output of a sweep."""
 
 import shlex
 import sys

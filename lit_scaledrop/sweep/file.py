@@ -43,7 +43,7 @@ def load_sweep(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SweepError(f"cannot read {path}: {error}{nearest(path.stem, packaged())}") from error
     if not isinstance(config, dict):
-        raise SweepError(f"{path} is no sweep file: it needs method, parameters and command")
+        raise SweepError(f"{path} is not a sweep file: it needs method, parameters and command")
     method, command, parameters = (config.get(key) for key in ("method", "command", "parameters"))
     if method not in METHODS:
         raise SweepError(f"{path}: unknown method {method!r}; write 'method: {' or '.join(METHODS)}'")

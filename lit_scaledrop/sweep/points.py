@@ -67,7 +67,7 @@ def plan_points(
         points[result] = Point(name, argv, result, logs / f"{name}.log")
     for pattern in only:
         if not fnmatch.filter(names, pattern):
-            raise SweepError(f"--only {pattern} fits no point; there are {', '.join(sorted(names))}")
+            raise SweepError(f"--only {pattern} matches no point; there are {', '.join(sorted(names))}")
     return list(points.values())
 
 

@@ -1,4 +1,4 @@
-"""Ray as an engine of sweeps: a task a point, started again when its worker is lost."""
+"""Ray as a launcher of sweeps: one task per point, restarted when its worker is lost."""
 
 import os
 from collections.abc import Iterator, Sequence

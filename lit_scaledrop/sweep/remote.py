@@ -1,4 +1,4 @@
-"""Points that others run: jobs of SLURM or tasks of Ray, one a point, followed until each has left a result.
+"""Points on a cluster: SLURM jobs or Ray tasks, one per point, followed until each has written a result.
 
 A job runs its point as `scaledrop sweep` does here: under the point's lock, or not at all if it is finished. So a job
 that is given twice, or once more after it was preempted, costs nothing but its start.

@@ -1,4 +1,4 @@
-"""What a point of a sweep gets where others run it."""
+"""Resources of a point of a sweep on a cluster."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -93,7 +93,7 @@ class Runner(Tally):
         if self.waiting and not self.children and not self._idle:
             self._idle = True
             names = ", ".join(f"{point.name} ({self._put_off[point.result]})" for point in self.waiting.values())
-            print(f"waiting for what others have: {names}", flush=True)
+            print(f"waiting for points of other processes: {names}", flush=True)
 
     def _try(self, point: Point) -> None:
         if self.is_settled(point):
@@ -104,7 +104,7 @@ class Runner(Tally):
         if held is None:
             holder = _read(point.lock)
             if self._put_off.get(point.result) != holder:
-                self.event(point, f"put off, {holder} has it")
+                self.event(point, f"deferred, {holder} has it")
                 self._put_off[point.result] = holder
             return
         self._put_off.pop(point.result, None)

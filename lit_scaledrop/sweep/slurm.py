@@ -1,4 +1,4 @@
-"""SLURM as an engine of sweeps: arrays of jobs through submitit, an index a point; followed by `squeue`."""
+"""SLURM as a launcher of sweeps: job arrays through submitit, one index per point; followed by `squeue`."""
 
 import math
 import re
@@ -104,7 +104,7 @@ class Slurm:
     def left(self, names: Sequence[str]) -> str:
         """Jobs go on without the sweep."""
         arrays = " ".join(dict.fromkeys(name.partition("_")[0] for name in names))
-        return f"{len(names)} jobs go on. The same command follows them; this ends them:\n    scancel {arrays}"
+        return f"{len(names)} jobs continue. The same command follows them; to cancel them:\n    scancel {arrays}"
 
 
 def _largest_array() -> int:

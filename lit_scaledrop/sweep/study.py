@@ -152,8 +152,8 @@ def _metric(config: Mapping[str, Any]) -> tuple[str, str]:
     metric = config.get("metric")
     if not isinstance(metric, dict) or not str(metric.get("name", "")).startswith("val/"):
         raise SweepError(
-            "a search needs 'metric: {name: val/acc, goal: maximize}', a metric of the validation split; test images "
-            "choose nothing"
+            "a search needs 'metric: {name: val/acc, goal: maximize}', a metric of the validation split; nothing is "
+            "selected on test images"
         )
     goal = metric.get("goal", "minimize")
     if goal not in ("minimize", "maximize"):

@@ -1,4 +1,4 @@
-"""What has become of the points of a sweep, whoever runs them: done, skipped, failed, stopped."""
+"""Outcomes of the points of a sweep under any launcher: done, skipped, failed, stopped."""
 
 import contextlib
 import socket

@@ -243,7 +243,7 @@ def test_a_callbacks_device_and_temperature_are_the_evaluations():
     wanted = evaluation_with([callback], asked)
     assert wanted.variation == Variation(device="sot_80nm", redraw="chip", chip=4, temperature_k=320.0, correlation=0.2)
     assert evaluation_with([callback], wanted) == wanted
-    with pytest.raises(ValueError, match="let them agree"):
+    with pytest.raises(ValueError, match="make them agree"):
         evaluation_with([MTJVariation(device="sot_80nm", redraw="chip", seed=4)], wanted)
 
 

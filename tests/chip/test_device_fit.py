@@ -173,7 +173,7 @@ def test_from_a_file_to_a_device(tmp_path, capsys):
     assert main(["device", "fit", str(curve), "--output", str(output), "--picture", str(picture)]) == 0
     told = capsys.readouterr().out
     assert "threshold 0.8974 V, 95 % limits 0.893 to 0.9018" in told
-    assert "2 devices: their thresholds spread by 0.08%" in told
+    assert "2 devices: their thresholds vary by 0.08%" in told
     assert "from sot_80nm" not in told
     assert picture.read_bytes().startswith(b"\x89PNG")
     device, variation = load_device(str(output))
@@ -210,7 +210,7 @@ def test_devices_at_several_settings_have_no_law_in_common(tmp_path, capsys, law
     curve = write(tmp_path / "curve.csv", lines, "device,voltage_v,switched,shots,pulse_ns,temperature_k")
     assert main(["device", "fit", str(curve), "--law", law]) == 1
     told = capsys.readouterr().err
-    assert f"several pulses or temperatures: a {law} holds for one" in told
+    assert f"several pulse durations or temperatures: a {law} is valid for one" in told
     assert len(told.splitlines()) <= 2
 
 
@@ -267,10 +267,10 @@ GOOD = ["0.8,0,100", "0.88,30,100", "0.9,50,100", "1.0,99,100"]
         (["0.8,100,100", "0.85,50,100", "0.9,10,100"], None, "does not switch more often at higher voltages"),
         (GOOD, "voltage,switched,shots", "unknown column 'voltage'"),
         (GOOD, "switched,switched,shots", "a column twice"),
-        (GOOD, "temperature_k,switched,shots", "needs one column of the drive, voltage_v or current_ua, and has 0"),
-        (GOOD, "voltage_v,current_ua,shots", "and has 2"),
+        (GOOD, "temperature_k,switched,shots", "needs one column of the drive, voltage_v or current_ua, but has 0"),
+        (GOOD, "voltage_v,current_ua,shots", "but has 2"),
         (GOOD, "voltage_v,switched,pulse_ns", "needs the columns shots and either switched or probability"),
-        (["0.8,0,100,1", "0.9,9,100,2", "1.0,99,100,3"], "voltage_v,switched,shots,pulse_ns", "take --law neel_brown"),
+        (["0.8,0,100,1", "0.9,9,100,2", "1.0,99,100,3"], "voltage_v,switched,shots,pulse_ns", "use --law neel_brown"),
     ],
 )
 def test_what_no_law_can_be_fitted_to(tmp_path, capsys, lines, header, message):
@@ -288,6 +288,6 @@ def test_a_table_is_of_one_device_and_files_must_be_there(tmp_path, capsys):
     assert main(["device", "fit", str(tmp_path / "none.csv")]) == 1
     assert main(["device", "fitt"]) == 1
     told = capsys.readouterr().err
-    assert "a table is one device's" in told
+    assert "a table describes one device" in told
     assert "cannot read" in told
-    assert "scaledrop device fit CURVE.csv is what there is, not 'fitt'" in told
+    assert "scaledrop device fit CURVE.csv is the only form of this command, not 'fitt'" in told

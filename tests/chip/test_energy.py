@@ -276,10 +276,16 @@ def test_effects_of_the_document_are_those_that_were_measured():
     rows = {
         "digital, ideal crossbar": ("digital", "ideal"),
         "4, 3 bits": ("adc/4", "adc/3"),
-        "wires of 1, 3, 10 ohm a cell": ("wire/1", "wire/3", "wire/10"),
-        "conductances 10 % and reference column, one chip: as made, recovered": ("reference/0.1/1", "recovered/0.1/1"),
-        "conductances 20 % and reference column, one chip: as made, recovered": ("reference/0.2/1", "recovered/0.2/1"),
-        "some of each (6 bits), one chip: as made, recovered": ("combined/1", "combined_recovered/1"),
+        "wires of 1, 3, 10 ohm per cell": ("wire/1", "wire/3", "wire/10"),
+        "conductances 10 % and reference column, one chip: before, after recovery": (
+            "reference/0.1/1",
+            "recovered/0.1/1",
+        ),
+        "conductances 20 % and reference column, one chip: before, after recovery": (
+            "reference/0.2/1",
+            "recovered/0.2/1",
+        ),
+        "all combined (6 bits), one chip: before, after recovery": ("combined/1", "combined_recovered/1"),
     }
     for row, names in rows.items():
         cells = [[f"{100 * parts[name][key]:.1f}" for name in names] for key in ("cls/acc", "hw/same_class")]

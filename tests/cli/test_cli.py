@@ -129,7 +129,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (
             ["--data=clinic.ClinicDataModule"],
             "data 'clinic.ClinicDataModule' cannot be imported (No module named 'clinic')"
-            ": give MODULE.NAME of a class or function, whose file lies in the current folder or is installed",
+            ": give MODULE.NAME of a class or function in the current folder or an installed package",
         ),
         (
             ["--data=fractions.Fractoin"],
@@ -138,7 +138,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--data=fractions.Fraction"], "fractions.Fraction does not correspond to a subclass of LightningDataModule"),
         (
             ["--data=photos/"],
-            "--data is a name, and photos/ a folder: --images photos/ reads the pictures in it, a folder",
+            "--data is a name, and photos/ a folder: --images photos/ reads its images, one folder",
         ),
         (["--profile=cpu", "--dataset=photos"], "--dataset is a name, and photos a folder: --images photos reads"),
         (["--profile=quik"], "profile 'quik'; did you mean 'quick'? Known: cpu, gpu, long, paper, paper_sgd, quick"),
@@ -153,7 +153,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--run.studdy", "a"], "unknown flag '--run.studdy'; did you mean '--run.study'?"),
         (["--data.batch_size=0"], "batch_size must be at least 1, not 0"),
         (["--trainer.max_epochs=two"], "--trainer.max_epochs takes int, not 'two'"),
-        (["--trainer.callbacks+=Foo"], "--trainer.callbacks: 'Foo' is no class that can be imported"),
+        (["--trainer.callbacks+=Foo"], "--trainer.callbacks: 'Foo' cannot be imported as a class"),
         (["--evaluation.samples=0"], "evaluation.samples (T) must be at least 1, got 0"),
         (["--evaluation.quantile=2"], "evaluation.quantile must lie in [0, 1], got 2.0"),
         (["--run.study=a/b"], "run.study must be a plain folder name"),
@@ -190,7 +190,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--trainer.devices=-2"], "the trainer refuses its settings: `devices` selected with `CPUAccelerator`"),
         (["--data.val_fraction=0.9999"], "val_fraction 0.9999 leaves no training image of 'cifar10': lower it"),
         (["--ckpt_path=missing.ckpt"], "no checkpoint missing.ckpt"),
-        (["--run.tracking=online"], "online tracking needs a W&B key"),
+        (["--run.tracking=online"], "online tracking needs a W&B API key"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -306,7 +306,7 @@ def test_a_network_is_needed(place, capsys, command):
 
 def test_a_model_of_the_package_is_no_checkpoint_of_a_run(place, capsys):
     said = refused(capsys, "test", "--config", "tiny.yaml", "--ckpt_path=lenet5-proposed")
-    assert "lenet5-proposed is a packed model of the package" in said
+    assert "lenet5-proposed is a packaged model" in said
     assert "`scaledrop evaluate lenet5-proposed --data NAME` measures it" in said
 
 
@@ -320,7 +320,7 @@ def test_checkpoint_of_another_network(checkpoint, capsys, command):
 
 @pytest.mark.parametrize("words", [["fit"], ["test", "--ckpt_path=last.ckpt"], ["predict", "--ckpt_path=last.ckpt"]])
 def test_data_must_be_named(place, capsys, words):
-    assert "error: --data must be given, or what has it: --profile quick, " in refused(capsys, *words)
+    assert "error: --data must be given, directly or by --profile quick, " in refused(capsys, *words)
 
 
 def test_damaged_checkpoint(checkpoint, capsys):

@@ -20,9 +20,9 @@ def test_a_healthy_machine(place, capsys):
     printed = capsys.readouterr().out
     assert f"Python {sys.version.split()[0]}" in printed
     assert torch.__version__.split("+")[0] in printed
-    assert "offline, no key found" in printed
+    assert "offline, no API key" in printed
     assert "cifar10" in next(line for line in printed.splitlines() if line.startswith("  data "))
-    assert "embedded, for the quick profile: digits, phantom" in printed
+    assert "packaged, for the quick profile: digits, phantom" in printed
     assert printed.endswith("nothing is missing\n")
 
 
@@ -37,7 +37,7 @@ def test_what_is_old_or_missing_is_said_with_its_remedy(place, capsys, monkeypat
     assert re.search(r"! lightning +not installed: pip install 'lightning>=2\.6'", printed)
     assert re.search(r"- extra track +not installed: pip install 'wandb>=0\.22'", printed)
     assert "in nowhere: nothing" in printed
-    assert "2 to mend" in printed
+    assert "2 to fix" in printed
     assert main(["fit", "--config=tiny.yaml"]) == 1
     assert (
         "torch: 2.4.1+cpu is too old: pip install -U 'torch>=2.11'; lightning: not installed" in capsys.readouterr().err

@@ -169,17 +169,17 @@ def test_words(clinic, capsys):
     capsys.readouterr()
     for line, why in {
         "fit --masks outlines": "--masks: of --images DIR",
-        "fit --images DATA.yaml --size=64": "DATA.yaml says how its pictures are read: leave --size out",
-        "fit --images ultrasound --size=64": "DATA.yaml is there already, and it differs",
+        "fit --images DATA.yaml --size=64": "DATA.yaml already says how its images are read: remove --size",
+        "fit --images ultrasound --size=64": "DATA.yaml exists already, with other settings",
         "fit --images ultrasound --size=big --data-file=b.yaml": "--size is the side",
         "fit --images ultrasound --square=pat --data-file=b.yaml": "did you mean 'pad'",
         "fit --images ultrasound --window=lnug --data-file=b.yaml": "a window is lung, soft",
         "fit --images nowhere --data-file=b.yaml": "there is no folder nowhere",
-        "fit --images DATA.yaml --model.network=unet": "network 'unet' is for pictures with masks",
-        "fit --images scans --masks outlines --data-file=b.yaml --model.network=lenet5": "with masks there is segnet",
-        "fit --images .": "would be among the pictures of .",
+        "fit --images DATA.yaml --model.network=unet": "network 'unet' is for images with masks",
+        "fit --images scans --masks outlines --data-file=b.yaml --model.network=lenet5": "with masks use segnet",
+        "fit --images .": "would be among the images of .",
         "report --images ultrasound": "takes the file that",
-        "report --images odd.yaml": "odd.yaml is no description",
+        "report --images odd.yaml": "odd.yaml was not written by",
         "evaluate lenet5-proposed --images DATA.yaml": "takes 1 channels and tells 10 classes apart",
     }.items():
         assert main(shlex.split(line)) != 0, line
@@ -187,7 +187,7 @@ def test_words(clinic, capsys):
     assert (
         main(["fit", "--images=ultrasound", "--size=64", "--data-file=c.yaml", "--model.method=spindrop", *TINY]) == 1
     )
-    assert "does not take pictures of 64 x 64 pixels" in capsys.readouterr().err
+    assert "does not accept images of 64 x 64 pixels" in capsys.readouterr().err
     assert not os.path.exists("runs")
 
 
@@ -205,5 +205,5 @@ def test_a_folder_that_is_called_like_a_known_set_is_another(tmp_path, monkeypat
 def test_probes_refuse_masks_before_they_train(clinic, capsys):
     how = ["--images=scans", "--masks=outlines", "--size=32", *TINY]
     assert main(["assess", "--probe=reliability", *how]) == 1
-    assert "the probes are of classes, and scans has masks; `scaledrop evaluate" in capsys.readouterr().err
+    assert "probes are for classification, and scans has masks; `scaledrop evaluate" in capsys.readouterr().err
     assert not os.path.exists("runs")

@@ -268,7 +268,7 @@ def test_list_says_what_is_corrupt(published, capsys):
 def test_interrupted_get_says_that_it_goes_on(published, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("lit_scaledrop.cli.data.download", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["get", "cifar10", "--root", str(tmp_path / "root")]) == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

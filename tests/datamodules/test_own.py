@@ -125,7 +125,7 @@ def test_patients_are_not_parted(describe, tmp_path):
     of_train, of_test = mixed.parts["train"][0].group, mixed.parts["test"][0].group
     (tmp_path / "DATA.yaml").write_text(text.replace(f"group: {of_test}", f"group: {of_train}"))
     with pytest.raises(
-        DatasetCorruptError, match=rf"'{of_train}' is in two parts: .* for train, .* for .*Move all of it"
+        DatasetCorruptError, match=rf"'{of_train}' is in two splits: .* for train, .* for .*Move all of it"
     ):
         load_own(tmp_path / "DATA.yaml")
 
@@ -148,7 +148,7 @@ def test_masks_are_those_of_the_built_in_set(describe, tmp_path):
 def test_masks_beside_their_pictures_need_a_pattern(describe, tmp_path):
     write_fake_breast_ultrasound(tmp_path)
     folder = "Dataset_BUSI_with_GT"
-    with pytest.raises(ValueError, match=r"holds pictures and masks: say how masks are called"):
+    with pytest.raises(ValueError, match=r"holds images and masks: give the pattern of the masks' names"):
         describe(folder, masks=folder)
     own = describe(folder, masks=folder, mask_names=r"(.+)_mask(_\d+)?")
     assert sorted(len(row.masks) for row in own.rows) == [1] * 17 + [2]
@@ -182,10 +182,12 @@ def test_bad_folders_are_refused_with_file_and_remedy(describe, photos, tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetNotFoundError, match=r"there is no folder .*nowhere"):
         describe("nowhere")
-    with pytest.raises(DatasetNotFoundError, match=r"there is no picture in .*empty \(PNG"):
+    with pytest.raises(DatasetNotFoundError, match=r"there are no images in .*empty \(PNG"):
         describe("empty")
     save(tmp_path / "lone" / "a.png", np.zeros((8, 8), np.uint8))
-    with pytest.raises(DatasetCorruptError, match=r"lone/a.png is in no folder of a class: .* or say where masks are"):
+    with pytest.raises(
+        DatasetCorruptError, match=r"lone/a.png is not in the folder of a class: .* or give the masks' folder"
+    ):
         describe("lone")
     save(photos / "fox" / "one.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(
@@ -201,7 +203,7 @@ def test_bad_folders_are_refused_with_file_and_remedy(describe, photos, tmp_path
     ):
         describe()
     broken.write_bytes(whole)
-    with pytest.raises(DatasetCorruptError, match=r"--groups .* finds nothing in"):
+    with pytest.raises(DatasetCorruptError, match=r"--groups .* matches nothing in"):
         describe(groups="(patient)")
     with pytest.raises(ValueError, match=r"has no group"):
         describe(groups="P")
@@ -224,7 +226,7 @@ def test_bad_pairs_are_refused_with_file_and_remedy(describe, tmp_path):
     moved.rename(alone)
     shutil.copy(alone, odd := alone.with_name("roi_of_P01.png"))
     with pytest.raises(
-        DatasetCorruptError, match=r"outlines/roi_of_P01.png is the mask of no picture in .*--mask-names"
+        DatasetCorruptError, match=r"outlines/roi_of_P01.png is a mask without an image in .*--mask-names"
     ):
         describe(**how)
     odd.unlink()
@@ -238,11 +240,11 @@ def test_bad_pairs_are_refused_with_file_and_remedy(describe, tmp_path):
 
 def test_a_description_is_never_overwritten_and_says_when_pictures_changed(describe, photos, tmp_path):
     (tmp_path / "mine.yaml").write_text("kept: true\n")
-    with pytest.raises(DatasetCorruptError, match=r"mine.yaml is no description of pictures"):
+    with pytest.raises(DatasetCorruptError, match=r"mine.yaml is not a description of images"):
         describe(file="mine.yaml")
     assert (tmp_path / "mine.yaml").read_text() == "kept: true\n"
     own = describe()
-    with pytest.raises(ValueError, match=r"DATA.yaml is there already, and it differs .*: --square, --size"):
+    with pytest.raises(ValueError, match=r"DATA.yaml exists already, with other settings: --square, --size"):
         describe(square="crop", size=32)
     save(photos / "cat" / "new.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(
@@ -252,7 +254,7 @@ def test_a_description_is_never_overwritten_and_says_when_pictures_changed(descr
     (photos / "cat" / "new.png").unlink()
     changed = photos / own.parts["train"][0].image
     save(changed, np.zeros((20, 40, 3), np.uint8))
-    with pytest.raises(DatasetCorruptError, match=r"are not those that .*DATA.yaml was written of"):
+    with pytest.raises(DatasetCorruptError, match=r"are not those of .*DATA.yaml was written of"):
         own_module(tmp_path / "DATA.yaml").setup()
     changed.unlink()
     with pytest.raises(DatasetCorruptError, match=rf"{changed.name} is no readable picture"):
@@ -261,7 +263,7 @@ def test_a_description_is_never_overwritten_and_says_when_pictures_changed(descr
         OwnImagesDataModule(str(tmp_path / "DATA.yaml"), digest="0" * 16)
     for text in ("a: &x [1]\nb: *x", "[", "name: 3"):
         (tmp_path / "odd.yaml").write_text(text)
-        with pytest.raises(DatasetCorruptError, match=r"odd.yaml is no description"):
+        with pytest.raises(DatasetCorruptError, match=r"odd.yaml is not a description"):
             load_own(tmp_path / "odd.yaml")
 
 
@@ -275,7 +277,7 @@ def test_the_digest_is_of_what_counts(describe, photos, tmp_path):
 def test_volumes_are_slices_through_a_window(describe, tmp_path):
     folder = write_fake_ct_volumes(tmp_path, number=5, depth=4, folders=True)
     images, masks = (f"{folder.name}/{part}" for part in ("images", "masks"))
-    with pytest.raises(DatasetCorruptError, match=r"holds measured values, no grey levels: say which .* --window lung"):
+    with pytest.raises(DatasetCorruptError, match=r"holds measured values, not grey levels: choose .* --window lung"):
         describe(images, masks=masks)
     own = describe(images, masks=masks, window="lung", size=64, square="squeeze")
     assert (own.window, own.channels) == ((-1350.0, 150.0), 1)
@@ -312,7 +314,7 @@ def test_dicom_series_are_slices_through_a_window(describe, tmp_path):
             levels = np.rint(np.clip((hu + 1000) / 1200, 0, 1) * 255)
             assert np.abs(image[0].numpy() - levels).max() <= 1  # in float32 halves may fall to the other side
             assert np.array_equal(mask.numpy(), hu > 0)
-    with pytest.raises(DatasetCorruptError, match=r"names no window of its own"):
+    with pytest.raises(DatasetCorruptError, match=r"contains no window"):
         describe("series", "stored.yaml", masks="roi", window="stored")
     (tmp_path / "series" / "s0" / "IM0").write_bytes((tmp_path / "series" / "s0" / "IM0").read_bytes()[:400])
     with pytest.raises(DatasetCorruptError, match=r"IM0 is no readable DICOM file"):

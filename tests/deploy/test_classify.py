@@ -147,7 +147,7 @@ def test_errors(pictures, tmp_path, monkeypatch, capsys):
     (pictures / "broken.png").write_bytes(b"\x89PNG nothing")
     for words, message in (
         (["--model=resnet20-propose", "--images=pictures"], "did you mean 'resnet20-proposed'"),
-        (["--model=resnet20-proposed", "--images=none"], "there is no picture in none (PNG, JPEG, BMP, WebP)"),
+        (["--model=resnet20-proposed", "--images=none"], "there are no images in none (PNG, JPEG, BMP, WebP)"),
         (["--model=resnet20-proposed", "--images=pictures/broken.png"], "broken.png is no readable picture"),
         (["--model=absent.ckpt", "--images=pictures"], "no checkpoint absent.ckpt"),
     ):
@@ -173,7 +173,7 @@ def test_a_window_for_measured_values(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lit_scaledrop.cli.predict.open_trained", lambda _: (Watching(), dict(about)))
     words = ["predict", "--model=mine.ckpt", "--images=scans", "--samples=1", "--device=cpu"]
     assert main(words) == 1
-    assert "say which become black and white with --window lung|soft" in capsys.readouterr().err
+    assert "choose an intensity window with --window lung|soft" in capsys.readouterr().err
     assert main([*words, "--window=0,500"]) == 0
     levels = shown[-1] * 0.25 + 0.5
     assert (levels.min(), levels.max()) == (0, 1)
@@ -183,4 +183,4 @@ def test_a_window_for_measured_values(tmp_path, monkeypatch, capsys):
     assert "a window is lung, soft" in capsys.readouterr().err
     about.pop("window")
     assert main([*words, "--window=lung"]) == 1
-    assert "mine.ckpt was not trained on own pictures" in capsys.readouterr().err
+    assert "mine.ckpt was not trained with --images" in capsys.readouterr().err

@@ -140,14 +140,14 @@ def test_weights_with_a_factor(tmp_path):
 
 @pytest.mark.parametrize("method", ["mc_dropconnect", "spinbayes"])
 def test_drawn_weights_are_refused(method):
-    with pytest.raises(ValueError, match="draws its weights at each pass: nothing to pack"):
+    with pytest.raises(ValueError, match="has random weights: it cannot be packed"):
         pack(trained(method=method), IMAGES)
 
 
 def test_more_than_two_values_are_refused():
     network = build_network("lenet5", METHODS["irnet"], in_channels=1)
     network.hidden[0].conv.weight_estimator = nn.Identity()
-    with pytest.raises(ValueError, match=r"hidden\.0\.conv has filters of more than two values"):
+    with pytest.raises(ValueError, match=r"hidden\.0\.conv has filters with more than two values"):
         freeze(network)
 
 
@@ -159,9 +159,9 @@ def test_a_damaged_file(tmp_path):
         (content[:-1], "damaged .*checksum"),
         (content[:40], "is damaged"),
         (content[:-1] + bytes([content[-1] ^ 255]), "damaged .*checksum"),
-        (b"PK" + content, "is no packed network"),
+        (b"PK" + content, "is not a packed network"),
         (MAGIC[:-1] + b"\x07" + content[10:], "has layout 7, this version reads 1"),
-        (b"", "is no packed network"),
+        (b"", "is not a packed network"),
     ):
         path.write_bytes(damage)
         with pytest.raises(PackedError, match=message):
@@ -175,11 +175,11 @@ def test_a_file_of_another_network(tmp_path):
     path = tmp_path / "net.packed"
     about = {**packed.about, "arguments": {**packed.about["arguments"], "method": "no_such"}}
     Packed(about, packed.tensors, packed.signs).write(path)
-    with pytest.raises(PackedError, match="fits no network of this version"):
+    with pytest.raises(PackedError, match="matches no network of this version"):
         load_packed(path)
     fewer = {name: tensor for name, tensor in packed.tensors.items() if name != "classifier.bias"}
     Packed(packed.about, fewer, packed.signs).write(path)
-    with pytest.raises(PackedError, match=r"does not fit its network: classifier\.bias"):
+    with pytest.raises(PackedError, match=r"does not match its network: classifier\.bias"):
         load_packed(path)
 
 
@@ -229,7 +229,7 @@ def test_exported_programs(tmp_path, method):
 
 
 def test_nothing_random_has_no_masks():
-    with pytest.raises(ValueError, match="nothing in this network is random"):
+    with pytest.raises(ValueError, match="this network has no random layers"):
         Passes(freeze(trained(method="irnet").network))
 
 

@@ -67,7 +67,7 @@ def test_other_data_verify_nothing(trained, tmp_path, capsys):
     result, checkpoint = trained
     other = changed(result, tmp_path / "other.json", lambda said: said["data"].update(fingerprint="0" * 16))
     assert main(["verify", str(other), str(checkpoint)]) == 1
-    assert "other data, which cannot verify it" in capsys.readouterr().err
+    assert "other data cannot verify it" in capsys.readouterr().err
 
 
 def evaluated(checkpoint, monkeypatch, *how):
@@ -99,7 +99,7 @@ def test_a_network_on_a_chip_is_verified_on_it(trained, tmp_path, monkeypatch, c
     Path("lab.yaml").write_text("device: {like: sot_80nm}\nconverter: {bits: 6}\n")
     assert main(["verify", "chip.json", str(checkpoint)]) == 1
     then = found["evaluation"]["on_chip"]["fingerprint"]
-    assert f"was evaluated with lab.yaml {then}, and what lies here is" in capsys.readouterr().err
+    assert f"was evaluated with lab.yaml {then}, now it is" in capsys.readouterr().err
 
 
 def test_the_variation_of_a_callback_is_that_of_the_record(trained, tmp_path, monkeypatch, capsys):
@@ -129,7 +129,7 @@ def test_the_variation_of_a_callback_is_that_of_the_record(trained, tmp_path, mo
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda said: said["config"].update(assess={"probe": "table6"}), "made again by: scaledrop fit"),
+        (lambda said: said["config"].update(assess={"probe": "table6"}), "reproduce it with: scaledrop fit"),
         (lambda said: said.update(method="irnet"), "is of lenet5/irnet, and"),
         (lambda said: said.update(method="deep_ensemble"), "has 5 trained networks (fp), and 1 files were given"),
         (lambda said: said["config"]["data"].update(class_path="theirs.Data"), "call verify in the folder where"),
@@ -196,7 +196,7 @@ def test_a_name_wherever_a_checkpoint_is(trained, tmp_path, monkeypatch, fake_ci
     assert main(["summary", "--checkpoint=resnet20-proposed", "--data=cifar10", "--images=10", "--samples=2"]) == 0
     said = capsys.readouterr().out
     assert "resnet20, Proposed" in said
-    assert "does not say which images were held out of its training" in said
+    assert "does not name its held-out images" in said
     assert re.search(r"units.0.block.scale +[\d.]+ % +[\d.]+ %", said)
 
 

@@ -51,7 +51,7 @@ def test_parts():
     assert len(aged) == 1 + (3 * len(drives.DRIFTS) - 1) * drives.CHIPS
     for probe in (PROBE, AGEING):
         for how in ({"sigma": 0.1}, {"mtj": "sot_80nm", "temperature_k": 350.0}, {"mtj": "sot_80nm", "drift": 0.1}):
-            with pytest.raises(ValueError, match=r"name evaluation\.mtj"):
+            with pytest.raises(ValueError, match=r"set evaluation\.mtj"):
                 probe.parts(subject(**how))
 
 

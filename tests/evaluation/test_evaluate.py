@@ -147,9 +147,9 @@ def called(words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["lenet5", "proposed", "--checkpoint=a.ckpt"], "says itself which network"),
+        (["lenet5", "proposed", "--checkpoint=a.ckpt"], "the checkpoint defines the network"),
         (["lenet5"], "name a network and a method, or give --checkpoint FILE"),
-        (["--checkpoint=a.ckpt", "--width=0.5"], "says itself which network"),
+        (["--checkpoint=a.ckpt", "--width=0.5"], "the checkpoint defines the network"),
         (["lenet5", "proposed", "--data=cifar10"], "are for trained networks"),
         (["lenet5", "proposed", "--root=data"], "are for trained networks"),
         (["lenet5", "proposed", "--samples=20"], "are for trained networks"),
@@ -180,7 +180,7 @@ def test_running_statistics_under_the_masks_of_the_evaluation(run, refused, monk
     assert by_hand == one["metrics"]
     exact = run("a.ckpt", "--data=cifar10", "--execution=exact", "--norm-images=50")
     assert exact["metrics"]["cls/nll"] != one["metrics"]["cls/nll"]
-    assert "leave the chip file or the images out" in refused(*words[:3], "--norm-images=50", "--chip=sot_80nm")
+    assert "remove the chip file or the images" in refused(*words[:3], "--norm-images=50", "--chip=sot_80nm")
     monkeypatch.setattr(evaluate, "MOST_MASKS", 7)
     assert "8 are more than 7: use execution=shared" in refused(*words[:2], "--execution=exact", "--norm-images=50")
     for wrong in (49, 181):

@@ -149,7 +149,7 @@ def test_an_odd_checkpoint_is_moved_aside_and_the_previous_one_taken(tmp_path, n
     assert chosen is not None
     assert read_checkpoint(chosen)["epoch"] == 1
     assert (folder / "last.ckpt.damaged").exists()
-    assert "moved aside to last.ckpt.damaged" in capsys.readouterr().err
+    assert "renamed to last.ckpt.damaged" in capsys.readouterr().err
 
 
 def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path):

@@ -72,7 +72,7 @@ def test_a_description_of_pictures_says_what_each_field_must(tmp_path, field):
     value = ODD_FIELDS[field]
     plain = yaml.safe_load(OWN.to_yaml()) | {field: list(value) if isinstance(value, tuple) else value}
     path.write_text(yaml.safe_dump(plain))
-    with pytest.raises(DatasetCorruptError, match=rf"DATA\.yaml is no description of pictures .*: {field} is "):
+    with pytest.raises(DatasetCorruptError, match=rf"DATA\.yaml is not a description of images .*: {field} is "):
         load_own(path)
 
 
@@ -83,7 +83,7 @@ def test_a_description_of_pictures_names_files_and_classes(tmp_path, row):
     plain = yaml.safe_load(OWN.to_yaml())
     plain["val"] = [row]
     (tmp_path / "DATA.yaml").write_text(yaml.safe_dump(plain))
-    with pytest.raises(DatasetCorruptError, match=r"DATA\.yaml is no description of pictures"):
+    with pytest.raises(DatasetCorruptError, match=r"DATA\.yaml is not a description of images"):
         load_own(tmp_path / "DATA.yaml")
 
 
@@ -110,7 +110,7 @@ def test_empty_and_repeated_fields_of_dicom_are_those_that_are_absent(tmp_path):
     dicom(tmp_path / "x.dcm", WindowCenter="", WindowWidth="", RescaleSlope=["1", "2"])
     (plane,) = planes(tmp_path / "x.dcm", (-1024.0, -1004.0))
     assert np.abs(np.asarray(plane).ravel() - np.arange(20) * 255 / 20).max() <= 0.5
-    with pytest.raises(DatasetCorruptError, match=r"x\.dcm names no window of its own"):
+    with pytest.raises(DatasetCorruptError, match=r"x\.dcm contains no window"):
         planes(tmp_path / "x.dcm", "stored")
 
 
@@ -162,7 +162,7 @@ def test_what_a_file_says_of_its_pictures_is_checked(tmp_path, small, name):
                 assert open_trained(tmp_path / file)[1] == FACTS
                 continue
             with pytest.raises(
-                CheckpointError, match=rf"{file} does not say what its pictures go through.*: {name} is"
+                CheckpointError, match=rf"{file} has no valid description of its image preprocessing.*: {name} is"
             ):
                 open_trained(tmp_path / file)
 
@@ -218,19 +218,19 @@ def test_measured_effects_are_not_written_over_another_file(tmp_path, content):
     assert _measured(out, {"a": 1}) == {"wire/1": {}}
     assert _measured(out, {"a": 2}) == {}
     out.write_text(content)
-    with pytest.raises(ValueError, match=r"e\.json is no file of this command"):
+    with pytest.raises(ValueError, match=r"e\.json was not written by this command"):
         _measured(out, {"a": 1})
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"voltage_v,shots,switched\n\xff", "text in UTF-8"),
-        (b"voltage_v,shots,switched\n" + b'"' + b"1" * 200_000, "line of a CSV"),
+        (b"voltage_v,shots,switched\n\xff", "UTF-8 text"),
+        (b"voltage_v,shots,switched\n" + b'"' + b"1" * 200_000, "a line of a CSV"),
     ],
     ids=["bytes", "an endless field"],
 )
 def test_a_curve_that_is_no_csv_is_named(tmp_path, content, says):
     (tmp_path / "c.csv").write_bytes(content)
-    with pytest.raises(CurveError, match=rf"c\.csv.* is no {says}"):
+    with pytest.raises(CurveError, match=rf"c\.csv.* is not {says}"):
         read_curves(tmp_path / "c.csv", 1.0)

@@ -183,8 +183,8 @@ def test_a_sweep_that_waits_says_for_whom_and_takes_over(here, record_property):
     first.communicate()
     (said,) = finish(second)
     record_property("fault", "a sweep killed that another one waits for")
-    assert f"waiting for what others have: 0 (process {first.pid} on " in said
-    assert f"[1/8] 0: put off, process {first.pid} on " in said
+    assert f"waiting for points of other processes: 0 (process {first.pid} on " in said
+    assert f"[1/8] 0: deferred, process {first.pid} on " in said
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_a_sweep_that_is_stopped_lets_go(here, record_property, signum):
     first.send_signal(signum)
     said = first.communicate(timeout=300)[0]  # half of what its point would take
     if signum == signal.SIGINT:
-        assert "this goes on with the rest:\n    scaledrop sweep s.yaml" in said
+        assert "to resume with the rest:\n    scaledrop sweep s.yaml" in said
     finish(second)
     record_property("fault", f"a sweep stopped by {signal.Signals(signum).name}")
     assert len(table()) == POINTS

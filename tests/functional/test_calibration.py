@@ -165,5 +165,5 @@ def test_a_temperature_needs_inputs_and_has_bounds():
         fitted_temperature(torch.zeros(1, 0, 2), torch.zeros(0, dtype=torch.long))
     always_right = torch.tensor([[[1.0, 0.0]]]), torch.tensor([0])
     assert fitted_temperature(*always_right) == pytest.approx(calibration.TEMPERATURES[0], rel=1e-6)
-    with pytest.raises(ValueError, match="a temperature is above 0, got 0"):
+    with pytest.raises(ValueError, match="a temperature must be above 0, got 0"):
         Predictive(torch.zeros(1, 1, 2)).tempered(0.0)

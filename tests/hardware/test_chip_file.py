@@ -189,7 +189,7 @@ def test_a_file_can_say_everything_that_a_chip_has():
             {"converter": {"name": "lab", "energy": "1 pJ", "time": "1 ns", "area": "1 um2", "node": 28}},
             "28.0 is a mere",
         ),
-        ({"cell": {"tmr": 3}, "constants": {"cell_tmr": 2}}, "cell_tmr of constants is said by cell as well"),
+        ({"cell": {"tmr": 3}, "constants": {"cell_tmr": 2}}, "cell_tmr of constants is also given by cell"),
         ({"geometry": {"rows": 12.5}}, "geometry: rows must be a whole number"),
         ({"geometry": {"mapping": "rolled"}}, "geometry: mapping must be one of unrolled, kernel_split"),
         ({"arithmetic": {"scale": "foldet"}}, "arithmetic: scale must be one of folded, multiplied"),

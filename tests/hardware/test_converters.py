@@ -70,7 +70,7 @@ def test_bits_that_there_are():
     with pytest.raises(PresetError, match="comes in up to 8 bits, not in 9"):
         converter("isaac").require(9)
     for name, bits, instead in (("isaac", 3, 4), ("mnsim", 2, 4), ("mnsim", 3, 4), ("survey", 1, 4)):
-        with pytest.raises(PresetError, match=f"does not come in {bits} bits.*adc_bits={instead}"):
+        with pytest.raises(PresetError, match=f"is not available with {bits} bits.*adc_bits={instead}"):
             converter(name).at(bits, 1.0, 0.25)
     # a formula has no end; its area, which is another source's, stays the last one beyond
     wide, last = (converter("neurosim").at(bits, 1e9, 0.25) for bits in (12, 8))
@@ -106,7 +106,7 @@ def test_a_converter_of_ones_own(tmp_path):
     assert (adc.energy_pj, adc.time_ns, adc.area_um2) == (0.4, 2.0, 900)
     assert chip.converter.title == "lab (28 nm, yours)"
     # a list of circuits has none between
-    with pytest.raises(PresetError, match=r"'lab' does not come in 6 bits.*adc_bits=8"):
+    with pytest.raises(PresetError, match=r"'lab' is not available with 6 bits.*adc_bits=8"):
         replace(chip, adc_bits=6)
     assert "isaac" in parts.converters
     assert parts.values()["lab.energy"] == {4: 0.4, 8: 0.9}

@@ -105,7 +105,7 @@ def test_the_driver_bounds_the_range():
 
 
 def test_measured_curves_hold_for_their_pulse():
-    with pytest.raises(ValueError, match=r"sigmoid law was measured with pulses of 0.75 ns and says nothing of 5 ns"):
+    with pytest.raises(ValueError, match=r"sigmoid law was measured with pulses of 0.75 ns and is not valid at 5 ns"):
         replace(SOT, pulse_ns=5.0)
     with pytest.raises(ValueError, match="table law"):
         replace(TABLE, pulse_ns=1.0).probability(0.9, 2.0)

@@ -53,7 +53,7 @@ def row(name, theirs, ours):
     ("name", "ohms", "bit_ohm", "columns"),
     [
         ("3, 128 x 128 cells", {"wire_ohm_per_cell": 3.0}, 3, 128),
-        ("3 a device", {"wire_ohm_per_device": 3.0}, 6, 64),
+        ("3 per device", {"wire_ohm_per_device": 3.0}, 6, 64),
     ],
 )
 def test_other_rows_of_the_document(name, ohms, bit_ohm, columns):

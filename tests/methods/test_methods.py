@@ -382,7 +382,9 @@ def test_shortcut_is_an_argument_of_the_classifier():
     assert {name.split(".shortcut.")[0] for name in names} == {f"network.blocks.{block}" for block in (2, 4, 6)}
     pool = LitClassifier("resnet18", width=0.125, shortcut="pool")
     assert pool.state_dict().keys() == by_default.state_dict().keys()
-    with pytest.raises(ValueError, match=r"'vgg_small' has no shortcuts to choose.*these have: resnet18, resnet20"):
+    with pytest.raises(
+        ValueError, match=r"'vgg_small' has no option shortcut.*these networks have it: resnet18, resnet20"
+    ):
         LitClassifier("vgg_small", width=0.125, shortcut="pool")
 
 

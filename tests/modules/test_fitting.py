@@ -33,9 +33,9 @@ def plain(classes=10, channels=3):
 UNFIT = {
     "channels": (
         LitClassifier(plain(channels=1)), (IMAGES, CLASSES),
-        "network 'Sequential' does not take the images of this training, 3 x 32 x 32 (channels, height, width): ",
+        "network 'Sequential' does not accept the images of this training, 3 x 32 x 32 (channels, height, width): ",
     ),
-    "ours": (LitClassifier("lenet5", in_channels=1, width=0.1), (IMAGES, CLASSES), "'LeNet5' does not take the images"),
+    "ours": (LitClassifier("lenet5", in_channels=1, width=0.1), (IMAGES, CLASSES), "'LeNet5' does not accept the"),
     "bytes": (LitClassifier(plain()), (IMAGES.byte(), CLASSES), "(channels, height, width) of torch.uint8: "),
     "classes": (
         LitClassifier(plain(4)), (IMAGES, CLASSES),
@@ -44,7 +44,7 @@ UNFIT = {
     "one logit": (LitClassifier(plain(1)), (IMAGES, CLASSES), "gives (2, 2) for 2 images, and this training has 10"),
     "labels": (
         LitClassifier(plain(3), num_classes=3), (IMAGES, CLASSES + 1),
-        "targets are from 0 to 2, as num_classes=3 says, and the first batch has 1 to 4",
+        "targets must be from 0 to 2, as num_classes=3 says, but the first batch has 1 to 4",
     ),
     "floats": (
         LitClassifier(plain()), (IMAGES, CLASSES.float()),
@@ -56,7 +56,7 @@ UNFIT = {
         LitSegmenter(nn.Conv2d(3, 2, 1, stride=2)), (IMAGES, MASKS),
         "gives (2, 2, 16, 16) for 2 images, and this training has 2 classes (num_classes) and masks of 32 x 32 pixels",
     ),
-    "values": (LitSegmenter(nn.Conv2d(3, 2, 1)), (IMAGES, MASKS + 7), "and the first batch has 7 to 7"),
+    "values": (LitSegmenter(nn.Conv2d(3, 2, 1)), (IMAGES, MASKS + 7), "but the first batch has 7 to 7"),
     "no pair": (LitClassifier(plain()), {"image": IMAGES, "label": CLASSES}, "the loader gives a dict of image, label"),
 }  # fmt: skip
 

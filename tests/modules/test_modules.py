@@ -143,7 +143,7 @@ def test_learning_rate_of_every_step(settings, expected, optimizer):
 def test_a_schedule_needs_an_end():
     model = LitClassifier("lenet5", width=0.25)
     model._trainer = type("Endless", (_Trainer,), {"estimated_stepping_batches": math.inf})()  # type: ignore[assignment]
-    with pytest.raises(ValueError, match=r"needs an end: set trainer\.max_epochs"):
+    with pytest.raises(ValueError, match=r"needs a length: set trainer\.max_epochs"):
         model.configure_optimizers()
 
 

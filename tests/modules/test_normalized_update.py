@@ -151,7 +151,7 @@ def test_estimators_that_act_after_a_step_see_turned_weights():
     ("module", "arguments", "message"),
     [
         (LitClassifier, {"optimizer": "adam"}, "add --model.optimizer=sgd"),
-        (LitClassifier, {"optimizer": "sgd", "method": "fp"}, "leave --model.update at 'plain'"),
+        (LitClassifier, {"optimizer": "sgd", "method": "fp"}, "use --model.update=plain"),
         (LitClassifier, {"optimizer": "sgd", "method": "xnor"}, "does not normalize"),
         (LitSegmenter, {"optimizer": "adam"}, "add --model.optimizer=sgd"),
         (LitSegmenter, {"optimizer": "sgd", "method": "fp"}, "full precision"),

@@ -124,7 +124,7 @@ def test_a_module_of_ones_own_is_trained(tmp_path, precision):
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(again.eval()(x), module.float().eval()(x))
     assert again.hparams["lr"] == 1e-2
-    with pytest.raises(CheckpointError, match=r"a network that was given as a module: in Python, LitClassifier.load"):
+    with pytest.raises(CheckpointError, match=r"a network that was passed as a module: in Python, LitClassifier.load"):
         load_trained(file)
     assert PosteriorPredictive(module, samples=4)(x).variance.max() > 0
 
@@ -175,8 +175,8 @@ def test_what_makes_a_network_is_asked_by_name(folder):
     assert not of_method
     for path, message in {
         "strange.Smal": "has no attribute 'Smal'", "stranger.Small": "No module named 'stranger'",
-        "strange.nothing": "makes a NoneType", "strange.no_classes": "must take num_classes",
-        "os.abort": "must take num_classes",
+        "strange.nothing": "returns a NoneType", "strange.no_classes": "must take the keyword argument num_classes",
+        "os.abort": "must take the keyword argument num_classes",
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=message):
             own_network(path, {"num_classes": 7})
@@ -221,11 +221,11 @@ def test_fit_takes_a_module_of_ones_own(folder):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--model.network=strange.narrow", "network 'strange.narrow' does not take the images of 'cifar10', 3 x 32 x 32"
-         " (channels, height, width): mat1 and mat2 shapes cannot be multiplied (2x3072 and 784x10)"),
+        ("--model.network=strange.narrow", "network 'strange.narrow' does not accept the images of 'cifar10', 3 x 32 x "
+         "32 (channels, height, width): mat1 and mat2 shapes cannot be multiplied (2x3072 and 784x10)"),
         ("--model.network=strange.wide", "gives (2, 1000) for 2 images, and 'cifar10' has 10 classes"),
         ("--data=PhantomDataModule", "'phantom' has a mask for each image: take a network that segments, --model"),
-        ("--model=strange.Silent", "'val/acc' chooses the checkpoint, and Silent does not log it (its "),
+        ("--model=strange.Silent", "'val/acc' selects the checkpoint, but Silent does not log it (its "),
         ("--model=strange.Blind", "Blind does not log it (it has no validation_step)"),
     ],
 )  # fmt: skip
@@ -246,7 +246,7 @@ def test_a_network_is_evaluated_on_data_of_ones_own():
 
 def test_a_class_in_place_of_a_name_is_refused(folder, capsys):
     assert main(["fit", "--config", "tiny.yaml", "--model.network.class_path=strange.Small"]) == 1
-    assert "model.network is a name: --model.network=strange.Small" in capsys.readouterr().err
+    assert "model.network must be a name: --model.network=strange.Small" in capsys.readouterr().err
 
 
 def test_modules_of_ones_own_need_no_settings():

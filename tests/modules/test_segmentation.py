@@ -180,7 +180,7 @@ def test_pictures_that_cannot_be_segmented(place, tmp_path, capsys):
     words = ["predict", "--ckpt_path", str(checkpoint()), "--out", str(tmp_path / "out"), "--images"]
     (tmp_path / "empty").mkdir()
     assert main([*words, str(tmp_path / "empty")]) == 1
-    assert "no picture in" in capsys.readouterr().err
+    assert "no images in" in capsys.readouterr().err
     (tmp_path / "broken.png").write_bytes(b"no picture")
     assert main([*words, str(tmp_path / "broken.png")]) == 1
     assert "broken.png is no readable picture" in capsys.readouterr().err

@@ -107,7 +107,7 @@ def test_a_training_resumes_between_two_calls(tmp_path, steps, ends):
     ],
 )
 def test_what_needs_each_step_is_refused_or_gets_single_steps(options, name, monkeypatch, capsys):
-    with pytest.raises(ValueError, match=rf"steps_per_call=4 does not go with .*{name}.*: leave one of them out"):
+    with pytest.raises(ValueError, match=rf"steps_per_call=4 cannot be combined with .*{name}.*: remove one of them"):
         fit(build(4), **options)
     monkeypatch.setattr(stepping, "ON_CUDA", 4)
     assert stepping.steps_per_call(gpu(options, monkeypatch), None) == 1

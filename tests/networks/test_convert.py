@@ -153,7 +153,7 @@ def test_a_functional_relu_is_found():
         def forward(self, x):
             return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
 
-    with pytest.raises(ValueError, match="binary inputs of b are all alike"):
+    with pytest.raises(ValueError, match="binary inputs of b are all equal"):
         convert(Functional(), input_shape=(1, 4, 4))
     # kept, it is no binary layer; then there is none
     with pytest.raises(ValueError, match="nothing to convert"):
@@ -170,7 +170,7 @@ def test_what_is_left_alone():
         "first layer", "depthwise", "padding mode circular", "1-bit weights and inputs", "last layer",
     ]  # fmt: skip
     assert conversion.network[3].conv.groups == 2
-    with pytest.raises(ValueError, match=r"'nope' fits no layer; the model runs 0, 1"):
+    with pytest.raises(ValueError, match=r"'nope' matches no layer; the model runs 0, 1"):
         convert(model, input_shape=(3, 8, 8), keep=["nope"])
     with pytest.raises(ValueError, match="FP has nothing to convert"):
         convert(model, "fp", input_shape=(3, 8, 8))

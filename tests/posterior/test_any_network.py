@@ -221,7 +221,7 @@ def test_what_cannot_be_sampled_is_refused_or_named():
         def forward(self, x):
             return x + torch.randn_like(x)
 
-    with pytest.raises(ValueError, match="draws random numbers of its own"):
+    with pytest.raises(ValueError, match="draws its own random numbers"):
         PosteriorPredictive(Noisy())(torch.ones(2, 3))
     encoder = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Flatten())
     with pytest.raises(ValueError, match=r"0.self_attn \(MultiheadAttention\) cannot be sampled"):
@@ -308,7 +308,7 @@ def test_what_is_not_plain_is_asked_for():
         def forward(self, x):
             return {"a": x, "b": x}
 
-    with pytest.raises(ValueError, match="a dict of a, b, whose logits are not plain: say which"):
+    with pytest.raises(ValueError, match="a dict of a, b, in which the logits are ambiguous: select"):
         PosteriorPredictive(Ambiguous())(torch.ones(2, 3))
     posterior, x = PosteriorPredictive(nn.Linear(4, 3)), torch.randn(6, 4)
     batches = [{"image": part, "label": torch.zeros(len(part))} for part in x.split(4)]
@@ -375,7 +375,7 @@ def test_sharing_is_refused_where_the_network_counts_rows_as_its_input_has_them(
     loop = PosteriorPredictive(net, samples=T)(x)
     for how in ("folded", "auto"):
         torch.testing.assert_close(PosteriorPredictive(net, samples=T, execution=how)(x).logits, loop.logits)
-    with pytest.raises(ValueError, match="others than one after the other"):
+    with pytest.raises(ValueError, match="differ from separate ones"):
         PosteriorPredictive(net, samples=T, execution="shared")(x)
 
 
@@ -386,7 +386,7 @@ def test_dropout_that_always_acts_is_refused_where_it_is_not_sampled():
 
     x = torch.randn(2, 3)
     assert PosteriorPredictive(Always(), samples=T)(x).num_samples == T
-    with pytest.raises(ValueError, match="draws random numbers of its own"):
+    with pytest.raises(ValueError, match="draws its own random numbers"):
         PosteriorPredictive(Always(), samples=T, sample_dropout=False)(x)
 
 

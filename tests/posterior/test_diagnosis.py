@@ -229,7 +229,7 @@ def test_the_work_is_bounded():
 
 
 def test_what_cannot_be_diagnosed():
-    with pytest.raises(ValueError, match="nothing in the network is random"):
+    with pytest.raises(ValueError, match="the network has no random layers"):
         diagnose(nn.Linear(2, 2), torch.ones(1, 2))
     network, images = small()
     with pytest.raises(ValueError, match="there are none"):

@@ -117,7 +117,7 @@ def test_executions_agree_and_none_takes_bits_as_independent():
     auto = PosteriorPredictive(network, 30, 0, "auto", correlation=RHO)
     auto(x)
     assert auto.choice != "exact"
-    with pytest.raises(ValueError, match="these remember"):
+    with pytest.raises(ValueError, match="these are correlated"):
         PosteriorPredictive(network, 30, 0, "exact", correlation=RHO)
 
 

@@ -82,7 +82,7 @@ def test_the_page_says_what_the_files_say():
     for path in (docs / "norms").glob("*.json"):
         found = json.loads(path.read_text())
         seed, metrics = path.stem.split("-")[1].removeprefix("s"), found["metrics"]
-        how = "estimated anew" if found.get("norm_images") == 1000 else "of the training"
+        how = "re-estimated" if found.get("norm_images") == 1000 else "from training"
         accuracy, error = 100 * metrics["cls/acc"], 100 * metrics["cal/ece"]
         wanted.add(
             f"| {names[found['network'][0]]}, {seed} | {how} | {accuracy:.2f} | {metrics['cls/nll']:.3f} | {error:.2f} "

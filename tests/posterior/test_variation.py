@@ -105,8 +105,8 @@ def test_layers_of_a_chip_share_its_junction_and_eq_24_has_one_each():
         ({"mtj": "sot_80nm", "drift": -1.0}, "a share of it above -1"),
         ({"mtj": "sot_80nm", "calibration": 9, "dac_bits": 99}, "1 to 24"),
         ({"correlation": 1.0}, "below 1"),
-        ({"correlation": 0.1, "scheme": "systematic"}, "bits that remember"),
-        ({"correlation": 0.1, "execution": "exact"}, "bits that remember"),
+        ({"correlation": 0.1, "scheme": "systematic"}, "correlated bits"),
+        ({"correlation": 0.1, "execution": "exact"}, "correlated bits"),
         ({"correlation": 0.1, "redraw": "chip"}, "add evaluation.sigma, .mtj or .chip_file"),
         ({"redraw": "chip"}, "add evaluation.sigma, .mtj or .chip_file"),
         ({"within": "truncated"}, "add evaluation.sigma, .mtj or .chip_file"),
@@ -158,7 +158,7 @@ def test_words_that_say_nothing(word):
     [
         (["--variation=both/0.1", "--model.method=irnet"], "no Scale-Dropout layer"),
         (["--variation=eval/0.1", "--model.method=fp"], "no Scale-Dropout layer"),
-        (["--variation=eval/0.1", CALLBACK, "--trainer.callbacks.sigma=0.2"], "let them agree, or set when='train'"),
+        (["--variation=eval/0.1", CALLBACK, "--trainer.callbacks.sigma=0.2"], "make them agree, or set when='train'"),
         ([CALLBACK], "not neither"),
         (["--variation=train/sot_80nm", "--model.p=0.99999"], "up to 1.1 V gives switching probability 0.99999"),
         (["--variatoin=none"], "did you mean '--variation'"),
@@ -284,4 +284,4 @@ def test_table4_from_a_trained_run_to_the_report(place, finished, capsys):
     asked, whole = varied.at(condition="use")["cls/acc"], nominal.at(condition="nominal")["cls/acc"]
     assert line.change == pytest.approx(100 * (asked - whole))
     assert main([*words, "--evaluation.sigma=0.1", "--evaluation.redraw=chip"]) == 1
-    assert "leave evaluation.redraw and chip out" in capsys.readouterr().err
+    assert "remove evaluation.redraw, evaluation.chip" in capsys.readouterr().err

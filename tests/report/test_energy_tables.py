@@ -60,7 +60,7 @@ def test_table7(counted):
     assert [r["modules"] for r in separate] == ["3", "3", "220", "6", "526", "1,696", "670", "84", "60,480"]
     assert [r["mapping"] for r in reused if r["method"] == "Proposed"] == ["unrolled", "K x K split"]
     assert {r["mapping"] for r in reused if r["method"] != "Proposed"} == {"either"}
-    assert row(reused, method="SpinDrop")["counted by"] == "us: a module a neuron"
+    assert row(reused, method="SpinDrop")["counted by"] == "us: one module per neuron"
     assert row(reused, method="SpinDrop, its authors' count")["counted by"] == "its authors: K K C_in"
     one = row(reused, method="Proposed", mapping="unrolled")
     assert one["power (mW)"] == one["power (paper, mW)"] == "0.0225"
@@ -197,17 +197,17 @@ def test_table8_against_the_paper(nine):
     assert (left_out["cited converters, least"], left_out["most"]) == ("16 nJ", "86.8 nJ")
     assert left_out["the paper's is ... times that"] == "2.1 to 11"
     assert (left_out["mnsim, outlier"], left_out["murmann, bound"]) == ("624 nJ", "2 nJ")
-    assert left_out["conversion that meets it"] == "4.50 pJ"
+    assert left_out["conversion that would match"] == "4.50 pJ"
     digital = row(bands, passes="one by one", scales="folded", **{"first and last layer": "digital"})
-    assert digital["conversion that meets it"] == "none"
+    assert digital["conversion that would match"] == "none"
     assert "inside the band" not in text
     assert "cited converters give 16 nJ to 86.8 nJ, the paper's 180 nJ is 2.1 to 11 times that" in text
     # VGG-small: 290 uJ over 80 million conversions
     vgg = found["VGG-small, Proposed: the paper's 290 uJ"]
     assert row(vgg, passes="one by one", scales="folded", **{"first and last layer": "left out"})[
-        "conversion that meets it"
+        "conversion that would match"
     ] == "3.62 pJ"  # fmt: skip
-    assert "No one converter meets both: nearest are" in text
+    assert "No single converter matches both: nearest are" in text
 
 
 def test_table8_components_and_sources(nine):

@@ -148,7 +148,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path, finished, capsys):
     for words in (["curves", "--keep"], ["table3", "--runs", "x"]):
         with pytest.raises(SystemExit):
             main([*words, *asked])
-    assert "--runs and --keep are of `report curves`" in capsys.readouterr().err
+    assert "--runs and --keep are for `report curves`" in capsys.readouterr().err
 
 
 def test_runs_that_validated_nothing_yet_are_no_lines(tmp_path):

@@ -173,7 +173,7 @@ def test_trainings_of_one_changed_setting_are_named_by_it(studies):
     frame = sweep_report("ablation-recipe", studies["ablation-recipe"]).sections[0].frame
     named = dict(zip(variants(frame, swept(studies["ablation-recipe"])), frame.validation, strict=True))
     assert named == pytest.approx({
-        "the recipe as it is": 31.5, "update normalized": 33.5, "shortcut pool": 35.5, "warm-up (epochs) 0.2": 37.5,
+        "unchanged recipe": 31.5, "update normalized": 33.5, "shortcut pool": 35.5, "warm-up (epochs) 0.2": 37.5,
         "half the weight decay 0.00015": 39.5,
     })  # fmt: skip
 

@@ -72,7 +72,7 @@ def test_lost_cells_stay_empty_and_sources_are_footnotes(make):
     text = markdown(build("table3", [make()]))
     lost = row(text, "ResNet-20", "MC-Dropout (HTanh)")
     assert [lost[name] for name in lost if name not in ("topology", "method", "W/A", "Bayesian")] == [""] * 8
-    assert "the number is lost in our copy of the paper" in text
+    assert "the number is missing in our copy of the paper" in text
     assert "lost in our copy" not in text.split("[^1]:")[1]
     mark = row(text, "ResNet-20", "Proposed")["CIFAR-10 accuracy (paper, %)"].split()[1]
     assert f"{mark}: derived from Table X" in text.splitlines()
@@ -85,7 +85,7 @@ def test_stand_in_is_named_and_never_compared(make):
     assert "CIFAR" not in text.split("|")[0]  # neither title nor heading
     assert rows(text)[0][4:6] == ["digits accuracy (ours, %)", "CIFAR-10 accuracy (paper, %)"]
     assert "difference" not in text
-    assert "a stand-in that says nothing about the paper's data" in text
+    assert "a stand-in: not comparable with the paper's data" in text
     header = csv(build("table3", three_seeds(make, data=DIGITS))).splitlines()[0].split(",")
     assert "digits_accuracy_percent" in header
     assert "paper_cifar10_accuracy_percent" in header

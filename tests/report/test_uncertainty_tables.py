@@ -73,8 +73,8 @@ def test_table6(make):
     assert "test images" not in fpr[0]
     scores = rows(text, "mean over Gaussian, CIFAR-100")
     assert row(scores, topology="ResNet-20", method="Proposed")["variance"] == "63.75 ± 5.30"
-    assert "- Absent, and replaced by nothing: SVHN: data set 'svhn' not found under the data folder." in text
-    assert "lost in our copy" in text
+    assert "- Absent: SVHN: data set 'svhn' not found under the data folder." in text
+    assert "missing in our copy" in text
     for part in (
         "Profile cpu",
         "fingerprint f00d",
@@ -133,9 +133,9 @@ def test_other_data_and_other_limits_are_sections_of_their_own(make):
     text = markdown(build("table6", [*results, limited]))
     assert text.count("detection rate (%) by the OOD rule") == 3
     assert "-- --limit=2000`" in text
-    assert "## CIFAR-10, 10 epochs, at most 2000 images a part: detection rate" in text
-    assert text.count("- Absent, and replaced by nothing") == 1
-    assert "a stand-in that says nothing about the paper's data" in text
+    assert "## CIFAR-10, 10 epochs, at most 2000 images per part: detection rate" in text
+    assert text.count("- Absent:") == 1
+    assert "a stand-in: not comparable with the paper's data" in text
 
 
 # --- table IX ---
@@ -162,7 +162,7 @@ def test_table9(make):
     assert shown == ["45.00 ± 7.07", "41.00", "+4.00"]
     names = [cells["quantity"] for cells in found if cells["topology"] == "ResNet-20"]
     assert len(names) == 10
-    assert names[:3] == ["accepted (%)", "rejected (%)", "TPR (%): right predictions that are accepted"]
+    assert names[:3] == ["accepted (%)", "rejected (%)", "TPR (%): correct predictions that are accepted"]
     assert row(found, topology="ResNet-20", quantity="adaptive ECE (%)")["CIFAR-10 (ours)"] == "2.00 ± 0.00"
     assert row(found, topology="VGG-small", quantity="accepted (%)")["CIFAR-10 (paper)"] == "77.43"
     assert "68.6 %" in text
@@ -315,7 +315,7 @@ def test_a_stand_in_heads_its_own_column(make):
 
 def test_a_caption_names_the_sweep_file_of_a_study_that_has_one(make):
     run = make(2)
-    assert f"Make it again: `scaledrop sweep sweeps/{run.study}.yaml" in " ".join(caption([run], ""))
+    assert f"Reproduce with: `scaledrop sweep sweeps/{run.study}.yaml" in " ".join(caption([run], ""))
     own = " ".join(caption([replace(run, study="mine")], ""))
     assert "sweeps/" not in own
     assert "The exact command of each run is in its JSON file." in own

@@ -95,7 +95,7 @@ def test_table4(run):
     order = [key[0] for key in shown]
     assert order == sorted(order, key=["ResNet-18", "ResNet-20", "VGG-small"].index)
     text = markdown(report)
-    assert "The paper's three sigmas are lost in our copy." in text
+    assert "The paper's three sigmas are missing in our copy." in text
     assert "Uniform noise: 500 images." in text
     assert "sweeps/table4.yaml --profile cpu --seeds 1 2" in text
 
@@ -114,8 +114,8 @@ def test_conditions(run):
     assert condition_of(run(1, 0.9)) == ("baseline", "")
     assert condition_of(run(1, 0.9, asked=0.05)) == ("trained without variation", "0.05")
     assert condition_of(run(1, 0.9, trained=0.1, asked=0.1)) == ("trained with variation", "0.1")
-    assert condition_of(run(1, 0.9, trained=0.1, asked=0.05)) == ("trained with 0.1, asked with 0.05", "0.05")
-    assert condition_of(run(1, 0.9, trained=0.1)) == ("trained with 0.1, asked with none", "")
+    assert condition_of(run(1, 0.9, trained=0.1, asked=0.05)) == ("trained with 0.1, evaluated with 0.05", "0.05")
+    assert condition_of(run(1, 0.9, trained=0.1)) == ("trained with 0.1, evaluated with none", "")
     chip = run(1, 0.9, asked=0.05)
     chip.evaluation["variation"] |= {"chip": 3, "redraw": "chip", "within": "truncated"}
     assert condition_of(chip) == ("trained without variation", "0.05, truncated, chip 3")
@@ -131,7 +131,7 @@ def test_what_was_not_measured_is_empty(run):
     # the mean of three chips is no neighbour of the mean of ten
     assert (some["10 chips, mean (%)"], some["worst chip (%)"], some["change (points)"]) == ("", "", "")
     assert some["CIFAR-10 accuracy (ours, %)"] == "90.00"
-    nominal = shown["ResNet-20", "trained with 0.1, asked with none", ""]
+    nominal = shown["ResNet-20", "trained with 0.1, evaluated with none", ""]
     assert nominal["CIFAR-10 accuracy (ours, %)"] == "80.00"
 
 

@@ -236,7 +236,7 @@ def test_a_missing_checkpoint_is_trained_anew_and_the_result_is_kept(trained, ca
     assert main(ASSESS) == 0
     out, err = capsys.readouterr()
     assert "epoch 2/2" in err
-    assert "trained anew: accuracy" in out
+    assert "retrained: accuracy" in out
     assert path.read_bytes() == recorded
     network = find_network(*run, "best")
     assert network.record.provenance["command"] == "scaledrop fit --run.study=table3 --config tiny.yaml"
@@ -369,7 +369,7 @@ def test_lenet5_is_trained_on_mnist_beside_table3(place, profile, data):
         (["--probe=table6", "--limit=0"], "at least 1, not 0"),
         (["--probe=table6", "--modle.p=1"], "unknown flag '--modle.p'"),
         (["--probe=table6", "--evaluation.samples=0"], "at least 1, got 0"),
-        (["--probe=table6", "--parts=clean,svnh"], "--parts svnh fits no part of table6; there are clean, gaussian"),
+        (["--probe=table6", "--parts=clean,svnh"], "--parts svnh matches no part of table6; there are clean, gaussian"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_trained(place, suites, words, message, capsys):

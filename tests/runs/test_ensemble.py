@@ -83,7 +83,7 @@ def test_a_member_whose_checkpoint_is_gone_is_trained_anew(place, three, capsys)
     for checkpoint in place.glob("runs/**/*.ckpt"):
         checkpoint.unlink()
     assert main([*FIT, "--model.method=deep_ensemble", "--trainer.max_epochs=1"]) == 0
-    assert "trained anew: accuracy" in capsys.readouterr().out
+    assert "retrained: accuracy" in capsys.readouterr().out
     assert results()["fp", 1] == recorded
     assert results()["deep_ensemble", 1].training["members"][0]["id"] == recorded.id
 
@@ -94,7 +94,7 @@ def test_a_member_whose_checkpoint_is_gone_is_trained_anew(place, three, capsys)
         ("--seed_everything=0", "seed must be above 0"),
         ("--trainer.devices=2", "on one device each"),
         ("--trainer.fast_dev_run=true", "no networks to evaluate"),
-        ("--ckpt_path=start.ckpt", "fresh weights"),
+        ("--ckpt_path=start.ckpt", "random weights"),
     ],
 )
 def test_what_an_ensemble_refuses(place, flag, message, capsys):

@@ -221,7 +221,7 @@ def test_half_written_result_is_moved_aside_and_the_run_completed(trained, capsy
 
 def test_a_trial_leaves_no_record(place, capsys):
     assert main([*FIT, "--trainer.fast_dev_run=1"]) == 0
-    assert "nothing is recorded" in capsys.readouterr().out
+    assert "no result is written" in capsys.readouterr().out
     assert not list(place.glob("results/**/*.json"))
 
 
@@ -322,7 +322,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 
     assert main([*FIT]) == 0
     err = capsys.readouterr().err
-    assert "going on after epoch 1 of runs/quick/tiny/" in err
+    assert "resuming after epoch 1 of runs/quick/tiny/" in err
     assert "epoch 1/2" not in err
     assert "epoch 2/2" in err
     assert_same_training(place, finished)
@@ -333,7 +333,7 @@ def test_max_time_stops_like_ctrl_c_and_counts_anew(place, finished, capsys):
     limited = [*FIT, "--trainer.max_time=00:00:00:00"]
     assert main(limited) == 124
     err = capsys.readouterr().err
-    assert "scaledrop fit: trainer.max_time is up after epoch 1 of 2: nothing is recorded yet, the same command" in err
+    assert "scaledrop fit: trainer.max_time reached after epoch 1 of 2: no result yet, the same command" in err
     assert "epoch 2/2" not in err
     assert not list(place.glob("results/**/*.json"))
     assert state(place)["epoch"] == 0
@@ -370,8 +370,8 @@ def test_damaged_checkpoints(place, unrecorded, finished, capsys):
     assert resume_checkpoint(folder.parent) == newest
     err = capsys.readouterr().err
     assert "last.ckpt is no checkpoint, or it is damaged" in err
-    assert "moved aside to last.ckpt.damaged" in err
-    assert "going on after epoch " in err
+    assert "renamed to last.ckpt.damaged" in err
+    assert "resuming after epoch " in err
     assert last.read_bytes() == newest.read_bytes()
     for path in (best, last, previous):
         os.truncate(path, 1000)
@@ -399,7 +399,7 @@ def test_a_lost_best_checkpoint(trained, capsys):
     torch.save({**read_checkpoint(folder / "previous.ckpt"), "epoch": 1}, folder / "previous.ckpt")
     assert resume_checkpoint(folder.parent, first=False) is None
     assert resume_checkpoint(folder.parent) is None
-    assert "previous.ckpt is of no use without its best checkpoint" in capsys.readouterr().err
+    assert "previous.ckpt cannot be used without its best checkpoint" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["previous.ckpt.damaged"]
 
 

@@ -86,7 +86,7 @@ def test_without_a_home_wandb_has_the_folder_of_the_run(tmp_path, monkeypatch):
 def test_online_without_a_key_is_refused_instead_of_asked_for(place, monkeypatch, tracking, environment):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=r"needs a W&B key: set WANDB_API_KEY, or take --run\.tracking=offline"):
+    with pytest.raises(ValueError, match=r"needs a W&B API key: set WANDB_API_KEY, or use --run\.tracking=offline"):
         wandb_mode(tracking)
 
 
@@ -376,7 +376,7 @@ def test_a_training_without_network_goes_on_offline(place, monkeypatch, capfd):
     own = ["--run.entity=team", "--run.name=first try", "--run.notes=why not"]
     assert main([*FIT, "--run.tracking=auto", "--trainer.max_epochs=1", *own]) == 0
     out, err = capfd.readouterr()
-    assert err.count("W&B is not reached") == 1
+    assert err.count("W&B cannot be reached") == 1
     assert "anonymous" not in out + err
     (path,) = place.glob("runs/quick/tiny/*/wandb/offline-run-*/run-*.wandb")
     run = read_run(path).run
@@ -403,7 +403,7 @@ def test_a_run_that_cannot_begin_online_begins_offline(tmp_path, monkeypatch, ca
     start_loggers([logger], {"a": 1})
     assert logger.experiment.offline
     finish_loggers([logger], {}, 0)
-    assert "W&B is not reached (the key is not valid): the run is kept offline" in capfd.readouterr().err
+    assert "W&B cannot be reached (the key is not valid): the run is logged offline" in capfd.readouterr().err
 
 
 def test_a_users_loggers_and_checkpoints_are_beside_ours(place):

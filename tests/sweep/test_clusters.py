@@ -145,7 +145,7 @@ def test_a_second_sweep_follows_the_same_jobs_and_ctrl_c_leaves_them(here, clust
     second = start(env, *SLURM_WORDS)
     first.send_signal(signal.SIGINT)
     said = finish(first, code=130)
-    assert "3 jobs go on. The same command follows them; this ends them:\n    scancel " in said
+    assert "3 jobs continue. The same command follows them; to cancel them:\n    scancel " in said
     assert second.stdout is not None
     said = ""
     while said.count("is slurm job ") < 3:  # however long it takes to start
@@ -227,12 +227,12 @@ def _parent_of(flag: str) -> int:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--launcher", "slurm", "--budget", "9m"), "--budget shares out the time of this machine"),
+        (("--launcher", "slurm", "--budget", "9m"), "--budget divides the time of this machine"),
         (("--launcher", "slurm", "--sbatch", "=x"), "--sbatch takes NAME=VALUE"),
         (("--launcher", "slurm", "--gpus", "-1"), "--gpus is 0 or more, not -1"),
         (("--launcher", "ray", "--memory", "0"), "--memory above 0, not 0.0"),
-        (("--launcher", "slurm", "--jobs", "2"), "for SLURM give --array-parallelism"),
-        (("--launcher", "ray", "--jobs", "2"), "--jobs is of searches and the local launcher"),
+        (("--launcher", "slurm", "--jobs", "2"), "for SLURM use --array-parallelism"),
+        (("--launcher", "ray", "--jobs", "2"), "--jobs is for searches and the local launcher"),
     ],
 )
 def test_bad_launchers_are_refused_before_anything_runs(here, capfd, monkeypatch, words, message):

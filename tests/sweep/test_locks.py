@@ -108,7 +108,10 @@ def test_a_file_system_without_locks_is_said_once(tmp_path, monkeypatch, capsys,
     monkeypatch.setattr(fcntl, "flock", none)
     for name in "ab":
         assert take(tmp_path / name) is not None
-    said = f"{tmp_path} is on a file system without locks (not there): start nothing twice there at the same time\n"
+    said = (
+        f"{tmp_path} is on a file system without locks (not there): do not start the same command twice there "
+        "at the same time\n"
+    )
     assert capsys.readouterr().err == said
 
 
@@ -197,8 +200,8 @@ def test_what_others_have_is_put_off_and_waited_for(run):
     assert code == 0
     holder = "process 7 on node7"
     wanted = [
-        f"[1/2] a: put off, {holder} has it", "[2/2] b: starts", "[2/2] b: done",
-        f"waiting for what others have: a ({holder})", "[1/2] a: starts", "[1/2] a: done",
+        f"[1/2] a: deferred, {holder} has it", "[2/2] b: starts", "[2/2] b: done",
+        f"waiting for points of other processes: a ({holder})", "[1/2] a: starts", "[1/2] a: done",
         "2 points: 2 done, 0 skipped, 0 failed",
     ]  # fmt: skip
     lines = iter(said.splitlines())

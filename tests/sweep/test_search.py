@@ -439,8 +439,8 @@ def test_dry_run_shows_the_next_point(here, capfd):
     [
         ([], {}, "how many points"),
         ([], {"run_cap": 0}, "how many points"),
-        (["--only", "a*"], {"run_cap": 1}, "--only and several --seeds are of a grid"),
-        (["--seeds", "1", "2"], {"run_cap": 1}, "--only and several --seeds are of a grid"),
+        (["--only", "a*"], {"run_cap": 1}, "--only and several --seeds are for grids"),
+        (["--seeds", "1", "2"], {"run_cap": 1}, "--only and several --seeds are for grids"),
         ([], {"run_cap": 1, "metric": {"name": "cls/acc"}}, "a metric of the validation split"),
         ([], {"run_cap": 1, "metric": None}, "a metric of the validation split"),
         ([], {"run_cap": 1, "parameters": {"a": {"min": 0}}}, "s.yaml: a: uniform needs max"),

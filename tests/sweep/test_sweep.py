@@ -420,7 +420,7 @@ def test_only_takes_points_by_name():
 
     assert len(names("resnet20-*")) == 7
     assert names("*-rad-*", "resnet20-fp-seed1") == ["resnet18-rad-seed1", "vgg_small-rad-seed1", "resnet20-fp-seed1"]
-    with pytest.raises(SweepError, match=r"--only resnet50-\* fits no point; there are resnet18-fp-seed1"):
+    with pytest.raises(SweepError, match=r"--only resnet50-\* matches no point; there are resnet18-fp-seed1"):
         names("resnet20-*", "resnet50-*")
 
 

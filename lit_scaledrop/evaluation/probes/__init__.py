@@ -34,15 +34,16 @@ class Probe:
     """How a trained run is measured."""
 
     parts: Callable[[Subject], dict[str, Coordinates]]
-    """What is measured, in order: coordinates by name. It may look at the subject's data and settings, no network."""
+    """What is measured, in order: coordinates by name. May depend on the subject's data and settings, not on a
+    network."""
     measure: Callable[[Subject, Coordinates], list[Measurement]]
-    """Coordinates of a part -> what was measured within it. Raises ``DatasetNotFoundError`` where data is absent."""
+    """Coordinates of a part -> its measurements. Raises ``DatasetNotFoundError`` where data is absent."""
     constants: Callable[[Evaluation], dict[str, Any]] | None = None
     """What else the numbers follow from, for the result's identity: others are another result."""
     own_chips: bool = False
-    """Whether it puts the networks on chips itself, so that it has to be given the digital ones."""
+    """Whether it simulates chips itself and needs the digital networks."""
     version: int = 1
-    """Raised when the probe comes to measure more or otherwise: a repeated command then measures all its parts anew."""
+    """Increased when the probe measures more or differently: a repeated command then measures all its parts again."""
 
 
 PROBES: dict[str, Probe] = {

@@ -1,24 +1,24 @@
-"""Hardware in the loop: the binary layers on crossbars that are not ideal; what becomes of accuracy and OOD detection.
+"""Hardware in the loop: accuracy and OOD detection with the binary layers on non-ideal crossbars.
 
 ===========================  ===========================================================================================
 part
 ===========================  ===========================================================================================
 ``digital``                  the network itself
-``ideal``                    nominal devices, converters that tell all sums of a tile apart: the digital network again
-``adc/BITS``                 converters of so many bits
+``ideal``                    nominal devices, converters that resolve all sums of a tile: equal to the digital network
+``adc/BITS``                 converters with this number of bits
 ``conductance/CV/CHIP``      every device's conductance log-normal with this coefficient of variation
-``stuck/SHARE/CHIP``         so many of the devices stuck, half of them in either state
+``stuck/SHARE/CHIP``         this share of the devices stuck, half of them in either state
 ``wire/OHM``                 this resistance of a line between two complementary cells
 ``offset/MATCHES/CHIP``      converters with offsets of this standard deviation
 ``noise/MATCHES/CHIP``       noise of this standard deviation at each read of a converter
 ``reference/CV/CHIP``        as ``conductance``, and the devices of the reference columns vary as well
 ``recovered/CV/CHIP``        the chips of ``reference``, recovered (:mod:`hardware.recovery`)
-``combined/CHIP``            a little of everything, :data:`COMBINED`
+``combined/CHIP``            all effects together, :data:`COMBINED`
 ``combined_recovered/CHIP``  the chips of ``combined``, recovered
 ===========================  ===========================================================================================
 
-Where it is not the converters that are looked at, they have the bits of ``ideal``. The range of each is set to what its
-columns show over all passes on training images, chip by chip, as one would trim a finished chip. Recovery sees the same
+Unless varied, converters have the bits of ``ideal``. The range of each is set per chip to the extremes of its columns
+over all passes on training images. Recovery sees the same
 images: offsets and gains trimmed, :data:`SPARE_COLUMNS` spare columns a tile, BatchNorm corrected. Chips of one number
 have the same random devices at all strengths and in all networks of one shape. What no crossbar holds (first and last
 layer, scales, BatchNorm, skips) is digital, and the masks are those of the digital network: all differences are the
@@ -70,7 +70,9 @@ def parts(subject: Subject) -> dict[str, Coordinates]:
         ValueError: the evaluation names a chip of its own.
     """
     if subject.evaluation.chip_file is not None:
-        raise ValueError("hardware makes its chips itself: `scaledrop chip report` or --probe pareto take a chip file")
+        raise ValueError(
+            "the probe hardware defines its own chips: use `scaledrop chip report` or --probe pareto with a chip file"
+        )
     chips = range(1, CHIPS + 1)
     found: list[dict[str, str | int | float]] = [{"effect": "digital"}, {"effect": "ideal"}]
     found += [{"effect": "adc", "level": float(bits)} for bits in ADC_BITS]

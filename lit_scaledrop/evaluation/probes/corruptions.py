@@ -1,4 +1,4 @@
-"""Table X: corrupted test images, as they are and with their channels normalized anew."""
+"""Table X: corrupted test images, as they are and with re-normalized channels."""
 
 from typing import Any
 

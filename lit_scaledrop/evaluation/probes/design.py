@@ -1,9 +1,9 @@
 """The design space of a chip: passes, converter bits, crossbar rows, mapping, execution against accuracy and energy.
 
-A part is a chip: converters of so many bits, crossbars of so many rows, a mapping. Its accuracy and likelihood are
-those of the first T of 20 passes; energy, latency and area those of T passes in every execution, which all give the
-same numbers. All else is as in the evaluation's chip file, or as in the default chip, whose cells are ideal: then
-what converters cost in accuracy is all that is seen. Energies are those of the network that is measured, at its width.
+A part is a chip: converter bits, crossbar rows, mapping. Its accuracy and likelihood are those of the first T of 20
+passes; energy, latency and area those of T passes in every execution, all with the same predictions. Everything else is
+as in the evaluation's chip file, or in the default chip, whose cells are ideal, so that only converters change the
+accuracy. Energies are for the measured network at its width.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Finished chips whose drives no longer fit: from cold to hot, and as critical voltages drift with age.
+"""Chips whose drives no longer match: at other temperatures, and after drift of the critical voltages by ageing.
 
 Drives are those of the nominal device, calibrated once, or calibrated again at each temperature or drift. The junction
 is the evaluation's (``--evaluation.mtj``), or :data:`DEVICE`. A calibration counts :data:`DRAWS` bits for each
@@ -45,10 +45,10 @@ def parts(axis: Axis, subject: Subject) -> dict[str, Coordinates]:
     how = subject.evaluation
     if how.finished or how.variation not in (None, replace(how, **_OPEN).variation):
         raise ValueError(
-            f"{_NAMES[axis]} measures chips, temperatures, drifts and calibrations by itself: name evaluation.mtj alone"
+            f"{_NAMES[axis]} sets chips, temperatures, drifts and calibrations itself: set evaluation.mtj only"
         )
     if how.sigma:
-        raise ValueError(f"{_NAMES[axis]} acts on a device: name evaluation.mtj in place of evaluation.sigma")
+        raise ValueError(f"{_NAMES[axis]} needs a device: set evaluation.mtj instead of evaluation.sigma")
     chips = range(1, CHIPS + 1)
     found: dict[str, Coordinates] = {"digital": {"condition": "digital"}}
     found |= {

@@ -1,7 +1,7 @@
-"""Figure 5: one test image under growing uniform noise, and what the passes say of each class.
+"""Figure 5: one test image under growing uniform noise, and the outputs of the passes for each class.
 
-The image is the first test image that the network classifies correctly without noise: a rule that looks at no picture
-and at no uncertainty. Networks may differ in it, so its number is recorded.
+The image is the first test image that the network classifies correctly without noise: a rule independent of the image
+and of uncertainty. It may differ between networks, so its index is recorded.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Table VI: inputs from elsewhere, and whether the network tells them from its own test images."""
+"""Table VI: detection of out-of-distribution inputs against the network's test images."""
 
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.posterior.predictive import Predictive

@@ -1,4 +1,4 @@
-"""A measured part of an assessment as a file: whole or not there, so that a killed command loses one part at most."""
+"""A measured part of an assessment as a file, written atomically, so that a killed command loses at most one part."""
 
 import json
 from dataclasses import dataclass

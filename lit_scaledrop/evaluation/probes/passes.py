@@ -1,6 +1,6 @@
-"""Figure 7: accuracy and likelihood against the number of passes T, and what they tend to as T grows.
+"""Figure 7: accuracy and likelihood against the number of passes T, and their limit.
 
-Passes are independent, so the first T of 50 are T random passes. Several plans show how much chance is in a curve. The
+Passes are independent, so the first T of 50 are T random passes. Several plans show the variance of a curve. The
 asymptote is the exact predictive distribution where all masks, or those that cover 99 % of the probability, can be
 taken; where there are too many, it is the mean over 1000 passes of another plan, which has a Monte-Carlo error of its
 own. Which of the two it is stands in the result.

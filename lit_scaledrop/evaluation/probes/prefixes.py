@@ -1,4 +1,4 @@
-"""The ablation of T: what the first 1, 2, 5, ... of 50 passes say of the test images and of foreign inputs.
+"""The ablation of T: metrics of the first 1, 2, 5, ... of 50 passes on test images and OOD inputs.
 
 Passes are independent, so the first T of a plan are T random passes, and a larger T contains the smaller one.
 """

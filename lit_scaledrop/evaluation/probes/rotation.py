@@ -1,4 +1,4 @@
-"""Figure 6: the test set turned by growing angles; accuracy should fall and uncertainty rise."""
+"""Figure 6: the test set rotated by growing angles; accuracy should fall and uncertainty rise."""
 
 from lit_scaledrop.evaluation.probes.subject import Subject
 from lit_scaledrop.results.measurement import Coordinates, Measurement

@@ -1,4 +1,4 @@
-"""A trained run, ready to be asked: its networks, the data it was trained for, and how its posterior is sampled."""
+"""A trained run, ready for evaluation: its networks, its data, and how its posterior is sampled."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

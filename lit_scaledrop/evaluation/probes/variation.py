@@ -1,7 +1,7 @@
-"""Table IV: a network whose drop probabilities vary, drawn anew at each use, and on ten finished chips.
+"""Table IV: a network under variation of its drop probabilities, redrawn at each use, and on ten simulated chips.
 
-The numbers behind the masks are the same in all parts, so the parts differ by their probabilities and by nothing else.
-Beside the test images stands uniform noise, of which a few hundred images say whether it is still detected.
+The uniform numbers behind the masks are the same in all parts, so the parts differ only by their probabilities. In
+addition to the test images, a few hundred images of uniform noise show whether it is still detected.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ def parts(subject: Subject) -> dict[str, Coordinates]:
     """
     if subject.evaluation.finished:
         raise ValueError(
-            "table4 measures each use and ten chips by itself: leave evaluation.redraw and chip out, and chip files"
+            "table4 sets redraw and ten chips itself: remove evaluation.redraw, evaluation.chip and chip files"
         )
     variation = subject.evaluation.variation
     if variation is None or not variation.moves_p:

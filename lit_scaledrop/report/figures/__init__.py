@@ -1,7 +1,7 @@
 """Figures as functions of the results folder: `FIGURES` names them, `pictures` makes the files of one.
 
-As in a table, a picture never mixes data, epochs or numbers of images: a group of results that differ in them has a
-picture of its own. The CSV beside a picture holds all the numbers in it.
+As in a table, a figure never mixes data, epochs or numbers of images: results that differ in these get separate
+figures. The CSV next to a figure holds all its numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,10 +81,10 @@ FIGURES: dict[str, Figure] = {
     "posterior": Figure(
         posterior_numbers,
         draw_posterior,
-        "Left: the first test image, each class on a scale of its own (mean ± deviation of the logit at its name); "
+        "Left: the first test image, each class on its own scale (mean ± deviation of the logit at its name); "
         "lines: normal distributions of the same mean and deviation. Right: mean and range over classes and images; "
-        "dashed: the same distance of T truly normal numbers. A network with few random bits has few outputs: its "
-        "posterior is a finite mixture, which no T makes normal.",
+        "dashed: the same distance for T normally distributed numbers. A network with few random bits has few "
+        "outputs: its posterior is a finite mixture and not normal for any T.",
         over_seeds=False,
         passes="10 to 1000",
     ),
@@ -107,34 +107,35 @@ FIGURES: dict[str, Figure] = {
     "designs": Figure(
         design_numbers,
         draw_designs,
-        "A point is a design: passes T, converter bits, crossbar rows, mapping, execution. Line: the designs that no "
-        "other beats in both. Binary layers on the simulated crossbars, energies of the network as it was measured. "
-        "Likelihoods beyond four times the best are off the scale.",
+        "A point is a design: passes T, converter bits, crossbar rows, mapping, execution. Line: Pareto front. "
+        "Binary layers on simulated crossbars, energies of the measured network. Likelihoods beyond four times the "
+        "best are not shown.",
         passes="1 to 20",
         study="pareto",
     ),
     "temperature": Figure(
         drive_numbers,
-        partial(draw_drives, "Chips from cold to hot, by how their drives are set", "Temperature (K)", 1.0),
-        "The one junction of a chip at the temperature of the axis. Nominal: driven as the nominal device at 300 K; "
-        "calibrated: by counting 400 bits for each probability at 300 K; recalibrated: again at each temperature. Mean "
+        partial(draw_drives, "Chips at different temperatures, by calibration of the drives", "Temperature (K)", 1.0),
+        "The junction of each chip is at the temperature of the axis. Nominal: drive of the nominal device at 300 K; "
+        "calibrated: with 400 bits per probability at 300 K; recalibrated: again at each temperature. Mean "
         "and sample standard deviation over chips and seeds; dashed: the digital network. Called OOD: uniform noise.",
     ),
     "ageing": Figure(
         drive_numbers,
-        partial(draw_drives, "Chips that have aged, by how their drives are set", "Drift of the threshold (%)", 100.0),
-        "The one junction of a chip when its critical voltage has drifted. Nominal: driven as the nominal device; "
-        "calibrated: by counting 400 bits for each probability before the drift; recalibrated: behind it. Mean and "
+        partial(draw_drives, "Aged chips, by calibration of the drives", "Drift of the threshold (%)", 100.0),
+        "The critical voltage of each chip's junction has drifted. Nominal: drive of the nominal device; calibrated: "
+        "with 400 bits per probability before the drift; recalibrated: after it. Mean and "
         "sample standard deviation over chips and seeds; dashed: the digital network. Called OOD: uniform noise.",
     ),
     "energy": Figure(
         energy_numbers,
         draw_energies,
         "The topology at full width: operation counts times component energies of hardware/presets/components.yaml, "
-        "first and last layer digital, scales folded into thresholds. Passes one by one, with what nothing random "
-        "precedes computed once, and with all common prefixes once. Crosses: Murmann's bound and MNSIM's converters, "
-        "for the first method one by one. Dashed: the paper (VGG-small: the unit is lost in our copy, mJ by the count "
-        "of operations).",
+        "first and last layer digital, scales folded into thresholds. Passes one by one, with the deterministic "
+        "prefix computed once, and with all common prefixes computed once. Crosses: Murmann's bound and MNSIM's "
+        "converters, "
+        "for the first method one by one. Dashed: the paper (VGG-small: the unit is missing in our copy, mJ fits the "
+        "number of operations).",
         passes="10, or one a member of an ensemble (Tiny-Deep Ensemble: 4)",
         study="table8",
         over_data=True,

@@ -1,4 +1,4 @@
-"""Hardware in the loop: accuracy and OOD detection of networks on crossbars that are less and less ideal."""
+"""Hardware in the loop: accuracy and OOD detection of networks on increasingly non-ideal crossbars."""
 
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ _ROWS = {
     "uniform/ood/auroc/predictive_entropy": "AUROC (%)",
 }
 _TEST_IMAGES = "ood/rate"
-"""Share of test images that the rule calls OOD: without it a high detection rate says nothing."""
+"""Share of test images that the rule calls OOD, needed to interpret a detection rate."""
 
 
 def chip_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
@@ -48,13 +48,14 @@ def chips_caption(frame: pd.DataFrame) -> str:
     effects = set(frame.effect)
     combined = " Combined: 6 bits, variation 5 %, 0.1 % stuck, 1 ohm." * ("combined" in effects)
     recovered = (
-        " Recovered: converters trimmed, four spare columns a tile, BatchNorm corrected on training images."
+        " Recovered: converters trimmed, four spare columns per tile, BatchNorm corrected on training images."
     ) * bool(effects & {"recovered", "combined_recovered"})
     return (
-        "Binary layers on 128 x 128 crossbars, all else digital, the masks of the digital network (dashed). Mean and "
+        "Binary layers on 128 x 128 crossbars, everything else digital, with the masks of the digital network "
+        "(dashed). Mean and "
         "sample standard deviation over chips and seeds. Called OOD: uniform noise, and dotted the test images. AUROC: "
-        "uniform noise against test images by predictive entropy. Converters' ranges are set on training images; where "
-        f"their bits are not what is varied, they have enough.{combined}{recovered}"
+        f"uniform noise against test images by predictive entropy. Converters' ranges are set on training images; "
+        f"unless varied, their resolution is exact.{combined}{recovered}"
     )
 
 
@@ -64,7 +65,7 @@ def draw_chips(frame: pd.DataFrame) -> "Figure":
     shown = [effect for effect in _EFFECTS if (frame.effect == effect).any()]
     recovered = bool((frame.effect == "combined_recovered").any())
     widths = [0.7 + 0.5 * recovered if effect == "combined" else 1 for effect in shown]
-    title = "Binary networks on crossbars that are not ideal"
+    title = "Binary networks on non-ideal crossbars"
     figure, axes = panels(len(topologies) * len(_ROWS), len(shown), 2.4, 2.0, title, sharey="row", width_ratios=widths)
     look = styles(frame.method)
     rows = [(topology, metric) for topology in topologies for metric in _ROWS]

@@ -1,4 +1,4 @@
-"""Figures 6 and 7: what happens to accuracy and uncertainty as images are turned, and as passes are added."""
+"""Figures 6 and 7: accuracy and uncertainty against rotation of the images, and against the number of passes."""
 
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ def passes_caption(frame: pd.DataFrame) -> str:
     """What the numbers are, with the kinds of lines that there are."""
     lines = {
         "exact": "dashed: the exact predictive distribution",
-        "reference": "dotted: the mean over many passes of another plan",
+        "reference": "dotted: the mean over many passes with other masks",
     }
     said = [words for kind, words in lines.items() if (frame.kind == kind).any()]
     about = (

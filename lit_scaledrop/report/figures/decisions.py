@@ -1,4 +1,4 @@
-"""The rule's trade-off and the reliability diagram: what a decision by confidence is worth."""
+"""The OOD rule's trade-off and the reliability diagram: quality of decisions by confidence."""
 
 from typing import TYPE_CHECKING
 

@@ -26,7 +26,7 @@ def design_numbers(found: pd.DataFrame, _: Result) -> pd.DataFrame:
 
 def draw_designs(frame: pd.DataFrame) -> "Figure":
     """A row of panels for each topology and method: accuracy, likelihood."""
-    title, by = "What a design of the chip costs, and what it is worth", ["topology", "method"]
+    title, by = "Energy of chip designs against accuracy and likelihood", ["topology", "method"]
     figure, cells = grid(frame, by, GOALS, (4.6, 3.3), title, "{}, {}\naccuracy (%)")
     for panel, run, goal, _ in cells:
         points = run[run.metric == ENERGY].set_index(DESIGN)["mean"].rename(ENERGY).reset_index()
@@ -62,7 +62,7 @@ def _panel(panel: "Axes", points: pd.DataFrame, goal: str) -> None:
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.set_xlabel("energy of an image (uJ)")
+    panel.set_xlabel("energy per image (uJ)")
     if goal == "cls/nll":
         panel.set_ylabel("NLL")
         low = points[goal].min()

@@ -1,4 +1,4 @@
-"""Finished chips from cold to hot, or aged: p, accuracy, calibration and OOD detection by how drives are set."""
+"""Chips at other temperatures, or aged: p, accuracy, calibration and OOD detection by calibration of the drives."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Figure beside Table VIII: energy of an image by component and execution, and of all methods with its band."""
+"""Figure of Table VIII: energy per image by component and execution, and of all methods with its range."""
 
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -52,7 +52,7 @@ def energy_numbers(_: pd.DataFrame, run: Result) -> pd.DataFrame:
 def draw_energies(frame: pd.DataFrame) -> "Figure":
     """A row for each topology: Proposed's components by execution, and all methods with the range over converters."""
     topologies = list(frame.topology.unique())
-    figure, axes = panels(len(topologies), 2, 5.6, 2.7, "Energy of an image on the chip")
+    figure, axes = panels(len(topologies), 2, 5.6, 2.7, "Energy per image on the chip")
     for row, topology in zip(axes, topologies, strict=True):
         here = frame[frame.topology == topology]
         theirs = here[here.role == "paper"]["mean"]

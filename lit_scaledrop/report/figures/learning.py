@@ -1,4 +1,4 @@
-r"""`scaledrop report curves`: error against epochs on logarithmic axes, of finished runs and of those under way.
+r"""`scaledrop report curves`: error against epochs on logarithmic axes, of finished and unfinished runs.
 
 A line is the validation error of one training of classes on one data set. Where that is CIFAR-10, marks are the test
 error of ResNet-20 with Proposed after each finished training of Table III, of all profiles, and the paper's. The dashed
@@ -123,8 +123,8 @@ class LearningPicture:
         )
         if len(self.ends):
             about += (
-                f" Marks: test error of whole trainings. Dashed: {_law_sentence()} It is of whole trainings, whose "
-                "learning rate has fallen to zero; a line need not follow it on its way."
+                f" Marks: test error of complete trainings. Dashed: {_law_sentence()} It describes complete trainings, "
+                f"whose learning rate has decayed to zero; a learning curve need not follow it."
             )
         with style():
             made = images(_draw(self), "\n".join([about, f"Profile {self.profile}.", *self.notes]))
@@ -158,8 +158,8 @@ def learning_picture(results_dir: Path | str, profile: str, runs_dir: Path | str
         curves += _running(runs_dir, profile, {result.id for result in results}, labels)
     if not curves:
         raise ValueError(
-            f"no training of profile {profile} in {results_dir} has a learning curve: results have one since they keep "
-            "it, and the logs of a run, finished or not, are found with --runs FOLDER"
+            f"no training of profile {profile} in {results_dir} has a learning curve: older results have none; "
+            f"--runs FOLDER adds those in the logs of runs, finished or not"
         )
     data = max(Counter(one.data for one in curves).items(), key=lambda item: (item[1], str(item[0])))[0]
     others = [one.id for one in curves if one.data != data]
@@ -226,7 +226,10 @@ def _running(runs_dir: Path | str, profile: str, finished: set[str], labels: dic
             about, epochs = _settings(run, labels), int(run.config["trainer"]["max_epochs"])
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             why = f"{type(error).__name__} {error}"
-            print(f"left out: run {run.id} in {runs_dir} has not the settings of a training ({why})", file=sys.stderr)
+            print(
+                f"left out: run {run.id} in {runs_dir} does not have the settings of a training ({why})",
+                file=sys.stderr,
+            )
             continue
         yield _curve(pairs, epochs, True, **about)
 

@@ -1,4 +1,4 @@
-"""A figure that a notebook shows."""
+"""A figure for display in notebooks."""
 
 from io import BytesIO
 

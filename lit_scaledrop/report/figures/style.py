@@ -1,4 +1,4 @@
-"""What the figures share: style, colours, labels at the ends of lines, the footer, and files of the same bytes.
+"""Shared by all figures: style, colours, labels at the ends of lines, footer, deterministic files.
 
 matplotlib is imported in the functions, so a table needs none.
 """
@@ -235,7 +235,7 @@ def footer(runs: Sequence[Result], numbers: str, passes: str = "", notes: Sequen
 
 def _data(run: Result) -> str:
     if not run.data:
-        return "counted, nothing is trained"
+        return "computed, nothing is trained"
     kind = f"{data_name(run)} (a stand-in)" if run.data["stand_in"] else data_name(run)
     evaluated = run.evaluation.get("images", run.data["test"])
     epochs, tested = count(run.training["epochs"], "epoch"), count(evaluated, "test image")

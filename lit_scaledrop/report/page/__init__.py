@@ -1,4 +1,4 @@
-"""All that a results folder holds as one HTML page: `write_page`. No server, no network, no script but its own."""
+"""All contents of a results folder on one HTML page: `write_page`. It needs no server, network or external script."""
 
 from lit_scaledrop.report.page.document import write_page
 

@@ -1,4 +1,4 @@
-"""What is seen on a picture, in words, from the numbers in it: for readers who cannot see it."""
+"""Text alternatives of figures, generated from their numbers."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What stands on the page: tables, pictures and runs of each profile, and what was wrong with its files."""
+"""Contents of the page: tables, figures and runs of each profile, and problems with its files."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""How a number was made: data, training, evaluation, settings and versions of a run."""
+"""Provenance of a number: data, training, evaluation, settings and versions of a run."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ def facts(run: Result) -> Iterator[tuple[str, str]]:
         yield "Device", f"{training['device']}; {training['precision']}{compiled}"
         yield "Training time", f"{training['seconds']:.1f} s ({duration(training['seconds'])})"
     if asked:
-        limit = f", at most {asked['limit']} images a part" if asked.get("limit") else ""
+        limit = f", at most {asked['limit']} images per part" if asked.get("limit") else ""
         yield (
             "Evaluation",
             (

@@ -1,4 +1,4 @@
-"""Tables of a study as the page shows them: what names a row, which runs it is of, which numbers have a source."""
+"""Tables of a study on the page: names of rows, their runs, and sources of numbers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ TITLES = {
     "posterior": "class outputs over the passes",
     "threshold": "quantile and threshold of the OOD rule",
     "reliability": "accuracy by confidence",
-    "hardware": "networks on crossbars that are not ideal",
-    "temperature": "chips from cold to hot",
-    "ageing": "chips that have aged",
+    "hardware": "networks on non-ideal crossbars",
+    "temperature": "chips at different temperatures",
+    "ageing": "aged chips",
 }
 """What a figure with results of its own is about, for its heading."""
 _LONG = 24

@@ -1,4 +1,4 @@
-"""What stands first on the page: one sentence on the best-trained networks, and three pictures of their numbers."""
+"""The summary at the top of the page: one sentence on the best-trained networks, and three charts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Sweeps as functions of the results folder: `SWEEPS` names those with a table and plots of their own.
 
-Any other folder of trainings gets the table and the plots of a sweep as well; what was swept is read from the results.
+Any other folder of trainings gets the table and plots of a sweep as well; the swept settings are read from the results.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BARS = "Bars: one sample standard deviation over seeds (none for one seed)."
-_RING = f"{_BARS} Ring: the best by the validation split."
-_ORANGE = "Orange: the best by the validation split. Hollow or dashed: stopped early, with its best value until then."
+_RING = f"{_BARS} Ring: best on the validation split."
+_ORANGE = "Orange: best on the validation split. Hollow or dashed: stopped early, with its best value until then."
 _ENDED = ("stopped", "failed")
 
 
@@ -48,13 +48,13 @@ class Sweep:
 
 SWEEPS: dict[str, Sweep] = {
     "ablation-dropout-rate": Sweep("Drop probability, for all layers and for each class of layer sizes"),
-    "ablation-drop-value": Sweep("What a dropped scale becomes, and what one bit drops"),
-    "ablation-placement": Sweep("Where the scale stands, and how often a mask is drawn"),
+    "ablation-drop-value": Sweep("Value of a dropped scale, and what one bit drops"),
+    "ablation-placement": Sweep("Placement of the scale, and how often a mask is drawn"),
     "ablation-sigma": Sweep(
-        "Drop probabilities that vary in training, at test, and in both",
+        "Variation of drop probabilities in training, at test, and in both",
         SIGMA.report,
         lambda frame, _: {"response": draw_sigma(frame)},
-        f"Solid: p drawn anew at each use; dashed: the mean of finished chips, whose p is off for good. {_BARS}",
+        f"Solid: p redrawn at each use; dashed: mean over simulated chips with fixed deviations of p. {_BARS}",
     ),
     "ablation-passes": Sweep(
         "Number of passes T",
@@ -64,7 +64,7 @@ SWEEPS: dict[str, Sweep] = {
         passes="1 to 50",
     ),
     "ablation-recipe": Sweep(
-        "Training recipe: that of the profile against single changes",
+        "Training recipe: single changes to that of the profile",
         draw=lambda frame, title: {"response": draw_recipes(frame, title)},
         about=f"Dashed: the recipe of the profile. {_BARS}",
     ),

@@ -1,4 +1,4 @@
-"""A search over several settings: what each setting does to the metric, and all of them side by side."""
+"""A search over several settings: the metric against each setting, and parallel coordinates."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -70,8 +70,8 @@ PASSES = TableSpec(
     passes=_passes,
     notes=[
         "AUROC: pure noise (the mean of uniform and Gaussian) and other images (the mean of CIFAR-100 and SVHN, where "
-        "they are) against test images, by predictive entropy and by mutual information. One pass has no disagreement: "
-        "its mutual information is 0 and tells nothing."
+        "they are) against test images, by predictive entropy and by mutual information. With a single pass, mutual "
+        "information is 0 and uninformative."
     ],
 )
 

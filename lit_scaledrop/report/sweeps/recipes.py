@@ -1,4 +1,4 @@
-"""Trainings that differ from one another in single settings: a line each, named by what is not as in most of them."""
+"""Trainings that differ in single settings: one row each, named by the settings that differ from most."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from lit_scaledrop.report.sweeps.swept import QUANTITIES, label, show_value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AS_IT_IS = "the recipe as it is"
+AS_IT_IS = "unchanged recipe"
 _PLAIN = ("null", '"plain"')
 """Values that are usual where two are equally frequent, as JSON."""
 _SHOWN = ("validation", "accuracy", "nll")
@@ -23,9 +23,9 @@ def variants(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
     >>> frame = pd.DataFrame({"model.lr": [0.1, 0.1, 0.2], "model.mask": [None, "element", None]})
     >>> variants(frame, ["model.lr", "model.mask"])
-    ['the recipe as it is', 'mask element', 'learning rate 0.2']
+    ['unchanged recipe', 'mask element', 'learning rate 0.2']
     >>> variants(pd.DataFrame({"model.update": ["normalized", "plain"]}), ["model.update"])
-    ['update normalized', 'the recipe as it is']
+    ['update normalized', 'unchanged recipe']
     """
     keys = {name: frame[name].map(lambda value: json.dumps(None if value != value else value)) for name in names}
     usual = {}

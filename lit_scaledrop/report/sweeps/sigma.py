@@ -1,4 +1,4 @@
-"""The ablation of sigma: drop probabilities that vary in training, at test, or in both, by how far they vary."""
+"""The ablation of sigma: drop probabilities with variation sigma in training, at test, or in both."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,7 +50,7 @@ def when_of(run: Result) -> tuple[str, str]:
     if not trained:
         return ("eval", asked) if asked else ("none", "0")
     if asked and asked != trained:
-        return f"trained {trained}, asked {asked}", asked
+        return f"trained {trained}, evaluated {asked}", asked
     return ("both" if asked else "train"), trained
 
 
@@ -93,10 +93,10 @@ SIGMA = TableSpec(
     ],
     lines=_lines,
     notes=[
-        "p is drawn anew for each pass and layer where nothing else is said; on a finished chip it is off for good: "
-        "the columns of the {chips} chips are their means.",
-        "`at test only` asks the network that was trained without variation; `in training only` and `in both` ask one "
-        "network for each sigma. Another training differs as two seeds do: compare with the spread over seeds.",
+        "p is redrawn for each pass and layer unless stated otherwise; on a simulated chip its deviations are "
+        "fixed: the columns of the {chips} chips are their means.",
+        "`at test only` evaluates the network trained without variation; `in training only` and `in both` evaluate "
+        "one network per sigma. Different trainings differ as two seeds do: compare with the spread over seeds.",
     ],
 )
 
@@ -104,7 +104,7 @@ SIGMA = TableSpec(
 def draw_sigma(frame: pd.DataFrame) -> "Figure":
     """A row for each network: solid with p of each use, dashed on finished chips, bars over seeds."""
     numeric = frame[frame.sigma.map(_size).lt(float("inf")) & frame.when.isin(list(WHEN))]
-    by, title = ["topology", "method"], "Drop probabilities that vary by sigma"
+    by, title = ["topology", "method"], "Variation sigma of the drop probabilities"
     figure, cells = grid(numeric, by, _DRAWN, (3.0, 2.8), title)
     for panel, found, quantity, ends in cells:
         start, lines_of = found[found.when == "none"], []

@@ -1,4 +1,4 @@
-"""What a sweep of trainings varied, found from its results: one row a combination of values, seeds together."""
+"""Finds the swept settings of trainings from their results: one row per combination of values, over seeds."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -123,7 +123,8 @@ def sweep_table(results: Sequence[Result], title: str) -> Report:
         names = swept(group)
         frame = sweep_frame(group, names, notes)
         about = (
-            "Mean ± sample standard deviation over n seeds. Best: by the validation split; test images choose nothing."
+            "Mean ± sample standard deviation over n seeds. Best: on the validation split; nothing is selected on "
+            "test images."
         )
         sections.append(
             Section(epochs_heading(group[0]), frame, _columns(frame, names, data_name(group[0])), caption(group, about))
@@ -186,7 +187,7 @@ def with_validation(frame: pd.DataFrame, rows: Sequence[Sequence[Result]]) -> pd
     """
     scores = [[run.training.get("val_acc", run.training.get("val_iou")) for run in runs] for runs in rows]
     if any(score is None for of_runs in scores for score in of_runs):
-        raise ValueError("the results have no validation accuracy; a sweep's table is of runs of `scaledrop fit`")
+        raise ValueError("the results have no validation accuracy; a sweep's table needs runs of `scaledrop fit`")
     values = [100 * pd.Series(of_runs, dtype=float) for of_runs in scores]
     means, deviations = [of_runs.mean() for of_runs in values], [of_runs.std() for of_runs in values]
     return frame.assign(validation=means, validation_std=deviations)

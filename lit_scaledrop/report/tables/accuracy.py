@@ -70,7 +70,7 @@ def _export(frame: pd.DataFrame, data: str, comparable: bool) -> pd.DataFrame:
 
 def _notes(frame: pd.DataFrame) -> Iterator[str]:
     if (frame.source == LOST).any():
-        yield "An empty cell in the paper's column: the number is lost in our copy of the paper."
+        yield "An empty cell in the paper's column: the number is missing in our copy of the paper."
     extra = frame[frame.source.isna()].drop_duplicates()
     if len(extra):
         rows = ", ".join(f"{row.topology} {row.method}" for row in extra.itertuples())

@@ -1,4 +1,4 @@
-"""Table X: error and OOD rate on CIFAR-10-C, as it is and with the channels normalized anew."""
+"""Table X: error and OOD rate on CIFAR-10-C, as it is and with re-normalized channels."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,14 +47,14 @@ def table10(results: Sequence[Result], paper: pd.DataFrame) -> Report:
 
 _NOTES = [
     "The paper does not say at which severity it measured. `error` and `OOD rate` are means over the severities that "
-    "the section names, the convention of CIFAR-10-C; severity 5 stands beside them.",
+    "the section names, the convention of CIFAR-10-C; severity 5 is also shown.",
     f"The rows \"{MEAN}\" are plain means over the 15 corruptions (the paper's mCE and mOOD): no division by AlexNet's "
     "errors. Where a corruption was not measured there is no mean. The paper's means are taken over its printed cells.",
-    "A difference to the paper is shown for the released CIFAR-10-C, all its images and severities only; images of the "
-    "seeded generator are not the paper's (the frost is generated, too).",
+    "A difference to the paper is shown only for the released CIFAR-10-C, with all images and severities; our seeded "
+    "generator makes other images (the frost is generated, too).",
     "Cells that the paper prints twice, shown as printed: without re-normalization ResNet-18's impulse noise has the "
     "numbers of its contrast; with it VGG-small and ResNet-18 share defocus blur and fog. Outliers of ResNet-20 "
-    "without re-normalization: impulse noise 16.48 % and snow 15.74 % error, beside 73.72 % and more elsewhere.",
+    "without re-normalization: impulse noise 16.48 % and snow 15.74 % error, against 73.72 % and more elsewhere.",
 ]
 
 

@@ -66,7 +66,7 @@ def design_table(results: Sequence[Result], _: pd.DataFrame) -> Report:
             exported.append(pd.DataFrame([head] * len(points), points.index).join(points.assign(**on)))
             for goal, best in fronts.items():
                 name = f"{key[0]}, {key[1]}, {epochs_heading(runs[0])}: {GOALS[goal][0]} against energy"
-                about = f"{len(best)} of {len(points)} designs that no other beats in both; n = {len(runs)}."
+                about = f"{len(best)} of {len(points)} designs on the Pareto front; n = {len(runs)}."
                 marks = {"topology": key[0], "method": key[1], RESULT_IDS: ids_of(runs)}
                 sections.append(Section(name, best.assign(**marks), _COLUMNS, caption(runs, about, "as listed")))
     title = "Design space of a chip: Pareto fronts"
@@ -75,6 +75,6 @@ def design_table(results: Sequence[Result], _: pd.DataFrame) -> Report:
 
 _NOTES = [
     "A design is a number of passes T, the converters' bits, rows of a crossbar, mapping and execution. The binary "
-    "layers are simulated on it; energy, latency and area are those of the network that is measured, at its width. All "
-    "else is the default chip's, whose cells are ideal, or that of the chip file that the command names.",
+    "layers are simulated on it; energy, latency and area are those of the measured network at its width. Everything "
+    "else is the default chip's, whose cells are ideal, or that of the given chip file.",
 ]

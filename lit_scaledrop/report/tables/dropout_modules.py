@@ -30,7 +30,7 @@ _SCHEMES = (
     "dropconnect",
 )
 _COUNTED = {
-    "spindrop": "us: a module a neuron",
+    "spindrop": "us: one module per neuron",
     "spindrop_kernel": "its authors: K K C_in",
     "scale_dropout": "the paper",
 }
@@ -38,23 +38,23 @@ _COUNTED = {
 _MAPPINGS = ("unrolled", "K x K split")
 """The paper's two ways to lay a convolution on crossbars, for which it has a row of Proposed each."""
 _NOTES = [
-    "The paper's table has two rows of Proposed for each topology, by our reading one a mapping; "
-    "Scale-Dropout needs one "
-    "module with either. Of the other methods we count what does not depend on the mapping.",
-    "SpinDrop in two conventions. Ours: a module for each neuron, as our layers draw a bit for each. Its "
+    "The paper's table has two rows of Proposed for each topology, in our reading one per mapping; Scale-Dropout "
+    "needs one module with either. For the other methods we count what does not depend on the mapping.",
+    "SpinDrop in two conventions. Ours: one module per neuron, as our layers draw one bit for each. Its "
     "authors': by the "
     "abstract of Spatial-SpinDrop (arXiv:2306.10185), which needs nine times fewer, K K C_in for each "
-    "layer, re-used from "
-    "output pixel to output pixel; bits a pass are then the least, drawn once for all pixels.",
+    "layer, re-used from output pixel to output pixel; bits per pass are then a lower bound, drawn once for all "
+    "pixels.",
     "Power is that of all modules while they draw; energy and latency are those of the draws of one pass, layer after "
     "layer, and the same with and without re-use.",
-    "Every random bit is taken to come from such a module, also those of MC-Dropout and MC-DropConnect, which are "
-    "full-precision networks. MC-Dropout draws for the features in front of the classifier only, in U-Net and SegNet "
-    "behind the central blocks.",
-    "SpinBayes draws two bits a layer, the index of one of four weight arrays: the other three crossbars of each layer "
+    "Every random bit is assumed to come from such a module, also those of MC-Dropout and MC-DropConnect, which are "
+    "full-precision networks. MC-Dropout draws only for the features in front of the classifier, in U-Net and SegNet "
+    "after the central blocks.",
+    "SpinBayes draws two bits per layer, the index of one of four weight arrays: the other three crossbars of each "
+    "layer "
     "are not counted here.",
-    "Of the paper's table our copy has one number: one module takes 0.0225 mW, and one is enough for a network. What "
-    "layer-wise and topology-wise mean is our reading of these words.",
+    "Our copy of the paper's table has one number: one module takes 0.0225 mW, and one is enough for a network. The "
+    "meaning of layer-wise and topology-wise is our reading.",
 ]
 
 
@@ -167,6 +167,6 @@ def _caption(runs: list[Result]) -> list[str]:
         "profile and data do not matter. Modules are the random bits that a method's layers draw at once.",
         f"Constants, for one module: {'; '.join(constants)}. Area and power of a layer are its modules times these.",
         *of_junction,
-        f"Commit: {commits_of(runs)}. Make it again: `scaledrop cost --profile {first.profile}{on_chip(first)}`, then "
+        f"Commit: {commits_of(runs)}. Reproduce with: `scaledrop cost --profile {first.profile}{on_chip(first)}`, then "
         f"`scaledrop report {first.study} --profile {first.profile}`.",
     ]

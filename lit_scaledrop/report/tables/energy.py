@@ -1,4 +1,4 @@
-"""Table VIII: energy of an image, of methods and executions on a chip, beside published systems and the paper's own."""
+"""Table VIII: energy per image of methods and executions on a chip, next to published systems and the paper's."""
 
 import itertools
 from collections.abc import Sequence
@@ -35,19 +35,16 @@ Frames = dict[tuple[Any, ...], tuple[Result, pd.DataFrame]]
 _METHODS = (PROPOSED, "Proposed, affine", "SpinDrop", "Spatial-SpinDrop", "MC-Dropout (IR-Net)", "Tiny-Deep Ensemble")
 _NOTES = [
     "Ours is a model: operation counts of the topology at full width, for an image of MNIST's (LeNet-5, padded to "
-    "32 x 32) or CIFAR-10's size, times cited component energies (`hardware/presets/components.yaml`; the paper's own "
-    "are lost in our copy), with {whose} where none is named. Passes one by one and with the "
-    "prefix once are "
+    "32 x 32) or CIFAR-10's size, times cited component energies (`hardware/presets/components.yaml`; the paper's "
+    "own are missing in our copy), with {whose} where none is named. Passes one by one and with the prefix once are "
     "expectations over all masks; shared prefixes are those of the masks of seed 0.",
-    "One by one: every pass by itself. Prefix once: layers in front of the first one that draws run once. "
-    "Shared: every "
-    "common prefix of passes once. Where prefixes are shared, a skip that waits for other passes is counted in "
-    "the prefix buffer and in the skip buffer: ResNet-20 is up to 3.2 uJ too dear.",
+    "One by one: every pass separately. Prefix once: layers before the first random one run once. Shared: every "
+    "common prefix of passes runs once. With shared prefixes, a skip that waits for other passes is counted in both "
+    "the prefix buffer and the skip buffer: ResNet-20 is overestimated by up to 3.2 uJ.",
     "Folded: scale and BatchNorm in front of a sign are thresholds, one for a kept and one for a dropped scale. "
-    "Multiplied: a 32-bit product for each output whose scale is kept. Methods without a scale have thresholds alone.",
-    "The paper does not say what it took the full-precision first and last layer for. Published systems "
-    "are as the paper "
-    "lists them. Bounds and outliers among the converters stand beside the band, not in it.",
+    "Multiplied: a 32-bit product for each output whose scale is kept. Methods without a scale only have thresholds.",
+    "The paper does not say how it counts the full-precision first and last layer. Published systems are as listed "
+    "in the paper. Bounds and outliers among the converters are shown next to the range, not in it.",
 ]
 
 
@@ -74,7 +71,7 @@ def table8(results: Sequence[Result], paper: pd.DataFrame) -> Report:
         each = "; ".join(f"{key[0]}, {key[1]}: {whose([adc_of(run)])}" for key, (run, _) in frames.items())
         named.append(f"Counted on several chips, and ratios are of rows of one chip. {each}.")
     both = one_converter_for_both(frames, paper)
-    return Report("Table VIII: energy of an image", sections, [*notes, *both, *named], _export(frames, paper))
+    return Report("Table VIII: energy per image", sections, [*notes, *both, *named], _export(frames, paper))
 
 
 def _place(run: Result) -> tuple[int, int]:
@@ -177,7 +174,7 @@ def _bands(topology: str, run: Result, frame: pd.DataFrame, theirs: float) -> Se
         _energy("high", "most"),
         number("times", "the paper's is ... times that", str),
         *(_energy(name, name) for name in found.marks),
-        number("needed", "conversion that meets it", lambda needed: f"{needed:.2f} pJ", none="none"),
+        number("needed", "conversion that would match", lambda needed: f"{needed:.2f} pJ", none="none"),
     )
     heading = f"{topology}, Proposed: the paper's {readable(theirs)}"
     return Section(heading, table, columns, [against_paper(run, frame, theirs)])

@@ -1,4 +1,4 @@
-"""What Table VIII says in words: the paper's ratios, its energies beside ours, and one converter for both of them."""
+"""The findings of Table VIII in words: the paper's ratios and energies against ours, and the converter they imply."""
 
 import itertools
 from collections.abc import Mapping
@@ -81,7 +81,7 @@ def against_paper(run: Result, frame: pd.DataFrame, theirs: float) -> str:
         marks = ", ".join(f"{mark}: {readable(energy)}" for mark, energy in found.marks.items())
         lines.append(
             f"First and last layer {name}: cited converters give {found.ends}, the "
-            f"paper's {readable(theirs)} is {found.times(theirs)} times that (beside them {marks})."
+            f"paper's {readable(theirs)} is {found.times(theirs)} times that (in addition {marks})."
         )
     return "Passes one by one, scales folded. " + " ".join(lines)
 
@@ -110,13 +110,13 @@ def one_converter_for_both(frames: Found, paper: pd.DataFrame) -> list[str]:
     off = (known[["one", "two"]].max(axis=1) / known[["one", "two"]].min(axis=1)).sort_values()
     best = known.loc[off.index[0]]
     place = f"passes {EXECUTIONS[best.how]}, scales {SCALES[best.scale]}, first and last layer {TREATMENTS[best.real]}"
-    verdict = "One converter meets both" if off.iloc[0] <= 1 + TOLERANCE else "No one converter meets both"
+    verdict = "A single converter matches both" if off.iloc[0] <= 1 + TOLERANCE else "No single converter matches both"
     dearest, role = max(_dearest(run, frame) for run, frame, _ in both.values())
     return [
-        "The conversion that would meet the paper's energy, with passes one by one or the prefix once: "
-        f"{', '.join(ends)} (none where all else takes more). {verdict}: nearest are {best.one:.2f} and "
+        "The conversion energy that would match the paper, with passes one by one or the prefix once: "
+        f"{', '.join(ends)} (none where everything else takes more). {verdict}: nearest are {best.one:.2f} and "
         f"{best.two:.2f} pJ ({place}). With shared prefixes it would be {shared.one.min():.1f} to "
-        f"{shared.one.max():.1f} and {shared.two.min():.1f} to {shared.two.max():.1f} pJ; the dearest of these "
+        f"{shared.one.max():.1f} and {shared.two.min():.1f} to {shared.two.max():.1f} pJ; the largest of these "
         f"sources{', an outlier,' if role == 'outlier' else ''} takes {dearest:.1f} pJ."
     ]
 

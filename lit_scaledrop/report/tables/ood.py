@@ -1,4 +1,4 @@
-"""Table VI: detection of inputs from elsewhere, and the separations that the field reads beside the paper's rate."""
+"""Table VI: detection of OOD inputs by the paper's rate and by the usual threshold-free measures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -69,11 +69,11 @@ def table6(results: Sequence[Result], paper: pd.DataFrame) -> Report:
         notes += _absent(used)
     notes = [
         *dict.fromkeys(notes),
-        "The paper's numbers of this table are lost in our copy, so none stand beside ours; its rows are listed.",
+        "The paper's numbers of this table are missing in our copy; its rows are listed.",
         f"The paper's six suites are {_named(PAPER_SUITES)}; the others are OpenOOD's for CIFAR-10, near "
         f"({_named(SUITE_KINDS['near'])}) and far ({_named(SUITE_KINDS['far'])}). OOD inputs are the positive class.",
         ATOM_NOTE,
-        "A detection rate means little without the rate on the test images, the false alarms, in the first column.",
+        "A detection rate has to be compared with the false-alarm rate on test images in the first column.",
     ]  # fmt: skip
     return Report("Table VI: out-of-distribution detection", sections, notes, pd.concat(exports, ignore_index=True))
 
@@ -161,4 +161,4 @@ def _sources(runs: Sequence[Result]) -> str:
 def _absent(runs: Sequence[Result]) -> list[str]:
     reasons = {name: reason for run in runs for name, reason in run.evaluation["absent"].items()}
     listed = [f"{SUITES.get(name, name)}: {reasons[name]}" for name in _suites(runs) if name in reasons]
-    return [f"Absent, and replaced by nothing: {'; '.join(listed)}."] if listed else []
+    return [f"Absent: {'; '.join(listed)}."] if listed else []

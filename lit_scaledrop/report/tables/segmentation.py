@@ -1,4 +1,4 @@
-"""Table V: segmentation by topology, data set and method: the paper's seven metrics and what goes beyond them."""
+"""Table V: segmentation by topology, data set and method: the paper's seven metrics and additional ones."""
 
 import json
 from collections.abc import Sequence
@@ -64,8 +64,8 @@ def _arrange(frame: pd.DataFrame) -> pd.DataFrame:
 def _numbers(runs: Sequence[Result]) -> str:
     sizes = sorted({run.config["data"]["init_args"].get("image_size", 128) for run in runs})
     return (
-        f"Images of {' or '.join(map(str, sizes))} pixels a side. Mean ± sample standard deviation over n runs, in "
-        "brackets the paper's."
+        f"Images of {' or '.join(map(str, sizes))} pixels a side. Mean ± sample standard deviation over n runs, the "
+        f"paper's in brackets."
     )
 
 
@@ -87,9 +87,9 @@ def _intervals(used: Sequence[Result]) -> list[str]:
             differences.append(f"{name} {{:+.1f}} ({{:+.1f}} to {{:+.1f}})".format(*paired))
     lines = [f"Mean IoU over runs, with its 95 % interval (Student's t): {'; '.join(means)}."] if means else []
     if differences:
-        lines.append(f"IoU less FP's on the same seed and fold, paired: {'; '.join(differences)}.")
+        lines.append(f"IoU minus FP's on the same seed and fold, paired: {'; '.join(differences)}.")
     if lines and len({fold for of_run in ious for _, fold in of_run}) > 1:
-        lines[-1] += " Folds share training images, which makes these intervals narrow."
+        lines[-1] += " Folds share training images, which makes these intervals too narrow."
     return lines
 
 
@@ -141,8 +141,8 @@ TABLE5 = TableSpec(
     groups=_groups,
     below=_intervals,
     notes=[
-        "All in per cent of pixels, of the lesion; means of images count an image without lesion in truth and "
-        "prediction as 100. Sensitivity, specificity and precision are at the most probable class.",
+        "All in per cent, for lesion pixels; means over images count an image without lesion in truth and prediction "
+        "as 100. Sensitivity, specificity and precision are at the most probable class.",
         "The paper does not say how it split its data; ours are split as the data modules say (the challenge's own "
         "split, groups of near-duplicates, folds), at another image size, so there is no column of differences.",
     ],

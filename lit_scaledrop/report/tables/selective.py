@@ -14,9 +14,9 @@ from lit_scaledrop.results.result import Result
 QUANTITIES = {
     "accept": percent("sel/accept", "accepted (%)", suite="clean"),
     "reject": percent("sel/reject", "rejected (%)", suite="clean"),
-    "tpr": percent("sel/tpr", "TPR (%): right predictions that are accepted", suite="clean"),
+    "tpr": percent("sel/tpr", "TPR (%): correct predictions that are accepted", suite="clean"),
     "tnr": percent("sel/tnr", "TNR (%): wrong predictions that are rejected", suite="clean"),
-    "ar": percent("sel/ar", "AR (%): accepted predictions that are right", suite="clean"),
+    "ar": percent("sel/ar", "AR (%): accepted predictions that are correct", suite="clean"),
     "accuracy": percent("cls/acc", "accuracy (%), nothing rejected", suite="clean"),
     "aurc": percent("sel/aurc", "AURC (%): mean error over all coverages", suite="clean"),
     "coverage": percent("sel/coverage_at_risk_5", "coverage (%) at 5 % error", suite="clean"),
@@ -88,12 +88,13 @@ TABLE9 = TableSpec(
     lines=_lines,
     arrange=_arrange,
     notes=[
-        "The paper's words: accepted is what the rule does not call out-of-distribution; TPR, TNR, AR as in the rows.",
-        "The paper's row of ResNet-20 contradicts its accuracy of 86 %: accepted times AR is the share of images that "
-        "are accepted and right, and divided by TPR the share that is right, 41.00 % x 99.12 % / 59.24 % = 68.6 %. It "
-        "is shown as it is printed.",
+        "The paper's definitions: accepted is what the rule does not call out of distribution; TPR, TNR, AR as in "
+        "the rows.",
+        "The paper's row of ResNet-20 contradicts its accuracy of 86 %: accepted times AR is the share of images "
+        "that are accepted and correct, divided by TPR the accuracy, 41.00 % x 99.12 % / 59.24 % = 68.6 %. It is "
+        "shown as printed.",
         ATOM_NOTE,
-        "The second rule's threshold accepts 95 % of the validation images; the temperature divides the logits of each "
-        "pass and is that of the validation split's least NLL. Nothing is chosen on test images.",
+        "The second rule's threshold accepts 95 % of the validation images; the temperature divides the logits of "
+        "each pass and minimizes the NLL of the validation split. Nothing is selected on test images.",
     ],
 )

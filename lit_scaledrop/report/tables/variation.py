@@ -1,4 +1,4 @@
-"""Table IV: accuracy with drop probabilities that vary, for networks that were trained with and without variation."""
+"""Table IV: accuracy under variation of drop probabilities, for networks trained with and without it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def condition_of(run: Result) -> tuple[str, str]:
     trained, asked = trained_and_asked(run)
     if not trained:
         return (WITHOUT, asked) if asked else (BASELINE, "")
-    return (WITH if trained == asked else f"trained with {trained}, asked with {asked or 'none'}"), asked
+    return (WITH if trained == asked else f"trained with {trained}, evaluated with {asked or 'none'}"), asked
 
 
 def trained_and_asked(run: Result) -> tuple[str, str]:
@@ -106,20 +106,20 @@ def _numbers(runs: Sequence[Result]) -> str:
 
 
 _NOTES = [
-    "The paper's three sigmas are lost in our copy. Its rows stand beside ours in their order: 0.02, 0.05, 0.10.",
-    "Accuracy: p is drawn anew for each pass and layer, as eq. 24 says. A mask is then a bit of the mean p, so such a "
-    "variation does little but where p is cut off at 0 and 1. On a finished chip p is off for good: the "
+    "The paper's three sigmas are missing in our copy. Its rows are matched to ours in order: 0.02, 0.05, 0.10.",
+    "Accuracy: p is redrawn for each pass and layer (eq. 24). A mask is then a bit with the mean p, so this has "
+    "little effect except where p is clipped at 0 and 1. On a simulated chip the deviations of p are fixed: the "
     "{chips} chips are the harder case, mean and worst.",
-    "Change: against our own baseline, seed by seed, with the same random numbers behind the masks. The same network, "
-    "asked with variation, differs by its masks alone. One that was trained with variation is another training, which "
-    "differs from the baseline as two seeds do: a change that is smaller than the spread over seeds says nothing.",
+    "Change: against our baseline, seed by seed, with the same random numbers behind the masks. The same network "
+    "evaluated with variation differs only by its masks. A network trained with variation is another training, which "
+    "differs from the baseline as two seeds do: a change smaller than the spread over seeds is not significant.",
 ]
 
 _MEANS = mean_columns(MEASURES)
 _BESIDE = ("change", "chips_change", "paper", "difference", "source")
 _NUMBERS = [name for quantity in MEASURES for name in (quantity, f"{quantity}_std")]
 TABLE4 = TableSpec(
-    "Table IV: drop probabilities that vary",
+    "Table IV: variation of drop probabilities",
     MEASURES,
     [
         text("topology"),
