@@ -20,7 +20,7 @@ from lit_scaledrop.layers.bits.build import best_level, library
 from lit_scaledrop.layers.bits.filters import Filters, Pair
 from lit_scaledrop.shapes import Float
 
-_WORTH_THREADS = 1 << 20  # words that are compared, some 0.1 ms
+_WORTH_THREADS_NS = 300_000  # starting two and waiting for them takes 100 us
 _READ_BEHIND = 8  # bytes behind an input
 
 
@@ -121,7 +121,7 @@ def pack(
         )  # fmt: skip
         return 0
 
-    spread(run, batch * size[0], 16 * x.numel())
+    spread(run, batch * size[0], 0.15 * x.numel())
     return packed
 
 
@@ -184,8 +184,8 @@ def run_sums(
             ctypes.c_int64(begin), ctypes.c_int64(end),
         )  # fmt: skip
 
-    pixels = packed.batch * packed.out[0] * packed.out[1]
-    if any(spread(run, count, pixels * filters.shape[0] * filters.words.shape[2])):
+    sums = packed.batch * packed.out[0] * packed.out[1] * filters.shape[0]
+    if any(spread(run, count, sums * (0.5 + 0.1 * filters.words.shape[2]))):
         raise MemoryError("no memory for the windows of a binary convolution")
 
 
@@ -235,10 +235,16 @@ def at(numbers: Tensor | np.ndarray) -> ctypes.c_void_p:
     return ctypes.c_void_p(numbers.data_ptr() if isinstance(numbers, Tensor) else numbers.ctypes.data)
 
 
-def spread(run: Callable[[int, int], int], count: int, work: int) -> list[int]:
-    """``run(begin, end)`` over 0 to ``count``; much work in parts, by threads: the kernels leave Python's lock."""
+def spread(run: Callable[[int, int], int], count: int, nanoseconds: float) -> list[int]:
+    """``run(begin, end)`` over 0 to ``count``; what takes long in parts, by threads: the kernels leave Python's lock.
+
+    Args:
+        run: computes some of them.
+        count: how many there are.
+        nanoseconds: that one thread takes, roughly.
+    """
     parts = torch.get_num_threads()
-    if parts == 1 or work < _WORTH_THREADS or count < parts:
+    if parts == 1 or nanoseconds < _WORTH_THREADS_NS or count < parts:
         return [run(0, count)]
     ends = [count * part // parts for part in range(parts + 1)]
     return list(_threads(os.getpid(), parts).map(run, ends[:-1], ends[1:]))
