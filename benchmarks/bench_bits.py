@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.measure import by_group, table
+from lit_scaledrop.cli.memory import keep_freed_memory
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.deploy.program import export_onnx
 from lit_scaledrop.layers import comparing, exact, unfinished
@@ -49,9 +50,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def kernels(threads: int) -> Any:
-    """Threads of torch, which the kernels have as well."""
+    """Threads of torch, which the kernels have as well; memory as our commands keep it."""
     if not available():
         pytest.skip("no C compiler: there are no kernels")
+    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     yield
@@ -144,9 +146,9 @@ def parts_timed(spent: Counter[str]) -> Iterator[None]:
     """Add up the seconds that each part of a pass takes."""
 
     def timed(name: str, run: Any) -> Any:
-        def wrapped(*args: Any) -> Any:
+        def wrapped(*args: Any, **named: Any) -> Any:
             start = time.perf_counter()
-            result = run(*args)
+            result = run(*args, **named)
             spent[name] += time.perf_counter() - start
             return result
 
@@ -185,6 +187,7 @@ def bench_parts(interleaved: Any, options: Any, network: str, images: int) -> No
 
     posterior(x)
     (fixture,) = interleaved({"parts": run}, warm=False).values()
+    assert all(chains is not None for chains in posterior._multiplier.chains.values()), "what is timed went another way"
     seconds = {name: spent[name] / len(rounds) for name in ("first layer", *_PARTS)}
     fixture.extra_info.update(seconds=seconds, whole=sum(rounds) / len(rounds), products=products["all"], limit=limit())
 
@@ -234,7 +237,7 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
     return (
         f"Kernels for {LEVELS[best_level()]}; backend 'torch' multiplies signs in "
         f"{'bfloat16' if native_bfloat16() else 'float32'} on this processor; width {options.width:g}; the logits are "
-        f"equal bit for bit; median of {options.repeats} interleaved rounds.\n\n"
+        f"equal bit for bit; freed memory is kept, as our commands do; median of {options.repeats} interleaved rounds.\n\n"
         f"The five binary convolutions of VGG-small, batch of {options.batch}, with packing:\n\n{of_convolutions}\n\n"
         "Whole predictions. The columns on the right, T = 20 with shared prefixes and all 32 masks, are in float32 "
         f"passes of the same network, images and threads:\n\n{of_passes}\n\n"
