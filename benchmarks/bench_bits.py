@@ -143,13 +143,17 @@ _PARTS = {
 
 @contextmanager
 def parts_timed(spent: Counter[str]) -> Iterator[None]:
-    """Add up the seconds that each part of a pass takes."""
+    """Add up the seconds that each part of a pass takes, without those of other parts within it."""
+    within = [0.0]
 
     def timed(name: str, run: Any) -> Any:
         def wrapped(*args: Any, **named: Any) -> Any:
+            within.append(0.0)
             start = time.perf_counter()
             result = run(*args, **named)
-            spent[name] += time.perf_counter() - start
+            took = time.perf_counter() - start
+            spent[name] += took - within.pop()
+            within[-1] += took
             return result
 
         return wrapped
@@ -237,7 +241,8 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
     return (
         f"Kernels for {LEVELS[best_level()]}; backend 'torch' multiplies signs in "
         f"{'bfloat16' if native_bfloat16() else 'float32'} on this processor; width {options.width:g}; the logits are "
-        f"equal bit for bit; freed memory is kept, as our commands do; median of {options.repeats} interleaved rounds.\n\n"
+        "equal bit for bit; freed memory is kept, as our commands do; "
+        f"median of {options.repeats} interleaved rounds.\n\n"
         f"The five binary convolutions of VGG-small, batch of {options.batch}, with packing:\n\n{of_convolutions}\n\n"
         "Whole predictions. The columns on the right, T = 20 with shared prefixes and all 32 masks, are in float32 "
         f"passes of the same network, images and threads:\n\n{of_passes}\n\n"
