@@ -78,7 +78,7 @@ def test_a_terminal_gets_a_table_in_place_of_json(run, monkeypatch, capsys):
     head, _, *rows = out.splitlines()
     assert head.startswith("a.ckpt: 60 test images of cifar10, T = 3, ")
     assert [row.split()[:2] for row in rows] == [[key, f"{value:.4f}"] for key, value in record["metrics"].items()]
-    assert "Share of examples whose" in out
+    assert "  Accuracy: share of examples" in out
     assert max(map(len, rows)) <= 80
     assert json.loads(Path("out.json").read_text())["metrics"] == record["metrics"]
 

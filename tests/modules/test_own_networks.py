@@ -214,7 +214,7 @@ def test_fit_takes_a_module_of_ones_own(folder):
     assert found["evaluation"]["samples"] == 3  # its dropout is sampled
     assert 0 <= found["measurements"][0]["metrics"]["cls/acc"] <= 1
     (file,) = folder.glob("runs/quick/tiny/*/checkpoints/last.ckpt")
-    with pytest.raises(CheckpointError, match=r"trained by a module of its owner: .* load it by its class"):
+    with pytest.raises(CheckpointError, match=r"trained by a user.s module: .* load it with its class"):
         load_trained(file)
 
 
