@@ -91,8 +91,8 @@ FIGURES: dict[str, Figure] = {
     "threshold": Figure(
         tradeoff_numbers,
         draw_tradeoff,
-        "One curve for each quantile over the passes, named at the right; one mark for each threshold; ring: the "
-        "paper's rule, below 0.95 at the 0.1-quantile. Mean over seeds.",
+        "One curve for each quantile over the passes, named at the right; one mark for each threshold; dashed: "
+        "chance; ring: the paper's rule, below 0.95 at the 0.1-quantile. Mean over seeds.",
     ),
     "reliability": Figure(
         reliability_numbers,

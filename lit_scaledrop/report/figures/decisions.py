@@ -31,7 +31,6 @@ def draw_tradeoff(frame: pd.DataFrame) -> "Figure":
         rates = run[run.metric == "rate"].set_index(["part", "quantile", "threshold"])["mean"]
         quantiles = sorted(run["quantile"].unique())
         panel.plot([0, 100], [100, 0], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-        panel.text(46, 47, "chance", color="#7A7A7A", fontsize=7.5, rotation=-45, ha="center", va="center")
         ends = []
         for quantile, colour in zip(quantiles, _BLUES, strict=False):
             accepted, detected = 100 - 100 * rates["clean"][quantile], 100 * rates[suite][quantile]
