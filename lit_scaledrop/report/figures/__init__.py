@@ -81,10 +81,10 @@ FIGURES: dict[str, Figure] = {
     "posterior": Figure(
         posterior_numbers,
         draw_posterior,
-        "Left: the first test image, each class on its own scale (mean ± deviation of the logit at its name); "
-        "lines: normal distributions of the same mean and deviation. Right: mean and range over classes and images; "
-        "dashed: the same distance for T normally distributed numbers. A network with few random bits has few "
-        "outputs: its posterior is a finite mixture and not normal for any T.",
+        "Left: the first test image and how many of its T outputs differ, each class on its own scale (mean ± "
+        "deviation of the logit at its name); lines: normal distributions of the same mean and deviation. Right: mean "
+        "and range over classes and images; dashed: the same distance for T normally distributed numbers. A network "
+        "with few random bits has few outputs: its posterior is a finite mixture and not normal for any T.",
         over_seeds=False,
         passes="10 to 1000",
     ),

@@ -100,7 +100,7 @@ def draw_posterior(frame: pd.DataFrame) -> "Figure":
         chosen = first[first.passes == passes]
         _ridges(panel, chosen, first[first.passes == counts[-1]], named=bool(passes == counts[0]))
         panel.set_xlim(-4, 4)
-        panel.set_title(f"T = {passes}, {chosen.distinct.iloc[0]} different outputs")
+        panel.set_title(f"T = {passes}: {chosen.distinct.iloc[0]} outputs")
         panel.set_xlabel("Logit, standardized")
     return figure
 
