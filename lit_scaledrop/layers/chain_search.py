@@ -30,7 +30,7 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
             continue
         between: list[nn.Module] = []
         module = seen.only_user(output)
-        pool, before_pool = None, 0
+        pool, before_pool, once = None, 0, seen.calls[source] == 1
         while module is not None:
             if pool is None and sums_signs(source) and type(module) is nn.MaxPool2d and side_by_side(module):
                 pool, before_pool = module, len(between)
@@ -43,8 +43,8 @@ def find_chains(network: nn.Module, x: Float[Tensor, "1 ..."]) -> list[Chain]:
         if module is None or not sums_signs(module) or seen.outputs[module].dtype != torch.float32:
             continue
         # numbers can be compared where they are pooled already; sums are while they are packed
-        if between and (not before_pool or can_be_compared(filters_of(source), filters_of(module))):
-            chains.append(Chain(source, between, module, pool, before_pool))
+        if between and (not before_pool or (once and can_be_compared(filters_of(source), filters_of(module)))):
+            chains.append(Chain(source, between, module, pool, before_pool, once))
     # of those that end alike the longest, and rather one of integers than one of their maxima
     chains.sort(key=lambda chain: (len(chain.between), sums_signs(chain.source)))
     return list({chain.consumer: chain for chain in chains}.values())

@@ -37,6 +37,7 @@ class Chain:
         consumer: the convolution that takes the signs.
         pool: what takes maxima over squares on the way, if anything does.
         before_pool: how many of ``between`` are in front of it.
+        once: whether the source runs once in a pass, so that nobody else has sums of it.
     """
 
     source: nn.Module
@@ -44,6 +45,7 @@ class Chain:
     consumer: nn.Module
     pool: nn.MaxPool2d | None = None
     before_pool: int = 0
+    once: bool = True
     _tables: dict[bytes, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     _made_of: list[Tensor] = field(default_factory=list)
     _settings: list[str] = field(default_factory=list)

@@ -100,9 +100,9 @@ class _Multiplying:
 
 def _can_wait(chain: Chain) -> bool:
     """Whether nothing but the comparison, behind pooling at most, needs the sums in front of it."""
-    if not sums_signs(chain.source) or not can_be_compared(filters_of(chain.source), filters_of(chain.consumer)):
+    if not chain.once or not sums_signs(chain.source) or (chain.pool and not side_by_side(chain.pool)):
         return False
-    return chain.pool is None or side_by_side(chain.pool) is not None
+    return can_be_compared(filters_of(chain.source), filters_of(chain.consumer))
 
 
 def pooled(largest: bool, size: int, x: Any) -> Any:

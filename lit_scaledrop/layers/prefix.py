@@ -17,7 +17,7 @@ network is compiled: the rows of every layer depend on the plan, so each plan wo
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -153,7 +153,7 @@ class Sharing:
         sources = self.partition.sources(groups)
         if isinstance(x, Sums):  # not computed yet
             return x.rows(self.batch, sources)
-        later = repeated(x, [source * self.batch + row for source in sources for row in range(self.batch)])
+        later = repeated(x, self.batch, sources)
         if later is not None:
             return later
         # slices of whole groups: block copies, in the memory format of x
@@ -168,7 +168,7 @@ class Sharing:
         return (self.expand(inputs[0]), *inputs[1:])
 
 
-@cache
+@lru_cache(1024)
 def _meeting(func: Any) -> tuple[str, bool]:
     """Which operation of those where tensors meet it is, and whether in place; each of PyTorch's functions once."""
     name = getattr(func, "__name__", "")

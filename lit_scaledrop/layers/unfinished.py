@@ -155,18 +155,19 @@ class PuttingOff:
         return self._stage
 
 
-def repeated(x: Tensor, rows: Sequence[int]) -> Tensor | None:
-    """These rows of ``x``, put off; ``None`` where that is not worth it."""
+def repeated(x: Tensor, batch: int, parts: Sequence[int]) -> Tensor | None:
+    """The rows of some parts of ``x``, of ``batch`` rows each, put off; ``None`` where that is not worth it."""
     if (
         not putting_off.get()
         or type(x) is not Tensor
         or x.dim() != 4
-        or x[:1].numel() * len(rows) < _WORTH
+        or x[:1].numel() * batch * len(parts) < _WORTH
         or not x.is_contiguous()
         or not plain(x)
     ):
         return None
-    return Unfinished(x, (), torch.tensor(rows, dtype=torch.int32))
+    first = torch.tensor(parts, dtype=torch.int32)[:, None] * batch
+    return Unfinished(x, (), (first + torch.arange(batch, dtype=torch.int32)).flatten())
 
 
 def _computed(x: Any) -> Any:

@@ -165,6 +165,29 @@ def test_an_infinite_scale_in_front_of_a_pool():
     assert torch.equal(ours(x).logits, floats(x).logits)
 
 
+class Twice(nn.Module):
+    """A convolution runs twice, and a chain leads on from its second sums."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.conv, self.between, self.last = binary(4, 4), nn.Sequential(*between), binary(4, 2)
+
+    def forward(self, x):
+        once = self.conv(x)
+        return self.last(self.between(self.conv(once))) + once.mean()
+
+
+@pytest.mark.parametrize("between", [[scale(4), norm(4)], [scale(4), nn.MaxPool2d(2), norm(4)]], ids=["plain", "pool"])
+def test_a_convolution_that_runs_twice_gives_numbers(between):
+    """Its first sums go elsewhere; the comparison stays, behind the pool if there is one."""
+    network, x = nn.Sequential(Twice(between), nn.Flatten()).eval(), torch.randn(3, 4, 8, 8)
+    ours, floats = posteriors(network)
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    ((chain,),) = ours._multiplier.chains.values()
+    assert chain.source is (network[0].conv if len(between) == 2 else between[1])
+    assert chain.once == (len(between) == 3)
+
+
 def test_groups_are_pooled_as_numbers():
     """The bits of their channels share bytes."""
     for groups, pool in ((1, 2), (2, None)):

@@ -131,7 +131,7 @@ def test_rows_that_are_repeated(use):
             "in place": lambda y: y.add_(1),
         }
         for way in made.values():
-            y = repeated(x, rows)
+            y = repeated(x, 1, rows)
             assert isinstance(y, Unfinished)
             found = USES[use](way(y))
             assert type(found.clone()) is torch.Tensor
@@ -139,7 +139,7 @@ def test_rows_that_are_repeated(use):
             assert torch.equal(x, before)
     finally:
         putting_off.reset(token)
-    assert repeated(x, rows) is None  # where no comparisons stand for modules
+    assert repeated(x, 1, rows) is None  # where no comparisons stand for modules
 
 
 def test_it_is_put_off():

@@ -352,7 +352,7 @@ typedef struct {
     const Geometry *geometry;           /* of the next one */
     int64_t pool;                       /* side of the squares */
     const float *threshold, *direction; /* [cases][lanes] */
-    const uint8_t *falling;             /* [cases][unit]: 1 where the direction is negative */
+    const uint8_t *falling;             /* [cases][unit]: 1 where a square has the sign that all its numbers have */
     const int32_t *first, *row, *of_row; /* image i makes the rows row[first[i]] to row[first[i + 1] - 1], of these cases */
     uint8_t *out;
 } Next;
@@ -363,11 +363,11 @@ typedef struct {
     Bits *bits;
 } Level;
 
-/* Sums of some output pixels of one image, for all filters: numbers to out, or bits of each row to marks, which hold
- * of a row marked pixels, of which those here begin at mark. */
+/* Sums of some output pixels of one image, for all filters: numbers to out, or bits of these pixels to marks, row after
+ * row of those that the image makes. */
 static inline __attribute__((always_inline)) void sums(Level level, const Geometry *g, const Operands *of, int64_t image,
                                                        int64_t place, int64_t count, float *out, const Next *next,
-                                                       uint8_t *marks, int64_t marked, int64_t mark, uint64_t *windows)
+                                                       uint8_t *marks, uint64_t *windows)
 {
     const int64_t blocks = (g->filters + FILTERS - 1) / FILTERS, plane = g->out_height * g->out_width;
     const int64_t all = g->groups * g->filters;
@@ -394,7 +394,7 @@ static inline __attribute__((always_inline)) void sums(Level level, const Geomet
                     else
                         for (int64_t r = next->first[image]; r < next->first[image + 1]; r++) {
                             const int64_t of_case = next->of_row[r] * of->lanes + part.lane;
-                            const int64_t pixel = (r - next->first[image]) * marked + mark + start + i;
+                            const int64_t pixel = (r - next->first[image]) * count + start + i;
                             level.bits(unequal, &part, next->threshold + of_case, next->direction + of_case,
                                        marks + pixel * next->geometry->unit + b, next->geometry->unit);
                         }
@@ -410,7 +410,7 @@ static inline __attribute__((always_inline)) void to_numbers(Level level, const 
     const int64_t plane = g->out_height * g->out_width;
     for (int64_t start = begin, stop; start < end; start = stop) {
         stop = (start / plane + 1) * plane < end ? (start / plane + 1) * plane : end;
-        sums(level, g, of, start / plane, start % plane, stop - start, out, 0, 0, 0, 0, windows);
+        sums(level, g, of, start / plane, start % plane, stop - start, out, 0, 0, windows);
     }
 }
 
@@ -456,7 +456,7 @@ static inline __attribute__((always_inline)) void to_bits(Level level, const Geo
         stop = start + most < end ? start + most : end;
         stop = stop < (image + 1) * high ? stop : (image + 1) * high;
         const int64_t count = (stop - start) * of_row;
-        sums(level, g, of, image, top * of_row, count, 0, next, marks, count, 0, windows);
+        sums(level, g, of, image, top * of_row, count, 0, next, marks, windows);
         settle(g, next, image, top, stop - start, count, marks);
     }
 }

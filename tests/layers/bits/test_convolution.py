@@ -16,12 +16,16 @@ from lit_scaledrop.layers.bits import (
     LEVELS,
     Filters,
     Shape,
+    Sums,
     Thresholds,
     available,
     best_level,
     build,
+    compare,
     conv2d,
     convolution,
+    multiply,
+    pack,
 )
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
@@ -250,6 +254,12 @@ def test_avx512_on_other_processors(tmp_path, monkeypatch):
         x, weight = some(2, 2 * channels, 9, 40), signs(some(2 * filters, channels, 3, 3, seed=1))
         ours = conv2d(x, Filters(weight, 2), Shape(before=(1, 1), behind=(1, 1)), level=2)
         assert torch.equal(ours, F.conv2d(signs(x), weight, padding=1, groups=2))
+        one, following = Filters(signs(some(filters, 2 * channels, 3, 3))), Filters(signs(some(2, filters, 3, 3)))
+        packed, half = pack(x, one, Shape(), level=2), torch.full((1, filters), 0.5)
+        thresholds = Thresholds(half, torch.ones_like(half), torch.zeros(1))
+        bits = compare(Sums(packed, one, 2, (1, 0)), following, Shape(), thresholds)
+        pooled = F.max_pool2d(multiply(packed, one)[[1, 0]], 2)
+        assert bits.bits.tolist() == pack(pooled, following, Shape(), thresholds, 2).bits.tolist()
 
 
 def test_sums_that_floats_do_not_hold():
