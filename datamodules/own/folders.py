@@ -118,7 +118,7 @@ def _without_masks(asked: Asked, images: list[str]) -> list[str]:
     if found:
         raise DatasetCorruptError(
             f"{asked.images}/{found[0][0]} seems to be the mask of {found[0][1]}"
-            f"{f', and {len(found) - 1:,} others masks too' if len(found) > 1 else ''}: as pictures of a class they "
+            f"{f', and {len(found) - 1:,} others' if len(found) > 1 else ''}: as pictures of a class they "
             "would give it away. To leave them out: --mask-names '(.+)_mask.*'; to train on them: --masks DIR as well"
         )
     return images

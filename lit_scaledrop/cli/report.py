@@ -51,13 +51,15 @@ def _of_own(argv: list[str], known: set[str]) -> list[str]:
     """The words with the study of own pictures in place of ``--images DATA.yaml``, or that which is named beside it.
 
     Raises:
-        ValueError: for a folder.
+        ValueError: for a folder, or where no such file is.
     """
     if (file := last_value(argv, "--images")) is None:
         return argv
     if not file.endswith((".yaml", ".yml")):
         raise ValueError(f"--images takes the file that `fit --images {file}` wrote, DATA.yaml, not the folder")
     profile = [] if last_value(argv, "--profile") else ["--profile", "own"]
+    if not Path(file).is_file():
+        raise ValueError(f"--images {file}: there is no such file; `fit --images DIR` writes DATA.yaml")
     own = load_yaml(read_text(file))
     if not isinstance(own, dict) or not isinstance(own.get("name"), str):
         raise ValueError(f"{file} was not written by `fit --images`")

@@ -179,6 +179,7 @@ def test_words(clinic, capsys):
         "fit --images scans --masks outlines --data-file=b.yaml --model.network=lenet5": "with masks use segnet",
         "fit --images .": "would be among the images of .",
         "report --images ultrasound": "takes the file that",
+        "report --images nothing.yaml": "there is no such file; `fit --images DIR` writes DATA.yaml",
         "report --images odd.yaml": "odd.yaml was not written by",
         "evaluate lenet5-proposed --images DATA.yaml": "takes 1 channels and tells 10 classes apart",
     }.items():
