@@ -61,6 +61,8 @@ class Child:
     """Which of the jobs it is."""
     shown: int
     """Bytes of the log that have been echoed."""
+    held: int
+    """Descriptor of the point's lock, for whoever started it to close."""
     started: float = field(default_factory=time.monotonic)
     stopping: str = ""
     """Why it was asked to stop."""
@@ -95,7 +97,7 @@ class Child:
                 process_group=0,
                 pass_fds=(held,),
             )
-            return cls(point, process, slot, log.tell() if log else 0)
+            return cls(point, process, slot, log.tell() if log else 0, held)
 
     def is_alive(self) -> bool:
         """Whether it still runs."""

@@ -1,8 +1,8 @@
 """Run the points of a sweep on this machine: several at once, on their own GPUs, stopped with this process.
 
 A point whose result exists is skipped, one whose lock another process holds is put off, and one that fails is reported
-at the end. The lock is held by the child, so it is free exactly when the child has ended. Children have process groups
-of their own and, on Linux, the kernel stops them if this process is killed.
+at the end. The lock is held by the child, so nobody begins before it has ended, and by this process until it has noted
+how. Children have process groups of their own and, on Linux, the kernel stops them if this process is killed.
 """
 
 import errno
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +80,8 @@ class Runner(Tally):
                         self._watch(child)
             finally:
                 stop_all(self.children, self.grace)
+                for child in self.children:
+                    os.close(child.held)
         return self.summary()
 
     def _fill(self) -> None:
@@ -108,11 +111,11 @@ class Runner(Tally):
                 self._put_off[point.result] = holder
             return
         self._put_off.pop(point.result, None)
-        try:
+        with ExitStack() as lock:
+            lock.callback(os.close, held)
             if not self.is_settled(point, locked=True):  # it may have ended between our look and our lock
                 self._launch(point, held)
-        finally:
-            os.close(held)
+                lock.pop_all()  # until it is noted how the child has ended
 
     def _launch(self, point: Point, held: int) -> None:
         _sign(held)
@@ -149,6 +152,7 @@ class Runner(Tally):
             self.fail(point, problem, child.started)
         else:
             self.finish(point, child.started)
+        os.close(child.held)  # not before: another sweep would begin a point whose failure it cannot see yet
 
 
 def _sign(held: int) -> None:

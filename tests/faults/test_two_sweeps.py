@@ -35,7 +35,10 @@ signal.signal(signal.SIGTERM, slowly)
 flags = dict(flag.split("=") for flag in sys.argv[2:])
 span("begin")
 with open("notes", "a") as file: file.write(flags["--n"] + "\\n")
-if flags["--n"] == os.environ.get("FAILS"): sys.exit("it broke")
+pathlib.Path(f"begun-{os.getppid()}").touch()
+if flags["--n"] == os.environ.get("FAILS"):  # once both sweeps are at work
+    while len([*pathlib.Path().glob("begun-*")]) < 2: time.sleep(0.02)
+    sys.exit("it broke")
 time.sleep(float(os.environ["NAP"]))
 path = pathlib.Path("results/quick/s", f"{int(flags['--n']):012x}.json")
 part = path.with_suffix(f".{os.getpid()}")
@@ -214,6 +217,23 @@ def test_a_sweep_that_stands_still_keeps_its_point(here, record_property):
     first.send_signal(signal.SIGCONT)
     finish(first)
     record_property("fault", "a sweep that stood still")
+    assert notes() == EACH_ONCE
+
+
+@pytest.mark.slow
+def test_a_failure_that_is_not_noted_yet_keeps_its_point(here, record_property):
+    """Between the end of a child and the record of its failure, drawn out by SIGSTOP, nobody begins it again."""
+    first = start(FAILS="0")
+    wait_until(lambda: notes() == Counter(["0"]))
+    first.send_signal(signal.SIGSTOP)
+    second = start(FAILS="0")  # which point 0 waits for before it fails
+    wait_until(lambda: len(table()) == POINTS - 1)
+    time.sleep(1.5)
+    assert second.poll() is None
+    first.send_signal(signal.SIGCONT)
+    said = [process.communicate(timeout=900)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (1, 1), said
+    record_property("fault", "a sweep that stood still before it noted a failure")
     assert notes() == EACH_ONCE
 
 
