@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
 STUDIES := table3 table4 table5 table6 table9 table10 figure5 figure6 figure7 posterior threshold reliability hardware temperature ageing pareto
 ABLATIONS := dropout-rate drop-value placement recipe sigma passes
-.PHONY: help install install-dev test test-slow test-gpu lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-table8 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search site bench clean
+.PHONY: help install install-dev test test-slow test-gpu lint types unit $(STUDIES:%=reproduce-%) reproduce-table7 reproduce-table8 reproduce-figure8 report data ablation-placement $(ABLATIONS:%=sweep-%) sweep-search sweep-search-uncertainty site bench clean
 
 help:  ## show this list
 	@echo "make TARGET [PROFILE=quick|cpu|gpu|paper|paper_sgd|long] [DATA=folder] [JOBS=n] [SEEDS='1 2 3'] [RESULTS=folder] [ONLY='resnet20-*'] [FAST=1|0]"
@@ -141,6 +141,10 @@ $(ABLATIONS:%=sweep-%): sweep-%: install
 sweep-search: install  ## Bayesian search over p, learning rate and regularizers; RUNS=number of trainings
 	@$(BIN)/scaledrop sweep sweeps/search-proposed.yaml $(place) --jobs $(call quoted,$(JOBS)) \
 	  $(if $(RUNS),--runs $(call quoted,$(RUNS))) -- $(strip $(SPEED) $(short))
+
+sweep-search-uncertainty: install  ## search by two goals, likelihood and detection of outliers, on the validation split
+	@$(BIN)/scaledrop sweep sweeps/search-uncertainty.yaml $(place) --jobs $(call quoted,$(JOBS)) \
+	  $(if $(RUNS),--runs $(call quoted,$(RUNS))) -- $(strip $(SPEED) $(short) $(if $(or $(LIMIT),$(few)),$(call quoted,--limit=$(or $(LIMIT),$(few)))))
 
 data: install  ## list the available data sets
 	@$(BIN)/scaledrop data --root $(call quoted,$(DATA))

@@ -9,6 +9,7 @@ With a bias (*affine*, after arXiv:2401.12416) the same bit drops both: $y = x \
 front of a sign moves no sign unless its threshold has an offset; a bias moves the threshold itself.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -256,6 +257,12 @@ class ScaleOptions:
             object.__setattr__(self, "p", tuple(check_probability(p, "p (of a size class)") for p in self.p))
             if len(self.p) != 3:
                 raise ValueError(f"p has one value for all layers, or three for small, middle and large: not {self.p}")
+
+        object.__setattr__(self, "start", tuple(self.start))
+        if len(self.start) != 2 or not all(math.isfinite(distance) and distance >= 0 for distance in self.start):
+            raise ValueError(
+                f"start has two distances of at least 0, of scales from 1 and biases from 0: not {self.start}"
+            )
 
     @property
     def of_layer(self) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class LitNetwork(ResumableModule, FittingModule, ABC):
         mask: one bit per layer or per channel; default: that of the method.
         mask_per: in training, one mask per sample or per batch; default: that of the method.
         scale_placement: the scale before or after BatchNorm; default: that of the method.
+        scale_bias: whether a bias is dropped together with the scale; default: that of the method.
+        scale_start: largest initial distance of scales from one and of biases from zero; default: that of the method.
         lambda_scale: weight of the scale term of the objective.
         lambda_weight: weight of the term on the proxy weights.
         optimizer: the paper's Adam, or SGD with Nesterov momentum.
@@ -96,6 +98,8 @@ class LitNetwork(ResumableModule, FittingModule, ABC):
         mask: Mask | None = None,
         mask_per: MaskPer | None = None,
         scale_placement: Placement | None = None,
+        scale_bias: bool | None = None,
+        scale_start: tuple[float, float] | None = None,
         lambda_scale: float = 1e-2,
         lambda_weight: float = 5e-5,
         optimizer: Literal["adam", "sgd"] = "adam",

@@ -248,7 +248,8 @@ def rule_sentence(runs: Sequence[Result]) -> str:
         for run in runs
     }
     limit = f", at most {first['limit']} a part" if first.get("limit") else ""
-    return f"OOD rule: {' or '.join(sorted(rules))}. Measured on {first['images']} test images{limit}, on one device."
+    measured = f"{first['images']} {first.get('split', 'test')} images{limit}, on one device"
+    return f"OOD rule: {' or '.join(sorted(rules))}. Measured on {measured}."
 
 
 def _one_setting(

@@ -34,7 +34,7 @@ SWEEP_FILES = (
     "posterior", "reliability", "threshold", "hardware", "temperature", "ageing", "pareto",
     "ablation-drop-value",
     "ablation-dropout-rate", "ablation-passes", "ablation-placement", "ablation-recipe", "ablation-sigma",
-    "search-proposed",
+    "search-proposed", "search-uncertainty",
 )  # fmt: skip
 """Studies that a file in `sweeps/` makes, by their names; the runs of others have commands of their own."""
 SCORES = {
@@ -224,6 +224,20 @@ METRICS: dict[str, MetricEntry] = (
     | {
         f"ood/{key}/{score}": MetricEntry(text.format(name), better, "1")
         for key, (text, better) in DETECTION.items()
+        for score, name in SCORES.items()
+    }
+    | {
+        "val/predictive_acc": MetricEntry(
+            "Accuracy of the mean prediction on the validation split, 0 to 1.", True, "1"
+        ),
+        "val/predictive_nll": MetricEntry("NLL of the mean prediction on the validation split, nats.", False, "nats"),
+        "val/predictive_ece": MetricEntry("ECE of the mean prediction on the validation split, 0 to 1.", False, "1"),
+        "val/mutual_information": MetricEntry("Mutual information on the validation split, nats.", None, "nats", "", 4),
+    }
+    | {
+        f"val/auroc/{score}": MetricEntry(
+            f"Detection of outliers made of validation images by {name}: area under the ROC curve, 0 to 1.", True, "1"
+        )
         for score, name in SCORES.items()
     }
     | {

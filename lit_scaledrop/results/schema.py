@@ -67,7 +67,9 @@ class EvaluationRecord(TypedDict):
     limit: NotRequired[int | None]
     """most images of each part of a probe"""
     images: NotRequired[int]
-    """test images"""
+    """of the test set, or of the split"""
+    split: NotRequired[str]
+    """`validation` where no test image was measured"""
     parts: NotRequired[list[str]]
     absent: NotRequired[dict[str, str]]
     """why parts were not measured"""

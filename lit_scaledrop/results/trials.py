@@ -1,8 +1,9 @@
 """The trials of a search: JSON lines next to its results, readable without optuna."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from operator import le
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,8 +33,8 @@ class Trial:
     result: str
     state: State = "chosen"
     """Chosen; finished with a result; stopped early, without one; or failed."""
-    value: float | None = None
-    """The metric that the search goes by, at its best."""
+    value: float | Sequence[float] | None = None
+    """The metric that the search goes by, at its best; of a search by several metrics one of each."""
     why: str = ""
     """Why it was stopped or failed."""
 
@@ -45,6 +46,27 @@ class Trial:
         'try-007'
         """
         return f"try-{self.number:03d}"
+
+    @property
+    def scores(self) -> list[float]:
+        """Its metrics, one a goal of the search; none where it has no value."""
+        value = self.value
+        return [] if value is None else list(value) if isinstance(value, Sequence) else [value]
+
+
+def on_front(points: Sequence[Sequence[float]], goals: Sequence[str]) -> list[bool]:
+    """Whether each point is on the Pareto front: no other is as good in everything and better in something.
+
+    Args:
+        points: numbers of each point, one a goal.
+        goals: `minimize` or `maximize` each.
+
+    >>> on_front([(0.5, 0.8), (0.4, 0.7), (0.5, 0.7), (0.4, 0.7)], ["minimize", "maximize"])
+    [True, True, False, True]
+    """
+    signs = [1 if goal == "minimize" else -1 for goal in goals]
+    costs = [[sign * value for sign, value in zip(signs, point, strict=True)] for point in points]
+    return [not any(other != cost and all(map(le, other, cost)) for other in costs) for cost in costs]
 
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
@@ -76,8 +98,9 @@ def _trial(line: Any) -> Trial:
     given = {field.name: line[field.name] for field in fields(Trial)}
     for name, kind in _TYPES.items():
         check_type(name, given[name], kind)
-    if given["value"] is not None:
-        check_type("value", given["value"], float)
+    value = given["value"]
+    for one in value if isinstance(value, list) else [] if value is None else [value]:
+        check_type("value", one, float)
     if given["state"] not in get_args(State):
         raise ValueError(f"state must be one of {', '.join(get_args(State))}, not {given['state']!r}")
     return Trial(**given)

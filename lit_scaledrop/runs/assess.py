@@ -202,11 +202,19 @@ def _how(assessment: Assessment, subject: Subject, measured: dict[str, MeasuredP
         **asked_record(subject.posterior(), assessment.evaluation, subject.networks),
         **subject.rule,
         "limit": assessment.limit,
-        "images": len(subject.test_images[1]),
+        **_images(assessment, subject),
         "parts": list(measured),
         "suites": {name: about for part in measured.values() for name, about in part.suites.items()},
         "seconds": round(sum(part.seconds for part in measured.values()), 2),
     }
+
+
+def _images(assessment: Assessment, subject: Subject) -> dict[str, Any]:
+    """Number of the images that were measured, and of which split where it is not the test set."""
+    split = PROBES[assessment.probe].split
+    if split == "test":
+        return {"images": len(subject.test_images[1])}
+    return {"images": len(subject.data.val_set.labels[: assessment.limit]), "split": split}
 
 
 def _training(networks: list[TrainedNetwork]) -> dict[str, Any]:

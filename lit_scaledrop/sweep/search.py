@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from lit_scaledrop.naming import count
+from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.run_logs import logged_points
 from lit_scaledrop.results.store import is_finished, read_result
-from lit_scaledrop.results.trials import JournalError, Trial, write_trials
+from lit_scaledrop.results.trials import JournalError, Trial, on_front, write_trials
 from lit_scaledrop.sweep.child import Point
 from lit_scaledrop.sweep.file import SweepError, build_command
 from lit_scaledrop.sweep.points import Plan, point_paths
@@ -28,7 +30,7 @@ from lit_scaledrop.sweep.study import Study
 from lit_scaledrop.sweep.tally import Launch
 
 _LOOK = 1.0  # seconds between two looks at a training's log
-_SCIENCE = ("method", "metric", "parameters", "command", "early_terminate")
+_SCIENCE = ("method", "metric", "metrics", "parameters", "command", "early_terminate")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Search:
     def id(self) -> str:
         """Eight hexadecimal digits: what makes it another search; not the number of points."""
         flags = [flag for flag in self.extra if not flag.startswith("--run.")]  # where it lies, not what it is
-        what = ["optuna", {name: self.config.get(name) for name in _SCIENCE}, flags, self.env["PROFILE"], self.seed]
+        science = {name: self.config.get(name) for name in _SCIENCE if name != "metrics" or name in self.config}
+        what = ["optuna", science, flags, self.env["PROFILE"], self.seed]
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
     def point(self, trial: Trial) -> Point:
@@ -124,7 +127,8 @@ class _Round:
         for trial in self.trials:
             history = self.scores(points[trial.name])
             if is_finished(result := points[trial.name].result):
-                self.study.end(trial, history, _value(read_result(result).training, self.study.metric))
+                ended = read_result(result)
+                self.study.end(trial, history, [_value(ended, metric) for metric in self.study.goals])
             elif trial.name in stopped:
                 self.study.end(trial, history[: self.judged[trial.name]], why=stopped[trial.name])
             elif trial.name in failed:
@@ -157,14 +161,21 @@ def epochs_of(folder: Path, metric: str) -> tuple[float, ...]:
     return tuple(found[epoch][metric] for epoch in itertools.takewhile(found.__contains__, itertools.count(1)))
 
 
-def _value(training: Mapping[str, Any], metric: str) -> float:
-    """A run's value of a validation metric: that of the checkpoint, or of the last epoch where none is chosen by it."""
-    key = metric.replace("/", "_")
-    if key in training:
+def _value(result: Result, metric: str) -> float:
+    """A validation metric: the mean over the parts where a probe measured it, or what the training has of it.
+
+    Of a training it is that of the checkpoint, or of the last epoch where none is chosen by it.
+    """
+    measured = [one.metrics[metric] for one in result.measurements if metric in one.metrics]
+    if measured:
+        return statistics.fmean(measured)
+    training: Mapping[str, Any] = result.training
+    if (key := metric.replace("/", "_")) in training:
         return float(training[key])
     logged = training.get("logged", {})
     if metric not in logged:
-        raise SweepError(f"the results have no metric {metric}; there are {', '.join(sorted(logged))}")
+        found = {name for one in result.measurements for name in one.metrics if name.startswith("val/")}
+        raise SweepError(f"the results have no metric {metric}; there are {', '.join(sorted({*logged, *found}))}")
     return float(logged[metric])
 
 
@@ -173,13 +184,17 @@ def _summary(search: Search, study: Study, journal: Path) -> int:
     counts = {state: sum(trial.state == state for trial in trials) for state in ("finished", "stopped", "failed")}
     shown = f"{counts['finished']} finished, {counts['stopped']} stopped early, {counts['failed']} failed"
     print(f"\n{count(len(trials), 'point')}: {shown}. Journal: {journal}", flush=True)
-    finished = {
-        trial.value: trial for trial in reversed(trials) if trial.state == "finished" and trial.value is not None
-    }
-    if finished:
-        best = finished[study.goal(finished)]
-        flags = shlex.join(f"--{name}={given}" for name, given in best.values.items())
-        print(f"Best {study.metric} {best.value:.4f}: {best.name}, {flags}", flush=True)
+    finished = [trial for trial in trials if trial.state == "finished"]
+    front = on_front([trial.scores for trial in finished], list(study.goals.values()))
+    best = [trial for trial, is_best in zip(finished, front, strict=True) if is_best]
+    head = "Best "
+    if len(study.goals) > 1 and best:
+        print(f"On the Pareto front of {' and '.join(study.goals)}, {len(best)} of {len(finished)}:", flush=True)
+        head = "  "
+    for trial in best if len(study.goals) > 1 else best[:1]:
+        reached = ", ".join(f"{name} {score:.4f}" for name, score in zip(study.goals, trial.scores, strict=True))
+        flags = shlex.join(f"--{name}={given}" for name, given in trial.values.items())
+        print(f"{head}{reached}: {trial.name}, {flags}", flush=True)
     return 1 if counts["failed"] else 0
 
 

@@ -35,8 +35,9 @@ class Study:
 
     def __init__(self, config: Mapping[str, Any], seed: int, jobs: int) -> None:
         self.optuna, self.method, self.seed, self.jobs = _import_optuna(), config["method"], seed, jobs
-        self.metric, self.direction = _metric(config)
-        self.goal: Callable[..., float] = max if self.direction == "maximize" else min
+        self.goals = _goals(config)
+        self.metric = next(iter(self.goals))
+        self.goal: Callable[..., float] = max if self.goals[self.metric] == "maximize" else min
         self.space = search_space(config["parameters"])
         self.pruner = build_pruner(config.get("early_terminate"))
         self._study, self._lock = self._create(), Lock()
@@ -96,13 +97,18 @@ class Study:
                 self._study.add_trial(self._running(sampled, attributes))
             return _as_trial(self._frozen()[number])
 
-    def end(self, trial: Trial, scores: Sequence[float], value: float | None = None, why: str = "") -> None:
-        """Note how a trial ended, unless another process has done so: finished with a value, else pruned."""
+    def end(
+        self, trial: Trial, scores: Sequence[float], value: float | Sequence[float] | None = None, why: str = ""
+    ) -> None:
+        """Note how a trial ended, unless another process has done so: finished with a value of each metric, or pruned.
+
+        `scores` after each epoch are noted where the search goes by one metric, as early termination needs them.
+        """
         with self._lock.held():
             if not (live := self._live(trial)):
                 return
             known = self._frozen()[trial.number].intermediate_values
-            for step, score in enumerate(scores, 1):
+            for step, score in enumerate(scores if len(self.goals) == 1 else (), 1):
                 if step not in known:  # a process may have died between two of them
                     live.report(score, step)
                     live.should_prune()  # notes the score at a rung
@@ -123,7 +129,7 @@ class Study:
         return rivals.ask()
 
     def _create(self, **options: Any) -> Any:
-        return self.optuna.create_study(direction=self.direction, pruner=self.pruner, **options)
+        return self.optuna.create_study(directions=list(self.goals.values()), pruner=self.pruner, **options)
 
     def _frozen(self) -> list[Any]:
         return self._study.get_trials(deepcopy=False)
@@ -147,21 +153,29 @@ def _import_optuna() -> Any:
     return optuna
 
 
-def _metric(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and direction; a search without a metric, or by one of the test set, is refused."""
-    metric = config.get("metric")
-    if not isinstance(metric, dict) or not str(metric.get("name", "")).startswith("val/"):
-        raise SweepError(
-            "a search needs 'metric: {name: val/acc, goal: maximize}', a metric of the validation split; nothing is "
-            "selected on test images"
-        )
-    goal = metric.get("goal", "minimize")
-    if goal not in ("minimize", "maximize"):
-        raise SweepError(f"the metric's goal is minimize or maximize, not {goal!r}")
-    return metric["name"], goal
+def _goals(config: Mapping[str, Any]) -> dict[str, str]:
+    """Directions by metric; a search without a metric, or by one of the test set, is refused."""
+    asked = config["metrics"] if "metrics" in config else [config.get("metric")]
+    goals: dict[str, str] = {}
+    for metric in asked if isinstance(asked, list) and asked else [None]:
+        if not isinstance(metric, dict) or not str(metric.get("name", "")).startswith("val/"):
+            raise SweepError(
+                "a search needs 'metric: {name: val/acc, goal: maximize}', or 'metrics:' with several, of the "
+                "validation split; nothing is selected on test images"
+            )
+        goal = metric.get("goal", "minimize")
+        if goal not in ("minimize", "maximize"):
+            raise SweepError(f"the metric's goal is minimize or maximize, not {goal!r}")
+        goals[metric["name"]] = goal
+    if len(goals) < len(asked or []):
+        raise SweepError(f"metrics: names one twice; there are {', '.join(goals)}")
+    if len(goals) > 1 and "early_terminate" in config:
+        raise SweepError("early_terminate compares trainings by one metric; leave it out, or search by one")
+    return goals
 
 
 def _as_trial(frozen: Any) -> Trial:
     kept = frozen.user_attrs
     state: State = "failed" if kept.get("why") and not frozen.state.is_finished() else _STATES[frozen.state.name]
-    return Trial(frozen.number, kept["values"], kept["result"], state, frozen.value, kept.get("why", ""))
+    value = frozen.values[0] if frozen.values and len(frozen.values) == 1 else frozen.values
+    return Trial(frozen.number, kept["values"], kept["result"], state, value, kept.get("why", ""))

@@ -61,7 +61,8 @@ def measured(made, probe, part):
 
 
 @pytest.mark.parametrize(
-    "probe", ["figure5", "figure6", "figure7", "posterior", "threshold", "reliability", "ablation-passes"]
+    "probe",
+    ["figure5", "figure6", "figure7", "posterior", "threshold", "reliability", "ablation-passes", "search-uncertainty"],
 )
 def test_parts_are_named_without_networks(probe):
     made = subject()
@@ -350,3 +351,27 @@ def test_the_ablation_of_passes_is_of_the_first_passes_of_one_plan():
     assert made.suites["uniform"]["images"] == len(foreign.images)
     with pytest.raises(ValueError, match="counts the passes of one network"):
         measured(subject(members=2), "ablation-passes", "clean")
+
+
+def test_a_search_for_uncertainty_looks_at_validation_images_and_what_is_made_of_them():
+    from datamodules.suites.outliers import OUTLIERS, outliers
+
+    made = subject(val_fraction=0.5)
+    del made.data.test_set  # nothing is chosen on it
+    assert list(PROBES["search-uncertainty"].parts(made)) == ["validation", *OUTLIERS]
+    images, labels = made.data.val_set.images, made.data.val_set.labels
+    clean = made.predict(images)
+    metrics = measured(made, "search-uncertainty", "validation")
+    assert metrics["val/predictive_nll"] == pytest.approx(negative_log_likelihood(clean.log_mean, labels).mean().item())
+    assert metrics["val/predictive_acc"] == pytest.approx((clean.predicted_class == labels).double().mean().item())
+    found = measured(made, "search-uncertainty", "jigsaw")
+    inside = clean.wide().predictive_entropy
+    outside = made.predict(outliers("jigsaw", images, labels).images).wide().predictive_entropy
+    wins = (outside[:, None] > inside).double() + 0.5 * (outside[:, None] == inside)
+    assert found["val/auroc/predictive_entropy"] == pytest.approx(wins.mean().item())
+    assert made.suites["jigsaw"]["images"] == len(images)
+
+
+def test_a_search_for_uncertainty_needs_a_validation_split():
+    with pytest.raises(ValueError, match=r"no validation split to measure on; data.val_fraction must be above 0"):
+        measured(subject(), "search-uncertainty", "validation")

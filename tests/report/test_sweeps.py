@@ -78,6 +78,22 @@ def search(trained, _make):
         yield trained(n, 0.8 - 0.01 * abs(n - 7), study="search-proposed", **kept)
 
 
+def uncertainty(_trained, make):
+    for n in range(1, 13):
+        kept = {"p": [0.1, 0.2, 0.5] if n % 3 else [0.5, 0.5, 0.5], "lambda_scale": 1e-4 * 2.0**n, "scale_bias": n > 6}
+        nll, area = 1 + abs(n - 7) / 10, 0.5 + 0.03 * n - 0.02 * (n % 3)
+        clean = {"val/predictive_nll": nll, "val/predictive_acc": 0.6, "val/predictive_ece": 0.1}
+        numbers = [Measurement({**clean, "val/mutual_information": 0.01 * n}, {"suite": "validation"})]
+        for kind, more in (("jigsaw", 0.05), ("ghost", -0.05)):
+            areas = {"val/auroc/predictive_entropy": area + more, "val/auroc/mutual_information": area - 0.1}
+            numbers.append(Measurement(areas, {"suite": kind}))
+        model = {"init_args": {"network": "resnet20", **kept}}
+        what = {"study": "search-uncertainty", "numbers": numbers, "provenance": {"setting": str(n)}}
+        yield make(
+            n, evaluation={**HOW, **RULE, "split": "validation"}, config={"model": model, "seed_everything": 1}, **what
+        )
+
+
 def recipe(trained, _make):
     plain = {"update": "plain", "shortcut": None, "warmup_epochs": 1.0, "lambda_weight": 5e-5}
     changes = [{}, {"update": "normalized"}, {"shortcut": "pool"}, {"warmup_epochs": 0.2}, {"lambda_weight": 1.5e-4}]
@@ -127,7 +143,7 @@ def varied(make, number, train, test, seed):
 MADE = {
     "ablation-dropout-rate": dropout_rate, "ablation-drop-value": drop_value, "ablation-placement": placement,
     "search-proposed": search, "ablation-sigma": sigma, "ablation-passes": passes,
-    "ablation-recipe": recipe,
+    "ablation-recipe": recipe, "search-uncertainty": uncertainty,
 }  # fmt: skip
 
 
@@ -152,7 +168,8 @@ def test_files_are_the_same_bytes_again(studies, tmp_path, name):
     pytest.importorskip("matplotlib")
     stem = Path(os.environ.get("SCALEDROP_PICTURES", tmp_path)) / name
     written = sweep_pictures(name, studies[name], stem)
-    ends = {"search-proposed": ["response", "parallel"]}.get(name, ["response"])
+    shown = {"search-proposed": ["response", "parallel"], "search-uncertainty": ["front"]}
+    ends = shown.get(name, ["response"])
     assert [path.name for path in written] == [f"{name}-{end}.{form}" for end in ends for form in ("svg", "png")]
     again = sweep_pictures(name, studies[name][::-1], tmp_path / "again")
     assert all(one.read_bytes() == two.read_bytes() for one, two in zip(written, again, strict=True))
@@ -196,6 +213,18 @@ def test_of_two_runs_with_one_seed_the_newest_is_shown(trained):
     report = sweep_report("x", results)
     assert [row["validation accuracy (%)"] for row in cells(report)] == ["60.00", "40.00"]
     assert report.notes == ["Of two runs with seed 1, 000000000002 is shown and 000000000001 is left out."]
+
+
+def test_a_search_by_two_goals_marks_its_front(studies):
+    rows = cells(sweep_report("search-uncertainty", studies["search-uncertainty"]))
+    assert len(rows) == 12
+    values = [(float(row["validation NLL"]), float(row["AUROC by entropy (%)"])) for row in rows]
+    assert values == sorted(values, key=lambda value: value[0])
+    assert values[0] == (1.0, 69.0)  # the seventh: 0.5 + 0.21 - 0.02, the mean of two kinds
+    beaten = [any(x <= nll and y >= area and (x, y) != (nll, area) for x, y in values) for nll, area in values]
+    assert [row["front"] == "front" for row in rows] == [not one for one in beaten]
+    assert 1 < beaten.count(False) < 12
+    assert rows[0]["affine"] == "True"
 
 
 def test_lists_become_a_line_for_each_place(studies):

@@ -7,6 +7,7 @@ import re
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,13 +15,15 @@ import pytest
 import yaml
 
 from lit_scaledrop.cli import sweep
+from lit_scaledrop.results.measurement import Measurement
+from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.trials import JournalError, Trial, trials_in, write_trials
 from lit_scaledrop.sweep import search
 from lit_scaledrop.sweep.file import SweepError
 from lit_scaledrop.sweep.pruner import scores
 from lit_scaledrop.sweep.space import search_space
 from lit_scaledrop.sweep.study import Study
-from stand_ins import plan, sweep_folder
+from stand_ins import RESULT, plan, sweep_folder
 
 needs_optuna = pytest.mark.skipif(
     not find_spec("optuna"), reason="the extra `search` is not installed: pip install 'optuna>=5,<6'"
@@ -35,6 +38,7 @@ SPACE = {
 }
 EARLY = {"type": "hyperband", "min_iter": 2, "eta": 3}
 METRIC = {"name": "val/acc", "goal": "maximize"}
+TWO = [{"name": "val/nll", "goal": "minimize"}, METRIC]
 COMMAND = ["${env}", "${interpreter}", "child.py", "fit", "${args}"]
 
 # Stands in for `fit`: epochs logged as Lightning does, those behind HANGS never; the best is 0.9 at b = 0.01.
@@ -57,6 +61,7 @@ with open(logs / "metrics.csv", "w") as file:
         file.write(f"{epoch},{best - 0.1 / (epoch + 1)}\\n"); file.flush()
 record = json.loads(pathlib.Path("template.json").read_text())
 record["training"]["val_acc"] = best
+record["training"]["logged"] = {"val/nll": 1 + best * float(given.get("a", 0))}
 record["id"] = path.stem
 path.parent.mkdir(parents=True, exist_ok=True)
 path.write_text(json.dumps(record))
@@ -384,6 +389,62 @@ def test_a_search_runs_goes_on_and_repeats(here, capfd, jobs):
 
 
 @needs_optuna
+def test_a_search_by_two_metrics_ends_with_its_front(here, capfd):
+    assert run("--runs", "12", "--jobs", "3", method="bayes", metrics=TWO) == 0
+    out = capfd.readouterr().out
+    trials = tried()
+    for trial in trials:
+        acc = 0.9 - 0.1 * abs(math.log10(trial.values["b"]) + 2)
+        assert trial.scores == pytest.approx([1 + acc * trial.values["a"], acc])
+
+    def beaten(nll, acc):
+        others = (trial.scores for trial in trials if trial.scores != [nll, acc])
+        return any(other <= nll and more >= acc for other, more in others)
+
+    front = [trial for trial in trials if not beaten(*trial.scores)]
+    assert 1 <= len(front) < 12
+    _, _, said = out.partition(f"On the Pareto front of val/nll and val/acc, {len(front)} of 12:\n")
+    lines = [line for line in said.splitlines() if line.startswith("  val/nll")]
+    assert [line.partition(": ")[2].partition(",")[0] for line in lines] == [trial.name for trial in front]
+    nll, acc = front[0].scores
+    assert lines[0].startswith(f"  val/nll {nll:.4f}, val/acc {acc:.4f}: {front[0].name}, --a=")
+    assert run("--runs", "12", "--jobs", "3", method="bayes", metrics=TWO) == 0  # nothing to do
+    assert len(started()) == 12
+    assert tried() == trials
+    assert run("--runs", "1", method="bayes") == 0
+    assert len(journals()) == 2  # by one metric it is another search
+
+
+@needs_optuna
+def test_a_search_by_two_metrics_goes_where_both_are_better():
+    """The distance to the front, which is between the optima of the goals, against that of random points."""
+
+    def outside(method):
+        def goals(values):
+            place = math.log10(values["b"]) + 2
+            return abs(place), abs(place - 0.5)
+
+        two = [{"name": "val/x"}, {"name": "val/y"}]
+        study = Study(config(method, {"b": SPACE["b"]}, metrics=two), 1, 1)
+        for number in range(40):
+            trial = study.choose(number, lambda _: "")
+            study.end(trial, [], goals(trial.values))
+        places = [math.log10(trial.values["b"]) + 2 for trial in study.trials()[-15:]]
+        return statistics.mean(max(-place, place - 0.5, 0) for place in places)
+
+    assert outside("bayes") < 0.6 * outside("random")
+
+
+def test_a_metric_is_the_mean_over_the_parts_where_a_probe_measured_it():
+    areas = [Measurement({"val/auroc/energy": area}, {"suite": suite}) for suite, area in (("a", 0.5), ("b", 0.75))]
+    found = replace(Result.from_json(RESULT), measurements=[*areas, Measurement({"val/predictive_nll": 1.5})])
+    assert search._value(found, "val/auroc/energy") == 0.625
+    assert search._value(found, "val/predictive_nll") == 1.5
+    with pytest.raises(SweepError, match=r"no metric val/y; there are val/auroc/energy, val/predictive_nll"):
+        search._value(found, "val/y")
+
+
+@needs_optuna
 def test_a_failed_point_is_tried_again(here, capfd):
     Path("broken").touch()
     assert run("--runs", "2") == 1
@@ -441,8 +502,13 @@ def test_dry_run_shows_the_next_point(here, capfd):
         ([], {"run_cap": 0}, "how many points"),
         (["--only", "a*"], {"run_cap": 1}, "--only and several --seeds are for grids"),
         (["--seeds", "1", "2"], {"run_cap": 1}, "--only and several --seeds are for grids"),
-        ([], {"run_cap": 1, "metric": {"name": "cls/acc"}}, "a metric of the validation split"),
-        ([], {"run_cap": 1, "metric": None}, "a metric of the validation split"),
+        ([], {"run_cap": 1, "metric": {"name": "cls/acc"}}, "a search needs 'metric:"),
+        ([], {"run_cap": 1, "metric": None}, "a search needs 'metric:"),
+        ([], {"run_cap": 1, "metrics": []}, "or 'metrics:' with several"),
+        ([], {"run_cap": 1, "metrics": METRIC}, "or 'metrics:' with several"),
+        ([], {"run_cap": 1, "metrics": [METRIC, {"name": "cls/nll"}]}, "nothing is selected on test images"),
+        ([], {"run_cap": 1, "metrics": [METRIC, METRIC]}, "metrics: names one twice; there are val/acc"),
+        ([], {"run_cap": 1, "metrics": TWO, "early_terminate": EARLY}, "compares trainings by one metric"),
         ([], {"run_cap": 1, "parameters": {"a": {"min": 0}}}, "s.yaml: a: uniform needs max"),
         ([], {"run_cap": 1, "metric": METRIC | {"goal": "most"}}, "goal is minimize or maximize, not 'most'"),
         ([], {"run_cap": 1, "early_terminate": {"type": "median"}}, "the only type is hyperband"),

@@ -15,6 +15,7 @@ from lit_scaledrop.evaluation.probes import (
     drives,
     noise,
     ood,
+    outliers,
     passes,
     posterior,
     prefixes,
@@ -42,6 +43,8 @@ class Probe:
     """What else the numbers follow from, for the result's identity: others are another result."""
     own_chips: bool = False
     """Whether it simulates chips itself and needs the digital networks."""
+    split: str = "test"
+    """Whose images it measures: `test` or `validation`."""
     version: int = 1
     """Increased when the probe measures more or differently: a repeated command then measures all its parts again."""
 
@@ -65,6 +68,7 @@ PROBES: dict[str, Probe] = {
     "pareto": Probe(design.parts, design.measure, design.constants, own_chips=True),
     "ablation-sigma": Probe(variation.parts, variation.measure),  # Table IV over a wider range
     "ablation-passes": Probe(prefixes.parts, prefixes.measure),
+    "search-uncertainty": Probe(outliers.parts, outliers.measure, split="validation"),
 }
 
 __all__ = ["PROBES", "Probe", "Subject"]

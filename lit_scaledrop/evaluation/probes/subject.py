@@ -182,9 +182,13 @@ class Subject:
         from datamodules.suites.suites import load_suite
 
         suite = load_suite(name, self.data, self.limit)
+        self.note(name, suite)
+        return suite
+
+    def note(self, name: str, suite: "Suite") -> None:
+        """Keep for the record what a suite is."""
         about = {key: getattr(suite, key) for key in ("title", "kind", "source", "fingerprint")}
         self.suites[name] = {**about, "images": len(suite.images)}
-        return suite
 
     def uncertainty(self, prediction: Predictive) -> dict[str, float]:
         """Mean uncertainties and the OOD rate: what needs no labels."""

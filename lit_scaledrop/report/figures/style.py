@@ -238,5 +238,6 @@ def _data(run: Result) -> str:
         return "computed, nothing is trained"
     kind = f"{data_name(run)} (a stand-in)" if run.data["stand_in"] else data_name(run)
     evaluated = run.evaluation.get("images", run.data["test"])
-    epochs, tested = count(run.training["epochs"], "epoch"), count(evaluated, "test image")
+    image = f"{run.evaluation.get('split', 'test')} image"
+    epochs, tested = count(run.training["epochs"], "epoch"), count(evaluated, image)
     return f"{kind}, fingerprint {run.data['fingerprint']}; {epochs}; {tested}"

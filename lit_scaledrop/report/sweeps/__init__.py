@@ -12,6 +12,7 @@ import pandas as pd
 
 from lit_scaledrop.report.figures.style import footer, images, style, write_files
 from lit_scaledrop.report.groups import by_data, distinction
+from lit_scaledrop.report.sweeps.objectives import draw_objectives, objectives_table
 from lit_scaledrop.report.sweeps.parallel import draw_parallel, draw_scatter
 from lit_scaledrop.report.sweeps.prefixes import PASSES, draw_prefixes
 from lit_scaledrop.report.sweeps.recipes import draw_recipes
@@ -69,6 +70,12 @@ SWEEPS: dict[str, Sweep] = {
         about=f"Dashed: the recipe of the profile. {_BARS}",
     ),
     "search-proposed": Sweep("Search over p, learning rate and the weights of the regularizers"),
+    "search-uncertainty": Sweep(
+        "Search for useful uncertainty: likelihood against detection of outliers, on the validation split",
+        objectives_table,
+        draw_objectives,
+        f"Orange: the Pareto front, which no other training beats in both. {_BARS}",
+    ),
 }
 
 
@@ -125,7 +132,7 @@ def _draw(frame: pd.DataFrame, title: str, stopped: Sequence[Trial]) -> dict[str
         return {"response": draw_responses(frame, names, title)}
     cut = pd.DataFrame(
         [
-            {name: trial.values.get(name) for name in names} | {"validation": 100 * (trial.value or 0)}
+            {name: trial.values.get(name) for name in names} | {"validation": 100 * sum(trial.scores)}
             for trial in stopped
         ],
         columns=[*names, "validation"],

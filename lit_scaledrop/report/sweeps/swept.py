@@ -24,6 +24,8 @@ PARAMETERS = {
     "model.mask": "mask",
     "model.mask_per": "mask in training",
     "model.scale_placement": "scale",
+    "model.scale_bias": "affine",
+    "model.scale_start": "start",
     "model.lambda_scale": "weight of the scale term",
     "model.lambda_weight": "half the weight decay",
     "model.lr": "learning rate",
@@ -98,13 +100,20 @@ def rows(runs: Sequence[Result], names: Sequence[str], notes: list[str]) -> dict
     return {key: [found[seed] for seed in sorted(found)] for key, found in grouped.items()}
 
 
-def sweep_frame(runs: Sequence[Result], names: Sequence[str], notes: list[str]) -> pd.DataFrame:
-    """One row a combination of values, in their order; the best one by the validation split is marked."""
+def settings_frame(
+    runs: Sequence[Result], names: Sequence[str], notes: list[str]
+) -> tuple[pd.DataFrame, list[list[Result]]]:
+    """A row for each combination of the settings `names`, in their order, and the runs of each."""
     found = rows(runs, names, notes)
     order = sorted(found, key=lambda key: [_place(json.loads(value)) for value in key])
-    shown = [found[key] for key in order]
     values = [dict(zip(names, map(json.loads, key), strict=True)) for key in order]
-    frame = with_validation(pd.DataFrame(values, index=range(len(shown))), shown)
+    return pd.DataFrame(values, index=range(len(order))), [found[key] for key in order]
+
+
+def sweep_frame(runs: Sequence[Result], names: Sequence[str], notes: list[str]) -> pd.DataFrame:
+    """One row a combination of values, in their order; the best one by the validation split is marked."""
+    values, shown = settings_frame(runs, names, notes)
+    frame = with_validation(values, shown)
     measures = OF_MASKS if "val_iou" in runs[0].training else MEASURES
     frame = frame.join(over_runs(shown, measures)).join(pd.DataFrame(map(head, shown)))
     frame["best"] = [place == frame.validation.idxmax() for place in frame.index]
@@ -159,14 +168,9 @@ def label(name: str) -> str:
 
 
 def _columns(frame: pd.DataFrame, names: Sequence[str], data: str) -> dict[str, Column]:
-    columns = []
-    for name in names:
-        of = f" ({', '.join(word.partition(' ')[0] for word in CLASSES[name])})" if name in CLASSES else ""
-        has_lists = frame[name].map(lambda value: isinstance(value, list)).any()
-        columns.append(_setting(name, label(name) + (of if has_lists else "")))
     masks = "iou" in frame
     return named(
-        *columns,
+        *(setting_column(frame, name) for name in names),
         mean_column("validation", f"validation {'IoU' if masks else 'accuracy'} (%)"),
         Column("best", lambda row: "best" if row["best"] else "", left=True, name="best"),
         *mean_columns(OF_MASKS if masks else MEASURES, data).values(),
@@ -175,8 +179,11 @@ def _columns(frame: pd.DataFrame, names: Sequence[str], data: str) -> dict[str, 
     )
 
 
-def _setting(name: str, header: str) -> Column:
-    return Column(header, lambda row: show_value(row[name]), left=True, name=name)
+def setting_column(frame: pd.DataFrame, name: str) -> Column:
+    """The column of a setting, which says what the numbers of a list are of."""
+    of = f" ({', '.join(word.partition(' ')[0] for word in CLASSES[name])})" if name in CLASSES else ""
+    has_lists = frame[name].map(lambda value: isinstance(value, list)).any()
+    return Column(label(name) + (of if has_lists else ""), lambda row: show_value(row[name]), left=True, name=name)
 
 
 def with_validation(frame: pd.DataFrame, rows: Sequence[Sequence[Result]]) -> pd.DataFrame:
