@@ -168,5 +168,10 @@ def test_pages_fit_and_axe_finds_nothing(site, browser, axe, size, scheme):
         tab.goto(page.as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= size[0], page
         assert axe(tab) == [], page
+    tab.goto((site / "index.html").as_uri())
+    strip = tab.evaluate("(({clientHeight, parentElement: p}) => [clientHeight, p.scrollWidth > p.clientWidth])"
+                         "(document.querySelector('img[src*=strip]'))")  # fmt: skip
+    assert strip[0] > 80
+    assert strip[1] == (size == (390, 844))
     assert not said
     tab.close()
