@@ -1,5 +1,6 @@
 """Who may import whom, read from the sources."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def test_the_rule_sees_what_breaks_it():
     assert rooms.upward(up) == ["lit_scaledrop.layers.binary (floor 2) imports lit_scaledrop.cli.fit (floor 9)"]
     assert rooms.upward({"lit_scaledrop.methods.method": {"lit_scaledrop.posterior.plans"}})  # the same floor
     assert rooms.circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
+
+
+def test_the_drawing_and_the_table_of_the_architecture_are_those_of_the_code(tmp_path):
+    pytest.importorskip("matplotlib")
+    rooms.draw(rooms.graph(), tmp_path / "rooms.svg")
+    now, kept = (
+        re.findall(r'<g id="((?:room|arrow)-[^"]+)"', path.read_text())
+        for path in (tmp_path / "rooms.svg", ROOT / "docs" / "rooms.svg")
+    )
+    assert {"room-cli-9", "arrow-cli-runs"} <= set(now)
+    assert sorted(kept) == sorted(now), "run `python tests/rooms.py docs/rooms.svg`"
+    table = re.findall(r"^\| (\d) \| `(\w+)` \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    folders = {path.parent.name for path in (ROOT / "lit_scaledrop").glob("*/__init__.py")} - {"configs"}
+    assert sorted(table) == sorted((str(rooms.FLOOR[room]), room) for room in folders)
 
 
 def test_albumentations_and_opencv_are_in_one_file():

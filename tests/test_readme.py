@@ -14,7 +14,7 @@ from PIL import Image
 
 import datamodules
 from lit_scaledrop.__main__ import main
-from tools.documents import refresh
+from tools.documents import badge, badges, refresh
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -157,6 +157,19 @@ def test_links_lead_somewhere():
 def test_readme_is_short_and_narrow():
     assert len(README.splitlines()) <= 180
     assert max(map(len, README.splitlines())) <= 120
+
+
+def test_badges_say_what_the_repository_says():
+    shown = badges(ROOT)
+    assert {path.stem for path in (ROOT / "docs" / "badges").iterdir()} == shown.keys()
+    for name, (left, right) in shown.items():
+        drawn = (ROOT / "docs" / "badges" / f"{name}.svg").read_text()
+        assert drawn == badge(left, right), "run `python tools/documents.py`"
+        assert not re.search(r"(?:href|src)=|url\(|@import", drawn)
+    (cited,) = set(re.findall(r"arXiv:([\d.]+)", README))
+    assert shown["paper"][1] == f"arXiv {cited}"
+    assert shown["license"][1].split("-")[0] in (ROOT / "LICENSE").read_text()
+    assert re.findall(r"!\[[^]]*]\(https?:", README) == []
 
 
 def test_what_was_measured_is_generated_on_the_front():

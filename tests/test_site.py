@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image, ImageChops
 
 from tools.site.assemble import assemble, on_page_content, on_page_markdown
 from tools.strip import PANEL, strip
@@ -93,8 +93,9 @@ def test_the_strip_is_cut_out_of_figure_8():
         cut = strip(figure.convert("RGB"))
         panels = (0, cut.height - PANEL, *cut.size)
         assert cut.crop(panels).tobytes() == kept.convert("RGB").crop(panels).tobytes()
-        with pytest.raises(ValueError, match="measure its panels again"):
-            strip(figure.resize((100, 100)))
+        for moved in (figure.resize((100, 100)), *(ImageChops.offset(figure.convert("RGB"), 0, by) for by in (-4, 4))):
+            with pytest.raises(ValueError, match="measure COLUMNS and ROWS again"):
+                strip(moved)
 
 
 def test_issue_forms_and_workflow_are_sound():
@@ -167,5 +168,10 @@ def test_pages_fit_and_axe_finds_nothing(site, browser, axe, size, scheme):
         tab.goto(page.as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= size[0], page
         assert axe(tab) == [], page
+    tab.goto((site / "index.html").as_uri())
+    strip = tab.evaluate("(({clientHeight, parentElement: p}) => [clientHeight, p.scrollWidth > p.clientWidth])"
+                         "(document.querySelector('img[src*=strip]'))")  # fmt: skip
+    assert strip[0] > 80
+    assert strip[1] == (size == (390, 844))
     assert not said
     tab.close()

@@ -1,7 +1,8 @@
-"""``python tools/documents.py``: regenerate the parts of README and docs that come from files."""
+"""``python tools/documents.py``: regenerate the parts of README and docs that come from files, and the badges."""
 
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,42 @@ def _equal(results_dir: Path) -> list[str]:
     ]
 
 
+def badges(root: Path) -> dict[str, tuple[str, str]]:
+    """Name, left and right words of each badge: facts of this checkout, for which no server is asked."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    (torch,) = (found[1] for line in project["dependencies"] if (found := re.match(r"torch>=([\d.]+)", line)))
+    (paper,) = set(re.findall(r"arxiv\.org/abs/([\d.]+\d)", (root / "CITATION.cff").read_text()))
+    return {
+        "python": ("Python", project["requires-python"].replace(">=", "≥ ")),
+        "torch": ("PyTorch", f"≥ {torch}"),
+        "license": ("license", project["license"]),
+        "paper": ("paper", f"arXiv {paper}"),
+    }
+
+
+def badge(left: str, right: str) -> str:
+    """A badge as SVG; its words are text, as wide in every font."""
+    widths = [sum(3.5 if letter in "il.- " else 7.0 for letter in word) for word in (left, right)]
+    first, whole = widths[0] + 12, sum(widths) + 24
+    words = "".join(
+        f'<text x="{x:.0f}" y="14" textLength="{width:.0f}" lengthAdjust="spacingAndGlyphs">{word}</text>'
+        for word, width, x in ((left, widths[0], 6), (right, widths[1], first + 6))
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole:.0f}" height="20" role="img" '
+        f'aria-label="{left} {right}"><rect width="{whole:.0f}" height="20" rx="3" fill="#33557f"/>'
+        f'<path d="M3 0h{first - 3:.0f}v20h-{first - 3:.0f}a3 3 0 0 1-3-3v-14a3 3 0 0 1 3-3z" fill="#444"/>'
+        f'<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">{words}</g></svg>\n'
+    )
+
+
+def _badges(results_dir: Path) -> list[str]:
+    shown = badges(results_dir.parent).items()
+    return [f"![{left} {right}](docs/badges/{name}.svg)" for name, (left, right) in shown]
+
+
 PARTS: dict[str, Callable[[Path], list[str]]] = {
+    "badges": _badges,
     "claim": _claim,
     "front": _front,
     "equal": _equal,
@@ -153,4 +189,6 @@ if __name__ == "__main__":
     root = Path(__file__).resolve().parent.parent
     for document in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
         write_atomic(document, refresh(document.read_text(), root / "results"))
+    for badge_name, said in badges(root).items():
+        write_atomic(root / "docs" / "badges" / f"{badge_name}.svg", badge(*said))
     print("README.md and docs/ are up to date", file=sys.stderr)

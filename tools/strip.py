@@ -16,10 +16,10 @@ def strip(figure: Image.Image) -> Image.Image:
         figure: ``results/cpu/figure8.png``.
 
     Raises:
-        ValueError: if the figure has another size than the one that was measured.
+        ValueError: if its panels are not where they were measured.
     """
-    if figure.size != (1620, 1424):
-        raise ValueError(f"Figure 8 has {figure.size} pixels instead of (1620, 1424); measure its panels again")
+    if figure.size != (1620, 1424) or not all(_framed(figure, x, y) for x in COLUMNS.values() for y in ROWS.values()):
+        raise ValueError("the panels of Figure 8 are not where they were; measure COLUMNS and ROWS again")
     gap, head = 8, 34
     width = len(ROWS) * (len(COLUMNS) * (PANEL + gap) + 2 * gap)
     picture = Image.new("RGB", (width, head + PANEL), "white")
@@ -32,6 +32,13 @@ def strip(figure: Image.Image) -> Image.Image:
             left += PANEL + gap
         left += 2 * gap
     return picture
+
+
+def _framed(figure: Image.Image, left: int, top: int) -> bool:
+    """Whether a panel begins here: white two pixels before its left and its upper edge, and not at them."""
+    lines = [(left - x, top, left - x + 1, top + PANEL) for x in (2, 0)]
+    lines += [(left, top - y, left + PANEL, top - y + 1) for y in (2, 0)]
+    return [figure.crop(line).convert("L").getextrema()[0] == 255 for line in lines] == [True, False, True, False]
 
 
 if __name__ == "__main__":

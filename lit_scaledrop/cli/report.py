@@ -2,6 +2,7 @@
 
 Prints a table and writes `<results>/<profile>/<name>.md` and `.csv`; of a figure it writes `.svg`, `.png` and `.csv`. A
 sweep has a table and pictures, `<name>-<what>.svg` and `.png`; any folder of trainings is one, whatever was swept.
+`--figure-format pdf` writes figures as PDF instead, for a paper.
 `curves` shows error against epochs of a profile's trainings, with `--runs` of those that are not finished as well.
 With `--html` in place of a name, all tables, figures and sweeps that have results go on one HTML page.
 Atomically and deterministically: the same results give the same bytes.
@@ -9,6 +10,7 @@ Atomically and deterministically: the same results give the same bytes.
 
 import errno
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -21,6 +23,7 @@ from lit_scaledrop.extras import extra
 from lit_scaledrop.naming import nearest
 from lit_scaledrop.report.figures import FIGURES, pictures
 from lit_scaledrop.report.figures.learning import keep_curves, learning_picture, write_curves
+from lit_scaledrop.report.figures.style import FORMS
 from lit_scaledrop.report.page import write_page
 from lit_scaledrop.report.page.contents import profiles_in
 from lit_scaledrop.report.page.summary import best_first
@@ -75,6 +78,7 @@ def report(
     runs: str | None = None,
     keep: bool = False,
     format: Literal["terminal", "markdown", "latex", "csv"] = "terminal",
+    figure_format: Literal["svg", "png", "pdf"] | None = None,
     html: bool = False,
     out: str | None = None,
 ) -> int:
@@ -89,6 +93,7 @@ def report(
         runs: for `curves`: folder of runs, to add unfinished ones.
         keep: for `curves`: write logged curves into results that lack one.
         format: format of a table.
+        figure_format: format of figures and plots (default: svg and png).
         html: write all tables and figures to one HTML page; takes no name.
         out: file of the page (default: index.html in the results folder).
 
@@ -101,15 +106,18 @@ def report(
         raise UsageError("--runs and --keep are for `report curves`")
     if keep and not runs:
         raise UsageError("--keep needs --runs DIR, where the logs are")
+    if html and figure_format:
+        raise UsageError("--figure-format is for the files of one table, figure or sweep; the page shows its own")
     if html:
         return _page(results, profile, out)
     chosen = profile[0] if profile else "quick"
+    forms = (figure_format,) if figure_format else FORMS
     if name == "curves":
-        return _curves(results, chosen, runs, keep)
-    return _one(name or "", results, chosen, format)
+        return _curves(results, chosen, runs, keep, forms)
+    return _one(name or "", results, chosen, format, forms)
 
 
-def _one(name: str, results: str, chosen: str, format: str) -> int:
+def _one(name: str, results: str, chosen: str, format: str, forms: Sequence[str]) -> int:
     """Print a table, a figure or a sweep of one profile."""
     known = [*TABLES, *FIGURES, *SWEEPS, "curves"]
     if name not in known and not any((Path(results) / chosen / name).glob("*.json")):
@@ -126,28 +134,30 @@ def _one(name: str, results: str, chosen: str, format: str) -> int:
         return _warn(_nothing(study, results, chosen))
     if name in FIGURES:
         extra("matplotlib", "a figure")
-    written = _write(name, found, failed, Path(results) / chosen / name, format)
+    written = _write(name, found, failed, Path(results) / chosen / name, format, forms)
     if written:
         print(f"Written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
 
 
-def _write(name: str, results: list[Result], failed: list[str], stem: Path, form: str) -> list[Path]:
+def _write(
+    name: str, results: list[Result], failed: list[str], stem: Path, form: str, forms: Sequence[str]
+) -> list[Path]:
     """Write a figure, a sweep or a table with the figures that are drawn with it; the files."""
     plots = find_spec("matplotlib") is not None
     if name in FIGURES:
-        return from_sound(lambda some: pictures(name, some, stem), results, _warn)
+        return from_sound(lambda some: pictures(name, some, stem, forms), results, _warn)
     if name not in TABLES:
         trials = trials_in(stem, _warn)
         report = from_sound(lambda some: sweep_report(name, some, trials), results, _warn)
         written = _table(report, failed, stem, form)
-        return written + (sweep_pictures(name, results, stem, trials) if plots else [])
+        return written + (sweep_pictures(name, results, stem, trials, forms) if plots else [])
     written = _table(from_sound(lambda some: build(name, some), results, _warn), failed, stem, form)
     for drawing, figure in FIGURES.items():
         if figure.study == name and plots:
             try:
                 place = stem.with_name(drawing)
-                written += from_sound(partial(pictures, drawing, stem=place), results, _warn)
+                written += from_sound(partial(pictures, drawing, stem=place, forms=forms), results, _warn)
             except OSError as error:  # the table is shown already
                 _warn(f"not drawn: {drawing} ({error.strerror or error})")
     return written
@@ -171,12 +181,12 @@ def _page(results: str, profiles: list[str] | None, out: str | None) -> int:
     return 0
 
 
-def _curves(results: str, profile: str, runs: str | None, keep: bool) -> int:
+def _curves(results: str, profile: str, runs: str | None, keep: bool, forms: Sequence[str]) -> int:
     """Write the learning curves, and where asked to, those that run folders hold into results that lack them."""
     extra("matplotlib", "a figure")
     changed = keep_curves(results, profile, runs) if keep and runs else []
     picture = learning_picture(results, profile, runs)
-    written = write_curves(picture, Path(results) / profile / "curves")
+    written = write_curves(picture, Path(results) / profile / "curves", forms)
     print(picture.words())
     print(f"Written: {', '.join(map(str, [*changed, *written]))}", file=sys.stderr)
     return 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 _SIDE = 1.35
 """Width and height of a panel in inches."""
+_LINE = 14
+"""Letters of a line of a row's name: longer ones reach the next row."""
 _TRUTH, _GUESS, _WRONG = "#2BD45A", "#FFFFFF", (0.9, 0.1, 0.1)
 
 
@@ -35,17 +38,18 @@ def draw(rows: Sequence[Panel]) -> "Figure":
     Raises:
         ValueError: if there are none.
     """
+    from lit_scaledrop.report.figures.style import name_row
     from lit_scaledrop.report.figures.style import panels as new_figure
 
     if not rows:
         raise ValueError("there is no image to show")
     methods = list(rows[0].predictions)
     columns = 2 + 2 * len(methods)
-    figure, axes = new_figure(len(rows), columns, _SIDE, _SIDE, "Figure 8: segmentation and where it is uncertain")
+    figure, axes = new_figure(len(rows), columns, _SIDE, _SIDE, "Segmented test images and their uncertainty")
     for line, row in zip(axes, rows, strict=True):
         # "none" puts an image into the SVG as it is, not enlarged to the dots of the PNG
         line[0].imshow(row.image, interpolation="none")
-        line[0].set_ylabel(row.title, fontsize=7)
+        name_row(line[0], "\n".join(short for part in row.title.splitlines() for short in wrap(part, _LINE)))
         line[1].imshow(row.image, interpolation="none")
         _outline(line[1], row.truth, _TRUTH)
         for place, method in enumerate(methods):
@@ -60,12 +64,13 @@ def draw(rows: Sequence[Panel]) -> "Figure":
             ax.set(xticks=[], yticks=[])
             ax.grid(visible=False)
             ax.spines[:].set_visible(False)
-    names = ["image", "truth", *(name for method in methods for name in (method, "uncertainty"))]
+    names = ["Image", "Truth", *(name for method in methods for name in (method, "Uncertainty"))]
     for ax, name in zip(axes[0], names, strict=True):
-        ax.set_title(name, fontsize=8, loc="center")
+        ax.set_title(name)
     # inside the last panel's axes: tight_layout knows nothing of other places
     bar = figure.colorbar(shown, cax=axes[-1, -1].inset_axes((0.0, -0.12, 1.0, 0.05)), orientation="horizontal")
-    bar.ax.tick_params(labelsize=6)
+    bar.set_ticks([0, 0.5, 1])
+    bar.set_label("Entropy / maximum")
     return figure
 
 

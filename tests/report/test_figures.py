@@ -375,5 +375,25 @@ def test_command_writes_the_files_or_says_why_not(make, tmp_path, monkeypatch, c
     assert "did you mean 'figure6'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["pdf", "png", "svg"])
+def test_a_format_of_figures_can_be_chosen(make, tmp_path, form, capsys):
+    for result in results(make, "reliability", methods=("FP", "Proposed")):
+        write_result(result, tmp_path)
+    words = ["reliability", "--results", str(tmp_path), "--profile", "cpu", "--figure-format", form]
+    made = []
+    for _ in range(2):
+        assert main(words) == 0
+        made.append({path.name: path.read_bytes() for path in (tmp_path / "cpu").glob("reliability.*")})
+    assert made[0].keys() == {"reliability.csv", f"reliability.{form}"}
+    assert made[0] == made[1]
+    if form == "pdf":  # with letters of an embedded TrueType font, not drawn ones
+        assert b"/FontFile2" in made[0]["reliability.pdf"]
+        assert b"/Type3" not in made[0]["reliability.pdf"]
+        assert b"CreationDate" not in made[0]["reliability.pdf"]
+    with pytest.raises(SystemExit):
+        main(["--html", *words[1:]])
+    assert "--figure-format is for the files of one table" in capsys.readouterr().err
+
+
 def test_colours_are_kept_for_methods_that_there_are():
     assert set(_METHODS) <= {method.label for method in methods.METHODS.values()}

@@ -100,6 +100,8 @@ def test_command_writes_a_picture_that_is_described(finished, tmp_path, capsys):
     assert root[1].text == words
     assert main(asked) == 0
     assert {path.name: path.read_bytes() for path in (results / "long").glob("curves.*")} == first
+    assert main([*asked, "--figure-format", "pdf"]) == 0
+    assert (results / "long" / "curves.pdf").read_bytes().startswith(b"%PDF")
     assert write_page(str(results), ["long"], tmp_path / "index.html") == []
     page = (tmp_path / "index.html").read_text()
     assert 'alt="Error against epochs, profile long' in page

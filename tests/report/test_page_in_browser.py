@@ -160,19 +160,42 @@ def test_colours_and_sizes(opened, tmp_path, size, scheme):
     assert (tab.evaluate(BACKGROUND) == WHITE) == (scheme == "dark")
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_no_picture_is_wider_than_its_column_until_it_is_enlarged(opened, size):
-    tab = opened(size, is_mobile=size == PHONE)
-    wide = "[...document.querySelectorAll('.picture')].filter((box) => box.scrollWidth > box.clientWidth + 1).length"
+WIDE = "[...document.querySelectorAll('.picture')].filter((box) => box.scrollWidth > box.clientWidth + 1).length"
+
+
+def test_no_picture_is_wider_than_its_column_until_it_is_enlarged(opened):
+    tab = opened()
     assert tab.locator(".picture").count() > 5
-    assert tab.evaluate(wide) == 0
+    assert tab.evaluate(WIDE) == 0
     button = tab.locator("#cpu-figure6 .enlarge")
     button.click()
-    assert tab.evaluate(wide) == 1
-    assert tab.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert tab.evaluate(WIDE) == 1
+    assert tab.evaluate("document.documentElement.scrollWidth") == DESKTOP[0]
     assert button.get_attribute("aria-pressed") == "true"
     button.click()
-    assert tab.evaluate(wide) == 0
+    assert tab.evaluate(WIDE) == 0
+    assert not tab.locator(".narrow-only").filter(visible=True).count()
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["", "without-javascript"])
+def test_on_a_phone_a_picture_is_large_enough_to_read_and_scrolls_in_its_box(opened, javascript):
+    tab = opened(PHONE, is_mobile=True, java_script_enabled=javascript)
+    pictures = tab.evaluate(
+        """[...document.querySelectorAll('.picture img')].map((image) => ({
+             drawing: image.src.startsWith('data:image/svg'), drawn: image.naturalWidth, shown: image.clientWidth,
+             shape: image.naturalWidth / image.naturalHeight * image.clientHeight / image.clientWidth}))"""
+    )
+    assert len(pictures) > 5
+    for one in pictures:  # a drawing is as large as it was drawn, letters of 8 points as 8 points; pixels are finer
+        assert one["shown"] == pytest.approx(one["drawn"] * (1 if one["drawing"] else 96 / 150), abs=1)
+        assert one["shape"] == pytest.approx(1, abs=0.01)
+    assert tab.evaluate(WIDE) == len(pictures)
+    assert tab.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+    box = "document.querySelector('#cpu-figure6 .picture')"
+    tab.evaluate(f"{box}.scrollLeft = 1e6")
+    assert tab.evaluate(f"{box}.scrollLeft + {box}.clientWidth - {box}.scrollWidth") == pytest.approx(0, abs=1)
+    assert not tab.locator(".enlarge").filter(visible=True).count()
+    assert tab.locator(".narrow-only").filter(visible=True).count() == len(pictures)
 
 
 def test_a_phone_shows_accuracy_without_scrolling_sideways(opened):

@@ -174,6 +174,9 @@ def test_files_are_the_same_bytes_again(studies, tmp_path, name):
     again = sweep_pictures(name, studies[name][::-1], tmp_path / "again")
     assert all(one.read_bytes() == two.read_bytes() for one, two in zip(written, again, strict=True))
     assert csv(sweep_report(name, studies[name])) == csv(sweep_report(name, studies[name][::-1]))
+    papers = sweep_pictures(name, studies[name], stem, forms=("pdf",))
+    assert [path.name for path in papers] == [f"{name}-{end}.pdf" for end in ends]
+    assert all(path.read_bytes().startswith(b"%PDF") for path in papers)
 
 
 def test_what_was_swept_is_found(studies, trained):

@@ -30,7 +30,7 @@ from lit_scaledrop.report.figures.design import design_numbers, draw_designs
 from lit_scaledrop.report.figures.drives import draw_drives, drive_numbers
 from lit_scaledrop.report.figures.energy import draw_energies, energy_numbers
 from lit_scaledrop.report.figures.spreads import draw_noise, draw_posterior, noise_numbers, posterior_numbers
-from lit_scaledrop.report.figures.style import footer, images, place, style, write_files
+from lit_scaledrop.report.figures.style import FORMS, footer, images, place, style, write_files
 from lit_scaledrop.report.groups import KEY, ORDER, by_data, by_row, distinction, identity, one_profile, seeds_of
 from lit_scaledrop.results.frame import measurements
 from lit_scaledrop.results.result import Result
@@ -143,8 +143,8 @@ FIGURES: dict[str, Figure] = {
 }
 
 
-def pictures(name: str, results: Sequence[Result], stem: Path) -> list[Path]:
-    """Write `<stem>.svg`, `.png` and `.csv`; several groups of results get `<stem>-<data>-<epochs>...` each.
+def pictures(name: str, results: Sequence[Result], stem: Path, forms: Sequence[str] = FORMS) -> list[Path]:
+    """Write `<stem>.csv` and the figure in each format; several groups of results get `<stem>-<data>-<epochs>...` each.
 
     Raises:
         KeyError: there is no such figure.
@@ -152,7 +152,7 @@ def pictures(name: str, results: Sequence[Result], stem: Path) -> list[Path]:
         OSError: the files cannot be written.
     """
     shown = pictures_of(name, results, stem)
-    return [path for one in shown for path in write_files(one.stem, one.files() | {"csv": one.csv()})]
+    return [path for one in shown for path in write_files(one.stem, one.files(forms) | {"csv": one.csv()})]
 
 
 @dataclass(frozen=True)
@@ -174,10 +174,11 @@ class Picture:
         said = self.figure.caption
         return said if isinstance(said, str) else said(self.frame)
 
-    def files(self) -> dict[str, bytes]:
-        """SVG and PNG; needs matplotlib."""
+    def files(self, forms: Sequence[str] = FORMS) -> dict[str, bytes]:
+        """The figure in each format; needs matplotlib."""
+        below = footer(self.runs, self.caption, self.figure.passes, self.notes)
         with style():
-            return images(self.figure.draw(self.frame), footer(self.runs, self.caption, self.figure.passes, self.notes))
+            return images(self.figure.draw(self.frame), below, forms)
 
     def csv(self) -> bytes:
         """The numbers as CSV."""

@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 import pandas as pd
 
 from lit_scaledrop.report.energies import PROPOSED
-from lit_scaledrop.report.figures.style import FAINT, INK, images, label_ends, panels, style, styles, write_files
+from lit_scaledrop.report.figures.style import FAINT, FORMS, INK, images, label_ends, panels, style, styles, write_files
 from lit_scaledrop.report.groups import DATA_NAMES, TOPOLOGIES
 from lit_scaledrop.report.table import published
 from lit_scaledrop.results.result import Result
@@ -115,8 +115,8 @@ class LearningPicture:
         frame = pd.concat([pd.DataFrame(rows), marks.drop(columns="error")], ignore_index=True)
         return frame.astype({"seed": "Int64", "length": "Int64"}).to_csv(index=False, lineterminator="\n")
 
-    def files(self) -> dict[str, bytes]:
-        """SVG, with the words as its description, and PNG; needs matplotlib."""
+    def files(self, forms: Sequence[str] = FORMS) -> dict[str, bytes]:
+        """The figure in each format, the words as description of an SVG; needs matplotlib."""
         about = (
             "Lines: error of the deterministic network on the validation split after each epoch of one training; "
             "hollow: still running."
@@ -127,7 +127,9 @@ class LearningPicture:
                 f"whose learning rate has decayed to zero; a learning curve need not follow it."
             )
         with style():
-            made = images(_draw(self), "\n".join([about, f"Profile {self.profile}.", *self.notes]))
+            made = images(_draw(self), "\n".join([about, f"Profile {self.profile}.", *self.notes]), forms)
+        if "svg" not in made:
+            return made
         head, tag, rest = made["svg"].partition(b"<svg ")
         inside = f"<title>{escape(_TITLE)}</title><desc>{escape(self.words())}</desc>"
         opening, _, body = rest.partition(b">")
@@ -171,13 +173,13 @@ def learning_picture(results_dir: Path | str, profile: str, runs_dir: Path | str
     return LearningPicture(profile, curves, ends, notes)
 
 
-def write_curves(picture: LearningPicture, stem: Path) -> list[Path]:
-    """Write `<stem>.svg`, `.png` and `.csv`.
+def write_curves(picture: LearningPicture, stem: Path, forms: Sequence[str] = FORMS) -> list[Path]:
+    """Write `<stem>.csv` and the figure in each format.
 
     Raises:
         OSError: the files cannot be written.
     """
-    return write_files(stem, picture.files() | {"csv": picture.csv().encode()})
+    return write_files(stem, picture.files(forms) | {"csv": picture.csv().encode()})
 
 
 def completed(result: Result, runs_dir: Path | str) -> Result:

@@ -33,6 +33,16 @@ _OTHERS = (("#E69F00", "X"), ("#8C6D31", "<"), ("#7A5195", ">"), ("#999999", "h"
 INK, FAINT = "#262626", "#B5B5B5"
 TRUE, RIVAL = "#0072B2", "#D55E00"
 """Colours of the right class and of its strongest rival."""
+DPI = 150
+"""Pixels per inch of a PNG."""
+_METADATA: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""Formats, and what would differ from file to file."""
+FORMS = ("svg", "png")
+"""Formats of a figure where none is asked for."""
 DASHED: Any = (0, (5, 2))
 EXECUTION_MARKS = {"loop": "o", "prefix": "s", "shared": "^"}
 """Marks of how the passes are computed."""
@@ -60,6 +70,7 @@ _STYLE: Any = {
     "figure.facecolor": "white",
     "svg.fonttype": "path",
     "svg.hashsalt": "scaledrop",
+    "pdf.fonttype": 42,  # TrueType: letters stay letters, which can be searched, and Type 3 is refused by journals
 }
 
 
@@ -146,8 +157,8 @@ def name_row(axes: "Axes", name: str) -> None:
     axes.set_ylabel(name, fontsize=8.5, fontweight="bold", labelpad=8)
 
 
-def images(figure: "Figure", footer: str) -> dict[str, bytes]:
-    """The figure as SVG and PNG, with the footer below it; equal figures give equal bytes."""
+def images(figure: "Figure", footer: str, forms: Sequence[str] = FORMS) -> dict[str, bytes]:
+    """The figure in each format, with the footer below it; equal figures give equal bytes."""
     width, height = figure.get_size_inches()
     lines = [line for text in footer.splitlines() for line in textwrap.wrap(text, int(width * 18.5))]
     below = 0.22 + 0.135 * len(lines)
@@ -156,9 +167,9 @@ def images(figure: "Figure", footer: str) -> dict[str, bytes]:
     figure.tight_layout(rect=(0, below / total, 1, 1 - 0.05 / total), h_pad=1.6, w_pad=1.6)
     figure.text(0.012, 0.08 / total, "\n".join(lines), fontsize=7, color="#5A5A5A", va="bottom", linespacing=1.3)
     files = {}
-    for form, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+    for form in forms:
         stream = io.BytesIO()
-        figure.savefig(stream, format=form, dpi=150, metadata=metadata)
+        figure.savefig(stream, format=form, dpi=DPI, metadata=_METADATA[form])
         files[form] = stream.getvalue()
     return files
 

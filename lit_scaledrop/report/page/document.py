@@ -13,6 +13,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
+from lit_scaledrop.report.figures.style import DPI
 from lit_scaledrop.report.groups import ORDER
 from lit_scaledrop.report.page.alt_texts import alt_text
 from lit_scaledrop.report.page.contents import Shown, studies
@@ -96,12 +97,12 @@ def _environment(folder: Path, panels: list[Sequence[Result]]) -> jinja2.Environ
         "data_url": lambda shown: Markup(data_url(shown.image, shown.form)),
         "facts": facts,
         "heading": heading,
-        "is_wide": lambda shown: _ratio(shown) > _WIDE,
         "names": names,
         "note": note,
         "panel": partial(_panel, panels, ids),
         "relative": lambda path: quote(Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()),
         "sentence": sentence,
+        "size": _size,
         "tables": tables,
         "title_of": title_of,
     }
@@ -117,14 +118,20 @@ def _panel(panels: list[Sequence[Result]], ids: dict[tuple[str, ...], str], runs
     return ids[key]
 
 
-def _ratio(shown: Shown) -> float:
-    """Width over height of a picture, from its header; 1 where that says nothing."""
+def _size(shown: Shown) -> dict[str, str | int]:
+    """Attributes of a picture: pixels at which its letters are as large as they were drawn, and whether it is wide.
+
+    They are in its header; none where that says nothing.
+    """
     if shown.form == "png":
-        width, height = (float(int.from_bytes(shown.image[at : at + 4], "big")) for at in (16, 20))
+        sides = [int.from_bytes(shown.image[at : at + 4], "big") * 96 / DPI for at in (16, 20)]
     else:
         box = re.search(rb' viewBox="\S+ \S+ ([\d.]+) ([\d.]+)"', shown.image[:2000])
-        width, height = (float(box[1]), float(box[2])) if box else (1.0, 1.0)
-    return width / height if width and height else 1.0
+        sides = [float(side) * 96 / 72 for side in box.groups()] if box else []
+    if not sides or min(sides) < 1:
+        return {}
+    width, height = map(round, sides)
+    return {"width": width, "height": height} | ({"class": "wide"} if width / height > _WIDE else {})
 
 
 def _asset(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lit_scaledrop.report.figures.style import footer, images, style, write_files
+from lit_scaledrop.report.figures.style import FORMS, footer, images, style, write_files
 from lit_scaledrop.report.groups import by_data, distinction
 from lit_scaledrop.report.sweeps.objectives import draw_objectives, objectives_table
 from lit_scaledrop.report.sweeps.parallel import draw_parallel, draw_scatter
@@ -90,8 +90,10 @@ def sweep_report(name: str, results: Sequence[Result], trials: Sequence[Trial] =
     return replace(report, notes=[*report.notes, *(_without_result(one) for one in trials if one.state in _ENDED)])
 
 
-def sweep_pictures(name: str, results: Sequence[Result], stem: Path, trials: Sequence[Trial] = ()) -> list[Path]:
-    """Write `<stem>-<what>.svg` and `.png`; several data sets or lengths get `<stem>-<what>-<data>-<epochs>` each.
+def sweep_pictures(
+    name: str, results: Sequence[Result], stem: Path, trials: Sequence[Trial] = (), forms: Sequence[str] = FORMS
+) -> list[Path]:
+    """Write `<stem>-<what>` in each format; several data sets or lengths get `<stem>-<what>-<data>-<epochs>` each.
 
     The numbers in them are in the table's CSV file.
 
@@ -109,7 +111,7 @@ def sweep_pictures(name: str, results: Sequence[Result], stem: Path, trials: Seq
             drawn = sweep.draw(section.frame, sweep.title) if sweep.draw else _draw(section.frame, sweep.title, cut)
             about = sweep.about or (_ORANGE if "parallel" in drawn else _RING)
             for what, figure in drawn.items():
-                files = images(figure, footer(group, about, sweep.passes))
+                files = images(figure, footer(group, about, sweep.passes), forms)
                 written += write_files(stem.with_name(f"{stem.name}-{what}{end}"), files)
     return written
 
