@@ -2,8 +2,8 @@
 
 Parameters in front of ``*`` are positional, those behind it flags (``in_channels`` is ``--in-channels``, ``from_`` is
 ``--from``), required where they have no default. ``Literal`` gives choices, ``bool`` a switch, ``list[T]`` several
-values; a dataclass stands for the flags of its fields. ``Annotated[T, ...]`` adds the function that reads a value, and
-other spellings of the flag. ``*words`` takes whatever is not known.
+values; a dataclass stands for the flags of its fields, and a default of it for theirs. ``Annotated[T, ...]`` adds the
+function that reads a value, and other spellings of the flag. ``*words`` takes whatever is not known.
 """
 
 import argparse
@@ -63,7 +63,8 @@ def call(
             inner, theirs = get_type_hints(kind, include_extras=True), _texts(kind, known)
             fields = [field for field in dataclasses.fields(kind) if field.name not in (*hints, *without)]
             for field in fields:
-                _add(parser, field.name, inner[field.name], field.default, theirs.get(field.name, ""), flag=True)
+                default = getattr(parameter.default, field.name, field.default)
+                _add(parser, field.name, inner[field.name], default, theirs.get(field.name, ""), flag=True)
             groups[name] = [field.name for field in fields]
         elif parameter.kind is not parameter.VAR_POSITIONAL:
             default = argparse.SUPPRESS if name in factories else parameter.default
@@ -72,7 +73,8 @@ def call(
     parsed, rest = parser.parse_known_args(argv) if takes_rest else (parser.parse_args(argv), [])
     given = vars(parsed)
     for name, members in groups.items():
-        given[name] = hints[name](**{member: given.pop(member) for member in members})
+        told, default = {member: given.pop(member) for member in members}, parameters[name].default
+        given[name] = hints[name](**told) if default in _MISSING else dataclasses.replace(default, **told)
     positional = [given.pop(p.name) for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     try:
         return function(*positional, *rest, **given)

@@ -65,6 +65,18 @@ def test_every_kind_of_parameter():
     assert (given["tags"], given["rate"], given["loud"]) == (["x", "y"], 1.5, True)
 
 
+def test_a_default_of_a_dataclass_is_that_of_its_flags(capsys):
+    def decide(*, rule: Rule = Rule(0.3, hidden=2)) -> Rule:
+        """Decide."""
+        return rule
+
+    assert call(decide, [], "decide", without=("hidden",)) == Rule(0.3, "left", 2)
+    assert call(decide, ["--where=right"], "decide", without=("hidden",)) == Rule(0.3, "right", 2)
+    with pytest.raises(SystemExit):
+        call(decide, ["--help"], "decide")
+    assert "of the passes (default: 0.3)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

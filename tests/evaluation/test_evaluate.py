@@ -59,14 +59,16 @@ def refused(run, capsys):
 def test_same_numbers_as_the_record(run, finished):
     (path,) = finished.glob("results/quick/tiny/*.json")
     result = read_result(path)
-    record = run("a.ckpt", "--data=cifar10", "--samples=3", "--out=out.json")
+    record = run("a.ckpt", "--data=cifar10", "--samples=3", "--execution=loop", "--out=out.json")
     assert record["metrics"] == result.metrics
     assert record["data"]["fingerprint"] == result.data["fingerprint"]
     assert record["evaluation"]["samples"] == 3
     assert record["evaluation"]["images"] == 60
     assert json.loads(Path("out.json").read_text()) == record
-    folded = run("a.ckpt", "--data=cifar10", "--samples=3", "--execution=folded")
-    assert folded["metrics"] == pytest.approx(result.metrics, abs=1e-6)
+    for words, execution in (([], "shared"), (["--execution=folded"], "folded")):
+        other = run("a.ckpt", "--data=cifar10", "--samples=3", *words)
+        assert other["evaluation"]["execution"] == execution
+        assert other["metrics"] == pytest.approx(result.metrics, abs=1e-6)
 
 
 def test_a_terminal_gets_a_table_in_place_of_json(run, monkeypatch, capsys):
