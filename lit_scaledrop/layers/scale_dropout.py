@@ -237,7 +237,7 @@ class ScaleOptions:
     """the scale before or after BatchNorm"""
     bias: bool = False
     """a bias that is dropped together with the scale"""
-    start: tuple[float, float] = (0.0, 0.0)
+    start: Sequence[float] = (0.0, 0.0)
     """largest initial distance of scales from one and of biases from zero"""
 
     @classmethod

@@ -66,7 +66,7 @@ def test_one_point_runs(path, tmp_path, monkeypatch, capfd):
         pytest.importorskip("optuna")
         chosen, results = ["--runs", "1"], []
     assert run_sweep([str(path), "--profile", "quick", *chosen, "--", *short]) == 0, capfd.readouterr().out
-    (result,) = results or Path("results/quick").glob("*/*.json")
+    (result,) = results or Path("results/quick", path.stem).glob("*.json")
     assert read_result(result).measurements
 
 
