@@ -155,7 +155,8 @@ def caption(runs: Sequence[Result], numbers: str, passes: str = "") -> list[str]
     kind = f"{name}, a stand-in: not comparable with the paper's data" if data["stand_in"] else name
     checkpoints = " or ".join(sorted({run.evaluation["checkpoint"] for run in runs}))
     flags = f" -- {shlex.join(words)}" if (words := flags_of(runs)) else ""
-    sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} --seeds {seeds}{flags}"
+    points = f"--runs {len(runs)}" if first.study.startswith("search-") else f"--seeds {seeds}"
+    sweep = f"scaledrop sweep sweeps/{first.study}.yaml --profile {first.profile} {points}{flags}"
     report = f"scaledrop report {first.study} --profile {first.profile}"
     again = f"Reproduce with: `{sweep}`, then `{report}`; the" if first.study in SWEEP_FILES else "The"
     return [

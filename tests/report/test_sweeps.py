@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from datamodules.suites import outliers
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.cli.sweep import _report
 from lit_scaledrop.evaluation.probes.variation import CHIPS
-from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
+from lit_scaledrop.report.sweeps import SWEEPS, objectives, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.recipes import variants
 from lit_scaledrop.report.sweeps.responses import lines
 from lit_scaledrop.report.sweeps.swept import settings, swept
@@ -228,6 +229,12 @@ def test_a_search_by_two_goals_marks_its_front(studies):
     assert [row["front"] == "front" for row in rows] == [not one for one in beaten]
     assert 1 < beaten.count(False) < 12
     assert rows[0]["affine"] == "True"
+    again = "`scaledrop sweep sweeps/search-uncertainty.yaml --profile cpu --runs 12`"
+    assert again in markdown(sweep_report("search-uncertainty", studies["search-uncertainty"]))
+
+
+def test_its_outliers_are_those_that_are_made():
+    assert objectives.OUTLIERS == outliers.OUTLIERS
 
 
 def test_lists_become_a_line_for_each_place(studies):

@@ -17,11 +17,12 @@ from lit_scaledrop.results.trials import on_front
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_OUTLIERS = ("mean", "geometric_mean", "jigsaw", "speckle", "ghost", "inverted")
+OUTLIERS = ("mean", "geometric_mean", "jigsaw", "speckle", "ghost", "inverted")
+"""Kinds that AUROC is the mean over; a test compares them with those that are made, which needs torch."""
 MEASURES = {
     "nll": plain("val/predictive_nll", "validation NLL", suite="validation"),
-    "auroc": percent("val/auroc/predictive_entropy", "AUROC by entropy (%)", suite=_OUTLIERS),
-    "auroc_information": percent("val/auroc/mutual_information", "AUROC by mutual information (%)", suite=_OUTLIERS),
+    "auroc": percent("val/auroc/predictive_entropy", "AUROC by entropy (%)", suite=OUTLIERS),
+    "auroc_information": percent("val/auroc/mutual_information", "AUROC by mutual information (%)", suite=OUTLIERS),
     "accuracy": percent("val/predictive_acc", "validation accuracy (%)", suite="validation"),
     "ece": Measure("val/predictive_ece", "ECE", {"suite": "validation"}, percent=False, digits=3),
     "mutual_information": plain("val/mutual_information", "mutual information (nats)", suite="validation"),
