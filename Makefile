@@ -117,10 +117,13 @@ report: install  ## print Table III from existing results; write all tables and 
 	$(BIN)/scaledrop report --html $(place) && exit $$status
 
 # documents, tutorials, reference and results in one folder, which needs neither server nor network
+SITE_SOURCE := build/site-source
+SITE := build/site
 site: install-dev  ## build the site into build/site
-	@$(BIN)/python tools/site/assemble.py build/site-source
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file tools/site/mkdocs.yml
-	@echo "open build/site/index.html"
+	@$(BIN)/python tools/site/assemble.py $(SITE_SOURCE)
+	@SITE_SOURCE=$(abspath $(SITE_SOURCE)) SITE=$(abspath $(SITE)) NO_MKDOCS_2_WARNING=1 \
+	  $(BIN)/python -m mkdocs build --strict --config-file tools/site/mkdocs.yml
+	@echo "open $(SITE)/index.html"
 
 ablation-placement: sweep-placement  ## the same as sweep-placement (docs/scale-placement.md)
 
