@@ -11,8 +11,12 @@ from functools import partial
 from typing import Any, get_args, get_type_hints
 
 import jaxtyping
+from beartype import BeartypeConf
 
+_SAME_ERROR = BeartypeConf(violation_type=jaxtyping.TypeCheckError)
 _with_shapes = jaxtyping.jaxtyped
+_bare: set[types.CodeType] = set()
+"""functions inside others, made anew at each call, that have no shape"""
 
 
 def install() -> None:
@@ -20,7 +24,8 @@ def install() -> None:
     jaxtyping.jaxtyped = jaxtyped
 
 
-def jaxtyped(made: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
+def jaxtyped(made: Any = None, *, typechecker: Callable[..., Any]) -> Any:
+    """A function or dataclass with its checks."""
     if made is None:
         return partial(jaxtyped, typechecker=typechecker)
     if isinstance(made, type) and dataclasses.is_dataclass(made) and "__init__" in vars(made):
@@ -28,13 +33,18 @@ def jaxtyped(made: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
         return made
     if not isinstance(made, types.FunctionType):
         return _with_shapes(made, typechecker=typechecker)
+    if made.__code__ in _bare:
+        return made
     try:
         hints = get_type_hints(made, include_extras=True)
     except Exception:  # e.g. a class that does not exist yet; jaxtyping takes anything for it
         return _with_shapes(made, typechecker=typechecker)
     if any(isinstance(part, type) and issubclass(part, jaxtyping.AbstractArray) for part in _parts([*hints.values()])):
         return _with_shapes(made, typechecker=typechecker)
-    return made if "<locals>" in made.__qualname__ else typechecker(made)
+    if "<locals>" in made.__qualname__:
+        _bare.add(made.__code__)
+        return made
+    return typechecker(made, conf=_SAME_ERROR)
 
 
 def _parts(hint: Any) -> Iterator[Any]:
