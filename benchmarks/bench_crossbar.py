@@ -68,6 +68,6 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
             rows.append([network, mapping, chip, kind, seconds, case["median"] / base["median"]])
     header = ["network", "mapping", "chip", "execution", "s per 1,000 images", "times the digital network's"]
     return (
-        f"Scale-Dropout, T = {samples_of(options)}, batch of {options.batch}, width {options.width:g}, fp32, 128 x 128 crossbars; "
-        f"median of {options.repeats} interleaved rounds.\n\n{table(header, rows)}"
+        f"Scale-Dropout, T = {samples_of(options)}, batch of {options.batch}, width {options.width:g}, fp32, "
+        f"128 x 128 crossbars; median of {options.repeats} interleaved rounds.\n\n{table(header, rows)}"
     )
