@@ -54,11 +54,12 @@ lint: install-dev  ## ruff
 types: install-dev  ## mypy
 	$(BIN)/mypy
 
+# the workers, and the programs that tests start, read each other's bytecode, also where the shell wants none
 unit: install-dev  ## tests and doctests on two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: install-dev  ## slow tests: injected faults, one point of each sweep file
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 -m slow
 
 test-gpu: install-dev  ## tests of GPU features, a few minutes; skipped without a GPU
 	$(BIN)/python -m pytest -q -o addopts=--import-mode=importlib --durations=5 tests/test_gpu.py

@@ -87,7 +87,7 @@ def test_scaledrop_command(command, tmp_path, monkeypatch, capsys, fake_cifar):
         words += ["--samples=2", "--limit=6", *(["--chips=1"] if words[1] == "report" else ["--parts=adc/4"])]
     if words[0] == "fit" and "--help" not in words:
         words += ["--trainer.max_epochs=1", "--data.limit_train=64", "--run.tracking=disabled"]
-        words += ["--evaluation.samples=2"]
+        words += ["--evaluation.samples=2", "--data.val_fraction=0.05"]
     if words[0] == "report":
         (tmp_path / "results").mkdir()
         for profile in (ROOT / "results").iterdir():

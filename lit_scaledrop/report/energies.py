@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lit_scaledrop.results.result import Result
@@ -99,9 +100,7 @@ def component_name(component: str) -> str:
 
 def chosen(frame: pd.DataFrame, **where: str) -> pd.DataFrame:
     """Lines at a place."""
-    for name, value in where.items():
-        frame = frame[frame[name] == value]
-    return frame
+    return frame[np.logical_and.reduce([frame[name] == value for name, value in where.items()])]
 
 
 def totals(frame: pd.DataFrame, execution: str, scale: str, real: str) -> pd.Series:
@@ -112,7 +111,8 @@ def totals(frame: pd.DataFrame, execution: str, scale: str, real: str) -> pd.Ser
 
 def own_nj(frame: pd.DataFrame, execution: str, scale: str, real: str) -> float:
     """Energy of an image with the converters of the chip, nJ."""
-    return float(chosen(frame[frame[_OWN]], execution=execution, scale=scale, real_layers=real)[ENERGY].iloc[0])
+    found = chosen(frame, execution=execution, scale=scale, real_layers=real)
+    return float(found[found[_OWN]][ENERGY].iloc[0])
 
 
 def parts(frame: pd.DataFrame, execution: str, scale: str, real: str) -> pd.DataFrame:

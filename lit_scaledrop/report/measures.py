@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lit_scaledrop.naming import lookup
@@ -54,15 +55,16 @@ class Measure:
         Raises:
             ValueError: runs that were measured at these coordinates lack the metric.
         """
-        here = frame
+        masks = []
         for name in COORDINATES:
             wanted = self.where.get(name)
             if name in by or wanted is EVERY:
-                here = here[here[name].notna()]
+                masks.append(frame[name].notna())
             elif wanted is None:
-                here = here[here[name].isna()]
+                masks.append(frame[name].isna())
             else:
-                here = here[here[name].isin(wanted if isinstance(wanted, tuple | list) else [wanted])]
+                masks.append(frame[name].isin(wanted if isinstance(wanted, tuple | list) else [wanted]))
+        here = frame[np.logical_and.reduce(masks)]
         chosen = here[here.metric == self.metric]
         lacking = sorted(set(here.run) - set(chosen.run))
         if lacking and not self.optional:

@@ -40,7 +40,9 @@ class RunPlan:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The settings as plain data, every default filled in, without the folders of this machine."""
-        plain = load_yaml(self.parser.dump(self.settings, skip_none=False, skip_link_targets=False))
+        # not validated: what was parsed is valid
+        text = self.parser.dump(self.settings, skip_none=False, skip_link_targets=False, skip_validation=True)
+        plain = load_yaml(text)
         for name in _NOT_OF_THE_RUN:
             plain.pop(name, None)
         for name in ("results", "runs"):

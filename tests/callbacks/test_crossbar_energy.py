@@ -186,6 +186,7 @@ def test_bad_arguments_are_refused_before_the_training(place, capsys, flag, code
     assert not list(place.glob("runs/**/*.ckpt"))
 
 
+@pytest.mark.slow  # `tests/test_ddp.py` has two processes that train
 def test_two_processes_log_once(place, finished, run_program):
     (checkpoint,) = finished.glob("runs/quick/tiny/*/checkpoints/last.ckpt")
     flags = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.logger=CSVLogger", CALLBACK)

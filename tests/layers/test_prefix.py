@@ -103,7 +103,7 @@ def test_shared_is_the_loop_for_any_skips(skips, samples, seed, batch):
     assert_shared_is_loop(net, torch.randn(batch, 4), samples, seed)
 
 
-@settings(max_examples=15, derandomize=True)
+@settings(max_examples=10, derandomize=True)
 @given(
     network=st.sampled_from(sorted(NETWORKS)),
     samples=st.integers(1, 9),
@@ -238,11 +238,20 @@ def test_branches_that_meet_are_aligned_where_they_do(meeting, batch):
     assert_shared_is_loop(net, x, 9)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2"])
+# blocks and transitions, or strides and expansions, as in densenet121 and mobilenet_v2, each once or twice
+TORCHVISION = {
+    "resnet18": lambda: torchvision.models.resnet18(num_classes=4),
+    "densenet": lambda: torchvision.models.DenseNet(8, (2, 2, 1), 16, num_classes=4),
+    "mobilenet_v2": lambda: torchvision.models.MobileNetV2(
+        4, 0.25, [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 2, 2], [6, 64, 1, 1]]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
 def test_converted_networks_of_torchvision_share_their_prefixes(name):
     torch.manual_seed(0)
-    model = getattr(torchvision.models, name)(num_classes=4)
-    net = as_trained(convert(model, input_shape=(3, 32, 32)).network)
+    net = as_trained(convert(TORCHVISION[name](), input_shape=(3, 32, 32)).network)
     x = torch.randn(2, 3, 32, 32)
     assert_shared_is_loop(net, x, 4)
     posterior = PosteriorPredictive(net, 20, execution="auto")
@@ -290,7 +299,7 @@ torch.manual_seed(0)
 net = build_network("lenet5", METHODS["proposed"], in_channels=1, width=0.5).eval()
 x = torch.randn(4, 1, 32, 32)
 expected = PosteriorPredictive(net, 6)(x).logits
-net.compile(backend="aot_eager", fullgraph=True)
+net.compile(backend="eager", fullgraph=True)
 net(x)
 before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
 for execution in ("shared", "exact", "loop"):

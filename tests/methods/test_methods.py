@@ -388,8 +388,11 @@ def test_shortcut_is_an_argument_of_the_classifier():
         LitClassifier("vgg_small", width=0.125, shortcut="pool")
 
 
-def test_a_compiled_network_has_the_gradients_of_the_eager_one():
-    """torch 2.11 compiles some custom gradients to zero, see `binary.signs_of`; in a process without type checks."""
+def test_a_network_is_one_compiled_graph_with_the_gradients_of_the_eager_one():
+    """The layers of every method; `test_networks` has every network. In a process without type checks.
+
+    torch 2.11 compiles some custom gradients to zero, see `binary.signs_of`.
+    """
     program = """
 import copy, torch
 from torch import nn
@@ -403,7 +406,7 @@ for name, method in METHODS.items():
     head = (method.linear_block(16, 8, t_min=0.1), method.activation_layer(), method.feature_layer(8))
     eager = method.finish(nn.Sequential(*hidden, *head), (2, 4, 4)).train()
     compiled = copy.deepcopy(eager)
-    compiled.compile(dynamic=False, backend="eager")
+    compiled.compile(dynamic=False, backend="eager", fullgraph=True)
     x, target = torch.randn(8, 2, 4, 4), torch.arange(8)
     for network in (eager, compiled):
         torch.manual_seed(1)
@@ -412,6 +415,8 @@ for name, method in METHODS.items():
     assert len(grads[0]) == len(grads[1]) > 5, name
     for ours, theirs in zip(*grads):
         torch.testing.assert_close(theirs, ours, msg=lambda text: f"{name}: {text}")
+    if name in ("proposed", "mc_dropout_htanh", "spindrop", "spatial_spindrop"):
+        torch.testing.assert_close(compiled.eval()(x), eager.eval()(x), msg=lambda text: f"{name}: {text}")
 print("checked")
 """
     command = [sys.executable, "-W", "ignore", "-c", program]

@@ -37,7 +37,7 @@ def test_marginals_are_those_of_each_layer():
 
 
 def test_one_layer_is_a_two_state_chain():
-    p, passes = 0.3, 40_000
+    p, passes = 0.3, 20_000
     bits = dropped(draw_plan(layers_of(p), passes, 0, correlation=RHO))[:, 0]
     before, after = bits[:-1], bits[1:]
     for state, stays in ((1, RHO + (1 - RHO) * p), (0, RHO + (1 - RHO) * (1 - p))):

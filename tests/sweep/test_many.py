@@ -24,21 +24,21 @@ POINTS = grid(
 SEEDS = grid(seed_everything=range(70))
 
 
-def test_files_are_those_of_each_point(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    found = many.planned_results(POINTS)
-    assert [*found] == [tuple(point) for point in POINTS]
-    for point in POINTS:
-        assert found[tuple(point)] == plan_fit(point).result
-    assert {path.parts[:2] for path in found.values()} == {("out", "quick")}
-
-
-def test_each_value_is_parsed_once(tmp_path, monkeypatch):
+def test_files_are_those_of_each_point_and_each_value_is_parsed_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parsed = []
     monkeypatch.setattr(many, "plan_fit", lambda flags: parsed.append(flags) or plan_fit(flags))
-    assert len(many.planned_results(POINTS)) == 72
+    found = many.planned_results(POINTS)
     assert len(parsed) == 1 + 2 + 3 + 1 + 2 + 12  # the first, other values of four flags, the sample
+    assert [*found] == [tuple(point) for point in POINTS]
+    others = POINTS[::5]  # every value of every flag
+    assert all(
+        {*values} == {*some} for values, some in zip(zip(*POINTS, strict=True), zip(*others, strict=True), strict=True)
+    )
+    for point in others:
+        assert found[tuple(point)] == plan_fit(point).result
+    assert len({*found.values()}) == 72
+    assert {path.parts[:2] for path in found.values()} == {("out", "quick")}
 
 
 def test_a_bad_value_is_refused_before_anything_runs(tmp_path, monkeypatch):

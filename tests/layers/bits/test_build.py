@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,18 @@ def fresh(tmp_path, monkeypatch):
     build.library.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A whole cache."""
+    folder = tmp_path_factory.mktemp("compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        build.library.cache_clear()
+        build.library()
+        build.library.cache_clear()
+    return folder / "lit-scaledrop"
+
+
 def files(folder):
     return sorted(path.suffix for path in folder.iterdir())
 
@@ -40,13 +53,14 @@ def test_compiled_once(fresh, monkeypatch):
 
 
 @pytest.mark.parametrize("harm", ["half", "empty", "no digest", "no library", "other digest"])
-def test_a_damaged_cache_is_made_anew(fresh, harm):
+def test_a_damaged_cache_is_made_anew(fresh, compiled, harm):
     """Half of a library would end the process when it is loaded."""
-    build.library()
+    shutil.copytree(compiled, fresh)
     library, digest = next(fresh.glob("*.so")), next(fresh.glob("*.sha256"))
     whole = library.read_bytes()
-    library.unlink()  # the loaded one stays whole
-    if harm != "no library":
+    if harm == "no library":
+        library.unlink()
+    else:
         library.write_bytes(whole[: {"half": len(whole) // 2, "empty": 0}.get(harm, len(whole))])
     if harm == "no digest":
         digest.unlink()
