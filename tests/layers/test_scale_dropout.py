@@ -9,6 +9,7 @@ from torch import nn
 from lit_scaledrop.layers import sampling
 from lit_scaledrop.layers.scale_dropout import ScaleDropout, adaptive_probability, set_adaptive_probability
 from lit_scaledrop.methods.classification import METHODS
+from lit_scaledrop.modules import LitClassifier
 from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior import draw_plan
 from lit_scaledrop.posterior.drop_probability import scale_dropouts
@@ -114,6 +115,26 @@ def test_a_probability_for_each_size_class():
         METHODS["proposed"].with_scale(p=[0.1, 0.2])
     with pytest.raises(ValueError, match=r"of a size class.*must lie in \[0, 1\], got 1.5"):
         METHODS["proposed"].with_scale(p=(0.1, 0.2, 1.5))
+
+
+def test_options_of_the_command_line_make_affine_of_proposed():
+    model = LitClassifier(
+        "lenet5", "proposed", scale_bias=True, scale_placement="after_norm", scale_start=(0.3, 0.6), in_channels=1
+    )
+    assert model.method.scale == METHODS["proposed_affine"].scale
+    layers = [layer for layer in model.network.modules() if isinstance(layer, ScaleDropout)]
+    assert layers
+    for layer in layers:
+        assert 0 < (layer.scale - 1).abs().max() <= 0.3
+        assert 0.3 < layer.bias.abs().max() <= 0.6
+    plain = LitClassifier("lenet5", "proposed_affine", scale_bias=False, in_channels=1)
+    assert all(layer.bias is None for layer in plain.modules() if isinstance(layer, ScaleDropout))
+
+
+@pytest.mark.parametrize("start", [(0.3,), (0.3, -0.1), (0.3, float("inf"))])
+def test_a_start_is_two_distances(start):
+    with pytest.raises(ValueError, match="start has two distances of at least 0"):
+        METHODS["proposed"].with_scale(start=start)
 
 
 def _data_gradient(mask_per, after_norm, p=0.5):
