@@ -3,6 +3,7 @@
 The points are small programs in place of trainings; locks, results and processes are real.
 """
 
+import itertools
 import os
 import random
 import signal
@@ -104,31 +105,43 @@ EACH_ONCE = Counter(map(str, range(POINTS)))
 
 @pytest.mark.slow
 def test_no_point_twice_over_20_repetitions_and_the_time_is_shared(tmp_path, monkeypatch, record_property):
-    """Wall time and results of two processes against those of one."""
+    """Results of two processes are those of one, and two points run at once."""
     prepare(tmp_path / "alone", monkeypatch)
     nap, begin = 1.0, time.monotonic()  # long against the start of a process on a busy machine
     finish(start(nap=nap))
     alone, expected = time.monotonic() - begin, table()
     assert notes() == EACH_ONCE
-    together = []
+    together, shared = [], 0
     for repetition in range(20):
         prepare(tmp_path / str(repetition), monkeypatch)
         begin = time.monotonic()
         said = finish(start(nap=nap), start(nap=nap))
         together.append(time.monotonic() - begin)
+        shared += most_at_once() == 2
         assert notes() == EACH_ONCE, f"repetition {repetition}: {said}"
         assert table() == expected
         assert not list(Path("results/quick/s").glob(".*"))
     together.sort()
     record_property("two sweeps", f"one process {alone:.1f} s, two {together[10]:.1f} s (median of 20)")
-    assert together[10] < 0.9 * alone
+    assert shared >= 15  # a process may start so late on a busy machine that the other one is done
+
+
+def most_at_once() -> int:
+    """Points that ran at the same time."""
+    steps = sorted((float(at), 1 if what == "begin" else -1) for _, what, at in spans())
+    return max(itertools.accumulate(step for _, step in steps))
+
+
+def spans() -> list[list[str]]:
+    """Point, begin or end, and when, in seconds."""
+    return [line.split() for line in Path("spans").read_text().splitlines()]
 
 
 def overlaps() -> list[str]:
     """Points that began while another process was still at them."""
     running: set[str] = set()
     found = []
-    for n, what, _ in map(str.split, Path("spans").read_text().splitlines()):
+    for n, what, _ in spans():
         if what == "begin":
             found += [n] if n in running else []
             running.add(n)
