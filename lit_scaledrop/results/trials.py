@@ -1,6 +1,7 @@
 """The trials of a search: JSON lines next to its results, readable without optuna."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import le
@@ -57,16 +58,21 @@ class Trial:
 def on_front(points: Sequence[Sequence[float]], goals: Sequence[str]) -> list[bool]:
     """Whether each point is on the Pareto front: no other is as good in everything and better in something.
 
+    One that lacks a number (NaN) is not on it.
+
     Args:
         points: numbers of each point, one a goal.
         goals: `minimize` or `maximize` each.
 
-    >>> on_front([(0.5, 0.8), (0.4, 0.7), (0.5, 0.7), (0.4, 0.7)], ["minimize", "maximize"])
-    [True, True, False, True]
+    >>> on_front([(0.5, 0.8), (0.4, 0.7), (0.5, 0.7), (0.4, 0.7), (0.1, float("nan"))], ["minimize", "maximize"])
+    [True, True, False, True, False]
     """
     signs = [1 if goal == "minimize" else -1 for goal in goals]
     costs = [[sign * value for sign, value in zip(signs, point, strict=True)] for point in points]
-    return [not any(other != cost and all(map(le, other, cost)) for other in costs) for cost in costs]
+    return [
+        not any(map(math.isnan, cost)) and not any(other != cost and all(map(le, other, cost)) for other in costs)
+        for cost in costs
+    ]
 
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
