@@ -115,4 +115,4 @@ def outliers(kind: str, images: Pixels, labels: Labels, seed: int = 0) -> Suite:
     title, make = _MADE[lookup("outlier", kind, OUTLIERS)]
     streams = Streams(torch.arange(len(images)), seed, OUTLIERS.index(kind))
     made = make(images, labels, streams).round().clamp(0, 255).to(torch.uint8)
-    return Suite(f"outliers/{kind}", title, "noise", made, f"made of {fingerprint(images)}, seed {seed}")
+    return Suite(f"outliers/{kind}", title, "made", made, f"made of {fingerprint(images)}, seed {seed}")

@@ -30,7 +30,7 @@ from datamodules.suites.cifar10_c import CIFAR10C
 from datamodules.suites.evaluation_sets import CIFAR100, ImageSet, Pictures, Places365, Textures, TinyImageNet, order
 from datamodules.suites.suite_noise import gaussian, uniform
 
-Kind = Literal["noise", "near", "far", "natural", "shift"]
+Kind = Literal["noise", "near", "far", "natural", "shift", "made"]
 ANGLES = tuple(range(0, 181, 15))
 """Degrees by which the rotated test set is turned."""
 
@@ -68,7 +68,8 @@ class Suite:
     title: str
     """For tables."""
     kind: Kind
-    """What it is to the training data: ``shift`` keeps the classes; ``near`` and ``far`` are OpenOOD's for CIFAR-10."""
+    """What it is to the training data: ``shift`` keeps the classes; ``near`` and ``far`` are OpenOOD's for CIFAR-10;
+    ``made`` are outliers made of its images."""
     images: Tensor
     """(images, channels, height, width) as the in-distribution data; uint8 or float32 on the scale 0 to 255."""
     source: str

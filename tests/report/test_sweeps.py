@@ -8,11 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from datamodules.suites import outliers
 from lit_scaledrop.cli.report import main
 from lit_scaledrop.cli.sweep import _report
 from lit_scaledrop.evaluation.probes.variation import CHIPS
-from lit_scaledrop.report.sweeps import SWEEPS, objectives, sweep_pictures, sweep_report
+from lit_scaledrop.report.sweeps import SWEEPS, sweep_pictures, sweep_report
 from lit_scaledrop.report.sweeps.recipes import variants
 from lit_scaledrop.report.sweeps.responses import lines
 from lit_scaledrop.report.sweeps.swept import settings, swept
@@ -227,14 +226,18 @@ def test_a_search_by_two_goals_marks_its_front(studies):
     assert values[0] == (1.0, 69.0)  # the seventh: 0.5 + 0.21 - 0.02, the mean of two kinds
     beaten = [any(x <= nll and y >= area and (x, y) != (nll, area) for x, y in values) for nll, area in values]
     assert [row["front"] == "front" for row in rows] == [not one for one in beaten]
-    assert 1 < beaten.count(False) < 12
+    assert beaten.count(False) == 6
     assert rows[0]["affine"] == "True"
     again = "`scaledrop sweep sweeps/search-uncertainty.yaml --profile cpu --runs 12`"
     assert again in markdown(sweep_report("search-uncertainty", studies["search-uncertainty"]))
 
 
-def test_its_outliers_are_those_that_are_made():
-    assert objectives.OUTLIERS == outliers.OUTLIERS
+def test_a_training_that_lacks_a_kind_of_outliers_is_not_on_the_front(studies, without):
+    results = studies["search-uncertainty"]
+    without(results[6], suite="ghost")  # the one with the best likelihood
+    rows = cells(sweep_report("search-uncertainty", results))
+    assert (rows[0]["validation NLL"], rows[0]["AUROC by entropy (%)"], rows[0]["front"]) == ("1.000", "", "")
+    assert [row["front"] for row in rows].count("front") == 5
 
 
 def test_lists_become_a_line_for_each_place(studies):

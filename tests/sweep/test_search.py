@@ -402,7 +402,7 @@ def test_a_search_by_two_metrics_ends_with_its_front(here, capfd):
         return any(other <= nll and more >= acc for other, more in others)
 
     front = [trial for trial in trials if not beaten(*trial.scores)]
-    assert 1 <= len(front) < 12
+    assert len(front) < len(trials)  # there are points to leave out
     _, _, said = out.partition(f"On the Pareto front of val/nll and val/acc, {len(front)} of 12:\n")
     lines = [line for line in said.splitlines() if line.startswith("  val/nll")]
     assert [line.partition(": ")[2].partition(",")[0] for line in lines] == [trial.name for trial in front]

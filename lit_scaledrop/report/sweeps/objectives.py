@@ -2,27 +2,25 @@
 
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lit_scaledrop.report.figures.style import INK, RIVAL, TRUE, panels
-from lit_scaledrop.report.groups import by_data, caption, epochs_heading, identity
-from lit_scaledrop.report.measures import Measure, head, mean_columns, over_runs, percent, plain
-from lit_scaledrop.report.sweeps.swept import label, setting_column, settings_frame, show_value, swept
-from lit_scaledrop.report.table import RESULT_IDS, RUNS, Column, Report, Section, named, text
+from lit_scaledrop.report.measures import EVERY, Measure, head, mean_columns, over_runs, percent, plain
+from lit_scaledrop.report.sweeps.swept import label, setting_column, settings_frame, show_value, sweep_table
+from lit_scaledrop.report.table import RUNS, Column, named, text
 from lit_scaledrop.results.result import Result
 from lit_scaledrop.results.trials import on_front
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-OUTLIERS = ("mean", "geometric_mean", "jigsaw", "speckle", "ghost", "inverted")
-"""Kinds that AUROC is the mean over; a test compares them with those that are made, which needs torch."""
 MEASURES = {
     "nll": plain("val/predictive_nll", "validation NLL", suite="validation"),
-    "auroc": percent("val/auroc/predictive_entropy", "AUROC by entropy (%)", suite=OUTLIERS),
-    "auroc_information": percent("val/auroc/mutual_information", "AUROC by mutual information (%)", suite=OUTLIERS),
+    "auroc": percent("val/auroc/predictive_entropy", "AUROC by entropy (%)", suite=EVERY),
+    "auroc_information": percent("val/auroc/mutual_information", "AUROC by mutual information (%)", suite=EVERY),
     "accuracy": percent("val/predictive_acc", "validation accuracy (%)", suite="validation"),
     "ece": Measure("val/predictive_ece", "ECE", {"suite": "validation"}, percent=False, digits=3),
     "mutual_information": plain("val/mutual_information", "mutual information (nats)", suite="validation"),
@@ -35,32 +33,26 @@ _ABOUT = (
 )
 
 
-def objectives_table(results: Sequence[Result], title: str) -> Report:
-    """Every training with its settings, those of the Pareto front marked, the best likelihood first.
+def _frame(runs: Sequence[Result], names: Sequence[str], notes: list[str]) -> pd.DataFrame:
+    """Every training with its settings, those of the Pareto front marked, the best likelihood first."""
+    frame, shown = settings_frame(runs, names, notes)
+    frame = frame.join(over_runs(shown, MEASURES)).join(pd.DataFrame(map(head, shown)))
+    frame["front"] = on_front(frame[[*GOALS]].values.tolist(), list(GOALS.values()))
+    return frame.sort_values("nll", kind="stable", ignore_index=True)
 
-    Raises:
-        ValueError: no results, results of several profiles, or a metric is missing.
-    """
-    notes: list[str] = []
-    sections, frames = [], []
-    for group in by_data(results):
-        names = swept(group)
-        frame, shown = settings_frame(group, names, notes)
-        frame = frame.join(over_runs(shown, MEASURES)).join(pd.DataFrame(map(head, shown)))
-        frame["front"] = on_front(frame[[*GOALS]].values.tolist(), list(GOALS.values()))
-        frame = frame.sort_values("nll", kind="stable", ignore_index=True)
-        columns = named(
-            *(setting_column(frame, name) for name in names),
-            Column("front", lambda row: "front" if row["front"] else "", left=True, name="front"),
-            *mean_columns(MEASURES).values(),
-            RUNS,
-            text("seeds"),
-        )
-        sections.append(Section(epochs_heading(group[0]), frame, columns, caption(group, _ABOUT)))
-        frames.append(frame.assign(**identity(group[0])))
-    data = pd.concat(frames, ignore_index=True).rename(columns=lambda name: name.removeprefix("model."))
-    first = list(identity(results[0]))
-    return Report(title, sections, notes, data[first + [name for name in data if name not in (*first, RESULT_IDS)]])
+
+def _columns(frame: pd.DataFrame, names: Sequence[str], _: str) -> dict[str, Column]:
+    return named(
+        *(setting_column(frame, name) for name in names),
+        Column("front", lambda row: "front" if row["front"] else "", left=True, name="front"),
+        *mean_columns(MEASURES).values(),
+        RUNS,
+        text("seeds"),
+    )
+
+
+objectives_table = partial(sweep_table, frame_of=_frame, columns_of=_columns, about=_ABOUT)
+"""The table of such a search."""
 
 
 def draw_objectives(frame: pd.DataFrame, title: str) -> dict[str, "Figure"]:

@@ -1,7 +1,7 @@
 """Finds the swept settings of trainings from their results: one row per combination of values, over seeds."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -120,8 +120,28 @@ def sweep_frame(runs: Sequence[Result], names: Sequence[str], notes: list[str]) 
     return frame
 
 
-def sweep_table(results: Sequence[Result], title: str) -> Report:
+_ABOUT = (
+    "Mean ± sample standard deviation over n seeds. Best: on the validation split; nothing is selected on test images."
+)
+Frame = Callable[[Sequence[Result], Sequence[str], list[str]], pd.DataFrame]
+Columns = Callable[[pd.DataFrame, Sequence[str], str], dict[str, Column]]
+
+
+def sweep_table(
+    results: Sequence[Result],
+    title: str,
+    frame_of: Frame = sweep_frame,
+    columns_of: Columns | None = None,
+    about: str = _ABOUT,
+) -> Report:
     """The table of a sweep of trainings.
+
+    Args:
+        results: of one profile.
+        title: of the table.
+        frame_of: runs, swept settings and notes to add to -> rows, which begin with the settings.
+        columns_of: rows, swept settings and name of the data -> columns; by default those of trainings.
+        about: what the caption says of the numbers.
 
     Raises:
         ValueError: no results, results of several profiles, or of something that was not trained here.
@@ -130,14 +150,9 @@ def sweep_table(results: Sequence[Result], title: str) -> Report:
     sections, frames = [], []
     for group in by_data(results):
         names = swept(group)
-        frame = sweep_frame(group, names, notes)
-        about = (
-            "Mean ± sample standard deviation over n seeds. Best: on the validation split; nothing is selected on "
-            "test images."
-        )
-        sections.append(
-            Section(epochs_heading(group[0]), frame, _columns(frame, names, data_name(group[0])), caption(group, about))
-        )
+        frame = frame_of(group, names, notes)
+        columns = (columns_of or _columns)(frame, names, data_name(group[0]))
+        sections.append(Section(epochs_heading(group[0]), frame, columns, caption(group, about)))
         named = frame.assign(**identity(group[0]))
         frames.append(named.rename(columns={name: name.partition(".")[2] for name in names}))
     data = pd.concat(frames, ignore_index=True)
