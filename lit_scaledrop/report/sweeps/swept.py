@@ -120,46 +120,6 @@ def sweep_frame(runs: Sequence[Result], names: Sequence[str], notes: list[str]) 
     return frame
 
 
-_ABOUT = (
-    "Mean ± sample standard deviation over n seeds. Best: on the validation split; nothing is selected on test images."
-)
-Frame = Callable[[Sequence[Result], Sequence[str], list[str]], pd.DataFrame]
-Columns = Callable[[pd.DataFrame, Sequence[str], str], dict[str, Column]]
-
-
-def sweep_table(
-    results: Sequence[Result],
-    title: str,
-    frame_of: Frame = sweep_frame,
-    columns_of: Columns | None = None,
-    about: str = _ABOUT,
-) -> Report:
-    """The table of a sweep of trainings.
-
-    Args:
-        results: of one profile.
-        title: of the table.
-        frame_of: runs, swept settings and notes to add to -> rows, which begin with the settings.
-        columns_of: rows, swept settings and name of the data -> columns; by default those of trainings.
-        about: what the caption says of the numbers.
-
-    Raises:
-        ValueError: no results, results of several profiles, or of something that was not trained here.
-    """
-    notes: list[str] = []
-    sections, frames = [], []
-    for group in by_data(results):
-        names = swept(group)
-        frame = frame_of(group, names, notes)
-        columns = (columns_of or _columns)(frame, names, data_name(group[0]))
-        sections.append(Section(epochs_heading(group[0]), frame, columns, caption(group, about)))
-        named = frame.assign(**identity(group[0]))
-        frames.append(named.rename(columns={name: name.partition(".")[2] for name in names}))
-    data = pd.concat(frames, ignore_index=True)
-    first = list(identity(results[0]))
-    return Report(title, sections, notes, data[first + [name for name in data if name not in (*first, RESULT_IDS)]])
-
-
 def show_value(value: Any) -> str:
     """A value for people.
 
@@ -199,6 +159,46 @@ def setting_column(frame: pd.DataFrame, name: str) -> Column:
     of = f" ({', '.join(word.partition(' ')[0] for word in CLASSES[name])})" if name in CLASSES else ""
     has_lists = frame[name].map(lambda value: isinstance(value, list)).any()
     return Column(label(name) + (of if has_lists else ""), lambda row: show_value(row[name]), left=True, name=name)
+
+
+_ABOUT = (
+    "Mean ± sample standard deviation over n seeds. Best: on the validation split; nothing is selected on test images."
+)
+Frame = Callable[[Sequence[Result], Sequence[str], list[str]], pd.DataFrame]
+Columns = Callable[[pd.DataFrame, Sequence[str], str], dict[str, Column]]
+
+
+def sweep_table(
+    results: Sequence[Result],
+    title: str,
+    frame_of: Frame = sweep_frame,
+    columns_of: Columns = _columns,
+    about: str = _ABOUT,
+) -> Report:
+    """The table of a sweep of trainings.
+
+    Args:
+        results: of one profile.
+        title: of the table.
+        frame_of: runs, swept settings and notes to add to -> rows, which begin with the settings.
+        columns_of: rows, swept settings and name of the data -> columns.
+        about: what the caption says of the numbers.
+
+    Raises:
+        ValueError: no results, results of several profiles, or of something that was not trained here.
+    """
+    notes: list[str] = []
+    sections, frames = [], []
+    for group in by_data(results):
+        names = swept(group)
+        frame = frame_of(group, names, notes)
+        columns = columns_of(frame, names, data_name(group[0]))
+        sections.append(Section(epochs_heading(group[0]), frame, columns, caption(group, about)))
+        named = frame.assign(**identity(group[0]))
+        frames.append(named.rename(columns={name: name.partition(".")[2] for name in names}))
+    data = pd.concat(frames, ignore_index=True)
+    first = list(identity(results[0]))
+    return Report(title, sections, notes, data[first + [name for name in data if name not in (*first, RESULT_IDS)]])
 
 
 def with_validation(frame: pd.DataFrame, rows: Sequence[Sequence[Result]]) -> pd.DataFrame:
