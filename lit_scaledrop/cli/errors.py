@@ -36,11 +36,12 @@ def explain(error: BaseException, flags: Iterable[str]) -> str:
         name = match[1].replace("init_args.", "")
         return _unknown_flag("--" + (f"{key}.{name}" if reason.startswith("Option") else name), flags)
     given = re.search(r"Expected a dot import path string: (\S+)|Problem with given class_path '([^']+)'", texts[0])
-    if given and not reason.startswith("Expected a <class") and not reason.startswith("Expected a typing"):
+    if given and not re.match("Expected a (?!dot import path)", reason):
         return _unknown_class(key, given[1] or given[2], reason)
     if value := re.search(r"Got value: (.*)$", reason, re.DOTALL):
-        kinds = re.findall(r"Expected (?:a )?(?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])", _last_union(texts))
-        wanted = dict.fromkeys(name or choices for name, choices in kinds)
+        types = r"Expected (?:a )?(?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\]|tuple with (\d+) elements)"
+        kinds = re.findall(types, _last_union(texts))
+        wanted = dict.fromkeys(name or choices or f"[{count} values]" for name, choices, count in kinds)
         wanted.pop("NoneType", None)
         return f"--{key} takes {' or '.join(wanted)}, not {value[1]!r}"
     return f"--{key}: {reason}" if key and key not in reason else reason

@@ -153,6 +153,8 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--run.studdy", "a"], "unknown flag '--run.studdy'; did you mean '--run.study'?"),
         (["--data.batch_size=0"], "batch_size must be at least 1, not 0"),
         (["--trainer.max_epochs=two"], "--trainer.max_epochs takes int, not 'two'"),
+        (["--model.scale_start=[0.3]"], "--model.scale_start takes [2 values], not '[0.3]'"),
+        (["--model.p=[0.3,0.1]"], "--model.p takes float or [3 values], not '[0.3, 0.1]'"),
         (["--trainer.callbacks+=Foo"], "--trainer.callbacks: 'Foo' cannot be imported as a class"),
         (["--evaluation.samples=0"], "evaluation.samples (T) must be at least 1, got 0"),
         (["--evaluation.quantile=2"], "evaluation.quantile must lie in [0, 1], got 2.0"),
