@@ -9,12 +9,12 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -24,8 +24,9 @@ from benchmarks.measure import by_group, table
 from lit_scaledrop.cli.memory import keep_freed_memory
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.deploy.program import export_onnx
-from lit_scaledrop.layers import comparing, exact, unfinished
-from lit_scaledrop.layers.bits import LEVELS, Filters, Shape, available, best_level, conv2d, convolution
+from lit_scaledrop.layers import exact
+from lit_scaledrop.layers.bits import LEVELS, Filters, Shape, available, best_level, conv2d
+from lit_scaledrop.layers.bits.operation import BITS, FINISH, PACK, POOL, SUBSAMPLE, SUMS
 from lit_scaledrop.layers.bitwise import multiplies_signs
 from lit_scaledrop.layers.exact import native_bfloat16
 from lit_scaledrop.methods.classification import get_method
@@ -87,6 +88,41 @@ def bench_convolutions(interleaved: Any, options: Any) -> None:
     interleaved(runs)
 
 
+def bench_planes(interleaved: Any, options: Any) -> None:
+    """The same convolutions of codes of four bits, as four planes of signs whose sums are added up, with weights."""
+    torch.manual_seed(0)
+    cases = []
+    for channels, filters, side in _OF_VGG:
+        weight = torch.randn(max(1, int(filters * options.width)), max(1, int(channels * options.width)), 3, 3).sign()
+        codes = torch.randint(0, 16, (options.batch, weight.shape[1], side, side))
+        planes = torch.cat([(codes >> k & 1) * 2.0 - 1 for k in range(4)])
+        # a bit is half of its sign and a half, which the border has not
+        constant = F.conv2d(torch.full_like(codes[:1].float(), 7.5), weight, padding=1)
+        cases.append((codes.float(), weight, Filters(weight), planes, constant))
+
+    def in_planes(filters: Filters, planes: torch.Tensor, constant: torch.Tensor) -> torch.Tensor:
+        each = conv2d(planes, filters, _PADDED).unflatten(0, (4, -1))
+        return constant + (each[0] / 2 + each[1]).add_(each[2], alpha=2).add_(each[3], alpha=4)
+
+    @torch.no_grad()
+    def floats(kind: torch.dtype = torch.float32) -> None:
+        for x, weight, *_ in in_type[kind]:
+            F.conv2d(x, weight, padding=1)
+
+    @torch.no_grad()
+    def bits() -> None:
+        for _, _, filters, planes, constant in cases:
+            in_planes(filters, planes, constant)
+
+    for x, weight, *rest in cases:
+        assert torch.equal(in_planes(*rest), F.conv2d(x, weight, padding=1))
+    in_type = {kind: [(x.to(kind), weight.to(kind)) for x, weight, *_ in cases] for kind in _KINDS}
+    runs = {"float32": floats, "bits": bits}
+    if native_bfloat16():
+        runs["bfloat16"] = lambda: floats(torch.bfloat16)
+    interleaved(runs)
+
+
 def in_float32(run: Callable[[], object]) -> Callable[[], object]:
     """A run in which PyTorch multiplies signs in float32, as it does without our care, where bfloat16 is quicker."""
 
@@ -130,38 +166,8 @@ def bench_onnxruntime(interleaved: Any, options: Any, network: str, images: int,
     interleaved({"onnxruntime": lambda: session.run(None, given), "bits": lambda: posterior(x)})
 
 
-_PARTS = {
-    "pack": [(convolution, "pack"), (comparing, "pack")],
-    "multiply": [(convolution, "multiply"), (comparing, "multiply"), (comparing, "compare")],
-    "finish": [(unfinished, "finish")],
-}
-"""functions of each part, where they are called"""
-
-
-@contextmanager
-def parts_timed(spent: Counter[str]) -> Iterator[None]:
-    """Add up the seconds that each part of a pass takes, without those of other parts within it."""
-    within = [0.0]
-
-    def timed(name: str, run: Any) -> Any:
-        def wrapped(*args: Any, **named: Any) -> Any:
-            within.append(0.0)
-            start = time.perf_counter()
-            result = run(*args, **named)
-            took = time.perf_counter() - start
-            spent[name] += took - within.pop()
-            within[-1] += took
-            return result
-
-        return wrapped
-
-    with pytest.MonkeyPatch.context() as patch:
-        for part, functions in _PARTS.items():
-            for module, name in functions:
-                patch.setattr(module, name, timed(part, getattr(module, name)))
-        # of the class: a module that something stands for is left as it is
-        patch.setattr(nn.Conv2d, "_conv_forward", timed("first layer", nn.Conv2d._conv_forward))
-        yield
+_PARTS = {"pack": (PACK,), "multiply": (SUMS, BITS), "finish": (FINISH, POOL, SUBSAMPLE)}
+"""operations of each part"""
 
 
 def bench_parts(interleaved: Any, options: Any, network: str, images: int) -> None:
@@ -169,7 +175,6 @@ def bench_parts(interleaved: Any, options: Any, network: str, images: int) -> No
     torch.manual_seed(0)
     net = build_network(network, get_method("proposed"), width=options.width).eval()
     x, posterior = torch.randn(images, 3, 32, 32), PosteriorPredictive(net, 1, backend="bits")
-    posterior(x)
     products: Counter[str] = Counter()
     layers = [module for module in net.modules() if isinstance(module, nn.Conv2d) and multiplies_signs(module)]
     hooks = [layer.register_forward_hook(lambda at, _, y: products.update(all=_products(at, y))) for layer in layers]
@@ -177,19 +182,34 @@ def bench_parts(interleaved: Any, options: Any, network: str, images: int) -> No
         net(x)
     for hook in hooks:
         hook.remove()
-    spent: Counter[str] = Counter()
-    rounds: list[float] = []
+    stem = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    convolve, first, rounds = stem._conv_forward, [0.0], []
+
+    def timed(*args: Any) -> Any:
+        start = time.perf_counter()
+        result = convolve(*args)
+        first[0] += time.perf_counter() - start
+        return result
 
     def run() -> None:
+        routine.spent, before = None, first[0]
+        posterior(x)  # untimed, as warm as where it runs again and again
+        routine.spent, first[0] = spent, before
         start = time.perf_counter()
-        with parts_timed(spent):
-            posterior(x)
+        posterior(x)
         rounds.append(time.perf_counter() - start)
 
+    stem._conv_forward = timed  # type: ignore[method-assign]
     posterior(x)
+    (recorded,) = posterior._multiplier.recorded.values()
+    assert recorded is not None, "what is timed went another way"
+    (routine,) = (each.routine for each in recorded.routines)
+    routine.spent = spent = np.zeros(len(routine.operations), np.int64)
+    first[0] = 0.0
     (fixture,) = interleaved({"parts": run}, warm=False).values()
-    assert all(chains is not None for chains in posterior._multiplier.chains.values()), "what is timed went another way"
-    seconds = {name: spent[name] / len(rounds) for name in ("first layer", *_PARTS)}
+    seconds = {"first layer": first[0] / len(rounds)}
+    for part, kinds in _PARTS.items():
+        seconds[part] = sum(spent[k] for k, of in enumerate(routine.operations) if of.kind in kinds) / 1e9 / len(rounds)
     fixture.extra_info.update(seconds=seconds, whole=sum(rounds) / len(rounds), products=products["all"], limit=limit())
 
 
@@ -201,11 +221,13 @@ def _products(layer: nn.Module, output: Any) -> int:
 def markdown(results: list[dict[str, Any]], options: Any) -> str:
     """Convolutions first, then networks."""
     convolutions: list[list[object]] = []
+    planes: list[list[object]] = []
     passes: list[list[object]] = []
     others: list[list[object]] = []
     parts: list[list[object]] = []
     many = ("T = 20, torch", "T = 20, bits", "all masks, torch", "all masks, bits")
     for cases in by_group(results):
+        of_planes = "bench_planes" in next(iter(cases.values()))["fullname"]
         parameters = next(iter(cases.values()))["params"]
         where = [parameters[name] for name in ("network", "images", "threads") if name in parameters]
         if "parts" in cases:
@@ -226,10 +248,12 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
             shown = [cases[name]["median"] / one if name in cases else None for name in many]
             passes.append([*where, 1000 * one, one / bits, brain, *shown])
         else:
-            convolutions.append([*where, 1000 * one, 1000 * bits, one / bits, brain])
+            to = planes if of_planes else convolutions
+            to.append([*where, 1000 * one, 1000 * bits, one / bits, brain])
     place = ["network", "images", "threads"]
     faster = ["bits: times faster than float32", "than bfloat16"]
     of_convolutions = table(["threads", "float32, ms", "bits, ms", *faster], convolutions)
+    of_codes = table(["threads", "float32, ms", "bits, ms", *faster], planes)
     of_passes = table([*place, "a pass in float32, ms", *faster, *many], passes)
     of_others = table([*place, "ONNX Runtime, ms", "bits, ms", "times faster"], others)
     names = ["first layer", "pack", "multiply", "finish", "the rest"]
@@ -241,6 +265,8 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
         "equal bit for bit; freed memory is kept, as our commands do; "
         f"median of {options.repeats} interleaved rounds.\n\n"
         f"The five binary convolutions of VGG-small, batch of {options.batch}, with packing:\n\n{of_convolutions}\n\n"
+        "The same with activations of four bits, as the segmentation networks have them, in four planes:\n\n"
+        f"{of_codes}\n\n"
         "Whole predictions. The columns on the right, T = 20 with shared prefixes and all 32 masks, are in float32 "
         f"passes of the same network, images and threads:\n\n{of_passes}\n\n"
         f"The exported network without masks in ONNX Runtime, against one pass in bits:\n\n{of_others}\n\n"

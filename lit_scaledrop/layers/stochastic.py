@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lit_scaledrop.layers.probing import looked_up, named_modules
 from lit_scaledrop.shapes import Float, Shaped
 
 
@@ -63,6 +64,14 @@ class StochasticLayer(nn.Module):
         """Random bits that one pass over one input takes."""
         raise NotImplementedError(f"{type(self).__name__} does not say how many bits it draws")
 
+    def plan(self, draws: Tensor | None) -> None:
+        """Use these from now on, one row or one for each of an input's; or none."""
+        # not by the module's own way to set attributes, which takes as long as a small layer
+        if draws is None:
+            vars(self).pop("_planned", None)
+        else:
+            vars(self)["_planned"] = draws
+
     def active_draws(self, x: Tensor) -> Tensor | None:
         """Draws for the input ``x``: rows are 1 (all of the batch alike) or ``len(x)``; ``None``: no dropout."""
         if self._planned is not None:
@@ -76,10 +85,11 @@ class StochasticLayer(nn.Module):
         return None
 
 
+@looked_up
 def stochastic_layers(model: nn.Module) -> dict[str, StochasticLayer]:
     """Stochastic layers of ``model`` by name, in the order of ``named_modules``; one that serves several, once."""
     layers: dict[int, tuple[str, StochasticLayer]] = {}
-    for name, layer in model.named_modules():
+    for name, layer in named_modules(model):
         if isinstance(layer, StochasticLayer):
             # torch.export has a proxy of a module for each way that leads to it; their dictionary is the module's
             layers.setdefault(id(layer.__dict__), (name, layer))
@@ -145,25 +155,25 @@ def sampling(model: nn.Module, draws: Mapping[str, Tensor]) -> Iterator[None]:
         ValueError: if the draws belong to a network with other stochastic layers.
     """
     layers = check_plan(model, draws)
-    before = {name: layer._planned for name, layer in layers.items()}
+    before = [(layer, layer._planned) for layer in layers.values()]
     try:
         for name, layer in layers.items():
-            layer._planned = draws[name]
+            layer.plan(draws[name])
         yield
     finally:
-        for name, layer in layers.items():
-            layer._planned = before[name]
+        for layer, draw in before:
+            layer.plan(draw)
 
 
 @contextmanager
-def drawing_alone(layer: StochasticLayer, draw: Shaped[Tensor, "1 ..."]) -> Iterator[None]:
-    """Let one layer use a draw in the block; whatever else the network has does what it did."""
+def drawing_alone(layer: StochasticLayer, draw: Shaped[Tensor, "1 ..."] | None) -> Iterator[None]:
+    """Let one layer use a draw in the block, or none; whatever else the network has does what it did."""
     before = layer._planned
-    layer._planned = draw
+    layer.plan(draw)
     try:
         yield
     finally:
-        layer._planned = before
+        layer.plan(before)
 
 
 @contextmanager
@@ -177,8 +187,8 @@ def batch_draws(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
     try:
         for layer in layers:
             at = next(layer.parameters(), next(layer.buffers(), torch.empty(0)))
-            layer._planned = layer.from_uniform(torch.rand(1, *layer.uniform_shape, generator=generator).to(at.device))
+            layer.plan(layer.from_uniform(torch.rand(1, *layer.uniform_shape, generator=generator).to(at.device)))
         yield
     finally:
         for layer in layers:
-            layer._planned = None
+            layer.plan(None)

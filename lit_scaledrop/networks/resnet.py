@@ -13,25 +13,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lit_scaledrop.layers.prefix import align
+from lit_scaledrop.layers.shortcut import PadShortcut
 from lit_scaledrop.methods.method import Method, Shortcut
 from lit_scaledrop.networks.stages import scaled
 from lit_scaledrop.shapes import Float
-
-
-class PadShortcut(nn.Module):
-    """Option-A shortcut (He et al., arXiv:1512.03385): every second pixel, new channels zero, half in front."""
-
-    def __init__(self, added_channels: int, stride: int) -> None:
-        super().__init__()
-        self.added_channels, self.stride = added_channels, stride
-
-    def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h_out w_out"]:
-        """Subsample and pad."""
-        front = self.added_channels // 2
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.added_channels - front))
 
 
 def shortcut_layer(kind: Shortcut, in_channels: int, out_channels: int, stride: int) -> nn.Module:

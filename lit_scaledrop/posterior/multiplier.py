@@ -1,31 +1,30 @@
 """How predictions compute binary layers: as bit operations where possible, and comparisons where only signs follow."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.bitwise import Backend, bitwise, choose_backend, watched
-from lit_scaledrop.layers.chain_search import can_be_parted, find_chains
-from lit_scaledrop.layers.chains import Chain
-from lit_scaledrop.layers.comparing import compared
-from lit_scaledrop.layers.probing import modules_of
+from lit_scaledrop.layers.recorded import Recorded
+from lit_scaledrop.layers.recording import UnrecordableError
 from lit_scaledrop.layers.stochastic import MaskPlan, sampling
 
-_WANTED = (TypeError, AttributeError)
-"""what code raises that gets bits where it wants numbers"""
+logger = logging.getLogger(__name__)
 
 
 class Multiplier:
-    """Chooses a backend for each prediction, and finds the chains of its networks once.
+    """Chooses a backend for each prediction, and records its networks once.
 
     Args:
         backend: what was asked for.
 
     Attributes:
         multiplied: the backend of the last prediction, and why; ``("", "")`` before the first.
+        recorded: networks for inputs of some sizes; ``None`` where one runs as it is.
 
     Raises:
         ValueError: there is no such backend.
@@ -36,7 +35,7 @@ class Multiplier:
             raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}")
         self.backend: Backend = backend
         self.multiplied: tuple[str, str] = ("", "")
-        self.chains: dict[tuple[Any, ...], list[Chain] | None] = {}
+        self.recorded: dict[tuple[Any, ...], Recorded | None] = {}
 
     @contextmanager
     def choosing(self, networks: Sequence[nn.Module], x: Tensor) -> Iterator[None]:
@@ -46,48 +45,41 @@ class Multiplier:
             with bitwise(self.multiplied[0] == "bits"):
                 yield
 
-    def run(self, passes: Callable[[], Tensor]) -> Tensor:
-        """Make passes; again without chains if one goes another way than the one that was looked at."""
-        try:
-            return passes()
-        except _WANTED:
-            if all(chains is None for chains in self.chains.values()):
-                raise
-            self.chains = dict.fromkeys(self.chains)
-            return passes()
-
-    @contextmanager
-    def multiplying(self, network: nn.Module, plan: MaskPlan, x: Tensor) -> Iterator[None]:
-        """Passes of one network over parts of ``x``."""
-        chains = self._chains_of(network, plan, x) if self.multiplied[0] == "bits" and len(x) else None
-        with nullcontext() if chains is None else compared(network, chains):
-            yield
-
-    def _chains_of(self, network: nn.Module, plan: MaskPlan, x: Tensor) -> list[Chain] | None:
-        """Where only signs count between two convolutions; ``None`` where nothing may stand for the modules.
-
-        Two passes of two inputs tell.
-        """
-        key = (x.shape[1:], x.stride()[1:], *modules_of(network))
-        if key not in self.chains:
-            if watched(network):
-                return None
-            found = find_chains(network, x[:1]) if can_be_parted(network) else None
-            self.chains[key] = found if found is not None and _same(network, plan, x[:2], found) else None
-        return self.chains[key]
+    def running(self, network: nn.Module, plan: MaskPlan, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """What makes passes of one network over parts of ``x``: the network, or what was recorded of it."""
+        if self.multiplied[0] != "bits" or not len(x):
+            return network
+        key = (x.shape[1:], x.stride()[1:], network)
+        found = self.recorded.get(key)
+        if found is not None and found.of_now():
+            return found
+        if watched(network):
+            return network
+        if key not in self.recorded or found is not None:
+            found = self.recorded[key] = _recorded(network, plan, x)
+        return network if found is None else found
 
 
-def _same(network: nn.Module, plan: MaskPlan, x: Tensor, chains: Sequence[Chain]) -> bool:
-    def logits() -> list[Tensor]:
-        passes = [network(x)]
-        for index in {0, plan.samples - 1} if plan.draws else ():
+def _recorded(network: nn.Module, plan: MaskPlan, x: Tensor) -> Recorded | None:
+    """A network's steps, unless they give other numbers than it does: three passes of two inputs tell."""
+    try:
+        recorded = Recorded(network, x)
+        same = bool(recorded.routines) and _same(network, recorded, plan, x[:2])
+    except UnrecordableError as why:
+        logger.debug("%s runs as it is: %s", type(network).__name__, why)
+        return None
+    return recorded if same else None
+
+
+def _same(network: nn.Module, recorded: Recorded, plan: MaskPlan, x: Tensor) -> bool:
+    def logits(run: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        passes = [run(x)]
+        for index in sorted({0, plan.samples - 1}) if plan.draws else ():
             with sampling(network, plan.single(index)):
-                passes.append(network(x))
+                passes.append(run(x))
         return passes
 
-    expected = logits()
     try:
-        with compared(network, chains):
-            return all(map(torch.equal, logits(), expected))
-    except (*_WANTED, RuntimeError):  # numbers that are put off have no memory
+        return all(map(torch.equal, logits(recorded), logits(network)))
+    except (TypeError, ValueError, RuntimeError, IndexError):  # of a number of rows, say, that was written down
         return False

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from lit_scaledrop.layers.bitwise import Backend
 from lit_scaledrop.layers.prefix import PrefixTree, sharing
-from lit_scaledrop.layers.probing import evaluating
+from lit_scaledrop.layers.probing import evaluating, looking_once
 from lit_scaledrop.layers.stochastic import MaskPlan, differing_passes, sampling
 from lit_scaledrop.posterior.any_network import AnyNetwork, Output, adapted, fits, inputs_in
 from lit_scaledrop.posterior.drop_probability import Probability, as_built
@@ -184,14 +183,14 @@ class PosteriorPredictive:
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "batch ..."]) -> Predictive:
         """Predictive distribution for a batch of inputs."""
-        with evaluating(*self.networks):
+        with looking_once(), evaluating(*self.networks):
             self._look(x)
             if not self.choice:
                 self.choice, self.reason = self._best(x)
                 logger.info("execution: %s, %s", self.choice, self.reason)
             run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
             with self._multiplier.choosing(self.networks, x):
-                runs = [self._multiplier.run(partial(run, member, x)) for member in range(len(self.networks))]
+                runs = [run(member, x) for member in range(len(self.networks))]
         logits = torch.cat(runs) if len(runs) > 1 else runs[0]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.dim() == 5:
@@ -273,22 +272,23 @@ class PosteriorPredictive:
     def _loop(self, member: int, x: Tensor) -> Tensor:
         network, plan = self.networks[member], self.plans[member]
         logits = torch.empty(0)
-        with self._multiplier.multiplying(network, plan, x):
-            for index in range(plan.samples):
-                with sampling(network, plan.single(index)):
-                    rows = classes_last(network(x))
-                if not index:
-                    # filled pass by pass: a stack would hold all of them twice, which counts for maps
-                    logits = torch.empty(plan.samples, *rows.shape, dtype=rows.dtype, device=rows.device)
-                logits[index] = rows
+        make_pass = self._multiplier.running(network, plan, x)
+        for index in range(plan.samples):
+            with sampling(network, plan.single(index)):
+                rows = classes_last(make_pass(x))
+            if not index:
+                # filled pass by pass: a stack would hold all of them twice, which counts for maps
+                logits = torch.empty(plan.samples, *rows.shape, dtype=rows.dtype, device=rows.device)
+            logits[index] = rows
         return logits
 
     def _folded(self, member: int, x: Tensor) -> Tensor:
         network, plan = self.networks[member], self.plans[member]
+        make_passes = self._multiplier.running(network, plan, x)
 
         def run(part: Tensor) -> Tensor:
-            with self._multiplier.multiplying(network, plan, x), sampling(network, plan.folded(len(part))):
-                rows = classes_last(network(part.repeat(plan.samples, *[1] * (part.dim() - 1))))
+            with sampling(network, plan.folded(len(part))):
+                rows = classes_last(make_passes(part.repeat(plan.samples, *[1] * (part.dim() - 1))))
             return rows.unflatten(0, (plan.samples, len(part)))
 
         return in_parts(run, x, self._rows(x) / plan.samples)
@@ -297,10 +297,11 @@ class PosteriorPredictive:
         if not len(x):
             return self._loop(member, x)
         network, plan, tree = self.networks[member], self.plans[member], self._tree(member)
+        make_passes = self._multiplier.running(network, plan, x)
 
         def run(part: Tensor) -> Tensor:
-            with self._multiplier.multiplying(network, plan, x), sharing(network, tree, len(part)) as state:
-                rows = classes_last(state.expand(network(part)))
+            with sharing(network, tree, len(part)) as state:
+                rows = classes_last(state.expand(make_passes(part)))
             leaves = rows.unflatten(0, (-1, len(part)))
             # the T samples in the order of the plan: intervals and the quantile rule count passes, not leaves
             return leaves[state.partition.group_of]

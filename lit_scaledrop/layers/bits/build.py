@@ -1,4 +1,4 @@
-"""The kernels, compiled once by the system's C compiler into the user's cache, and loaded."""
+"""The kernels: those of the wheel, or compiled once by the system's C compiler into the user's cache."""
 
 import contextlib
 import ctypes
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")  # a compiler may round once where twice is written
-LIBRARIES = ("-lm",)
+LIBRARIES = ("-lm", "-pthread")
 LEVELS = ("portable", "avx2", "avx512")
 """instructions that the kernels are written for, by their number there"""
 _SECONDS = 120  # that a compiler gets
@@ -32,6 +32,8 @@ def cache_folder() -> Path:
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels; ``None``, after one line that says why, where there can be none."""
+    if not os.environ.get("CC") and (found := packaged()):
+        return found
     try:
         compiler = shlex.split(os.environ.get("CC") or "") or [shutil.which("cc") or shutil.which("gcc") or "cc"]
         return _load(compiler)
@@ -40,6 +42,46 @@ def library() -> ctypes.CDLL | None:
         why = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         logger.warning("binary convolutions run as float convolutions, which is slower: no kernels (%s)", why)
         return None
+
+
+def packaged() -> ctypes.CDLL | None:
+    """Those that lie beside their source, as in a wheel, if they were made of it and run here."""
+    with contextlib.suppress(OSError, AttributeError):
+        for path in sorted(SOURCE.parent.glob("kernels*.so")):
+            found = ctypes.CDLL(str(path))
+            found.bits_source.restype = ctypes.c_char_p
+            if found.bits_source().decode() == _digest(SOURCE):
+                return declared(found)
+    return None
+
+
+def available() -> bool:
+    """Whether there are compiled kernels here; a line has said why not."""
+    return library() is not None
+
+
+def kernels() -> ctypes.CDLL:
+    """The compiled kernels.
+
+    Raises:
+        RuntimeError: there are none here.
+    """
+    loaded = library()
+    if loaded is None:
+        raise RuntimeError("there are no compiled kernels: a C compiler is needed")
+    return loaded
+
+
+@cache
+def openmp() -> tuple[int, int, int]:
+    """Where the functions of OpenMP are that PyTorch's threads are led by; zeros where there are none."""
+    try:
+        whole = ctypes.CDLL(None)
+        functions = [getattr(whole, name) for name in ("GOMP_parallel", "omp_get_thread_num", "GOMP_barrier")]
+    except (AttributeError, OSError, TypeError):
+        return 0, 0, 0
+    first, second, third = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions)
+    return first, second, third
 
 
 def best_level() -> int:
@@ -74,8 +116,16 @@ def _from_cache(compiler: list[str], path: Path) -> ctypes.CDLL:
             os.replace(made, path)
             os.replace(note, digest)
     loaded = ctypes.CDLL(str(path))
-    loaded.bits_best.restype = loaded.bits_sums.restype = ctypes.c_int
-    loaded.bits_pack.restype = loaded.bits_finish.restype = loaded.bits_squares.restype = None
+    return declared(loaded)
+
+
+def declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    """Compiled kernels that know the types of their arguments."""
+    loaded.bits_best.restype = ctypes.c_int
+    loaded.bits_run.restype, loaded.bits_digest.restype = None, ctypes.c_uint64
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    loaded.bits_run.argtypes = (pointer,)
+    loaded.bits_digest.argtypes = (ctypes.c_int, pointer, pointer, number)
     return loaded
 
 

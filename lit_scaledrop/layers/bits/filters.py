@@ -4,7 +4,9 @@ Zeros are no signs: they count as -1 in the kernels, and what that adds depends 
 most one case for each row and column that a border cuts), so a table takes it away.
 """
 
-from typing import NamedTuple
+import ctypes
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +19,29 @@ Pair = tuple[int, int]
 _BLOCK = 8  # filters whose words alternate, FILTERS of the kernels
 _EXACT = 1 << 24  # integers that float32 holds
 _SIZES = 16  # of inputs whose borders are kept
+
+
+class Geometry(ctypes.Structure):
+    """Of one convolution, as the kernels declare it."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64)
+        for name in (
+            "channels", "groups", "unit", "height", "width", "top", "left", "padded_height", "padded_width",
+            "out_height", "out_width", "kernel_height", "kernel_width", "stride_height", "stride_width",
+            "dilation_height", "dilation_width", "filters", "words", "products",
+        )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a convolution: steps, zeros above and to the left, below and to the right, distances of the taps."""
+
+    stride: Pair = (1, 1)
+    before: Pair = (0, 0)
+    behind: Pair = (0, 0)
+    dilation: Pair = (1, 1)
 
 
 class _Border(NamedTuple):
@@ -37,6 +62,7 @@ class Filters:
 
     Attributes:
         factor: of each filter, float32.
+        routines: of convolutions with them, for some sizes, as whoever makes them keeps them.
         exact: whether the weights are +-1 times a power of two for each filter, so that sums are exact; and neither too
             many nor too large for float32.
     """
@@ -54,7 +80,8 @@ class Filters:
         signs = torch.where(weight > 0, 1.0, -1.0)
         self._taps = signs.sum(1)
         self.words, self.unit = self._pack((signs > 0).numpy())
-        self._borders: dict[tuple[object, ...], _Border] = {}
+        self._borders: dict[bytes, _Border] = {}
+        self.routines: dict[Any, Any] = {}
 
     def lanes(self, x: Float[Tensor, "*rows filters"]) -> Float[Tensor, "*rows lanes"]:
         """One number a filter as the kernels have them: eight a block, 0 where a block has no more filters."""
@@ -75,16 +102,42 @@ class Filters:
         whole = padded.view(np.uint64).reshape(self.groups, blocks, _BLOCK, words)
         return np.ascontiguousarray(whole.transpose(0, 1, 3, 2)), unit
 
-    def border(self, size: Pair, out: Pair, stride: Pair, before: Pair, dilation: Pair) -> _Border:
+    def geometry(self, size: Pair, shape: Shape) -> Geometry:
+        """Of a convolution of inputs of one size.
+
+        Raises:
+            ValueError: a window is larger than they are with their border.
+        """
+        count, channels, kernel_height, kernel_width = self.shape
+        height, width = size
+        padded = height + shape.before[0] + shape.behind[0], width + shape.before[1] + shape.behind[1]
+        high, wide = (
+            (whole - step * (kernel - 1) - 1) // each + 1
+            for whole, step, kernel, each in zip(padded, shape.dilation, self.shape[2:], shape.stride, strict=True)
+        )
+        if min(high, wide) < 1:
+            raise ValueError(f"a window of {self.shape[2:]} with dilation {shape.dilation} does not fit into {padded}")
+        return Geometry(
+            channels, self.groups, self.unit, height, width, *shape.before, *padded, high, wide, kernel_height,
+            kernel_width, *shape.stride, *shape.dilation, count // self.groups, self.words.shape[2],
+            channels * kernel_height * kernel_width,
+        )  # fmt: skip
+
+    def keep(self, key: Any, routine: Any) -> None:
+        """Keep a routine, for some sizes."""
+        if len(self.routines) == _SIZES:
+            self.routines.clear()
+        self.routines[key] = routine
+
+    def border(self, g: Geometry) -> _Border:
         """Of inputs of one size, kept for some sizes."""
-        key = (size, out, stride, before, dilation)
+        key = bytes(g)
         if key not in self._borders:
             if len(self._borders) == _SIZES:
                 self._borders.clear()
-            cases, outside = zip(
-                *(_cut(*each) for each in zip(size, out, self.shape[2:], stride, before, dilation, strict=True)),
-                strict=True,
-            )
+            rows = g.height, g.out_height, g.kernel_height, g.stride_height, g.top, g.dilation_height
+            columns = g.width, g.out_width, g.kernel_width, g.stride_width, g.left, g.dilation_width
+            cases, outside = zip(*(_cut(*each) for each in (rows, columns)), strict=True)
             # taps of a window that lie outside, for each case of rows and of columns
             lost = outside[0][:, None, :, None] | outside[1][None, :, None, :]
             # a zero counted as -1 has added the negative of its weight

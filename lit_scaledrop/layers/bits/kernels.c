@@ -6,9 +6,10 @@
  * unequal signs, the sum is n - 2 d. Borders of zeros are 0 bits, which count as -1, and a table by position corrects it.
  */
 #include <math.h>
+#include <pthread.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "units are written little-endian"
@@ -45,11 +46,17 @@ int bits_best(void)
     return 0;
 }
 
-/* What makes an input a bit: for channel c and the case of its image, 1 where direction x >= threshold. */
+/* Numbers of each channel, which the draw of a row chooses. */
 typedef struct {
-    const float *threshold, *direction; /* [cases][groups * channels] */
-    const int32_t *of_image;            /* its case */
-} Cases;
+    const float *first, *second; /* [cases][step]; either may be missing */
+    const int32_t *of_row;       /* its case; without it all rows have the first */
+    int64_t step;
+} Table;
+
+static inline __attribute__((always_inline)) int64_t begin_of(const Table *table, int64_t row)
+{
+    return table->of_row ? table->of_row[row] * table->step : 0;
+}
 
 /* 32 channels of some pixels: bit c of line[i] is that of x[c * plane + i] */
 typedef void Collect(const float *x, int64_t plane, int64_t channels, int64_t pixels, const float *threshold,
@@ -75,6 +82,8 @@ collect_block(const float *x, int64_t plane, int64_t channels, int blocks, const
         found[k] = _mm256_setzero_si256();
     for (int64_t c = 0; c < channels; c++) {
         const __m256 least = _mm256_set1_ps(threshold[c]), sign = _mm256_set1_ps(direction[c]);
+        for (int k = 0; k < blocks; k += 2) /* the next pixels: more channels than the processor foresees */
+            __builtin_prefetch(x + c * plane + 8 * (blocks + k));
         for (int k = 0; k < blocks; k++) {
             const __m256 v = _mm256_mul_ps(sign, _mm256_loadu_ps(x + c * plane + 8 * k));
             const __m256i set = _mm256_castps_si256(_mm256_cmp_ps(v, least, _CMP_GE_OQ));
@@ -106,9 +115,23 @@ static inline __attribute__((always_inline)) void place(const uint32_t *line, in
         memcpy(to + i * step, line + i, (size_t)bytes); /* little-endian */
 }
 
+/* Zeros to some rows of a packed image, and to the border above the first and below the last. */
+static inline void clear(const Geometry *g, uint8_t *image, int64_t begin, int64_t end)
+{
+    const int64_t row_bytes = g->padded_width * g->groups * g->unit;
+    const int64_t first = begin ? g->top + begin : 0, last = end == g->height ? g->padded_height : g->top + end;
+    memset(image + first * row_bytes, 0, (size_t)((last - first) * row_bytes));
+}
+
+static inline int64_t bytes_of(const Geometry *g)
+{
+    return g->padded_height * g->padded_width * g->groups * g->unit;
+}
+
+/* Rows of pixels begin to end, which count through all rows of maps, as bits: 1 where second * x >= first. */
 static inline __attribute__((always_inline)) void pack_rows(Collect *collect, const Geometry *g, const float *x,
-                                                            const Cases *cases, uint8_t *out, int64_t begin,
-                                                            int64_t end)
+                                                            const int32_t *from, const Table *table, uint8_t *out,
+                                                            int64_t begin, int64_t end)
 {
     const int64_t plane = g->height * g->width, all = g->groups * g->channels;
     const int64_t pixel = g->groups * g->unit, border = (g->padded_width - g->width) * pixel;
@@ -116,19 +139,20 @@ static inline __attribute__((always_inline)) void pack_rows(Collect *collect, co
     for (int64_t at = begin, stop; at < end; at = stop) { /* rows of one image, which lie one behind the other */
         const int64_t image = at / g->height, row = at % g->height;
         stop = end < (image + 1) * g->height ? end : (image + 1) * g->height;
-        const int64_t last = (row + stop - at) * g->width;
+        const int64_t last = (row + stop - at) * g->width, of_case = begin_of(table, image);
+        const float *maps = x + (from ? from[image] : image) * all * plane;
+        clear(g, out + image * bytes_of(g), row, row + stop - at);
         for (int64_t group = 0; group < g->groups; group++)
             for (int64_t first = 0; first < g->channels; first += 32)
                 for (int64_t start = row * g->width; start < last; start += CHUNK) {
                     const int64_t left = g->channels - first, channel = group * g->channels + first;
                     const int64_t pixels = last - start < CHUNK ? last - start : CHUNK;
-                    const int64_t of_case = cases->of_image[image] * all + channel;
-                    collect(x + (image * all + channel) * plane + start, plane, left < 32 ? left : 32, pixels,
-                            cases->threshold + of_case, cases->direction + of_case, line);
+                    collect(maps + channel * plane + start, plane, left < 32 ? left : 32, pixels,
+                            table->first + of_case + channel, table->second + of_case + channel, line);
                     const int64_t y = start / g->width;
                     int64_t column = start % g->width;
-                    uint8_t *to = out + ((image * g->padded_height + g->top + y) * g->padded_width + g->left + column) *
-                                            pixel + group * g->unit + first / 8;
+                    uint8_t *to = out + image * bytes_of(g) + group * g->unit + first / 8 +
+                                  ((g->top + y) * g->padded_width + g->left + column) * pixel;
                     for (int64_t i = 0; i < pixels;) {
                         const int64_t rest = pixels - i, room = g->width - column, some = rest < room ? rest : room;
                         switch (g->unit) { /* of a known size memcpy is one instruction */
@@ -349,13 +373,24 @@ __attribute__((target("avx2"))) static inline void bits_avx2(const int32_t *uneq
 
 /* Bits of the next convolution's input, of one group, from the sums of this one or from their maxima over squares. */
 typedef struct {
-    const Geometry *geometry;           /* of the next one */
-    int64_t pool;                       /* side of the squares */
-    const float *threshold, *direction; /* [cases][lanes] */
-    const uint8_t *falling;             /* [cases][unit]: 1 where a square has the sign that all its numbers have */
-    const int32_t *first, *row, *of_row; /* image i makes the rows row[first[i]] to row[first[i + 1] - 1], of these cases */
+    const Geometry *geometry; /* of the next one */
+    int64_t pool;             /* side of the squares */
+    Table table;              /* of lanes: a bit is 1 where second * sum >= first */
+    const uint8_t *falling;   /* [cases][unit]: 1 where a square has the sign that all its numbers have */
+    const int32_t *first, *row; /* image i makes the rows row[first[i]] to row[first[i + 1] - 1]; else row i alone */
     uint8_t *out;
 } Next;
+
+/* the rows that an image makes, as places in the list of them */
+static inline int64_t first_of(const Next *next, int64_t image)
+{
+    return next->first ? next->first[image] : image;
+}
+
+static inline int64_t row_at(const Next *next, int64_t place)
+{
+    return next->first ? next->row[place] : place;
+}
 
 typedef struct {
     Tile *tile;
@@ -392,10 +427,10 @@ static inline __attribute__((always_inline)) void sums(Level level, const Geomet
                         level.numbers(unequal, &part,
                                       out + (image * all + group * g->filters + b * FILTERS) * plane + part.place, plane);
                     else
-                        for (int64_t r = next->first[image]; r < next->first[image + 1]; r++) {
-                            const int64_t of_case = next->of_row[r] * of->lanes + part.lane;
-                            const int64_t pixel = (r - next->first[image]) * count + start + i;
-                            level.bits(unequal, &part, next->threshold + of_case, next->direction + of_case,
+                        for (int64_t r = first_of(next, image); r < first_of(next, image + 1); r++) {
+                            const int64_t of_case = begin_of(&next->table, row_at(next, r)) + part.lane;
+                            const int64_t pixel = (r - first_of(next, image)) * count + start + i;
+                            level.bits(unequal, &part, next->table.first + of_case, next->table.second + of_case,
                                        marks + pixel * next->geometry->unit + b, next->geometry->unit);
                         }
                 }
@@ -420,12 +455,14 @@ static inline void settle(const Geometry *g, const Next *next, int64_t image, in
 {
     const Geometry *to = next->geometry;
     const int64_t pool = next->pool, unit = to->unit, wide = g->out_width / pool;
-    for (int64_t r = next->first[image]; r < next->first[image + 1]; r++) {
-        const uint8_t *falling = next->falling + next->of_row[r] * unit;
+    for (int64_t r = first_of(next, image); r < first_of(next, image + 1); r++) {
+        const int64_t row = row_at(next, r);
+        const uint8_t *falling = next->falling + (next->table.of_row ? next->table.of_row[row] : 0) * unit;
+        uint8_t *map = next->out + row * bytes_of(to);
+        clear(to, map, top, top + rows);
         for (int64_t y = 0; y < rows; y++) {
-            const uint8_t *from = marks + ((r - next->first[image]) * marked + y * pool * g->out_width) * unit;
-            uint8_t *out = next->out + ((next->row[r] * to->padded_height + to->top + top + y) * to->padded_width +
-                                        to->left) * unit;
+            const uint8_t *from = marks + ((r - first_of(next, image)) * marked + y * pool * g->out_width) * unit;
+            uint8_t *out = map + ((to->top + top + y) * to->padded_width + to->left) * unit;
             if (pool == 1) {
                 memcpy(out, from, (size_t)(wide * unit));
                 continue;
@@ -455,85 +492,26 @@ static inline __attribute__((always_inline)) void to_bits(Level level, const Geo
         const int64_t image = start / high, top = start % high;
         stop = start + most < end ? start + most : end;
         stop = stop < (image + 1) * high ? stop : (image + 1) * high;
-        const int64_t count = (stop - start) * of_row;
+        const int64_t count = (stop - start) * of_row, unit = next->geometry->unit;
+        if ((g->filters + FILTERS - 1) / FILTERS < unit) /* bytes that no filter has */
+            memset(marks, 0, (size_t)((first_of(next, image + 1) - first_of(next, image)) * count * unit));
         sums(level, g, of, image, top * of_row, count, 0, next, marks, windows);
         settle(g, next, image, top, stop - start, count, marks);
     }
 }
 
-#define PACK_ARGUMENTS const Geometry *g, const float *x, const Cases *cases, uint8_t *out, int64_t begin, int64_t end
-#define PACK(collect) pack_rows(collect, g, x, cases, out, begin, end)
-static void pack_portable(PACK_ARGUMENTS) { PACK(collect_portable); }
-#ifdef X86
-__attribute__((target("avx2"))) static void pack_avx2(PACK_ARGUMENTS) { PACK(collect_avx2); }
-#endif
-
-#define SUM_ARGUMENTS                                                                                               \
-    const Geometry *g, const Operands *of, float *out, const Next *next, int64_t begin, int64_t end, uint8_t *marks, \
-        uint64_t *windows
-#define SUMS(tile, numbers, bits)                                                                                   \
-    const Level level = {tile, numbers, bits};                                                                      \
-    if (out)                                                                                                        \
-        to_numbers(level, g, of, out, begin, end, windows);                                                         \
-    else                                                                                                            \
-        to_bits(level, g, of, next, begin, end, marks, windows)
-static void sums_portable(SUM_ARGUMENTS) { SUMS(tile_portable, numbers_portable, bits_portable); }
-#ifdef X86
-__attribute__((target("avx2"))) static void sums_avx2(SUM_ARGUMENTS) { SUMS(tile_avx2, numbers_avx2, bits_avx2); }
-__attribute__((target("avx512f,avx512bw,avx512vpopcntdq"))) static void sums_avx512(SUM_ARGUMENTS)
-{
-    SUMS(tile_avx512, numbers_avx2, bits_avx2);
-}
-#endif
-
-/* Rows begin to end, which count through all images, as bits; out is zero where nothing is written. */
-void bits_pack(const Geometry *g, int level, const float *x, const float *threshold, const float *direction,
-               const int32_t *of_image, uint8_t *out, int64_t begin, int64_t end)
-{
-    const Cases cases[1] = {{threshold, direction, of_image}};
-#ifdef X86
-    if (level) {
-        pack_avx2(g, x, cases, out, begin, end);
-        return;
-    }
-#endif
-    pack_portable(g, x, cases, out, begin, end);
-}
-
-/* Sums as numbers of the pixels begin to end, to out; or where out is none, as bits of the rows begin to end of the next
- * input. Behind an input 8 bytes more are read. 0, or -1 where there is no memory. */
-int bits_sums(const Geometry *g, int level, const Operands *of, float *out, const Next *next, int64_t begin, int64_t end)
-{
-    int64_t marks = 0;
-    if (!out) {
-        const int64_t images = end / (g->out_height / next->pool) + (end % (g->out_height / next->pool) > 0);
-        for (int64_t i = 0; i < images; i++)
-            marks = next->first[i + 1] - next->first[i] > marks ? next->first[i + 1] - next->first[i] : marks;
-        marks *= (next->pool * g->out_width > CHUNK ? next->pool * g->out_width : CHUNK) * next->geometry->unit;
-    }
-    const int64_t words = CHUNK * g->words + 1; /* and what is copied too much */
-    uint64_t *windows = calloc((size_t)(words + marks / 8 + 1), sizeof *windows);
-    if (!windows)
-        return -1;
-    uint8_t *some = (uint8_t *)(windows + words);
-#ifdef X86
-    if (level > 1)
-        sums_avx512(g, of, out, next, begin, end, some, windows);
-    else if (level)
-        sums_avx2(g, of, out, next, begin, end, some, windows);
-    else
-#endif
-        sums_portable(g, of, out, next, begin, end, some, windows);
-    free(windows);
-    return 0;
-}
-
-/* Multiply and add for each channel, rounded once (fused) or twice; steps from row to row, 0 where all rows are alike.
- * No factor is 1, no shift 0. */
+/* Multiply and add for each channel, rounded once (fused) or twice. */
 typedef struct {
-    const float *factor, *shift;
-    int64_t factor_step, shift_step, fused;
+    Table table; /* factor, shift */
+    int64_t fused;
 } Stage;
+
+/* two stages, a skip, a clip; NaN stays NaN */
+typedef struct {
+    int64_t channels, pixels;
+    Stage stages[2];
+    float low, high;
+} Finish;
 
 static inline __attribute__((always_inline)) void finish_plane(const float *x, const float *skip, float *out, int64_t pixels,
                                                                const float *by, int fused, int fused_too, float low,
@@ -548,35 +526,26 @@ static inline __attribute__((always_inline)) void finish_plane(const float *x, c
     }
 }
 
-/* rows of maps, of which row from[i] is meant for row i; without it row i */
-typedef struct {
-    const float *numbers;
-    const int32_t *from;
-} Rows;
-
-static inline __attribute__((always_inline)) const float *plane_of(const Rows *x, int64_t row, int64_t channels,
-                                                                   int64_t channel, int64_t pixels)
-{
-    return x->numbers + ((x->from ? x->from[row] : row) * channels + channel) * pixels;
-}
-
-static inline __attribute__((always_inline)) void finish(int64_t channels, int64_t pixels, const Rows *x, const Stage *s,
-                                                         const Rows *skip, float low, float high, float *out,
+/* planes begin to end, which count through all rows; the first row may be made of another one, and of another skip */
+static inline __attribute__((always_inline)) void finish(const Finish *how, const float *x, const int32_t *from,
+                                                         const float *skip, const int32_t *from_skip, float *out,
                                                          int64_t begin, int64_t end)
 {
+    const int64_t pixels = how->pixels;
     for (int64_t at = begin; at < end; at++) {
-        const int64_t row = at / channels, c = at % channels;
+        const int64_t row = at / how->channels, c = at % how->channels;
         float by[4] = {1, 0, 1, 0};
         for (int k = 0; k < 2; k++) {
-            if (s[k].factor)
-                by[2 * k] = s[k].factor[row * s[k].factor_step + c];
-            if (s[k].shift)
-                by[2 * k + 1] = s[k].shift[row * s[k].shift_step + c];
+            const Table *table = &how->stages[k].table;
+            if (table->first)
+                by[2 * k] = table->first[begin_of(table, row) + c];
+            if (table->second)
+                by[2 * k + 1] = table->second[begin_of(table, row) + c];
         }
-        const float *from = plane_of(x, row, channels, c, pixels);
-        const float *more = skip ? plane_of(skip, row, channels, c, pixels) : 0;
-#define PLANE(a, b) finish_plane(from, more, out + at * pixels, pixels, by, a, b, low, high)
-        switch (2 * s[0].fused + s[1].fused) { /* known here, so that the loops are vectors */
+        const float *numbers = x + ((from ? from[row] : row) * how->channels + c) * pixels;
+        const float *more = skip ? skip + ((from_skip ? from_skip[row] : row) * how->channels + c) * pixels : 0;
+#define PLANE(a, b) finish_plane(numbers, more, out + at * pixels, pixels, by, a, b, how->low, how->high)
+        switch (2 * how->stages[0].fused + how->stages[1].fused) { /* known here, so that the loops are vectors */
         case 0: PLANE(0, 0); break;
         case 1: PLANE(0, 1); break;
         case 2: PLANE(1, 0); break;
@@ -586,65 +555,375 @@ static inline __attribute__((always_inline)) void finish(int64_t channels, int64
     }
 }
 
-#define FINISH_ARGUMENTS                                                                                            \
-    int64_t channels, int64_t pixels, const Rows *x, const Stage *s, const Rows *skip, float low, float high,       \
-        float *out, int64_t begin, int64_t end
-#define FINISH finish(channels, pixels, x, s, skip, low, high, out, begin, end)
+/* Squares side by side, their means or largest numbers (NaN, if there is one); what is left over is left out. */
+typedef struct {
+    int64_t channels, size, height, width, largest;
+} Squares;
 
-static void finish_portable(FINISH_ARGUMENTS) { FINISH; }
-#ifdef X86
-__attribute__((target("avx2,fma"))) static void finish_avx2(FINISH_ARGUMENTS) { FINISH; }
-#endif
-
-/* Two stages, a skip (or none), a clip: of the planes begin to end, which count through all rows. NaN stays NaN. */
-void bits_finish(int level, FINISH_ARGUMENTS)
+static inline __attribute__((always_inline)) float larger(float a, float b)
 {
-#ifdef X86
-    if (level) {
-        finish_avx2(channels, pixels, x, s, skip, low, high, out, begin, end);
-        return;
-    }
-#endif
-    finish_portable(channels, pixels, x, s, skip, low, high, out, begin, end);
+    return (b > a) | (b != b) ? b : a; /* no branch */
 }
 
-/* Sums of squares side by side, row by row as they are written here; what is left over at the ends is left out. */
-static inline __attribute__((always_inline)) void add_squares(int64_t size, int64_t height, int64_t width, const float *x,
-                                                              float *out, int64_t begin, int64_t end)
+#ifdef X86
+static inline __m128 larger_of_four(__m128 a, __m128 b)
 {
-    const int64_t high = height / size, wide = width / size;
-    for (int64_t at = begin * high; at < end * high; at++) {
-        const float *square = x + at / high * height * width + at % high * size * width;
-        for (int64_t i = 0; i < wide; i++) {
-            float sum = square[i * size];
-            for (int64_t k = 1; k < size * size; k++)
-                sum += square[k / size * width + i * size + k % size];
-            out[at * wide + i] = sum;
+    return _mm_or_ps(_mm_max_ps(a, b), _mm_cmpunord_ps(a, a)); /* max gives b where one is no number */
+}
+
+/* of squares of 2 x 2, four at a time; how many */
+static inline int64_t pool_fours(const float *square, int64_t width, int64_t wide, float *to)
+{
+    int64_t i = 0;
+    for (; i + 4 <= wide; i += 4, square += 8) {
+        const __m128 a = larger_of_four(_mm_loadu_ps(square), _mm_loadu_ps(square + width));
+        const __m128 b = larger_of_four(_mm_loadu_ps(square + 4), _mm_loadu_ps(square + width + 4));
+        _mm_storeu_ps(to + i, larger_of_four(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd)));
+    }
+    return i;
+}
+#endif
+
+static inline __attribute__((always_inline)) void pool(const Squares *how, int64_t size, int largest, const float *x,
+                                                       float *out, int64_t begin, int64_t end)
+{
+    const int64_t width = how->width, high = how->height / size, wide = width / size;
+    const float squares = (float)(size * size);
+    for (int64_t plane = begin; plane < end; plane++)
+        for (int64_t y = 0; y < high; y++) {
+            const float *restrict square = x + (plane * how->height + y * size) * width;
+            float *restrict to = out + (plane * high + y) * wide;
+            int64_t i = 0;
+#ifdef X86
+            if (size == 2 && largest)
+                i = pool_fours(square, width, wide, to);
+#endif
+            for (; i < wide; i++) {
+                float found = square[i * size];
+                for (int64_t k = 1; k < size * size; k++) { /* row by row, as they are written here */
+                    const float v = square[k / size * width + i * size + k % size];
+                    found = largest ? larger(found, v) : found + v;
+                }
+                to[i] = largest ? found : found / squares;
+            }
         }
+}
+
+/* Every second pixel, or another stride, and channels of zeros in front and behind. */
+typedef struct {
+    int64_t channels, stride, height, width, front, all;
+} Subsample;
+
+static inline void subsample(const Subsample *how, const float *x, float *out, int64_t begin, int64_t end)
+{
+    const int64_t high = (how->height + how->stride - 1) / how->stride, wide = (how->width + how->stride - 1) / how->stride;
+    out += begin * high * wide;
+    for (int64_t at = begin; at < end; at++, out += high * wide) {
+        const int64_t row = at / how->all, c = at % how->all - how->front;
+        if (c < 0 || c >= how->channels) {
+            memset(out, 0, (size_t)(high * wide) * sizeof *out);
+            continue;
+        }
+        const float *plane = x + (row * how->channels + c) * how->height * how->width;
+        for (int64_t y = 0; y < high; y++)
+            for (int64_t i = 0; i < wide; i++)
+                out[y * wide + i] = plane[y * how->stride * how->width + i * how->stride];
     }
 }
 
-#define SQUARE_ARGUMENTS                                                                                            \
-    int64_t size, int64_t height, int64_t width, const float *x, float *out, int64_t begin, int64_t end
-static void squares_portable(SQUARE_ARGUMENTS) { add_squares(size, height, width, x, out, begin, end); }
-#ifdef X86
-__attribute__((target("avx2"))) static void squares_avx2(SQUARE_ARGUMENTS)
+/* A routine is a list of operations on values. A value has rows, all of one size; the rows of some images at a time lie
+ * in a workspace, for each group of passes that are alike so far those of all these images. Values that come from
+ * outside or are wanted there lie where they are told to, rows of all images. */
+enum { PACK, SUMS, BITS, FINISH, POOL, SUBSAMPLE, FETCH, DELIVER };
+
+typedef struct {
+    int64_t bytes;  /* of a row */
+    int64_t offset; /* in the workspace */
+    uint8_t *at;    /* outside, if it is there */
+} Value;
+
+typedef struct {
+    int64_t kind, in, skip, out, rows, groups;
+    const int32_t *from, *from_skip; /* of each row the one that it is made of; else the same */
+    int64_t cases[2];                /* where in the list of cases those of each table begin; -1: all rows are alike */
+    const Geometry *geometry;        /* of the convolution; of the next one where numbers are packed */
+    Operands operands;
+    Table table;
+    Next next;
+    Finish finish;
+    Squares squares;
+    Subsample subsample;
+} Operation;
+
+typedef struct {
+    const Value *values;
+    uint8_t *workspace;
+    const int32_t *cases;
+    int64_t start, end, images, batch; /* the first image, that behind the last; how many at a time; of all */
+    int64_t cases_step;           /* 1 where every image has a case of its own, else 0 */
+} Call;
+
+static inline uint8_t *of_value(const Call *call, int64_t number)
 {
-    if (size == 2) /* known here, so that the loop is vectors */
-        add_squares(2, height, width, x, out, begin, end);
-    else
-        add_squares(size, height, width, x, out, begin, end);
+    const Value *value = call->values + number;
+    return value->at ? value->at + call->start * value->bytes : call->workspace + value->offset;
+}
+
+static inline void choose(const Call *call, const Operation *of, int k, Table *table)
+{
+    table->of_row = of->cases[k] < 0 ? 0 : call->cases + of->cases[k] + call->start * call->cases_step;
+}
+
+/* rows of an outer value, whose groups are further apart, from it or to it */
+static inline void carry(const Call *call, const Operation *of, int deliver)
+{
+    const Value *outer = call->values + (deliver ? of->out : of->in);
+    const int64_t bytes = call->images * outer->bytes;
+    uint8_t *here = of_value(call, deliver ? of->in : of->out);
+    for (int64_t group = 0; group < of->groups; group++, here += bytes) {
+        uint8_t *there = outer->at + (group * call->batch + call->start) * outer->bytes;
+        memcpy(deliver ? there : here, deliver ? here : there, (size_t)bytes);
+    }
+}
+
+/* how many parts an operation can be cut into */
+static inline int64_t extent(const Operation *of)
+{
+    switch (of->kind) {
+    case PACK: return of->rows * of->geometry->height;
+    case SUMS: return of->rows * of->geometry->out_height * of->geometry->out_width;
+    case BITS: return of->rows * (of->geometry->out_height / of->next.pool);
+    case FINISH: return of->rows * of->finish.channels;
+    case POOL: return of->rows * of->squares.channels;
+    case SUBSAMPLE: return of->rows * of->subsample.all;
+    default: return 1;
+    }
+}
+
+static inline __attribute__((always_inline)) void run_one(Level level, Collect *collect, const Call *call,
+                                                          const Operation *of, int64_t begin, int64_t end,
+                                                          uint64_t *windows, uint8_t *marks)
+{
+    const float *x = (const float *)of_value(call, of->in);
+    float *out = (float *)of_value(call, of->out);
+    switch (of->kind) {
+    case PACK: {
+        Table table = of->table;
+        choose(call, of, 0, &table);
+        pack_rows(collect, of->geometry, x, of->from, &table, (uint8_t *)out, begin, end);
+        break;
+    }
+    case SUMS:
+    case BITS: {
+        Operands operands = of->operands;
+        operands.in = (const uint8_t *)x;
+        if (of->kind == SUMS) {
+            to_numbers(level, of->geometry, &operands, out, begin, end, windows);
+            break;
+        }
+        Next next = of->next;
+        next.out = (uint8_t *)out;
+        choose(call, of, 0, &next.table);
+        to_bits(level, of->geometry, &operands, &next, begin, end, marks, windows);
+        break;
+    }
+    case FINISH: {
+        Finish how = of->finish;
+        for (int k = 0; k < 2; k++)
+            choose(call, of, k, &how.stages[k].table);
+        finish(&how, x, of->from, of->skip < 0 ? 0 : (const float *)of_value(call, of->skip), of->from_skip, out, begin,
+               end);
+        break;
+    }
+    case POOL:
+        if (of->squares.size == 2 && of->squares.largest) /* known here, so that the loops are vectors */
+            pool(&of->squares, 2, 1, x, out, begin, end);
+        else if (of->squares.size == 2)
+            pool(&of->squares, 2, 0, x, out, begin, end);
+        else
+            pool(&of->squares, of->squares.size, of->squares.largest != 0, x, out, begin, end);
+        break;
+    case SUBSAMPLE: subsample(&of->subsample, x, out, begin, end); break;
+    default:
+        if (begin < end)
+            carry(call, of, of->kind == DELIVER);
+    }
+}
+
+/* Who runs operations: the threads of OpenMP that PyTorch has, by the functions of its library, since others would have
+ * to share the cores with those while they wait; without it our own. */
+typedef struct {
+    void (*parallel)(void (*)(void *), void *, unsigned, unsigned); /* GOMP_parallel */
+    int (*number)(void);                                            /* omp_get_thread_num */
+    void (*barrier)(void);                                          /* GOMP_barrier */
+} Team;
+
+typedef struct {
+    int64_t level, threads;
+    int64_t together;            /* whether all threads run each operation, or each thread all for some of the images */
+    const Team *team;
+    const Call *call;
+    const Operation *operations;
+    int64_t count;
+    uint8_t *memory;             /* workspaces and scratch of all threads: CHUNK windows and a word more, then marks */
+    int64_t each, windows, marks; /* bytes of one of them; where windows and marks begin */
+    int64_t *spent;              /* nanoseconds that the first thread took for each operation, where somebody asks */
+} Job;
+
+static inline int64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return 1000000000 * (int64_t)now.tv_sec + now.tv_nsec;
+}
+
+#define RUN_ARGUMENTS const Job *job, Call *call, int64_t thread, uint64_t *windows, uint8_t *marks
+#define RUN(tile, numbers, bits, collect)                                                                            \
+    const Level level = {tile, numbers, bits};                                                                       \
+    for (; call->start < call->end; call->start += call->images)                                                     \
+        for (const Operation *of = job->operations; of < job->operations + job->count; of++) {                       \
+            const int64_t most = extent(of), parts = job->together ? job->threads : 1, part = parts > 1 ? thread : 0; \
+            const int64_t begin = job->spent && !thread ? nanoseconds() : 0;                                         \
+            run_one(level, collect, call, of, most * part / parts, most * (part + 1) / parts, windows, marks);       \
+            if (parts > 1)                                                                                           \
+                job->team->barrier();                                                                                \
+            if (begin)                                                                                               \
+                job->spent[of - job->operations] += nanoseconds() - begin;                                           \
+        }
+static void run_portable(RUN_ARGUMENTS) { RUN(tile_portable, numbers_portable, bits_portable, collect_portable) }
+#ifdef X86
+__attribute__((target("avx2,fma"))) static void run_avx2(RUN_ARGUMENTS)
+{
+    RUN(tile_avx2, numbers_avx2, bits_avx2, collect_avx2)
+}
+__attribute__((target("avx512f,avx512bw,avx512vpopcntdq,avx2,fma"))) static void run_avx512(RUN_ARGUMENTS)
+{
+    RUN(tile_avx512, numbers_avx2, bits_avx2, collect_avx2)
 }
 #endif
 
-/* of the planes begin to end */
-void bits_squares(int level, SQUARE_ARGUMENTS)
+static void work(const Job *job, int64_t thread)
 {
+    Call call = *job->call;
+    uint8_t *mine = job->memory + thread * job->each;
+    if (job->together)
+        call.workspace = job->memory;
+    else { /* images a few at a time, so many times */
+        const int64_t times = (call.end - call.start) / call.images, begin = call.start;
+        call.workspace = mine;
+        call.start = begin + times * thread / job->threads * call.images;
+        call.end = begin + times * (thread + 1) / job->threads * call.images;
+    }
+    uint64_t *windows = (uint64_t *)(mine + job->windows);
+    uint8_t *marks = mine + job->marks;
 #ifdef X86
-    if (level) {
-        squares_avx2(size, height, width, x, out, begin, end);
+    if (job->level > 1) {
+        run_avx512(job, &call, thread, windows, marks);
+        return;
+    }
+    if (job->level) {
+        run_avx2(job, &call, thread, windows, marks);
         return;
     }
 #endif
-    squares_portable(size, height, width, x, out, begin, end);
+    run_portable(job, &call, thread, windows, marks);
+}
+
+static void work_in_team(void *job)
+{
+    const Job *of = job;
+    work(of, of->team->number());
+}
+
+typedef struct {
+    const Job *job;
+    int64_t thread;
+    pthread_t handle;
+} Seat;
+
+static void *work_at_seat(void *seat)
+{
+    const Seat *of = seat;
+    work(of->job, of->thread);
+    return 0;
+}
+
+/* Operations one after the other. Behind packed images 8 bytes more are read. */
+void bits_run(const Job *job)
+{
+    enum { MOST = 256 };
+    Seat seats[MOST];
+    if (job->threads == 1)
+        work(job, 0);
+    else if (job->team->parallel)
+        job->team->parallel(work_in_team, (void *)job, (unsigned)job->threads, 0);
+    else {
+        int64_t more = 0; /* threads; what cannot be had is worked here */
+        for (int64_t k = 1; k < job->threads; k++) {
+            if (more < MOST) {
+                seats[more] = (Seat){.job = job, .thread = k};
+                if (!pthread_create(&seats[more].handle, 0, work_at_seat, &seats[more])) {
+                    more++;
+                    continue;
+                }
+            }
+            work(job, k);
+        }
+        work(job, 0);
+        while (more)
+            pthread_join(seats[--more].handle, 0);
+    }
+}
+
+/* What memory holds, as one number: each word changes a lane in a way that no other word is likely to undo. */
+static inline __attribute__((always_inline)) uint64_t mixed(const uint8_t *const *at, const int64_t *bytes, int64_t count)
+{
+    enum { LANES = 32 };
+    uint64_t lanes[LANES], words[LANES];
+    for (int j = 0; j < LANES; j++)
+        lanes[j] = 0x9e3779b97f4a7c15u * (uint64_t)(j + 1);
+#define MIX(lane, word) lane += word, lane ^= lane << 13, lane ^= lane >> 7
+    for (int64_t k = 0; k < count; k++) {
+        int64_t i = 0;
+        for (; i + 8 * LANES <= bytes[k]; i += 8 * LANES) {
+            memcpy(words, at[k] + i, sizeof words);
+            for (int j = 0; j < LANES; j++)
+                MIX(lanes[j], words[j]);
+        }
+        for (; i < bytes[k]; i++)
+            MIX(lanes[i % LANES], at[k][i]);
+        MIX(lanes[0], (uint64_t)bytes[k]);
+    }
+    for (int round = 0; round < 2; round++) /* so that every lane reaches every bit */
+        for (int j = 0; j < LANES; j++) {
+            lanes[(j + 1) % LANES] += lanes[j] * 0x9e3779b97f4a7c15u;
+            lanes[(j + 1) % LANES] ^= lanes[(j + 1) % LANES] >> 29;
+        }
+#undef MIX
+    return lanes[0];
+}
+
+#ifdef X86
+__attribute__((target("avx2"))) static uint64_t mixed_avx2(const uint8_t *const *at, const int64_t *bytes, int64_t count)
+{
+    return mixed(at, bytes, count);
+}
+#endif
+
+uint64_t bits_digest(int level, const uint8_t *const *at, const int64_t *bytes, int64_t count)
+{
+#ifdef X86
+    if (level)
+        return mixed_avx2(at, bytes, count);
+#endif
+    return mixed(at, bytes, count);
+}
+
+/* Of which source these are, where whoever compiled them said so. */
+#ifndef SOURCE_DIGEST
+#define SOURCE_DIGEST ""
+#endif
+const char *bits_source(void)
+{
+    return SOURCE_DIGEST;
 }

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 def fresh(tmp_path, monkeypatch):
     """An empty cache, and nothing loaded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "packaged", lambda: None)
     build.library.cache_clear()
     yield tmp_path / "cache" / "lit-scaledrop"
     build.library.cache_clear()
@@ -34,6 +35,7 @@ def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compiled")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setattr(build, "packaged", lambda: None)
         build.library.cache_clear()
         build.library()
         build.library.cache_clear()
@@ -135,3 +137,26 @@ def test_without_a_cache(tmp_path, monkeypatch, place):
         assert build.library()
     finally:
         build.library.cache_clear()
+
+
+@pytest.mark.parametrize("made", ["of this source", "of another one", "no library", "nobody says of which"])
+def test_kernels_that_lie_beside_their_source(fresh, monkeypatch, tmp_path, made):
+    """As in a wheel. Others are left where they are, and compiled."""
+    source = tmp_path / "kernels.c"
+    shutil.copy(build.SOURCE, source)
+    digest = build._digest(source) if made == "of this source" else "another"
+    named = [] if made == "nobody says of which" else [f'-DSOURCE_DIGEST="{digest}"']
+    library = tmp_path / "kernels.abi3.so"
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", *named, "-o", library, source, *build.LIBRARIES], check=True)
+    if made == "no library":
+        library.write_bytes(b"no library")
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(fresh.parent))
+    monkeypatch.setattr(build, "SOURCE", source)
+    assert build.library()
+    assert bool(build.packaged()) == (made == "of this source")
+    assert fresh.exists() != (made == "of this source")
+    monkeypatch.setenv("CC", "no-such-compiler")  # who names a compiler has it used
+    build.library.cache_clear()
+    shutil.rmtree(fresh, ignore_errors=True)
+    assert build.library() is None

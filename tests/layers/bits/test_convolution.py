@@ -15,17 +15,18 @@ from torch.nn import functional as F
 from lit_scaledrop.layers.bits import (
     LEVELS,
     Filters,
+    Routine,
     Shape,
-    Sums,
     Thresholds,
+    at_least_zero,
     available,
     best_level,
+    bits,
     build,
-    compare,
     conv2d,
-    convolution,
-    multiply,
     pack,
+    routine,
+    sums,
 )
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
@@ -85,17 +86,16 @@ def test_threads_share_the_pixels(threads):
     assert torch.equal(ours, F.conv2d(signs(x), weight, padding=1))
 
 
-def test_thresholds_by_channel_and_image():
-    """Rising and falling channels, always and never; images of two cases."""
+def test_thresholds_by_channel():
+    """Rising and falling channels, always and never."""
     x = torch.arange(-4.0, 4).view(1, 1, 2, 4).repeat(3, 5, 1, 1)
-    threshold = torch.tensor([[0.0, 2.0, -1.0, -torch.inf, torch.inf], [1.0, -3.0, 0.5, 0.0, 0.0]])
-    direction = torch.tensor([[1.0, 1.0, -1.0, 1.0, 1.0], [1.0, -1.0, 1.0, 1.0, -1.0]])
-    case = torch.tensor([0, 1, 0])
-    by_hand = torch.where(x * direction[case][:, :, None, None] >= threshold[case][:, :, None, None], 1.0, -1.0)
+    threshold = torch.tensor([[0.0, 2.0, -1.0, -torch.inf, torch.inf]])
+    direction = torch.tensor([[1.0, -1.0, -1.0, 1.0, 1.0]])
+    by_hand = torch.where(x * direction[0, :, None, None] >= threshold[0, :, None, None], 1.0, -1.0)
     filters = Filters(torch.eye(5)[:, :, None, None] * 2 - 1)
     expected = F.conv2d(by_hand, torch.eye(5)[:, :, None, None] * 2 - 1)
     for level in range(best_level() + 1):
-        assert torch.equal(conv2d(x, filters, thresholds=Thresholds(threshold, direction, case), level=level), expected)
+        assert torch.equal(conv2d(x, filters, thresholds=Thresholds(threshold, direction), level=level), expected)
 
 
 def test_longest_counts():
@@ -151,11 +151,24 @@ def test_what_does_not_fit_is_refused(x, match):
 DRIVER = r"""
 #include "KERNELS"
 #include <stdio.h>
+#include <stdlib.h>
 static uint64_t state = 88172645463325252u;
 static int64_t draw(int64_t most)
 {
     state ^= state << 13; state ^= state >> 7; state ^= state << 17;
     return state % most;
+}
+static float *numbers(int64_t count)
+{
+    float *made = malloc(count * sizeof *made + 1); /* none may be read behind them */
+    for (int64_t i = 0; i < count; i++) made[i] = draw(3) - 1;
+    return made;
+}
+static int32_t *integers(int64_t count, int64_t most)
+{
+    int32_t *made = malloc(count * sizeof *made + 1);
+    for (int64_t i = 0; i < count; i++) made[i] = draw(most);
+    return made;
 }
 int main(void)
 {
@@ -172,49 +185,82 @@ int main(void)
         g.out_width = (g.padded_width - g.dilation_width * (g.kernel_width - 1) - 1) / g.stride_width + 1;
         g.words = (g.kernel_height * g.kernel_width * g.unit + 7) / 8;
         g.products = g.channels * g.kernel_height * g.kernel_width;
-        int64_t images = 1 + draw(2), plane = g.out_height * g.out_width, all = g.groups * g.filters;
-        int64_t blocks = (g.filters + FILTERS - 1) / FILTERS, every = g.groups * g.channels;
-        int64_t inputs = images * every * g.height * g.width;
-        float *x = malloc(inputs * sizeof *x), *out = malloc(images * all * plane * sizeof *out);
-        int64_t lanes = g.groups * blocks * FILTERS, around = 1 + draw(3);
-        float *factor = malloc(lanes * sizeof *factor), *border = malloc(2 * lanes * sizeof *border);
-        float *least = malloc(2 * every * sizeof *least), *bound = malloc(2 * lanes * sizeof *bound);
-        int32_t of_image[2] = {0, 1};
-        uint8_t *in = calloc(images * g.padded_height * g.padded_width * g.groups * g.unit + 8, 1);
-        uint64_t *filters = malloc(g.groups * blocks * g.words * FILTERS * sizeof *filters);
-        int32_t *position = malloc(plane * sizeof *position);
-        Operands of = {in, filters, position, border, factor, lanes};
-        /* the next input: rows of images, not in their order */
+        int64_t plane = g.out_height * g.out_width, all = g.groups * g.filters, every = g.groups * g.channels;
+        int64_t blocks = (g.filters + FILTERS - 1) / FILTERS, lanes = g.groups * blocks * FILTERS, around = 1 + draw(3);
+        /* what follows: rows of groups of images, in any order */
         int64_t least_side = g.out_height < g.out_width ? g.out_height : g.out_width;
-        Next next = {.pool = 1 + draw(least_side < 3 ? least_side : 3)};
-        Geometry to = {.channels = g.filters, .groups = 1, .height = g.out_height / next.pool};
-        to.width = g.out_width / next.pool; to.top = to.left = around;
+        int64_t pool = 1 + draw(least_side < 3 ? least_side : 3), images = 1 + draw(3), from = 1 + draw(2);
+        int64_t rows = images * from, made = 3 * images, batch = images + draw(3);
+        Geometry to = {.channels = g.filters, .groups = 1, .height = g.out_height / pool, .width = g.out_width / pool};
+        to.top = to.left = around;
         to.padded_height = to.height + 2 * around; to.padded_width = to.width + 2 * around;
         to.unit = to.channels <= 8 ? 1 : to.channels <= 16 ? 2 : to.channels <= 32 ? 4 : 8;
-        int32_t begins[3] = {0, images == 1 ? 3 : 1, 3}, row[3] = {1, 2, 0}, of_row[3] = {0, 1, 1};
-        uint8_t *falling = calloc(2, to.unit), *bits = calloc(3 * to.padded_height * to.padded_width, to.unit);
-        next.geometry = &to; next.threshold = next.direction = bound; next.falling = falling;
-        next.first = begins; next.row = row; next.of_row = of_row; next.out = bits;
-        for (int64_t i = 0; i < inputs; i++) x[i] = draw(3) - 1;
-        for (int64_t i = 0; i < g.groups * blocks * g.words * FILTERS; i++) filters[i] = state + draw(1000);
-        for (int64_t i = 0; i < lanes; i++) factor[i] = 1;
-        for (int64_t i = 0; i < 2 * lanes; i++) border[i] = bound[i] = 1;
-        for (int64_t i = 0; i < 2 * every; i++) least[i] = 1;
-        for (int64_t i = 0; i < plane; i++) position[i] = draw(2);
-        for (int level = 0; level <= bits_best(); level++) {
-            bits_pack(&g, level, x, least, least, of_image, in, 0, images * g.height);
-            if (bits_sums(&g, level, &of, out, 0, 0, images * plane)) return 2;
-            if (g.groups == 1 && bits_sums(&g, level, &of, 0, &next, 0, images * to.height)) return 3;
-            float *by = malloc(images * all * sizeof *by), *sums = malloc(images * all * plane * sizeof *sums);
-            for (int64_t i = 0; i < images * all; i++) by[i] = 1;
-            Stage stages[2] = {{by, draw(2) ? factor : 0, all, 0, draw(2)}, {draw(2) ? factor : 0, 0, 0, 0, draw(2)}};
-            int32_t swapped[2] = {(int32_t)images - 1, 0};
-            Rows rows = {out, draw(2) ? swapped : 0};
-            bits_finish(level, all, plane, &rows, stages, draw(2) ? &rows : 0, -1, 1, sums, 0, images * all);
-            free(by); free(sums);
+        int64_t size = g.height * g.width, high = (g.height + 1) / 2, wide = (g.width + 1) / 2;
+        int64_t bytes[] = {
+            4 * every * size, 4 * every * size, bytes_of(&g), 4 * all * plane, 4 * all * plane, bytes_of(&to),
+            4 * all * (g.out_height / pool) * (g.out_width / pool), 4 * (every + 3) * high * wide, 4 * all * plane,
+        };
+        int64_t count[] = {from * batch, rows, rows, rows, made, made, rows, rows, 3 * batch};
+        Value values[9];
+        int64_t workspace = 0;
+        for (int i = 0; i < 9; i++) {
+            values[i] = (Value){bytes[i], workspace, 0};
+            if (i == 0 || i == 8) values[i].at = (uint8_t *)numbers(bytes[i] * count[i] / 4);
+            workspace += values[i].at ? 0 : bytes[i] * count[i] + 8 * (i == 2 || i == 5);
         }
-        free(x); free(out); free(factor); free(border); free(in); free(filters); free(position); free(least);
-        free(bound); free(falling); free(bits);
+        uint64_t *filters = malloc(g.groups * blocks * g.words * FILTERS * sizeof *filters);
+        for (int64_t i = 0; i < g.groups * blocks * g.words * FILTERS; i++) filters[i] = state + draw(1000);
+        int32_t *position = integers(plane, 2), *cases = integers(2 * made, 2), *other = integers(made, rows);
+        int32_t *first = calloc(rows + 1, sizeof *first), *row = malloc(made * sizeof *row);
+        int32_t *own = integers(rows, rows);
+        for (int64_t i = 0, k = 0; i < rows; i++) {
+            for (int64_t j = 0; j < made; j++)
+                if (other[j] == i) row[k++] = j;
+            first[i + 1] = k;
+        }
+        float *factor = numbers(lanes), *border = numbers(2 * lanes), *least = numbers(2 * every);
+        float *bound = numbers(2 * lanes), *by = numbers(2 * all);
+        uint8_t *falling = calloc(2, to.unit);
+        Operands of = {0, filters, position, border, factor, lanes};
+        Operation list[] = {
+            {.kind = FETCH, .in = 0, .out = 1, .groups = from, .skip = -1},
+            {.kind = PACK, .in = 1, .out = 2, .rows = rows, .geometry = &g, .from = draw(2) ? own : 0, .cases = {0, -1},
+             .table = {least, least, 0, every}},
+            {.kind = SUMS, .in = 2, .out = 3, .rows = rows, .geometry = &g, .operands = of},
+            {.kind = FINISH, .in = 3, .out = 4, .rows = made, .from = other, .from_skip = other,
+             .skip = draw(2) ? 3 : -1, .cases = {made, draw(2) ? 0 : -1},
+             .finish = {all, plane, {{{by, draw(2) ? by : 0, 0, all}, draw(2)},
+             {{by, 0, 0, all}, draw(2)}}, -1, 1}},
+            {.kind = POOL, .in = 3, .out = 6, .rows = rows, .squares = {all, pool, g.out_height, g.out_width, draw(2)}},
+            {.kind = SUBSAMPLE, .in = 1, .out = 7, .rows = rows,
+             .subsample = {every, 2, g.height, g.width, 1, every + 3}},
+            {.kind = DELIVER, .in = 4, .out = 8, .groups = 3, .skip = -1},
+            {.kind = BITS, .in = 2, .out = 5, .rows = rows, .geometry = &g, .operands = of, .cases = {0, -1},
+             .next = {&to, pool, {bound, bound, 0, lanes}, falling, first, row, 0}},
+        };
+        Call call = {values, 0, cases, 0, images, images, batch, 0};
+        Team none = {0, 0, 0};
+        int64_t windows = 8 * (CHUNK * g.words + 8);
+        int64_t marks = made * (pool * g.out_width > CHUNK ? pool * g.out_width : CHUNK) * to.unit;
+        for (int level = 0; level <= bits_best(); level++) {
+            uint8_t *memory = malloc(workspace + windows + marks);
+            Job job = {level, 1, 0, &none, &call, list, 7 + (g.groups == 1), memory, 0, workspace, workspace + windows};
+            bits_run(&job);
+            free(memory);
+            /* without groups each thread has some images */
+            Operation alone[] = {list[1], list[2]};
+            alone[0].in = 0; alone[0].from = 0; alone[0].cases[0] = -1; alone[0].rows = alone[1].rows = 1;
+            Call each = {values, 0, cases, 0, from * batch, 1, from * batch, 0};
+            memory = malloc(3 * (workspace + windows));
+            Job two = {level, 3, 0, &none, &each, alone, 2, memory, workspace + windows, workspace, workspace};
+            bits_run(&two);
+            free(memory);
+            const uint8_t *where[] = {values[0].at, (uint8_t *)filters};
+            int64_t sizes[] = {bytes[0] * count[0], 8 * g.groups * blocks * g.words * FILTERS};
+            bits_digest(level, where, sizes, 2);
+        }
+        free(values[0].at); free(values[8].at); free(filters); free(position); free(cases); free(other); free(first);
+        free(row); free(own); free(factor); free(border); free(least); free(bound); free(by); free(falling);
     }
     puts("clean");
 }
@@ -248,18 +294,24 @@ def test_avx512_on_other_processors(tmp_path, monkeypatch):
     command = ["cc", "-O2", "-w", "-mavx2", "-shared", "-fPIC", "-o", made, source, *build.LIBRARIES]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("SIMDe wants another compiler")
-    emulator = ctypes.CDLL(str(made))
-    monkeypatch.setattr(convolution, "library", lambda: emulator)
+    emulator = build.declared(ctypes.CDLL(str(made)))
+    monkeypatch.setattr(routine, "kernels", lambda: emulator)
     for channels, filters in ((3, 20), (16, 16), (64, 9), (130, 33)):
         x, weight = some(2, 2 * channels, 9, 40), signs(some(2 * filters, channels, 3, 3, seed=1))
         ours = conv2d(x, Filters(weight, 2), Shape(before=(1, 1), behind=(1, 1)), level=2)
         assert torch.equal(ours, F.conv2d(signs(x), weight, padding=1, groups=2))
-        one, following = Filters(signs(some(filters, 2 * channels, 3, 3))), Filters(signs(some(2, filters, 3, 3)))
-        packed, half = pack(x, one, Shape(), level=2), torch.full((1, filters), 0.5)
-        thresholds = Thresholds(half, torch.ones_like(half), torch.zeros(1))
-        bits = compare(Sums(packed, one, 2, (1, 0)), following, Shape(), thresholds)
-        pooled = F.max_pool2d(multiply(packed, one)[[1, 0]], 2)
-        assert bits.bits.tolist() == pack(pooled, following, Shape(), thresholds, 2).bits.tolist()
+        one, weight = Filters(signs(some(filters, 2 * channels, 3, 3))), signs(some(2, filters, 3, 3))
+        following = Filters(weight)
+        g, half = one.geometry((9, 40), Shape()), Thresholds(torch.full((1, filters), 0.5), torch.ones(1, filters))
+        to = following.geometry((3, 19), Shape())
+        operations = [
+            pack(0, 1, g, at_least_zero(2 * channels)),
+            bits(1, 2, one, g, to, half, 2),
+            sums(2, 3, following, to),
+        ]
+        (found,) = Routine(operations, [(2 * channels, 9, 40), g, to, (2, 1, 17)], [0], [3], 2)([x], 2)
+        pooled = F.max_pool2d(conv2d(x, one, level=2), 2)
+        assert torch.equal(found, F.conv2d(signs(pooled - 0.5), weight))
 
 
 def test_sums_that_floats_do_not_hold():

@@ -1,0 +1,316 @@
+"""Steps of a recorded network that the kernels for signs compute, as routines; the others stay what they are.
+
+A chain that leads to a binary convolution becomes comparisons (:mod:`lit_scaledrop.layers.chains`). Elsewhere scale,
+BatchNorm, the sum with a skip and a clip become one operation: each of them alone would read and write whole maps.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from lit_scaledrop.layers import bits
+from lit_scaledrop.layers.activations import Clip
+from lit_scaledrop.layers.bits import Cases, Filters, Geometry, Maps, Operation
+from lit_scaledrop.layers.bitwise import filters_of, shape_of
+from lit_scaledrop.layers.chains import Chain, is_channelwise, side_by_side, sums_signs
+from lit_scaledrop.layers.drawn_cases import few, multiplies_and_adds, of_chain, of_stage, plainly
+from lit_scaledrop.layers.recording import Recording, Slot, Step
+from lit_scaledrop.layers.shortcut import PadShortcut
+from lit_scaledrop.layers.stochastic import StochasticLayer
+
+_SUMS_OF_TWO = {"add", "__add__", "__radd__", "__iadd__", "add_"}
+_CLIPS: dict[type[nn.Module], Callable[[Any], tuple[float, float]]] = {
+    nn.Hardtanh: lambda clip: (float(clip.min_val), float(clip.max_val)),
+    Clip: lambda clip: (float(clip.min_val), float(clip.max_val)),
+    nn.ReLU6: lambda _: (0.0, 6.0),
+    nn.ReLU: lambda _: (0.0, torch.inf),
+}
+
+
+@dataclass(eq=False)
+class Lowered:
+    """Operations that follow each other, with the slots that they take and give."""
+
+    operations: list[Operation]
+    shapes: list[tuple[int, int, int] | Geometry]
+    takes: list[int]
+    gives: list[int]
+    inputs: list[int]
+    outputs: list[int]
+
+
+@dataclass(eq=False)
+class _Part:
+    """An operation that is still to be numbered: what it takes and makes are slots, or ``(slot, "bits")``."""
+
+    make: Callable[..., Operation]
+    x: Any
+    out: Any
+    skip: Any = None
+
+
+def lower(recording: Recording) -> list[Step | Lowered] | None:
+    """Steps, and in the place of some of them operations; ``None`` where there are none.
+
+    Args:
+        recording: of a network in evaluation mode.
+    """
+    return _Lowering(recording).done()
+
+
+@dataclass(eq=False)
+class _Lowering:
+    recording: Recording
+    users: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    maker: dict[int, int] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=set)
+    shape_of: dict[Any, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for number, step in enumerate(self.recording.steps):
+            for slot in step.takes:
+                self.users[slot].append(number)
+            for slot in step.out:
+                self.maker[slot] = number
+        self.users[self.recording.output].append(-1)
+
+    def done(self) -> list[Step | Lowered] | None:
+        steps = self.recording.steps
+        signs = [number for number in range(len(steps)) if self._multiplies(number)]
+        if not signs:
+            return None
+        parts: dict[int, list[_Part]] = defaultdict(list)
+        bits_only: set[int] = set()
+        for number in signs:
+            self._convolution(number, parts, bits_only)
+        for number in range(len(steps)):
+            if number not in self.taken:
+                self._numbers(number, parts)
+        for number in bits_only:  # sums that nobody wants as numbers
+            parts[number] = [part for part in parts[number] if part.out != steps[number].out[0]]
+        return self._in_order(parts)
+
+    def _in_order(self, parts: dict[int, list[_Part]]) -> list[Step | Lowered]:
+        made: list[Step | list[_Part]] = []
+        for number, step in enumerate(self.recording.steps):
+            if parts.get(number):
+                if made and isinstance(made[-1], list):
+                    made[-1].extend(parts[number])
+                else:
+                    made.append(list(parts[number]))
+            elif number not in self.taken:
+                made.append(step)
+        inside: dict[int, int] = {}
+        for place, each in enumerate(made):
+            for part in each if isinstance(each, list) else []:
+                inside[part.out] = place
+        wanted = {self.recording.output}
+        for place, each in enumerate(made):
+            if isinstance(each, Step):
+                wanted.update(each.takes)
+            else:
+                taken = {slot for part in each for slot in (part.x, part.skip) if slot is not None}
+                wanted.update(slot for slot in taken if inside.get(slot) != place)
+        return [each if isinstance(each, Step) else self._numbered(each, wanted) for each in made]
+
+    def _numbered(self, parts: list[_Part], wanted: set[Any]) -> Lowered:
+        number: dict[Any, int] = {}
+        made = {part.out for part in parts}
+        for part in parts:
+            for slot in (part.x, part.skip, part.out):
+                if slot is not None and slot not in number:
+                    number[slot] = len(number)
+        takes = [slot for slot in number if slot not in made]
+        gives = [part.out for part in parts if part.out in wanted]
+        operations = []
+        for part in parts:
+            skip = {} if part.skip is None else {"skip": number[part.skip]}
+            operations.append(part.make(number[part.x], number[part.out], **skip))
+        shapes = [self.shape_of[slot] if slot in self.shape_of else self.recording.shapes[slot] for slot in number]
+        return Lowered(operations, shapes, takes, gives, [number[s] for s in takes], [number[s] for s in gives])
+
+    def _maps(self, slot: int) -> bool:
+        shape = self.recording.shapes[slot]
+        return shape is not None and len(shape) == 3
+
+    def _shape(self, slot: int) -> Maps:
+        channels, height, width = self.recording.shapes[slot] or (0, 0, 0)
+        return channels, height, width
+
+    def _one_to_one(self, number: int) -> bool:
+        """Whether a step is a module that makes maps of maps."""
+        step = self.recording.steps[number]
+        return (
+            isinstance(step.run, nn.Module)
+            and step.plain
+            and len(step.takes) == len(step.args) == len(step.out) == 1
+            and self._maps(step.takes[0])
+            and self._maps(step.out[0])
+        )
+
+    def _multiplies(self, number: int) -> bool:
+        return self._one_to_one(number) and sums_signs(self.recording.steps[number].run)  # type: ignore[arg-type]
+
+    def _module(self, number: int) -> nn.Module:
+        return self.recording.steps[number].run  # type: ignore[return-value]
+
+    def _module_or_none(self, number: int | None) -> nn.Module | None:
+        run = None if number is None else self.recording.steps[number].run
+        return run if isinstance(run, nn.Module) else None
+
+    def _only_user(self, slot: int) -> int | None:
+        users = self.users[slot]
+        return users[0] if len(users) == 1 and users[0] >= 0 else None
+
+    def _convolution(self, number: int, parts: dict[int, list[_Part]], bits_only: set[int]) -> None:
+        step = self.recording.steps[number]
+        filters, geometry = self._weights(number)
+        packed = (step.takes[0], number)
+        self.shape_of[packed] = geometry
+        path, slot = self._back(number)
+        between = [self._module(each) for each in path if not self._pools(each)]
+        pool = next((each for each in path if self._pools(each)), None)
+        before = None if pool is None else path.index(pool)
+        source = self.maker.get(slot)
+        chain = Chain(self._module_or_none(source), between, filters.shape[1] * filters.groups, before)
+        if source is not None and path and self._goes_on_as_bits(source, number):
+            first, of_first = self._weights(source)
+            side = 1 if pool is None else side_by_side(self._module(pool)) or 1  # type: ignore[arg-type]
+            lanes = of_chain(chain, lambda found: bits.in_lanes(found, first, geometry))
+            from_bits = (self.recording.steps[source].takes[0], source)
+
+            def compared(x: int, out: int) -> Operation:
+                return bits.bits(x, out, first, of_first, geometry, lanes, side)
+
+            parts[number].append(_Part(compared, from_bits, packed))
+            bits_only.add(source)
+        else:
+            cases = of_chain(chain, plainly)
+            parts[number].append(_Part(lambda x, out: bits.pack(x, out, geometry, cases), slot, packed))
+        self.taken.update((*path, number))
+        parts[number].append(_Part(lambda x, out: bits.sums(x, out, filters, geometry), packed, step.out[0]))
+
+    def _weights(self, number: int) -> tuple[Filters, Geometry]:
+        """Of a convolution."""
+        layer, shape = self._module(number), self.recording.shapes[self.recording.steps[number].takes[0]]
+        assert shape is not None
+        filters = filters_of(layer)
+        return filters, filters.geometry((shape[1], shape[2]), shape_of(layer))
+
+    def _goes_on_as_bits(self, source: int, number: int) -> bool:
+        """Whether sums of one convolution, which nobody else wants, can go to another: bits of groups share bytes."""
+        if not self._multiplies(source) or self._only_user(self.recording.steps[source].out[0]) is None:
+            return False
+        first, following = filters_of(self._module(source)), filters_of(self._module(number))
+        return first.groups == following.groups == 1 and first.shape[0] == following.shape[1]
+
+    def _pools(self, number: int) -> bool:
+        module = self._module(number)
+        return type(module) is nn.MaxPool2d and side_by_side(module) is not None
+
+    def _back(self, number: int) -> tuple[list[int], int]:
+        """Steps of the chain that ends at a convolution, and the slot that it begins at."""
+        path: list[int] = []
+        pool: int | None = None
+        random = False  # whether one of them draws
+        slot = self.recording.steps[number].takes[0]
+        while slot in self.maker and self._only_user(slot) is not None:
+            maker = self.maker[slot]
+            if not self._one_to_one(maker) or maker in self.taken:
+                break
+            module = self._module(maker)
+            if pool is None and self._pools(maker):
+                pool = maker
+            elif not is_channelwise(module) or (isinstance(module, StochasticLayer) and (random or not few(module))):
+                break
+            random = random or isinstance(module, StochasticLayer)
+            path.insert(0, maker)
+            slot = self.recording.steps[maker].takes[0]
+        if pool is not None and not self._sums_in_front(path, path.index(pool), slot, number):
+            path = path[path.index(pool) + 1 :]
+            slot = self.recording.steps[pool].out[0]
+        return path, slot
+
+    def _sums_in_front(self, path: list[int], before_pool: int, slot: int, number: int) -> bool:
+        """Whether squares of sums can be compared: finite numbers of a convolution that nobody else needs."""
+        source = self.maker.get(slot)
+        return (
+            source is not None
+            and len(path) > 1
+            and self._goes_on_as_bits(source, number)
+            # else numbers in front of the pool could be none, which maxima keep
+            and all(
+                bool(weight.isfinite().all())
+                for each in path[:before_pool]
+                for weight in self._module(each).parameters()
+            )
+        )
+
+    def _numbers(self, number: int, parts: dict[int, list[_Part]]) -> None:
+        """An operation that begins with this step, if it can be one."""
+        step = self.recording.steps[number]
+        if self._one_to_one(number):
+            module, shape = self._module(number), self._shape(step.takes[0])
+            size = side_by_side(module) if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) else None
+            made: Callable[..., Operation] | None = None
+            if size is not None:
+                largest = isinstance(module, nn.MaxPool2d)
+                made = lambda x, out: bits.pool(x, out, shape, size, largest)  # noqa: E731
+            elif type(module) is PadShortcut:
+                front, channels = module.added_channels // 2, shape[0] + module.added_channels
+                made = lambda x, out: bits.subsample(x, out, shape, module.stride, front, channels)  # noqa: E731
+            if made is not None:
+                parts[number].append(_Part(made, step.takes[0], step.out[0]))
+                self.taken.add(number)
+                return
+        self._finish(number, parts)
+
+    def _finish(self, number: int, parts: dict[int, list[_Part]]) -> None:
+        stages: list[tuple[Cases, bool]] = []
+        skip: int | None = None
+        ends: tuple[float, float] | None = None
+        steps, last, main = self.recording.steps, None, None
+        slot: int | None = None
+        at: int | None = number
+        while at is not None and at not in self.taken:
+            step = steps[at]
+            if self._one_to_one(at):
+                module = self._module(at)
+                if type(module) in _CLIPS and ends is None:
+                    ends = _CLIPS[type(module)](module)
+                elif multiplies_and_adds(module) and len(stages) < bits.STAGES and skip is None and ends is None:
+                    stages.append(of_stage(module))  # type: ignore[arg-type]
+                else:
+                    break
+                main = step.takes[0] if main is None else main
+            elif self._adds(step) and skip is None and ends is None:
+                main = step.takes[0] if main is None else main
+                skip = step.takes[0] if slot is not None and slot == step.takes[1] else step.takes[1]
+            else:
+                break
+            last, slot = at, step.out[0]
+            at = self._only_user(slot)
+            self.taken.add(last)
+        if last is None or slot is None:
+            return
+        low, high = ends or (-torch.inf, torch.inf)
+        shape = self._shape(slot)
+        tables, fused = [stage for stage, _ in stages], [once for _, once in stages]
+
+        def make(x: int, out: int, skip: int = -1) -> Operation:
+            return bits.finish(x, out, shape, tables, fused, skip, low, high)
+
+        parts[last].append(_Part(make, main, slot, skip))
+
+    def _adds(self, step: Step) -> bool:
+        if isinstance(step.run, nn.Module) or getattr(step.run, "__name__", "") not in _SUMS_OF_TWO:
+            return False
+        slots = [arg for arg in step.args if isinstance(arg, Slot)]
+        if len(slots) != 2 or len(step.args) != 2 or step.named or len(step.out) != 1:
+            return False
+        shapes = [self.recording.shapes[slot] for slot in (*step.takes, *step.out)]
+        return shapes[0] == shapes[1] == shapes[2] and self._maps(step.out[0])
