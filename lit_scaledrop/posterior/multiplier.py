@@ -37,6 +37,10 @@ class Multiplier:
         self.multiplied: tuple[str, str] = ("", "")
         self.recorded: dict[tuple[Any, ...], Recorded | None] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was recorded, for copies: it is recorded again."""
+        return {**vars(self), "recorded": {}}
+
     @contextmanager
     def choosing(self, networks: Sequence[nn.Module], x: Tensor) -> Iterator[None]:
         """A prediction for inputs like ``x``."""

@@ -1,5 +1,7 @@
 """What kernels compute of a network, and that it is PyTorch's numbers, bit for bit, in every execution."""
 
+import copy
+import pickle
 import threading
 
 import pytest
@@ -246,6 +248,14 @@ def test_predictions_of_many_threads():
             thread.join()
     assert all(torch.equal(made, expected[number]) for number, several in found.items() for made in several)
     assert posterior(inputs[0]).num_samples == 3
+
+
+def test_a_posterior_is_copied_without_what_it_has_recorded():
+    net, x = lived_in(build_network("resnet20", METHODS["proposed"], width=0.125)), torch.randn(2, 3, 32, 32)
+    posterior = PosteriorPredictive(net, 3, execution="shared", backend="bits")
+    expected = posterior(x).logits
+    for other in (copy.deepcopy(posterior), pickle.loads(pickle.dumps(posterior))):
+        assert torch.equal(other(x).logits, expected)
 
 
 def test_a_recording_follows_weights_and_not_attributes():
