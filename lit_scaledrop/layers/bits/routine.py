@@ -94,11 +94,12 @@ class Routine:
             one = self._prepare(groups, of_value, 1, images if own else 0 if cases is None else 1)
             most = max(1, min(images // threads, _WORKSPACE // max(1, one.workspace)))
             each = max(1, images // (threads * -(-images // (threads * most))))
-        if cases is not None:
-            cases = np.ascontiguousarray(cases if own else np.repeat(cases, each), np.int32)
-        stride = images if own else 0 if cases is None else each
-        tensors = {**dict(zip(self.outputs, outputs, strict=True)), **dict(zip(self.inputs, inputs, strict=True))}
         middle = images if together else images // (each * threads) * each * threads
+        most = max(each, images - middle)  # what is left over is computed at once
+        if cases is not None:
+            cases = np.ascontiguousarray(cases if own else np.repeat(cases, most), np.int32)
+        stride = images if own else 0 if cases is None else most
+        tensors = {**dict(zip(self.outputs, outputs, strict=True)), **dict(zip(self.inputs, inputs, strict=True))}
         for begin, end, some, alone in ((0, middle, each, False), (middle, images, images - middle, True)):
             if begin < end:
                 prepared = self._prepare(groups, of_value, some, stride)

@@ -251,6 +251,25 @@ def test_threads_and_images_at_a_time(threads, images, monkeypatch):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_all_images_take_the_case_of_a_call(threads, monkeypatch):
+    """Those that are left over as well, be they more than are computed at a time otherwise."""
+    whole, cases = long_routine(), np.array([0, 1, 1], np.int32)
+    before = torch.get_num_threads()
+    monkeypatch.setattr(routine, "_WORTH_THREADS_NS", 0)
+    torch.set_num_threads(threads)
+    try:
+        for memory in (1, 1 << 16, 1 << 17, 1 << 30):
+            monkeypatch.setattr(routine, "_WORKSPACE", memory)
+            for images in range(1, 24):
+                x = torch.randn(images, 24, 9, 10)
+                found = whole([x, x], images, None, cases)
+                expected = whole([x, x], images, None, np.repeat(cases[:, None], images, 1))
+                assert all(map(torch.equal, found, expected))
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_fork_has_threads_of_its_own(monkeypatch):
     """Those of OpenMP stay with the parent."""
     whole, x = long_routine(), torch.randn(6, 24, 9, 10)
