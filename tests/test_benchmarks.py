@@ -14,6 +14,7 @@ import torch
 from benchmarks.bench_schemes import errors
 from benchmarks.bench_training import our_loss, plain_like
 from benchmarks.conftest import options_of
+from benchmarks import measure
 from benchmarks.measure import peak_megabytes, table, take_turns
 from lit_scaledrop.layers import ScaleDropout
 from lit_scaledrop.methods.classification import METHODS
@@ -65,7 +66,7 @@ class Seconds(list):
     update = list.append
 
 
-def test_cases_take_turns():
+def test_cases_take_turns(monkeypatch):
     order = []
 
     def wait(name, seconds):
@@ -73,9 +74,11 @@ def test_cases_take_turns():
         time.sleep(seconds)
 
     cases = {"short": lambda: wait("s", 0.001), "long": lambda: wait("l", 0.03)}
+    monkeypatch.setattr(measure, "_SHORT_S", 0.02)
     fixture = Benchmark()
     timed = take_turns(fixture, 3, cases)
-    assert order == list("slslslsl")  # once to warm up, then three rounds
+    # once to warm up, then three rounds, and a short one once more before each; that the long one is long is seen first
+    assert order == list("sl" + "ssll" + 2 * "ssl")
     assert timed["short"] is fixture
     assert timed["long"] is not fixture
     assert [case.group for case in timed.values()] == ["bench_it[1]"] * 2
