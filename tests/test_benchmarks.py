@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks import measure
 from benchmarks.bench_schemes import errors
 from benchmarks.bench_training import our_loss, plain_like
 from benchmarks.conftest import options_of
-from benchmarks import measure
 from benchmarks.measure import peak_megabytes, table, take_turns
 from lit_scaledrop.layers import ScaleDropout
 from lit_scaledrop.methods.classification import METHODS
