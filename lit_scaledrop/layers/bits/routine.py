@@ -25,6 +25,7 @@ from lit_scaledrop.layers.bits.structures import at
 _WORTH_THREADS_NS = 100_000  # waking two and waiting for them takes 10 us, if they are not busy
 _PROCESS = os.getpid()  # OpenMP's threads are those of one process: a fork has none
 _KEPT = 64  # groupings that were prepared
+_MEMORY = 1 << 26  # bytes that a thread keeps for its next call
 _WORKSPACE = 1 << 19  # bytes for the images of a call, which a core's cache holds with the weights
 
 
@@ -138,9 +139,10 @@ class Routine:
         if together and not team.parallel:
             threads = 1  # who waits for each other needs a team
         each = prepared.workspace + prepared.scratch
+        memory = _memory(each * threads)
         job = c.Job(
             self.level, threads, together and threads > 1, ctypes.addressof(team), ctypes.addressof(call),
-            ctypes.addressof(prepared.operations), prepared.count, _memory(each * threads), each, prepared.workspace,
+            ctypes.addressof(prepared.operations), prepared.count, at(memory), each, prepared.workspace,
             prepared.workspace + prepared.windows,
             at(self.spent) if prepared.count == len(self.operations) else None,
         )  # fmt: skip
@@ -159,9 +161,11 @@ class Routine:
 _local = threading.local()
 
 
-def _memory(size: int) -> int:
-    """Memory of this thread, whose contents are anything."""
-    kept = getattr(_local, "memory", None)
+def _memory(size: int) -> np.ndarray:
+    """Memory of this thread, whose contents are anything; it is kept, unless it is much."""
+    kept: np.ndarray | None = getattr(_local, "memory", None)
     if kept is None or len(kept) < size:
-        kept = _local.memory = np.empty(size + 64, np.uint8)
-    return int(kept.ctypes.data)
+        kept = np.empty(size + 64, np.uint8)
+        if size <= _MEMORY:
+            _local.memory = kept
+    return kept

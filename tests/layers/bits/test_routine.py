@@ -316,6 +316,18 @@ def test_other_maps_are_refused(x, found):
         whole([x], 2)
 
 
+def test_much_memory_is_not_kept(monkeypatch):
+    whole, x = long_routine(), torch.randn(2, 24, 9, 10)
+    expected = whole([x, x], 2)
+    vars(routine._local).clear()
+    monkeypatch.setattr(routine, "_MEMORY", 1000)
+    assert all(map(torch.equal, whole([x, x], 2), expected))
+    assert not vars(routine._local)
+    monkeypatch.setattr(routine, "_MEMORY", 1 << 20)
+    assert all(map(torch.equal, whole([x, x], 2), expected))
+    assert len(routine._local.memory) < 1 << 20
+
+
 def test_what_was_prepared_is_kept_for_some_groups():
     whole, x = long_routine(), torch.randn(1, 24, 9, 10)
     for number in range(80):
