@@ -36,7 +36,7 @@ class Lowered:
     """Operations that follow each other, with the slots that they take and give."""
 
     operations: list[Operation]
-    shapes: list[tuple[int, int, int] | Geometry]
+    shapes: list[Maps | Geometry]
     takes: list[int]
     gives: list[int]
     inputs: list[int]

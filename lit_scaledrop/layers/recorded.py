@@ -12,7 +12,7 @@ from lit_scaledrop.layers.bitwise import filters_of, is_known
 from lit_scaledrop.layers.drawn_cases import DrawnCases
 from lit_scaledrop.layers.lowering import Lowered, lower
 from lit_scaledrop.layers.prefix import Partition, PrefixTree, Sharing, sharing_now
-from lit_scaledrop.layers.recording import Attributes, Recording, record
+from lit_scaledrop.layers.recording import record
 from lit_scaledrop.layers.stochastic import StochasticLayer, stochastic_layers
 
 
@@ -31,8 +31,7 @@ class Recorded:
     """
 
     def __init__(self, network: nn.Module, x: Tensor) -> None:
-        self._recording: Recording = record(network, x)
-        self._attributes = Attributes(network)
+        self._recording = record(network, x)
         self._names = {layer: name for name, layer in stochastic_layers(network).items()}
         self._lower()
 
@@ -58,7 +57,7 @@ class Recorded:
 
     def of_now(self) -> bool:
         """Whether the network is what it was; tables of weights and statistics that have changed are made anew."""
-        if not self._attributes.same():
+        if not self._recording.attributes.same():
             return False
         if not self._digest.same() or any(filters_of(layer) is not filters for layer, filters in self._filters):
             self._lower()
@@ -99,7 +98,7 @@ class RoutineStep:
 
     def __call__(self, tensors: list[Any]) -> None:
         """Run it with what the slots hold."""
-        inputs = [tensors[slot].contiguous() for slot in self.takes]
+        inputs = [tensors[slot].resolve_neg().contiguous() for slot in self.takes]
         state = sharing_now()
         if state is None:
             made = self.routine(inputs, len(inputs[0]), None, self._cases() if self.drawn else None)

@@ -28,6 +28,10 @@ _OF_SHAPE = {
 """what code may ask of a tensor but for its numbers"""
 
 
+_OF_SIZES = {"view", "reshape", "expand"}
+"""functions whose first size often is a number of rows, ``y.view(y.size(0), -1)``"""
+
+
 class UnrecordableError(Exception):
     """A network whose passes are no list of steps."""
 
@@ -37,6 +41,10 @@ class Slot:
     """A tensor among the arguments of a step, by its number."""
 
     number: int
+
+
+class Rows:
+    """Stands for the number of rows of the first tensor among the arguments of a step."""
 
 
 @dataclass(eq=False)
@@ -65,7 +73,8 @@ class Step:
         leaves = pytree.tree_leaves((self.args, self.named))
         self.takes = tuple(leaf.number for leaf in leaves if isinstance(leaf, Slot))
         self.plain = not self.named and all(isinstance(arg, Slot) for arg in self.args)
-        self.flat = not self.named and sum(isinstance(arg, Slot) for arg in self.args) == len(self.takes)
+        nested = sum(isinstance(leaf, Slot | Rows) for leaf in leaves) > sum(isinstance(arg, Slot) for arg in self.args)
+        self.flat = not self.named and not nested
 
     def __call__(self, tensors: list[Any]) -> None:
         """Make the call with what the slots hold."""
@@ -74,11 +83,15 @@ class Step:
         elif self.flat:
             made = self.run(*[tensors[arg.number] if type(arg) is Slot else arg for arg in self.args])
         else:
-            args, named = pytree.tree_map_only(Slot, lambda slot: tensors[slot.number], (self.args, self.named))
+            given = self.args, self.named
+            args, named = pytree.tree_map_only(Slot | Rows, lambda mark: self._meant(mark, tensors), given)
             made = self.run(*args, **named)
-        given = (made,) if isinstance(made, Tensor) else _tensors(made)
-        for number, tensor in zip(self.out, given, strict=True):
+        all_made = (made,) if isinstance(made, Tensor) else _tensors(made)
+        for number, tensor in zip(self.out, all_made, strict=True):
             tensors[number] = tensor
+
+    def _meant(self, mark: Slot | Rows, tensors: list[Any]) -> Any:
+        return tensors[mark.number] if isinstance(mark, Slot) else len(tensors[self.takes[0]])
 
 
 @dataclass
@@ -90,11 +103,13 @@ class Recording:
         output: slot of the output.
         shapes: shape of the tensor in each slot without its rows; ``None`` where its rows are not those of the input,
             it is not float32, or not contiguous.
+        attributes: those that the network had.
     """
 
     steps: list[Step]
     output: int
     shapes: list[tuple[int, ...] | None]
+    attributes: "Attributes"
 
 
 def record(network: nn.Module, x: Tensor) -> Recording:
@@ -124,7 +139,7 @@ def record(network: nn.Module, x: Tensor) -> Recording:
         raise UnrecordableError("a pass changes its attributes")
     if any(_own_tensors(module) != own for module, own in seen.own.items()):
         raise UnrecordableError("a pass lends its modules other weights")
-    return Recording(seen.steps, seen.slots[id(output)], seen.shapes)
+    return Recording(seen.steps, seen.slots[id(output)], seen.shapes, before)
 
 
 def can_be_parted(network: nn.Module) -> bool:
@@ -194,7 +209,10 @@ class _Seen(TorchFunctionMode):
             if name in _OF_SHAPE or (name == "__get__" and getattr(of, "__name__", "") in _OF_SHAPE):
                 return
             raise UnrecordableError(f"it depends on numbers ({name or type(run).__name__})")
-        self.steps.append(Step(run, *template, tuple(self._slot(tensor) for tensor in tensors)))
+        args, named = template
+        if getattr(run, "__name__", "") in _OF_SIZES:
+            args = _with_rows(args)
+        self.steps.append(Step(run, args, named, tuple(self._slot(tensor) for tensor in tensors)))
 
     def _slot(self, tensor: Tensor) -> int:
         """A new one; who changes a tensor in place gives a new one, too."""
@@ -244,6 +262,17 @@ class Attributes:
             )
         except (RuntimeError, ValueError):  # another tensor, which is not compared with a word
             return False
+
+
+def _with_rows(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments with :class:`Rows` in the place of the first size, where it is their number."""
+    tensor, *sizes = args
+    listed = len(sizes) == 1 and isinstance(sizes[0], tuple | list)
+    every = list(sizes[0]) if listed else sizes
+    if not isinstance(tensor, Slot) or not every or every[0] != _ROWS:
+        return args
+    every = [Rows(), *every[1:]]
+    return (tensor, every) if listed else (tensor, *every)
 
 
 def _own_tensors(module: nn.Module) -> list[int]:

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from lit_scaledrop.layers.bitwise import Backend, bitwise, choose_backend, watched
 from lit_scaledrop.layers.recorded import Recorded
-from lit_scaledrop.layers.recording import UnrecordableError
 from lit_scaledrop.layers.stochastic import MaskPlan, sampling
 
 logger = logging.getLogger(__name__)
+
+
+_SIZES = 16
+"""of inputs for which networks are kept as they were recorded"""
 
 
 class Multiplier:
@@ -60,6 +63,8 @@ class Multiplier:
         if watched(network):
             return network
         if key not in self.recorded or found is not None:
+            if len(self.recorded) >= _SIZES:
+                self.recorded.clear()
             found = self.recorded[key] = _recorded(network, plan, x)
         return network if found is None else found
 
@@ -69,7 +74,7 @@ def _recorded(network: nn.Module, plan: MaskPlan, x: Tensor) -> Recorded | None:
     try:
         recorded = Recorded(network, x)
         same = bool(recorded.routines) and _same(network, recorded, plan, x[:2])
-    except UnrecordableError as why:
+    except Exception as why:  # whatever ails a network with three rows: with those that it is given it may run
         logger.debug("%s runs as it is: %s", type(network).__name__, why)
         return None
     return recorded if same else None

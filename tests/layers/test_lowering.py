@@ -150,6 +150,59 @@ def test_skips(how, execution):
     assert agree(net, torch.randn(3, 3, 8, 8), execution)
 
 
+class Flattened(nn.Sequential):
+    """As many write it: the number of rows by hand."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y.view(y.size(0), -1)
+
+
+@pytest.mark.parametrize("execution", ["loop", "folded", "shared", "exact"])
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_rows_by_hand(execution, rows):
+    net = lived_in(Flattened(binary(3, 9), ScaleDropout(9, 0.5), nn.BatchNorm2d(9), Clip(), binary(9, 2)))
+    assert agree(net, torch.randn(rows, 3, 6, 6), execution)
+
+
+class Even(nn.Sequential):
+    """Takes one input, or an even number."""
+
+    def forward(self, x):
+        if len(x) % 2 and len(x) > 1:
+            raise LookupError(f"{len(x)} inputs")
+        return super().forward(x)
+
+
+def test_a_network_that_does_not_take_three_rows_runs_as_it_is():
+    net, x = lived_in(Even(binary(3, 9), nn.BatchNorm2d(9), binary(9, 2), nn.Flatten())), torch.randn(4, 3, 6, 6)
+    ours, floats = (PosteriorPredictive(net, 1, backend=backend) for backend in ("bits", "torch"))
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    assert list(ours._multiplier.recorded.values()) == [None]
+    with pytest.raises(LookupError, match="5 inputs"):
+        ours(torch.randn(5, 3, 6, 6))
+
+
+def test_recordings_of_some_sizes_are_kept():
+    net = lived_in(nn.Sequential(binary(3, 9), nn.BatchNorm2d(9), binary(9, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    ours, floats = (PosteriorPredictive(net, 1, backend=backend) for backend in ("bits", "torch"))
+    for side in (*range(4, 24), 4):
+        x = torch.randn(2, 3, side, 5)
+        assert torch.equal(ours(x).logits, floats(x).logits)
+    assert len(ours._multiplier.recorded) <= 16
+
+
+def test_numbers_that_are_negated_later():
+    """A view of PyTorch's, whose memory holds the others; after one that is none."""
+    net, x = (
+        lived_in(nn.Sequential(binary(3, 9), nn.BatchNorm2d(9), binary(9, 2), nn.Flatten())),
+        torch.randn(2, 3, 6, 6),
+    )
+    ours, floats = (PosteriorPredictive(net, 1, backend=backend) for backend in ("bits", "torch"))
+    assert torch.equal(ours(x).logits, floats(x).logits)
+    assert torch.equal(ours(torch._neg_view(x)).logits, floats(-x).logits)
+
+
 @pytest.mark.parametrize(
     ("between", "kind"),
     [([nn.AvgPool2d(2)], POOL), ([nn.MaxPool2d(3), nn.ReLU6()], POOL), ([PadShortcut(4, 2)], SUBSAMPLE),

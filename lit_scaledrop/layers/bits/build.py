@@ -20,6 +20,7 @@ FLAGS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")  # a compiler may round
 LIBRARIES = ("-lm", "-pthread")
 LEVELS = ("portable", "avx2", "avx512")
 """instructions that the kernels are written for, by their number there"""
+_OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier")
 _SECONDS = 120  # that a compiler gets
 
 
@@ -73,15 +74,14 @@ def kernels() -> ctypes.CDLL:
 
 
 @cache
-def openmp() -> tuple[int, int, int]:
+def openmp() -> tuple[int, ...]:
     """Where the functions of OpenMP are that PyTorch's threads are led by; zeros where there are none."""
     try:
         whole = ctypes.CDLL(None)
-        functions = [getattr(whole, name) for name in ("GOMP_parallel", "omp_get_thread_num", "GOMP_barrier")]
+        functions = [getattr(whole, name) for name in _OPENMP]
     except (AttributeError, OSError, TypeError):
-        return 0, 0, 0
-    first, second, third = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions)
-    return first, second, third
+        return (0,) * len(_OPENMP)
+    return tuple(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions)
 
 
 def best_level() -> int:

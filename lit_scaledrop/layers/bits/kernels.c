@@ -754,12 +754,12 @@ static inline __attribute__((always_inline)) void run_one(Level level, Collect *
  * to share the cores with those while they wait; without it our own. */
 typedef struct {
     void (*parallel)(void (*)(void *), void *, unsigned, unsigned); /* GOMP_parallel */
-    int (*number)(void);                                            /* omp_get_thread_num */
+    int (*number)(void), (*size)(void);                             /* omp_get_thread_num, omp_get_num_threads */
     void (*barrier)(void);                                          /* GOMP_barrier */
 } Team;
 
 typedef struct {
-    int64_t level, threads;
+    int64_t level, threads;      /* how many are asked for; OpenMP may give fewer */
     int64_t together;            /* whether all threads run each operation, or each thread all for some of the images */
     const Team *team;
     const Call *call;
@@ -777,12 +777,12 @@ static inline int64_t nanoseconds(void)
     return 1000000000 * (int64_t)now.tv_sec + now.tv_nsec;
 }
 
-#define RUN_ARGUMENTS const Job *job, Call *call, int64_t thread, uint64_t *windows, uint8_t *marks
+#define RUN_ARGUMENTS const Job *job, Call *call, int64_t thread, int64_t parts, uint64_t *windows, uint8_t *marks
 #define RUN(tile, numbers, bits, collect)                                                                            \
     const Level level = {tile, numbers, bits};                                                                       \
     for (; call->start < call->end; call->start += call->images)                                                     \
         for (const Operation *of = job->operations; of < job->operations + job->count; of++) {                       \
-            const int64_t most = extent(of), parts = job->together ? job->threads : 1, part = parts > 1 ? thread : 0; \
+            const int64_t most = extent(of), part = parts > 1 ? thread : 0;                                          \
             const int64_t begin = job->spent && !thread ? nanoseconds() : 0;                                         \
             run_one(level, collect, call, of, most * part / parts, most * (part + 1) / parts, windows, marks);       \
             if (parts > 1)                                                                                           \
@@ -802,8 +802,10 @@ __attribute__((target("avx512f,avx512bw,avx512vpopcntdq,avx2,fma"))) static void
 }
 #endif
 
-static void work(const Job *job, int64_t thread)
+/* what one of so many threads does */
+static void work(const Job *job, int64_t thread, int64_t threads)
 {
+    const int64_t parts = job->together ? threads : 1;
     Call call = *job->call;
     uint8_t *mine = job->memory + thread * job->each;
     if (job->together)
@@ -811,28 +813,28 @@ static void work(const Job *job, int64_t thread)
     else { /* images a few at a time, so many times */
         const int64_t times = (call.end - call.start) / call.images, begin = call.start;
         call.workspace = mine;
-        call.start = begin + times * thread / job->threads * call.images;
-        call.end = begin + times * (thread + 1) / job->threads * call.images;
+        call.start = begin + times * thread / threads * call.images;
+        call.end = begin + times * (thread + 1) / threads * call.images;
     }
     uint64_t *windows = (uint64_t *)(mine + job->windows);
     uint8_t *marks = mine + job->marks;
 #ifdef X86
     if (job->level > 1) {
-        run_avx512(job, &call, thread, windows, marks);
+        run_avx512(job, &call, thread, parts, windows, marks);
         return;
     }
     if (job->level) {
-        run_avx2(job, &call, thread, windows, marks);
+        run_avx2(job, &call, thread, parts, windows, marks);
         return;
     }
 #endif
-    run_portable(job, &call, thread, windows, marks);
+    run_portable(job, &call, thread, parts, windows, marks);
 }
 
 static void work_in_team(void *job)
 {
     const Job *of = job;
-    work(of, of->team->number());
+    work(of, of->team->number(), of->team->size());
 }
 
 typedef struct {
@@ -844,7 +846,7 @@ typedef struct {
 static void *work_at_seat(void *seat)
 {
     const Seat *of = seat;
-    work(of->job, of->thread);
+    work(of->job, of->thread, of->job->threads);
     return 0;
 }
 
@@ -854,7 +856,7 @@ void bits_run(const Job *job)
     enum { MOST = 256 };
     Seat seats[MOST];
     if (job->threads == 1)
-        work(job, 0);
+        work(job, 0, 1);
     else if (job->team->parallel)
         job->team->parallel(work_in_team, (void *)job, (unsigned)job->threads, 0);
     else {
@@ -867,9 +869,9 @@ void bits_run(const Job *job)
                     continue;
                 }
             }
-            work(job, k);
+            work(job, k, job->threads);
         }
-        work(job, 0);
+        work(job, 0, job->threads);
         while (more)
             pthread_join(seats[--more].handle, 0);
     }

@@ -135,7 +135,7 @@ class Routine:
                 values[value].at = tensor.data_ptr()
         call.values = ctypes.addressof(values)
         call.cases = (prepared.cases if cases is None else cases).ctypes.data
-        team = c.Team(*(openmp() if os.getpid() == _PROCESS else (0, 0, 0)))
+        team = c.Team(*openmp()) if os.getpid() == _PROCESS else c.Team()
         if together and not team.parallel:
             threads = 1  # who waits for each other needs a team
         each = prepared.workspace + prepared.scratch

@@ -90,7 +90,7 @@ class Call(ctypes.Structure):
 class Team(ctypes.Structure):
     """OpenMP's functions."""
 
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("parallel", "number", "barrier"))
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("parallel", "number", "size", "barrier"))
 
 
 class Job(ctypes.Structure):

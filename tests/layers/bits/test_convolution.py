@@ -239,7 +239,7 @@ int main(void)
              .next = {&to, pool, {bound, bound, 0, lanes}, falling, first, row, 0}},
         };
         Call call = {values, 0, cases, 0, images, images, batch, 0};
-        Team none = {0, 0, 0};
+        Team none = {0, 0, 0, 0};
         int64_t windows = 8 * (CHUNK * g.words + 8);
         int64_t marks = made * (pool * g.out_width > CHUNK ? pool * g.out_width : CHUNK) * to.unit;
         for (int level = 0; level <= bits_best(); level++) {

@@ -1,7 +1,10 @@
 """Routines give what their operations give one after the other, for any groups of rows, cases, images and threads."""
 
 import os
+import subprocess
+import sys
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,13 +106,14 @@ def test_sums_that_are_compared(
     (expected,) = Routine(one_by_one, shapes, [0], [5], level)([x], images, [*groups[:2], *groups[1:]])
     assert found.shape == (len(source) * images, 2, to.out_height, to.out_width)
     assert torch.equal(found, expected)
-    by_hand = F.max_pool2d(F.conv2d(torch.where(x >= 0, 1.0, -1.0), weight_of(first), None, stride, border), square)
-    by_hand = by_hand.unflatten(0, (2, images))[source]
+    each = F.conv2d(torch.where(x >= 0, 1.0, -1.0), weight_of(first), None, stride, border)
+    each = each.unflatten(0, (2, images))[source]
     rows, row_of = torch.tensor(case), (slice(None), None, slice(None), None, None)
-    after = torch.where(by_hand * direction[rows][row_of] >= threshold[rows][row_of], 1.0, -1.0)
-    assert torch.equal(found, F.conv2d(after.flatten(0, 1), weight_of(following), padding=1)) or not ordinary(
-        thresholds
-    )
+    positive = (each * direction[rows][row_of] >= threshold[rows][row_of]).float().flatten(0, 1)
+    falls = (direction[rows] < 0).repeat_interleave(images, 0)[:, :, None, None]
+    # the largest of some numbers is positive if any is, or behind what falls if all are
+    after = torch.where(falls, -F.max_pool2d(-positive, square), F.max_pool2d(positive, square)) * 2 - 1
+    assert torch.equal(found, F.conv2d(after, weight_of(following), padding=1))
 
 
 def weight_of(filters):
@@ -121,11 +125,6 @@ def weight_of(filters):
     )  # fmt: skip
     taps = bits_of[:count, : height * width * filters.unit * 8].reshape(count, height, width, -1)[..., :channels]
     return (torch.from_numpy(taps.transpose(0, 3, 1, 2).astype(np.float32)) * 2 - 1) * filters.factor.view(-1, 1, 1, 1)
-
-
-def ordinary(thresholds):
-    """Whether largest numbers have the sign that a comparison of them gives: no channel falls, in squares."""
-    return bool((thresholds.direction > 0).all())
 
 
 NUMBERS = st.sampled_from([0.0, 1.0, 30.0, 1e-30, 1e30])
@@ -243,7 +242,7 @@ def test_threads_and_images_at_a_time(threads, images, monkeypatch):
     try:
         for memory in (1, 1 << 16, 1 << 30):
             monkeypatch.setattr(routine, "_WORKSPACE", memory)
-            for team in (routine.openmp, lambda: (0, 0, 0)):
+            for team in (routine.openmp, lambda: (0, 0, 0, 0)):
                 with monkeypatch.context() as patch:
                     patch.setattr(routine, "openmp", team)
                     assert all(map(torch.equal, whole([x, y], images, GROUPS), expected))
@@ -268,6 +267,33 @@ def test_all_images_take_the_case_of_a_call(threads, monkeypatch):
                 assert all(map(torch.equal, found, expected))
     finally:
         torch.set_num_threads(before)
+
+
+FEWER = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_routine import GROUPS, long_routine, routine
+torch.manual_seed(0)
+whole, x = long_routine(), torch.randn(7, 24, 9, 10)
+torch.set_num_threads(1)
+expected = [whole([x[:n], x[:n]], n, GROUPS) for n in (1, 2, 7)]
+routine._WORTH_THREADS_NS = 0
+for threads in (2, 3, 5):
+    torch.set_num_threads(threads)
+    found = [whole([x[:n], x[:n]], n, GROUPS) for n in (1, 2, 7)]
+    assert all(torch.equal(a, b) for n, m in zip(found, expected) for a, b in zip(n, m)), threads
+print("equal")
+"""
+
+
+@pytest.mark.parametrize("limit", [{}, {"OMP_THREAD_LIMIT": "1"}, {"OMP_THREAD_LIMIT": "2"}, {"OMP_DYNAMIC": "true"}])
+def test_openmp_may_give_fewer_threads_than_are_asked_for(limit):
+    folder = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", FEWER, str(folder)], cwd=folder.parents[2], env={**os.environ, **limit},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.stdout == "equal\n", done.stderr[-2000:]
 
 
 def test_a_fork_has_threads_of_its_own(monkeypatch):
