@@ -50,8 +50,16 @@ def bitwise(on: bool) -> Iterator[None]:
         _known.reset(token)
 
 
-def choose_backend(backend: Backend, networks: Iterable[nn.Module], x: Tensor) -> tuple[Backend, str]:
+def choose_backend(
+    backend: Backend, networks: Iterable[nn.Module], x: Tensor, known: bool = False
+) -> tuple[Backend, str]:
     """What inputs like ``x`` are multiplied by, ``"bits"`` or ``"torch"``, and why.
+
+    Args:
+        backend: what was asked for.
+        networks: that are to run.
+        x: inputs.
+        known: whether it is known that a layer of them multiplies signs.
 
     Raises:
         ValueError: bits were asked for, and cannot be had.
@@ -67,7 +75,7 @@ def choose_backend(backend: Backend, networks: Iterable[nn.Module], x: Tensor) -
         why = "there are no compiled kernels here"
     elif backend == "auto" and not best_level():
         why = "without AVX2 the kernels are not faster"
-    elif not any(multiplies_signs(module) for network in networks for module in modules_of(network)):
+    elif not known and not any(multiplies_signs(module) for network in networks for module in modules_of(network)):
         why = "no layer multiplies signs by signs"
     if why and backend == "bits":
         raise ValueError(f"backend 'bits': {why}")

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+Of = TypeVar("Of")
 Found = TypeVar("Found")
-_found: ContextVar[dict[tuple[Any, nn.Module], Any] | None] = ContextVar("found", default=None)
+_found: ContextVar[dict[tuple[Any, Any], Any] | None] = ContextVar("found", default=None)
 
 
 @contextmanager
 def looking_once() -> Iterator[None]:
-    """A block in which no network gets or loses modules, so that they are looked up once, for one thread."""
+    """A block in which no network changes, so that each of its properties is looked up once, for one thread."""
     before = _found.get()
     token = _found.set({} if before is None else before)
     try:
@@ -25,59 +26,68 @@ def looking_once() -> Iterator[None]:
         _found.reset(token)
 
 
-def looked_up(look: Callable[[nn.Module], Found]) -> Callable[[nn.Module], Found]:
-    """Let :func:`looking_once` keep what a function finds in a network; nobody may change that."""
+def looked_up(look: Callable[[Of], Found]) -> Callable[[Of], Found]:
+    """Let :func:`looking_once` keep what a function finds in a network, if it is anything; nobody may change that."""
 
     @wraps(look)
-    def lookup(network: nn.Module) -> Found:
+    def lookup(network: Of) -> Found:
         found = _found.get()
         if found is None:
             return look(network)
         key = look, network
-        if key not in found:
-            found[key] = look(network)
-        kept: Found = found[key]
+        kept: Found = found.get(key) or look(network)
+        if kept:
+            found[key] = kept
         return kept
 
     return lookup
 
 
+def known(look: Callable[[Of], Found], network: Of, found: Found) -> None:
+    """Let :func:`looking_once` keep what is known already of a network, as if it had been looked up."""
+    kept = _found.get()
+    if kept is not None:
+        kept[vars(look)["__wrapped__"], network] = found
+
+
 @looked_up
 def modules_of(network: nn.Module) -> list[nn.Module]:
-    """``list(network.modules())`` in a fifth of the time, which counts where every prediction looks at all of them.
+    """``list(network.modules())`` in a third of the time, which counts where every prediction looks at all of them.
 
     >>> network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.ReLU()))
     >>> modules_of(network) == list(network.modules())
     True
     """
-    found: dict[nn.Module, None] = {}
-    waiting: list[nn.Module | None] = [network]
-    while waiting:
-        module = waiting.pop()
-        if module is not None and module not in found:
-            found[module] = None
-            if module._modules:
-                waiting.extend(reversed(module._modules.values()))
-    return list(found)
+    return list(_holders(network))
 
 
-def named_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """``network.named_modules()`` in a quarter of the time.
+def name_of(module: nn.Module, network: nn.Module) -> str:
+    """Its name in a network that has it, as ``network.named_modules()`` gives it.
 
     >>> network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.ReLU()))
-    >>> list(named_modules(network)) == list(network.named_modules())
-    True
+    >>> name_of(network[1][0], network)
+    '1.0'
     """
-    seen: set[nn.Module] = set()
-    waiting: list[tuple[str, nn.Module | None]] = [("", network)]
+    names: list[str] = []
+    holder: nn.Module | None = module
+    while holder is not None and holder is not network:
+        holder, name = _holders(network)[holder]
+        names.insert(0, name)
+    return ".".join(names)
+
+
+@looked_up
+def _holders(network: nn.Module) -> dict[nn.Module, tuple[nn.Module | None, str]]:
+    """Modules in the order of ``network.modules()``, each with the one that holds it and its name there."""
+    found: dict[nn.Module, tuple[nn.Module | None, str]] = {}
+    waiting: list[tuple[nn.Module | None, nn.Module | None, str]] = [(network, None, "")]
     while waiting:
-        name, module = waiting.pop()
-        if module is not None and module not in seen:
-            seen.add(module)
-            yield name, module
+        module, holder, name = waiting.pop()
+        if module is not None and module not in found:
+            found[module] = holder, name
             if module._modules:
-                before = f"{name}." if name else ""
-                waiting.extend((before + child, within) for child, within in reversed(module._modules.items()))
+                waiting += [(within, module, child) for child, within in reversed(module._modules.items())]
+    return found
 
 
 @contextmanager

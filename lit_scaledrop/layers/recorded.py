@@ -12,6 +12,7 @@ from lit_scaledrop.layers.bitwise import filters_of, is_known
 from lit_scaledrop.layers.drawn_cases import DrawnCases
 from lit_scaledrop.layers.lowering import Lowered, lower
 from lit_scaledrop.layers.prefix import Partition, PrefixTree, Sharing, sharing_now
+from lit_scaledrop.layers.probing import known, looked_up, modules_of
 from lit_scaledrop.layers.recording import record
 from lit_scaledrop.layers.stochastic import StochasticLayer, stochastic_layers
 
@@ -31,8 +32,10 @@ class Recorded:
     """
 
     def __init__(self, network: nn.Module, x: Tensor) -> None:
+        self.network = network
         self._recording = record(network, x)
-        self._names = {layer: name for name, layer in stochastic_layers(network).items()}
+        self._layers = stochastic_layers(network)
+        self._names = {layer: name for name, layer in self._layers.items()}
         self._lower()
 
     def _lower(self) -> None:
@@ -55,13 +58,17 @@ class Recorded:
         layers = [module for module in modules if hasattr(module, "packable") and not is_known(module)]
         self._filters = [(layer, filters_of(layer)) for layer in layers]
 
+    @looked_up
     def of_now(self) -> bool:
         """Whether the network is what it was; tables of weights and statistics that have changed are made anew."""
         if not self._recording.attributes.same():
             return False
         if not self._digest.same() or any(filters_of(layer) is not filters for layer, filters in self._filters):
             self._lower()
-        return True
+        if self.routines:
+            known(modules_of, self.network, self._recording.attributes.modules)
+            known(stochastic_layers, self.network, self._layers)
+        return bool(self.routines)
 
     def __call__(self, x: Tensor) -> Tensor:
         """A pass, with the draws that its layers have, or the shared passes that run."""
@@ -111,7 +118,7 @@ class RoutineStep:
     def _cases(self) -> np.ndarray:
         """By what the layers draw: one for all rows, or one for each."""
         draws = [table.layer._planned for table in self.drawn]
-        rows = max((len(draw) for draw in draws if draw is not None), default=1)
+        rows = max((draw.shape[0] for draw in draws if draw is not None), default=1)
         if rows == 1:
             pairs = zip(self.drawn, draws, strict=True)
             return np.array([table.case(None if draw is None else draw.item()) for table, draw in pairs], np.int32)

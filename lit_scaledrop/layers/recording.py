@@ -8,6 +8,7 @@ changes: the first is refused, the second noticed. A module that holds no others
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -237,11 +238,11 @@ class Attributes:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = network
         self.modules = modules_of(network)
-        self.of = [vars(module) for module in self.modules]
-        self.of += [own for module in self.modules for own in (module._parameters, module._buffers) if own]
-        self.values = [list(own.values()) for own in self.of]
+        self.of: list[dict[str, Any]] = [vars(module) for module in self.modules]
+        for module in self.modules:
+            self.of += module._modules, module._parameters, module._buffers
+        self.values, self.sizes = self._look()
         self.hooks = [hooks for module in self.modules for hooks in (module._forward_hooks, module._forward_pre_hooks)]
         self.containers = [
             (value, copy.copy(value))
@@ -256,12 +257,14 @@ class Attributes:
             return (
                 not nn.modules.module._has_any_global_hook()
                 and not any(self.hooks)
-                and modules_of(self.network) == self.modules
-                and [list(own.values()) for own in self.of] == self.values
+                and self._look() == (self.values, self.sizes)
                 and all(value == before for value, before in self.containers)
             )
         except (RuntimeError, ValueError):  # another tensor, which is not compared with a word
             return False
+
+    def _look(self) -> tuple[list[Any], list[int]]:
+        return list(chain.from_iterable(map(dict.values, self.of))), list(map(len, self.of))
 
 
 def _with_rows(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -10,11 +10,12 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from lit_scaledrop.layers.probing import looked_up, named_modules
+from lit_scaledrop.layers.probing import looked_up, looking_once, modules_of, name_of
 from lit_scaledrop.shapes import Float, Shaped
 
 
@@ -89,10 +90,11 @@ class StochasticLayer(nn.Module):
 def stochastic_layers(model: nn.Module) -> dict[str, StochasticLayer]:
     """Stochastic layers of ``model`` by name, in the order of ``named_modules``; one that serves several, once."""
     layers: dict[int, tuple[str, StochasticLayer]] = {}
-    for name, layer in named_modules(model):
-        if isinstance(layer, StochasticLayer):
-            # torch.export has a proxy of a module for each way that leads to it; their dictionary is the module's
-            layers.setdefault(id(layer.__dict__), (name, layer))
+    with looking_once():
+        for layer in modules_of(model):
+            if isinstance(layer, StochasticLayer) and id(layer.__dict__) not in layers:
+                # torch.export has a proxy of a module for each way that leads to it; their dictionary is the module's
+                layers[id(layer.__dict__)] = name_of(layer, model), layer
     return dict(layers.values())
 
 
@@ -124,7 +126,12 @@ class MaskPlan:
 
     def single(self, index: int) -> dict[str, Tensor]:
         """Draws of one pass, valid for a batch of any size."""
-        return {name: draws[index : index + 1] for name, draws in self.draws.items()}
+        return self._passes[index]
+
+    @cached_property
+    def _passes(self) -> list[dict[str, Tensor]]:
+        split = {name: draws.split(1) for name, draws in self.draws.items()}
+        return [{name: draws[index] for name, draws in split.items()} for index in range(self.samples)]
 
     def folded(self, batch: int) -> dict[str, Tensor]:
         """Draws for all passes folded into one batch of ``samples * batch`` rows, pass-major.

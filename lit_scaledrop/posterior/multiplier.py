@@ -44,11 +44,16 @@ class Multiplier:
         """Without what was recorded, for copies: it is recorded again."""
         return {**vars(self), "recorded": {}}
 
+    def look(self, networks: Sequence[nn.Module], x: Tensor) -> bool:
+        """Whether all networks are what they were when they were recorded, for inputs like ``x``."""
+        found = [self.recorded.get(_key(network, x)) for network in networks]
+        return all(one is not None and one.of_now() for one in found)
+
     @contextmanager
     def choosing(self, networks: Sequence[nn.Module], x: Tensor) -> Iterator[None]:
         """A prediction for inputs like ``x``."""
         with bitwise(True):  # weights are compared with their packed ones once
-            self.multiplied = choose_backend(self.backend, networks, x)
+            self.multiplied = choose_backend(self.backend, networks, x, self.look(networks, x))
             with bitwise(self.multiplied[0] == "bits"):
                 yield
 
@@ -56,7 +61,7 @@ class Multiplier:
         """What makes passes of one network over parts of ``x``: the network, or what was recorded of it."""
         if self.multiplied[0] != "bits" or not len(x):
             return network
-        key = (x.shape[1:], x.stride()[1:], network)
+        key = _key(network, x)
         found = self.recorded.get(key)
         if found is not None and found.of_now():
             return found
@@ -67,6 +72,10 @@ class Multiplier:
                 self.recorded.clear()
             found = self.recorded[key] = _recorded(network, plan, x)
         return network if found is None else found
+
+
+def _key(network: nn.Module, x: Tensor) -> tuple[Any, ...]:
+    return x.shape[1:], x.stride()[1:], network
 
 
 def _recorded(network: nn.Module, plan: MaskPlan, x: Tensor) -> Recorded | None:

@@ -183,14 +183,16 @@ class PosteriorPredictive:
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "batch ..."]) -> Predictive:
         """Predictive distribution for a batch of inputs."""
-        with looking_once(), evaluating(*self.networks):
-            self._look(x)
-            if not self.choice:
-                self.choice, self.reason = self._best(x)
-                logger.info("execution: %s, %s", self.choice, self.reason)
-            run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
-            with self._multiplier.choosing(self.networks, x):
-                runs = [run(member, x) for member in range(len(self.networks))]
+        with looking_once():
+            self._multiplier.look(self.networks, x)  # whose modules then are known
+            with evaluating(*self.networks):
+                self._look(x)
+                if not self.choice:
+                    self.choice, self.reason = self._best(x)
+                    logger.info("execution: %s, %s", self.choice, self.reason)
+                run = {"loop": self._loop, "folded": self._folded}.get(self.choice, self._shared)
+                with self._multiplier.choosing(self.networks, x):
+                    runs = [run(member, x) for member in range(len(self.networks))]
         logits = torch.cat(runs) if len(runs) > 1 else runs[0]
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if logits.dim() == 5:

@@ -11,7 +11,7 @@ from torch.nn.utils import weight_norm
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.layers import bitwise
 from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear
-from lit_scaledrop.layers.bits import available
+from lit_scaledrop.layers.bits import available, best_level
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.methods.segmentation import SEGMENTATION_METHODS
 from lit_scaledrop.networks import build_network, build_segmentation_network
@@ -216,6 +216,25 @@ def test_changes_of_what_is_not_ours_are_seen(name):
     after = found(x).logits
     assert torch.equal(after, PosteriorPredictive(network, 1, backend="torch")(x).logits)
     assert not torch.equal(after, before)
+
+
+class Held(BinaryConv2d):
+    """Weights as they are, signs or not."""
+
+    def binary_weight(self):
+        return self.weight
+
+
+def test_weights_that_are_no_signs_any_more():
+    """Nothing is left for the kernels, although no attribute has changed."""
+    layer, x = Held(3, 4, 3, EDE(), STE()), torch.randn(3, 3, 6, 6)
+    layer.weight.data.sign_()
+    network = Outer("", layer).eval()
+    ours, floats = PosteriorPredictive(network, 1), PosteriorPredictive(network, 1, backend="torch")
+    for multiplied in ("bits", "torch", "bits"):
+        assert torch.equal(ours(x).logits, floats(x).logits)
+        assert ours.multiplied[0] == multiplied or not best_level()
+        layer.weight.data.copy_(layer.weight.sign() if multiplied == "torch" else torch.randn_like(layer.weight))
 
 
 def test_another_sign_and_hooks_on_all_modules(products):

@@ -177,6 +177,10 @@ def test_weights_that_are_lent():
         record(Lent().eval(), torch.randn(2, 3))
 
 
+def change_places(held, first, second):
+    held[first], held[second] = held[second], held[first]
+
+
 CHANGES = {
     "attribute": lambda network: setattr(network, "how", "views"),
     "new attribute": lambda network: setattr(network, "more", 1),
@@ -184,8 +188,11 @@ CHANGES = {
     "list": lambda network: network.seen.append(1),
     "module": lambda network: setattr(network, "relu", nn.ReLU()),
     "no module": lambda network: delattr(network, "relu"),
+    "modules change places": lambda network: change_places(network._modules, "conv", "norm"),
+    "module within": lambda network: network.relu.add_module("more", nn.ReLU()),
     "parameter": lambda network: setattr(network.conv, "bias", None),
     "buffer": lambda network: setattr(network.norm, "running_mean", torch.zeros(4)),
+    "first buffer": lambda network: network.relu.register_buffer("more", torch.zeros(4)),
     "mode": lambda network: network.norm.train(),
 }
 

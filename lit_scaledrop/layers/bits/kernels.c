@@ -878,19 +878,66 @@ void bits_run(const Job *job)
 }
 
 /* What memory holds, as one number: each word changes a lane in a way that no other word is likely to undo. */
-static inline __attribute__((always_inline)) uint64_t mixed(const uint8_t *const *at, const int64_t *bytes, int64_t count)
+enum { LANES = 32 };
+typedef void Stir(uint64_t *lanes, const uint8_t *at, int64_t blocks); /* a word into each lane, block after block */
+#define MIX(lane, word) lane += word, lane ^= lane << 13, lane ^= lane >> 7
+
+static inline __attribute__((always_inline)) void stir(uint64_t *lanes, const uint8_t *at, int64_t blocks)
 {
-    enum { LANES = 32 };
-    uint64_t lanes[LANES], words[LANES];
+    uint64_t kept[LANES], words[LANES]; /* in registers */
+    memcpy(kept, lanes, sizeof kept);
+    for (int64_t i = 0; i < blocks; i++) {
+        memcpy(words, at + i * (int64_t)sizeof words, sizeof words);
+        for (int j = 0; j < LANES; j++)
+            MIX(kept[j], words[j]);
+    }
+    memcpy(lanes, kept, sizeof kept);
+}
+
+static void stir_portable(uint64_t *lanes, const uint8_t *at, int64_t blocks)
+{
+    stir(lanes, at, blocks);
+}
+
+#ifdef X86
+__attribute__((target("avx2"))) static void stir_avx2(uint64_t *lanes, const uint8_t *at, int64_t blocks)
+{
+    stir(lanes, at, blocks);
+}
+
+__attribute__((target("avx512f"))) static void stir_avx512(uint64_t *lanes, const uint8_t *at, int64_t blocks)
+{
+    enum { VECTORS = LANES / 8 };
+    __m512i v[VECTORS];
+    for (int j = 0; j < VECTORS; j++)
+        v[j] = _mm512_loadu_si512(lanes + 8 * j);
+    for (int64_t i = 0; i < blocks; i++)
+        for (int j = 0; j < VECTORS; j++) {
+            v[j] = _mm512_add_epi64(v[j], _mm512_loadu_si512(at + 64 * (i * VECTORS + j)));
+            v[j] = _mm512_xor_si512(v[j], _mm512_slli_epi64(v[j], 13));
+            v[j] = _mm512_xor_si512(v[j], _mm512_srli_epi64(v[j], 7));
+        }
+    for (int j = 0; j < VECTORS; j++)
+        _mm512_storeu_si512(lanes + 8 * j, v[j]);
+}
+#endif
+
+uint64_t bits_digest(int level, const uint8_t *const *at, const int64_t *bytes, int64_t count)
+{
+    uint64_t lanes[LANES];
+    Stir *stirred = stir_portable;
+#ifdef X86
+    stirred = level > 1 ? stir_avx512 : level ? stir_avx2 : stir_portable;
+#endif
     for (int j = 0; j < LANES; j++)
         lanes[j] = 0x9e3779b97f4a7c15u * (uint64_t)(j + 1);
-#define MIX(lane, word) lane += word, lane ^= lane << 13, lane ^= lane >> 7
     for (int64_t k = 0; k < count; k++) {
-        int64_t i = 0;
-        for (; i + 8 * LANES <= bytes[k]; i += 8 * LANES) {
-            memcpy(words, at[k] + i, sizeof words);
-            for (int j = 0; j < LANES; j++)
-                MIX(lanes[j], words[j]);
+        const int64_t blocks = bytes[k] / (8 * LANES);
+        stirred(lanes, at[k], blocks);
+        int64_t i = blocks * 8 * LANES;
+        for (uint64_t word; i + 8 <= bytes[k]; i += 8) {
+            memcpy(&word, at[k] + i, sizeof word);
+            MIX(lanes[i / 8 % LANES], word);
         }
         for (; i < bytes[k]; i++)
             MIX(lanes[i % LANES], at[k][i]);
@@ -901,24 +948,7 @@ static inline __attribute__((always_inline)) uint64_t mixed(const uint8_t *const
             lanes[(j + 1) % LANES] += lanes[j] * 0x9e3779b97f4a7c15u;
             lanes[(j + 1) % LANES] ^= lanes[(j + 1) % LANES] >> 29;
         }
-#undef MIX
     return lanes[0];
-}
-
-#ifdef X86
-__attribute__((target("avx2"))) static uint64_t mixed_avx2(const uint8_t *const *at, const int64_t *bytes, int64_t count)
-{
-    return mixed(at, bytes, count);
-}
-#endif
-
-uint64_t bits_digest(int level, const uint8_t *const *at, const int64_t *bytes, int64_t count)
-{
-#ifdef X86
-    if (level)
-        return mixed_avx2(at, bytes, count);
-#endif
-    return mixed(at, bytes, count);
 }
 
 /* Of which source these are, where whoever compiled them said so. */

@@ -23,6 +23,7 @@ from lit_scaledrop.layers.bits.preparation import Preparation, Prepared, bytes_o
 from lit_scaledrop.layers.bits.structures import at
 
 _WORTH_THREADS_NS = 100_000  # waking two and waiting for them takes 10 us, if they are not busy
+_WORTH_WAITING_NS = 10_000  # for each other, behind an operation
 _PROCESS = os.getpid()  # OpenMP's threads are those of one process: a fork has none
 _KEPT = 64  # groupings that were prepared
 _MEMORY = 1 << 26  # bytes that a thread keeps for its next call
@@ -89,6 +90,8 @@ class Routine:
         whole = takes_one * images
         threads = torch.get_num_threads() if whole >= _WORTH_THREADS_NS else 1
         own = cases is not None and cases.ndim == 2
+        if images < threads and whole < _WORTH_WAITING_NS * len(self.operations):
+            threads = 1
         together = images < threads  # then each operation is divided
         each = images if together else 1  # images at a time
         if images >= 2 * threads:

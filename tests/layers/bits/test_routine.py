@@ -34,6 +34,7 @@ from lit_scaledrop.layers.bits import (
     subsample,
     sums,
 )
+from lit_scaledrop.layers.bits.build import kernels
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
 AROUND = Shape(before=(1, 1), behind=(1, 1))
@@ -227,6 +228,11 @@ GROUPS = [
 ]  # fmt: skip
 
 
+def divide_even_little(monkeypatch):
+    monkeypatch.setattr(routine, "_WORTH_THREADS_NS", 0)
+    monkeypatch.setattr(routine, "_WORTH_WAITING_NS", 0)
+
+
 @pytest.mark.parametrize("threads", [2, 3, 5])
 @pytest.mark.parametrize("images", [1, 2, 7, 64])
 def test_threads_and_images_at_a_time(threads, images, monkeypatch):
@@ -237,7 +243,7 @@ def test_threads_and_images_at_a_time(threads, images, monkeypatch):
     for found, parts in zip(expected, zip(*one_by_one, strict=True), strict=True):
         assert torch.equal(found.unflatten(0, (-1, images)), torch.stack(parts, 1))
     before = torch.get_num_threads()
-    monkeypatch.setattr(routine, "_WORTH_THREADS_NS", 0)
+    divide_even_little(monkeypatch)
     torch.set_num_threads(threads)
     try:
         for memory in (1, 1 << 16, 1 << 30):
@@ -255,7 +261,7 @@ def test_all_images_take_the_case_of_a_call(threads, monkeypatch):
     """Those that are left over as well, be they more than are computed at a time otherwise."""
     whole, cases = long_routine(), np.array([0, 1, 1], np.int32)
     before = torch.get_num_threads()
-    monkeypatch.setattr(routine, "_WORTH_THREADS_NS", 0)
+    divide_even_little(monkeypatch)
     torch.set_num_threads(threads)
     try:
         for memory in (1, 1 << 16, 1 << 17, 1 << 30):
@@ -277,7 +283,7 @@ torch.manual_seed(0)
 whole, x = long_routine(), torch.randn(7, 24, 9, 10)
 torch.set_num_threads(1)
 expected = [whole([x[:n], x[:n]], n, GROUPS) for n in (1, 2, 7)]
-routine._WORTH_THREADS_NS = 0
+routine._WORTH_THREADS_NS = routine._WORTH_WAITING_NS = 0
 for threads in (2, 3, 5):
     torch.set_num_threads(threads)
     found = [whole([x[:n], x[:n]], n, GROUPS) for n in (1, 2, 7)]
@@ -300,7 +306,7 @@ def test_a_fork_has_threads_of_its_own(monkeypatch):
     """Those of OpenMP stay with the parent."""
     whole, x = long_routine(), torch.randn(6, 24, 9, 10)
     before = torch.get_num_threads()
-    monkeypatch.setattr(routine, "_WORTH_THREADS_NS", 0)
+    divide_even_little(monkeypatch)
     torch.set_num_threads(2)
     try:
         expected = whole([x, x], 6, GROUPS)
@@ -382,6 +388,18 @@ def test_a_digest_sees_each_change(shape):
     tensors[2] -= 1
     tensors[0].data = tensors[0].data.clone()  # other memory, whose contents are known to nobody
     assert not digest.same()
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 255, 256, 257, 1000, 8191])
+def test_all_levels_give_one_digest(size):
+    """Of bytes that do not begin where words do."""
+    held = np.random.default_rng(size).integers(0, 256, size + 3, np.uint8)
+    where, sizes = np.array([held[3:].ctypes.data, held.ctypes.data]), np.array([size, 3])
+    arguments = where.ctypes.data, sizes.ctypes.data, 2
+    found = {kernels().bits_digest(level, *arguments) for level in range(best_level() + 1)}
+    assert len(found) == 1
+    held[-1] ^= 1
+    assert kernels().bits_digest(0, *arguments) not in found
 
 
 def test_two_words_do_not_make_up_for_each_other():
