@@ -65,7 +65,7 @@ def bench_peers(interleaved: Any, options: Any, case: tuple[str, str]) -> None:
     cases: dict[str, Any] = {
         THEIRS.format(on_batch): library.mc_dropout(theirs, samples, False, on_batch).eval() for on_batch in foldings
     }
-    for how in ("loop", "auto") if network == "vgg_small" else ("loop", "shared"):
+    for how in ("loop", "shared", "auto") if network == "vgg_small" else ("loop", "shared"):
         cases[f"ours, {how}"] = PosteriorPredictive(ours, samples, execution=how)
     with torch.no_grad():
         fixtures = interleaved({name: partial(run, x) for name, run in cases.items()})
