@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_scaledrop.layers.activations import Clip
-from lit_scaledrop.layers.binary import BinaryConv2d
+from lit_scaledrop.layers.binary import BinaryConv2d, BinaryLinear
 from lit_scaledrop.layers.bits import Thresholds
 from lit_scaledrop.layers.bitwise import filters_of, multiplies_signs, says
 from lit_scaledrop.layers.stochastic import StochasticLayer, drawing_alone
@@ -38,12 +38,14 @@ class Chain:
         channels: that pass through it.
         before_pool: how many of ``between`` are in front of a pool that takes maxima over squares on the way; ``None``
             where there is none.
+        flat: whether channels are features, without pixels.
     """
 
     source: nn.Module | None
     between: list[nn.Module]
     channels: int
     before_pool: int | None = None
+    flat: bool = False
 
     @property
     def random(self) -> StochasticLayer | None:
@@ -69,7 +71,7 @@ class Chain:
         ends = torch.full((channels,), most, dtype=torch.int64)
 
         def positive(rank: Tensor) -> Bool[Tensor, " channels"]:
-            return _positive(self.between, number(rank).float())
+            return self._positive(self.between, number(rank).float())
 
         at_least, at_most = positive(ends), positive(-ends)
         rising = at_least & ~at_most
@@ -80,16 +82,15 @@ class Chain:
         direction = torch.where(rising | constant, 1.0, -1.0).masked_fill(finite, 0.0)
         always = torch.where(at_least, -torch.inf, torch.nan).masked_fill(finite, 0.0)
         behind, infinite = self.between[self.before_pool or 0 :], torch.full((channels,), torch.inf)
-        falling = _positive(behind, -infinite) & ~_positive(behind, infinite)
+        falling = self._positive(behind, -infinite) & ~self._positive(behind, infinite)
         return torch.where(constant, always, number(last).float() * direction), direction, falling
 
-
-def _positive(modules: list[nn.Module], x: Float[Tensor, " channels"]) -> Bool[Tensor, " channels"]:
-    """Which channels are at least 0 behind these modules."""
-    maps = x.view(1, -1, 1, 1).repeat(1, 1, _SIDE, _SIDE)
-    for module in modules:
-        maps = type(module).forward(module, maps)
-    return maps[0, :, 0, 0] >= 0
+    def _positive(self, modules: list[nn.Module], x: Float[Tensor, " channels"]) -> Bool[Tensor, " channels"]:
+        """Which channels are at least 0 behind these modules."""
+        maps = x.repeat(_SIDE, 1) if self.flat else x.view(1, -1, 1, 1).repeat(1, 1, _SIDE, _SIDE)
+        for module in modules:
+            maps = type(module).forward(module, maps)
+        return maps.view(-1, len(x), maps[0, 0].numel())[0, :, 0] >= 0
 
 
 def side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
@@ -110,8 +111,9 @@ def is_channelwise(module: nn.Module) -> bool:
     """Whether it is monotonic in each channel and looks at one pixel at a time."""
     if isinstance(module, nn.Hardtanh):
         return type(module) in (nn.Hardtanh, Clip) and bool(module.min_val < 0 <= module.max_val)
-    if isinstance(module, nn.BatchNorm2d):
-        return type(module) is nn.BatchNorm2d and module.running_mean is not None  # else it looks at all pixels
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        # else it looks at all pixels
+        return type(module) in (nn.BatchNorm1d, nn.BatchNorm2d) and module.running_mean is not None
     if not says(module, "channelwise"):
         return False
     # a draw of more than a bit for the whole layer has more than two tables
@@ -119,5 +121,5 @@ def is_channelwise(module: nn.Module) -> bool:
 
 
 def sums_signs(module: nn.Module) -> bool:
-    """Whether it is a convolution of signs and nothing more."""
-    return type(module).forward is BinaryConv2d.forward and multiplies_signs(module)
+    """Whether it is a convolution or a linear layer of signs and nothing more."""
+    return type(module).forward in (BinaryConv2d.forward, BinaryLinear.forward) and multiplies_signs(module)

@@ -94,14 +94,14 @@ def multiplies_and_adds(module: nn.Module) -> bool:
     floats = all(t.device.type == "cpu" and (t.dtype == torch.float32 or not t.is_floating_point()) for t in tensors)
     if not floats or module.training:
         return False
-    if type(module) is nn.BatchNorm2d:
-        return module.running_mean is not None and bits.norm_is_fused() is not None
+    if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+        return module.running_mean is not None and bits.norm_is_fused(type(module) is nn.BatchNorm1d) is not None
     return type(module) is ScaleDropout and module.uniform_shape == (1, 1)
 
 
-def of_stage(module: nn.BatchNorm2d | ScaleDropout) -> tuple[Cases, bool]:
+def of_stage(module: nn.BatchNorm1d | nn.BatchNorm2d | ScaleDropout) -> tuple[Cases, bool]:
     """Factors and shifts of such a module, and whether it rounds once."""
-    if isinstance(module, nn.BatchNorm2d):
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         stage = bits.stage_of_norm(module)
         return Cases(stage.factor.contiguous(), None if stage.shift is None else stage.shift.contiguous()), stage.fused
 

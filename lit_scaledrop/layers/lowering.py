@@ -2,8 +2,10 @@
 
 A chain that leads to a binary convolution becomes comparisons (:mod:`lit_scaledrop.layers.chains`). Elsewhere scale,
 BatchNorm, the sum with a skip and a clip become one operation: each of them alone would read and write whole maps.
+Features are maps of one pixel; a linear layer behind flattened maps is a convolution whose window is as large as they.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from lit_scaledrop.layers.recording import Recording, Slot, Step
 from lit_scaledrop.layers.shortcut import PadShortcut
 from lit_scaledrop.layers.stochastic import StochasticLayer
 
+_FLATTEN = {"flatten", "reshape", "view"}
 _SUMS_OF_TWO = {"add", "__add__", "__radd__", "__iadd__", "add_"}
 _CLIPS: dict[type[nn.Module], Callable[[Any], tuple[float, float]]] = {
     nn.Hardtanh: lambda clip: (float(clip.min_val), float(clip.max_val)),
@@ -33,7 +36,7 @@ _CLIPS: dict[type[nn.Module], Callable[[Any], tuple[float, float]]] = {
 
 @dataclass(eq=False)
 class Lowered:
-    """Operations that follow each other, with the slots that they take and give."""
+    """Operations that follow each other, with the slots that they take and give, and what the latter hold for a row."""
 
     operations: list[Operation]
     shapes: list[Maps | Geometry]
@@ -41,6 +44,7 @@ class Lowered:
     gives: list[int]
     inputs: list[int]
     outputs: list[int]
+    given: list[tuple[int, ...]]
 
 
 @dataclass(eq=False)
@@ -69,6 +73,7 @@ class _Lowering:
     maker: dict[int, int] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
     shape_of: dict[Any, Any] = field(default_factory=dict)
+    weights: dict[int, tuple[Filters, Geometry]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for number, step in enumerate(self.recording.steps):
@@ -130,15 +135,20 @@ class _Lowering:
         for part in parts:
             skip = {} if part.skip is None else {"skip": number[part.skip]}
             operations.append(part.make(number[part.x], number[part.out], **skip))
-        shapes = [self.shape_of[slot] if slot in self.shape_of else self.recording.shapes[slot] for slot in number]
-        return Lowered(operations, shapes, takes, gives, [number[s] for s in takes], [number[s] for s in gives])
+        shapes = [self.shape_of[slot] if slot in self.shape_of else self._shape(slot) for slot in number]
+        given = [self.recording.shapes[slot] or () for slot in gives]
+        return Lowered(operations, shapes, takes, gives, [number[s] for s in takes], [number[s] for s in gives], given)
 
     def _maps(self, slot: int) -> bool:
+        """Whether it holds maps, or features."""
         shape = self.recording.shapes[slot]
-        return shape is not None and len(shape) == 3
+        return shape is not None and len(shape) in (1, 3)
+
+    def _flat(self, slot: int) -> bool:
+        return len(self.recording.shapes[slot] or ()) == 1
 
     def _shape(self, slot: int) -> Maps:
-        channels, height, width = self.recording.shapes[slot] or (0, 0, 0)
+        channels, height, width, *_ = *(self.recording.shapes[slot] or ()), 1, 1
         return channels, height, width
 
     def _one_to_one(self, number: int) -> bool:
@@ -153,7 +163,9 @@ class _Lowering:
         )
 
     def _multiplies(self, number: int) -> bool:
-        return self._one_to_one(number) and sums_signs(self.recording.steps[number].run)  # type: ignore[arg-type]
+        if not self._one_to_one(number) or not sums_signs(self._module(number)):
+            return False
+        return self._flat(self.recording.steps[number].takes[0]) != isinstance(self._module(number), nn.Conv2d)
 
     def _module(self, number: int) -> nn.Module:
         return self.recording.steps[number].run  # type: ignore[return-value]
@@ -176,7 +188,8 @@ class _Lowering:
         pool = next((each for each in path if self._pools(each)), None)
         before = None if pool is None else path.index(pool)
         source = self.maker.get(slot)
-        chain = Chain(self._module_or_none(source), between, filters.shape[1] * filters.groups, before)
+        channels = filters.shape[1] * filters.groups
+        chain = Chain(self._module_or_none(source), between, channels, before, self._flat(slot))
         if source is not None and path and self._goes_on_as_bits(source, number):
             first, of_first = self._weights(source)
             side = 1 if pool is None else side_by_side(self._module(pool)) or 1  # type: ignore[arg-type]
@@ -191,21 +204,44 @@ class _Lowering:
         else:
             cases = of_chain(chain, plainly)
             parts[number].append(_Part(lambda x, out: bits.pack(x, out, geometry, cases), slot, packed))
-        self.taken.update((*path, number))
+        flattens = self._flattens(number)
+        self.taken.update((*path, number) if flattens is None else (*path, flattens, number))
         parts[number].append(_Part(lambda x, out: bits.sums(x, out, filters, geometry), packed, step.out[0]))
 
     def _weights(self, number: int) -> tuple[Filters, Geometry]:
-        """Of a convolution."""
-        layer, shape = self._module(number), self.recording.shapes[self.recording.steps[number].takes[0]]
-        assert shape is not None
-        filters = filters_of(layer)
-        return filters, filters.geometry((shape[1], shape[2]), shape_of(layer))
+        """Of a convolution, or of a linear layer as one."""
+        if number not in self.weights:
+            layer, shape = self._module(number), self._shape(self._begins_at(number))
+            filters = filters_of(layer)
+            if self._flattens(number) is not None and shape[1:] != (1, 1):
+                with torch.no_grad():
+                    filters = Filters(layer.binary_weight().unflatten(1, shape))  # type: ignore[operator]
+            self.weights[number] = filters, filters.geometry(shape[1:], shape_of(layer))
+        return self.weights[number]
+
+    def _flattens(self, number: int) -> int | None:
+        """The step that makes features of maps for a linear layer, and for nobody else."""
+        slot = self.recording.steps[number].takes[0]
+        maker = self.maker.get(slot)
+        if maker is None or self._only_user(slot) is None or not self._flat(slot):
+            return None
+        step = self.recording.steps[maker]
+        flattens = type(step.run) is nn.Flatten or getattr(step.run, "__name__", "") in _FLATTEN
+        given = self.recording.shapes[step.takes[0]] if len(step.takes) == len(step.out) == 1 else None
+        if not flattens or given is None or len(given) != 3:
+            return None
+        return maker if self.recording.shapes[slot] == (math.prod(given),) else None
+
+    def _begins_at(self, number: int) -> int:
+        """The slot of what a convolution, or a linear layer as one, is given."""
+        flattens = self._flattens(number)
+        return self.recording.steps[number if flattens is None else flattens].takes[0]
 
     def _goes_on_as_bits(self, source: int, number: int) -> bool:
         """Whether sums of one convolution, which nobody else wants, can go to another: bits of groups share bytes."""
         if not self._multiplies(source) or self._only_user(self.recording.steps[source].out[0]) is None:
             return False
-        first, following = filters_of(self._module(source)), filters_of(self._module(number))
+        first, following = self._weights(source)[0], self._weights(number)[0]
         return first.groups == following.groups == 1 and first.shape[0] == following.shape[1]
 
     def _pools(self, number: int) -> bool:
@@ -217,7 +253,7 @@ class _Lowering:
         path: list[int] = []
         pool: int | None = None
         random = False  # whether one of them draws
-        slot = self.recording.steps[number].takes[0]
+        slot = self._begins_at(number)
         while slot in self.maker and self._only_user(slot) is not None:
             maker = self.maker[slot]
             if not self._one_to_one(maker) or maker in self.taken:

@@ -105,15 +105,19 @@ class RoutineStep:
 
     def __call__(self, tensors: list[Any]) -> None:
         """Run it with what the slots hold."""
-        inputs = [tensors[slot].resolve_neg().contiguous() for slot in self.takes]
+        of = self.lowered
+        inputs = [
+            tensors[slot].resolve_neg().contiguous().view(-1, *of.shapes[value])
+            for slot, value in zip(of.takes, of.inputs, strict=True)
+        ]
         state = sharing_now()
         if state is None:
             made = self.routine(inputs, len(inputs[0]), None, self._cases() if self.drawn else None)
         else:
             groups, state.partition = self._groups(state, inputs)
             made = self.routine(inputs, state.batch, groups)
-        for slot, tensor in zip(self.out, made, strict=True):
-            tensors[slot] = tensor
+        for slot, tensor, shape in zip(of.gives, made, of.given, strict=True):
+            tensors[slot] = tensor.view(-1, *shape)
 
     def _cases(self) -> np.ndarray:
         """By what the layers draw: one for all rows, or one for each."""

@@ -70,24 +70,31 @@ def scaled(x: Float[Tensor, "rows channels height width"], stage: Stage, level: 
 
 @cache
 @torch.no_grad()
-def norm_is_fused() -> bool | None:
-    """Whether PyTorch rounds ``x * factor + shift`` of a BatchNorm once, here; ``None`` if it does neither."""
+def norm_is_fused(flat: bool = False) -> bool | None:
+    """Whether PyTorch rounds ``x * factor + shift`` of a BatchNorm once, here; ``None`` if it does neither.
+
+    Args:
+        flat: whether of features in place of maps.
+    """
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 600, 5, 5, generator=generator)
-    norm = nn.BatchNorm2d(600).eval()
+    x = torch.randn(2, 601, *([] if flat else [5, 5]), generator=generator)
+    norm = nn.BatchNorm1d(601).eval() if flat else nn.BatchNorm2d(601).eval()
     for part in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
         part.data.uniform_(0.1, 2, generator=generator)  # type: ignore[union-attr]
-    expected = nn.BatchNorm2d.forward(norm, x)
+    expected = norm(x).view(2, 601, -1, 1)
+    maps = x.view(expected.shape)
     return next(
-        (fused for fused in (True, False) if torch.equal(scaled(x, stage_of_norm(norm, fused)), expected)), None
+        (fused for fused in (True, False) if torch.equal(scaled(maps, stage_of_norm(norm, fused)), expected)), None
     )
 
 
 @torch.no_grad()
-def stage_of_norm(norm: nn.BatchNorm2d, fused: bool | None = None) -> Stage:
+def stage_of_norm(norm: nn.BatchNorm1d | nn.BatchNorm2d, fused: bool | None = None) -> Stage:
     """A BatchNorm with kept statistics as one stage; rounded as PyTorch does if not told otherwise."""
     factor = torch.rsqrt(norm.running_var + norm.eps)  # type: ignore[arg-type,operator]
     if norm.weight is not None:
         factor = factor * norm.weight
-    shift = nn.BatchNorm2d.forward(norm, torch.zeros(1, norm.num_features, 1, 1))  # as PyTorch rounds it
-    return Stage(factor[None], shift[:, :, 0, 0], bool(norm_is_fused()) if fused is None else fused)
+    flat = isinstance(norm, nn.BatchNorm1d)
+    zeros = torch.zeros(1, norm.num_features, *([] if flat else [1, 1]))
+    shift = type(norm).forward(norm, zeros).view(1, -1)  # as PyTorch rounds it
+    return Stage(factor[None], shift, bool(norm_is_fused(flat)) if fused is None else fused)
