@@ -7,7 +7,7 @@ Features are maps of one pixel; a linear layer behind flattened maps is a convol
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,12 +49,21 @@ class Lowered:
 
 @dataclass(eq=False)
 class _Part:
-    """An operation that is still to be numbered: what it takes and makes are slots, or ``(slot, "bits")``."""
+    """An operation that is still to be numbered.
+
+    Attributes:
+        make: makes it of numbers.
+        x: slot that it takes, or ``(slot, step)`` of bits.
+        out: likewise what it makes.
+        skip: likewise what is added.
+        steps: of numbers, in whose place it is.
+    """
 
     make: Callable[..., Operation]
     x: Any
     out: Any
     skip: Any = None
+    steps: tuple[int, ...] = ()
 
 
 def lower(recording: Recording) -> list[Step | Lowered] | None:
@@ -109,6 +118,7 @@ class _Lowering:
                     made.append(list(parts[number]))
             elif number not in self.taken:
                 made.append(step)
+        made = [one for each in made for one in self._worthwhile(each)]
         inside: dict[int, int] = {}
         for place, each in enumerate(made):
             for part in each if isinstance(each, list) else []:
@@ -121,6 +131,12 @@ class _Lowering:
                 taken = {slot for part in each for slot in (part.x, part.skip) if slot is not None}
                 wanted.update(slot for slot in taken if inside.get(slot) != place)
         return [each if isinstance(each, Step) else self._numbered(each, wanted) for each in made]
+
+    def _worthwhile(self, each: Step | list[_Part]) -> Sequence[Step | list[_Part]]:
+        """What runs; operations on numbers alone are left to PyTorch."""
+        if isinstance(each, Step) or not all(part.steps for part in each):
+            return [each]
+        return [self.recording.steps[number] for part in each for number in part.steps]
 
     def _numbered(self, parts: list[_Part], wanted: set[Any]) -> Lowered:
         number: dict[Any, int] = {}
@@ -300,7 +316,7 @@ class _Lowering:
                 front, channels = module.added_channels // 2, shape[0] + module.added_channels
                 made = lambda x, out: bits.subsample(x, out, shape, module.stride, front, channels)  # noqa: E731
             if made is not None:
-                parts[number].append(_Part(made, step.takes[0], step.out[0]))
+                parts[number].append(_Part(made, step.takes[0], step.out[0], steps=(number,)))
                 self.taken.add(number)
                 return
         self._finish(number, parts)
@@ -312,6 +328,7 @@ class _Lowering:
         steps, last, main = self.recording.steps, None, None
         slot: int | None = None
         at: int | None = number
+        done: list[int] = []
         while at is not None and at not in self.taken:
             step = steps[at]
             if self._one_to_one(at):
@@ -330,6 +347,7 @@ class _Lowering:
                 break
             last, slot = at, step.out[0]
             at = self._only_user(slot)
+            done.append(last)
             self.taken.add(last)
         if last is None or slot is None:
             return
@@ -340,7 +358,7 @@ class _Lowering:
         def make(x: int, out: int, skip: int = -1) -> Operation:
             return bits.finish(x, out, shape, tables, fused, skip, low, high)
 
-        parts[last].append(_Part(make, main, slot, skip))
+        parts[last].append(_Part(make, main, slot, skip, tuple(done)))
 
     def _adds(self, step: Step) -> bool:
         if isinstance(step.run, nn.Module) or getattr(step.run, "__name__", "") not in _SUMS_OF_TWO:

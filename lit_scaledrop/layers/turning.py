@@ -22,10 +22,10 @@ def float_of(rank: Int[Tensor, " numbers"]) -> Float[Tensor, " numbers"]:
 
 
 def bisect(
-    condition: Callable[[Int[Tensor, " numbers"]], Bool[Tensor, " numbers"]],
-    true: Int[Tensor, " numbers"],
-    false: Int[Tensor, " numbers"],
-) -> Int[Tensor, " numbers"]:
+    condition: Callable[[Int[Tensor, "*numbers"]], Bool[Tensor, "*numbers"]],
+    true: Int[Tensor, "*numbers"],
+    false: Int[Tensor, "*numbers"],
+) -> Int[Tensor, "*numbers"]:
     """The last of the whole numbers from ``true`` towards ``false`` for which a condition holds, for many at once.
 
     >>> bisect(lambda n: n * n < 50, torch.tensor([0, 0]), torch.tensor([100, -100]))

@@ -13,7 +13,8 @@ from torch import Tensor
 from lit_scaledrop.layers.bits.filters import Filters, Geometry, Shape
 from lit_scaledrop.layers.bits.operation import BITS, PACK, SUMS, Cases, Operation
 from lit_scaledrop.layers.bits.routine import Routine
-from lit_scaledrop.shapes import Float
+from lit_scaledrop.layers.turning import bisect
+from lit_scaledrop.shapes import Bool, Float, Int
 
 
 class Thresholds(NamedTuple):
@@ -70,15 +71,25 @@ def bits(
 
 
 def in_lanes(thresholds: Thresholds, filters: Filters, following: Geometry) -> Cases:
-    """Thresholds as :func:`bits` wants them."""
-    # no number reaches what stands for no filter
-    threshold = filters.lanes(thresholds.threshold.nan_to_num(torch.inf, torch.inf, -torch.inf))
-    threshold[:, filters.shape[0] :] = torch.inf
+    """Thresholds as :func:`bits` wants them: of n products, n - sum is compared with a whole number.
+
+    Where the sign is +1 for a falling sum, both are compared with all bits turned, which reverses their order.
+    """
+    products = filters.shape[1] * filters.shape[2] * filters.shape[3]
+    rising = thresholds.direction >= 0
+    beyond = torch.where(rising, products + 1, -products - 1)  # the sums that there are
+
+    def positive(total: Int[Tensor, "cases filters"]) -> Bool[Tensor, "cases filters"]:
+        return thresholds.direction * (filters.factor * total.float()) >= thresholds.threshold
+
+    lost = products - bisect(positive, beyond, -beyond)
+    limit = torch.where(rising, lost, ~lost).int()
     falls = thresholds.direction < 0 if thresholds.falling is None else thresholds.falling
     falling = np.zeros((len(falls), following.unit), np.uint8)
     packed = np.packbits(falls.numpy(), axis=1, bitorder="little")
     falling[:, : packed.shape[1]] = packed
-    return Cases(threshold, filters.lanes(thresholds.direction), falling)
+    # no sum is below 0, the limit of what stands for no filter
+    return Cases(filters.lanes(limit + 1) - 1, filters.lanes(rising.int() - 1), falling)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lit_scaledrop.shapes import Float
+from lit_scaledrop.shapes import Float, Shaped
 
 Pair = tuple[int, int]
 _BLOCK = 8  # filters whose words alternate, FILTERS of the kernels
@@ -83,7 +83,7 @@ class Filters:
         self._borders: dict[bytes, _Border] = {}
         self.routines: dict[Any, Any] = {}
 
-    def lanes(self, x: Float[Tensor, "*rows filters"]) -> Float[Tensor, "*rows lanes"]:
+    def lanes(self, x: Shaped[Tensor, "*rows filters"]) -> Shaped[Tensor, "*rows lanes"]:
         """One number a filter as the kernels have them: eight a block, 0 where a block has no more filters."""
         each = self.shape[0] // self.groups
         return F.pad(x.unflatten(-1, (self.groups, each)), (0, -each % _BLOCK)).flatten(-2).contiguous()

@@ -298,14 +298,20 @@ typedef struct {
 
 /* numbers: [filters][plane] */
 typedef void Numbers(const int32_t *unequal, const Part *part, float *out, int64_t plane);
-/* one byte a pixel, which lie a unit apart: a bit for each filter, 1 where direction * sum >= threshold */
-typedef void Bits(const int32_t *unequal, const Part *part, const float *threshold, const float *direction, uint8_t *out,
+/* one byte a pixel, which lie a unit apart: a bit for each filter, 0 where what is lost, 2 * unequal signs without those
+ * of the border, is above a limit, both with all bits turned where turn has them all */
+typedef void Bits(const int32_t *unequal, const Part *part, const int32_t *limit, const int32_t *turn, uint8_t *out,
                   int64_t unit);
+
+static inline const float *border_of(const Part *part, int64_t p)
+{
+    return part->of->border + part->of->position[part->place + p] * part->of->lanes + part->lane;
+}
 
 static inline __attribute__((always_inline)) float number(const int32_t *unequal, const Part *part, int64_t p, int64_t f)
 {
-    const float *border = part->of->border + part->of->position[part->place + p] * part->of->lanes + part->lane;
-    return part->of->factor[part->lane + f] * (part->products - 2 * (float)unequal[p * FILTERS + f] + border[f]);
+    const float sum = part->products - 2 * (float)unequal[p * FILTERS + f] + border_of(part, p)[f];
+    return part->of->factor[part->lane + f] * sum;
 }
 
 static inline void numbers_portable(const int32_t *unequal, const Part *part, float *out, int64_t plane)
@@ -315,13 +321,14 @@ static inline void numbers_portable(const int32_t *unequal, const Part *part, fl
             out[f * plane + p] = number(unequal, part, p, f);
 }
 
-static inline void bits_portable(const int32_t *unequal, const Part *part, const float *threshold,
-                                 const float *direction, uint8_t *out, int64_t unit)
+static inline void bits_portable(const int32_t *unequal, const Part *part, const int32_t *limit, const int32_t *turn,
+                                 uint8_t *out, int64_t unit)
 {
     for (int64_t p = 0; p < part->pixels; p++) {
+        const float *border = border_of(part, p);
         int byte = 0;
         for (int f = 0; f < FILTERS; f++)
-            byte |= (direction[f] * number(unequal, part, p, f) >= threshold[f]) << f;
+            byte |= (((2 * unequal[p * FILTERS + f] - (int32_t)border[f]) ^ turn[f]) <= limit[f]) << f;
         out[p * unit] = (uint8_t)byte;
     }
 }
@@ -331,9 +338,9 @@ __attribute__((target("avx2"), always_inline)) static inline __m256 numbers_of_p
                                                                                       const Part *part, int64_t p)
 {
     const __m256 some = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(unequal + p * FILTERS)));
-    const float *border = part->of->border + part->of->position[part->place + p] * part->of->lanes + part->lane;
     const __m256 sum = _mm256_sub_ps(_mm256_set1_ps(part->products), _mm256_add_ps(some, some));
-    return _mm256_mul_ps(_mm256_add_ps(sum, _mm256_loadu_ps(border)), _mm256_loadu_ps(part->of->factor + part->lane));
+    const __m256 whole = _mm256_add_ps(sum, _mm256_loadu_ps(border_of(part, p)));
+    return _mm256_mul_ps(whole, _mm256_loadu_ps(part->of->factor + part->lane));
 }
 
 __attribute__((target("avx2"))) static inline void numbers_avx2(const int32_t *unequal, const Part *part, float *out,
@@ -360,13 +367,16 @@ __attribute__((target("avx2"))) static inline void numbers_avx2(const int32_t *u
 }
 
 __attribute__((target("avx2"))) static inline void bits_avx2(const int32_t *unequal, const Part *part,
-                                                             const float *threshold, const float *direction,
-                                                             uint8_t *out, int64_t unit)
+                                                             const int32_t *limit, const int32_t *turn, uint8_t *out,
+                                                             int64_t unit)
 {
-    const __m256 least = _mm256_loadu_ps(threshold), sign = _mm256_loadu_ps(direction);
+    const __m256i most = _mm256_loadu_si256((const __m256i *)limit), by = _mm256_loadu_si256((const __m256i *)turn);
     for (int64_t p = 0; p < part->pixels; p++) {
-        const __m256 v = _mm256_mul_ps(sign, numbers_of_pixel(unequal, part, p));
-        out[p * unit] = (uint8_t)_mm256_movemask_ps(_mm256_cmp_ps(v, least, _CMP_GE_OQ));
+        const __m256i some = _mm256_loadu_si256((const __m256i *)(unequal + p * FILTERS));
+        const __m256i border = _mm256_cvtps_epi32(_mm256_loadu_ps(border_of(part, p)));
+        const __m256i lost = _mm256_sub_epi32(_mm256_add_epi32(some, some), border);
+        const __m256i over = _mm256_cmpgt_epi32(_mm256_xor_si256(lost, by), most);
+        out[p * unit] = (uint8_t)~_mm256_movemask_ps(_mm256_castsi256_ps(over));
     }
 }
 #endif
@@ -375,7 +385,7 @@ __attribute__((target("avx2"))) static inline void bits_avx2(const int32_t *uneq
 typedef struct {
     const Geometry *geometry; /* of the next one */
     int64_t pool;             /* side of the squares */
-    Table table;              /* of lanes: a bit is 1 where second * sum >= first */
+    Table table;              /* of lanes, int32: limits and turns */
     const uint8_t *falling;   /* [cases][unit]: 1 where a square has the sign that all its numbers have */
     const int32_t *first, *row; /* image i makes the rows row[first[i]] to row[first[i + 1] - 1]; else row i alone */
     uint8_t *out;
@@ -430,7 +440,8 @@ static inline __attribute__((always_inline)) void sums(Level level, const Geomet
                         for (int64_t r = first_of(next, image); r < first_of(next, image + 1); r++) {
                             const int64_t of_case = begin_of(&next->table, row_at(next, r)) + part.lane;
                             const int64_t pixel = (r - first_of(next, image)) * count + start + i;
-                            level.bits(unequal, &part, next->table.first + of_case, next->table.second + of_case,
+                            level.bits(unequal, &part, (const int32_t *)next->table.first + of_case,
+                                       (const int32_t *)next->table.second + of_case,
                                        marks + pixel * next->geometry->unit + b, next->geometry->unit);
                         }
                 }

@@ -17,11 +17,11 @@ Maps = tuple[int, int, int]
 
 
 class Cases:
-    """Pairs of numbers for each channel, float32, and maybe a third thing; a draw chooses between several cases.
+    """Pairs of numbers for each channel and maybe a third thing; a draw chooses between several cases.
 
     Attributes:
-        first: thresholds or factors, ``(cases, channels)``; none for factors of one.
-        second: directions or shifts, the same; none for shifts of zero.
+        first: thresholds or factors, float32, or limits, int32, ``(cases, channels)``; none for factors of one.
+        second: directions, shifts or turns, likewise; none for shifts of zero.
         falling: packed bits, ``(cases, bytes)``, see :class:`Thresholds`.
         random: whether calls say which case each row takes; else all rows take the first.
     """
