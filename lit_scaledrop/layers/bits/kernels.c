@@ -168,7 +168,7 @@ static inline __attribute__((always_inline)) void pack_rows(Collect *collect, co
     }
 }
 
-/* bytes; fewer than 8 are copied as 8, which what lies behind them must bear */
+/* 16 bytes or more */
 static inline __attribute__((always_inline)) void copy(uint8_t *to, const uint8_t *from, int64_t bytes)
 {
     int64_t k = 0;
@@ -176,37 +176,82 @@ static inline __attribute__((always_inline)) void copy(uint8_t *to, const uint8_
         for (; k + 32 <= bytes; k += 32)
             memcpy(to + k, from + k, 32);
         memcpy(to + bytes - 32, from + bytes - 32, 32);
-    } else if (bytes >= 8) {
-        for (; k + 8 <= bytes; k += 8)
-            memcpy(to + k, from + k, 8);
-        memcpy(to + bytes - 8, from + bytes - 8, 8);
-    } else
-        memcpy(to, from, 8);
+    } else {
+        memcpy(to, from, 16);
+        memcpy(to + bytes - 16, from + bytes - 16, 16);
+    }
 }
 
-/* the windows of some output pixels of an image, which lie one behind the other */
-static inline __attribute__((always_inline)) void gather(const Geometry *g, const uint8_t *in, int64_t group,
-                                                         int64_t image, int64_t place, int64_t pixels,
-                                                         uint64_t *windows)
+/* A window that is put together in a register, word by word. */
+typedef struct {
+    uint64_t word, *to;
+    int64_t bits; /* of the word that are there */
+} Window;
+
+/* few bytes; 7 more are read */
+static inline __attribute__((always_inline)) void append(Window *window, const uint8_t *from, int64_t bytes)
+{
+    for (int64_t k = 0; k < bytes; k += 8) {
+        const int64_t bits = 8 * (bytes - k < 8 ? bytes - k : 8);
+        uint64_t some;
+        memcpy(&some, from + k, sizeof some);
+        some = some << (64 - bits) >> (64 - bits);
+        window->word |= some << window->bits;
+        window->bits += bits;
+        if (window->bits >= 64) {
+            *window->to++ = window->word;
+            window->bits -= 64;
+            window->word = window->bits ? some >> (bits - window->bits) : 0;
+        }
+    }
+}
+
+/* the windows of some output pixels of an image, which lie one behind the other; rows of them are so many runs of bytes */
+static inline __attribute__((always_inline)) void gather_runs(const Geometry *g, const uint8_t *in, int64_t group,
+                                                              int64_t image, int64_t place, int64_t pixels,
+                                                              int64_t height, int64_t runs, int64_t run,
+                                                              uint64_t *windows)
 {
     const int64_t pixel = g->groups * g->unit, row_bytes = g->padded_width * pixel;
-    const int dense = g->groups == 1 && g->dilation_width == 1; /* then the taps of a row lie side by side */
-    const int64_t runs = dense ? 1 : g->kernel_width, run = dense ? g->kernel_width * g->unit : g->unit;
-    const int64_t bytes = g->kernel_height * runs * run, over = 8 * g->words - bytes;
     int64_t y = place / g->out_width, x = place % g->out_width;
     for (int64_t i = 0; i < pixels; i++, windows += g->words) {
         const uint8_t *row = in + (image * g->padded_height + y * g->stride_height) * row_bytes +
                              x * g->stride_width * pixel + group * g->unit;
         uint8_t *to = (uint8_t *)windows;
-        for (int64_t k = 0; k < g->kernel_height; k++, row += g->dilation_height * row_bytes)
-            for (int64_t j = 0; j < runs; j++, to += run)
-                copy(to, row + j * g->dilation_width * pixel, run);
-        windows[g->words - 1] = windows[g->words - 1] << 8 * over >> 8 * over;
+        Window window = {0, windows, 0};
+        if (run >= 16)
+            windows[g->words - 1] = 0;
+        for (int64_t k = 0; k < height; k++, row += g->dilation_height * row_bytes)
+            for (int64_t j = 0; j < runs; j++, to += run) {
+                const uint8_t *from = row + j * g->dilation_width * pixel;
+                if (run < 16)
+                    append(&window, from, run);
+                else
+                    copy(to, from, run);
+            }
+        if (window.bits)
+            *window.to = window.word;
         if (++x == g->out_width) {
             x = 0;
             y++;
         }
     }
+}
+
+static inline __attribute__((always_inline)) void gather(const Geometry *g, const uint8_t *in, int64_t group,
+                                                         int64_t image, int64_t place, int64_t pixels,
+                                                         uint64_t *windows)
+{
+    const int dense = g->groups == 1 && g->dilation_width == 1; /* then the taps of a row lie side by side */
+    const int64_t runs = dense ? 1 : g->kernel_width, run = dense ? g->kernel_width * g->unit : g->unit;
+#define GATHER(height, runs, run) gather_runs(g, in, group, image, place, pixels, height, runs, run, windows)
+    switch (dense && g->kernel_height == 3 ? run : 0) { /* of a known size windows are a few instructions */
+    case 3: GATHER(3, 1, 3); break;
+    case 6: GATHER(3, 1, 6); break;
+    case 12: GATHER(3, 1, 12); break;
+    default: GATHER(g->kernel_height, runs, run);
+    }
+#undef GATHER
 }
 
 /* Unequal signs of PIXELS windows and FILTERS filters, whose words alternate: unequal[pixel * FILTERS + filter]. */
@@ -261,8 +306,8 @@ __attribute__((target("avx2"))) static inline void tile_avx2(const uint64_t *win
             quarter_avx2(windows + p * words, filters + f, words, unequal + p * FILTERS + f);
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vpopcntdq"))) static inline void
-tile_avx512(const uint64_t *windows, const uint64_t *filters, int64_t words, int32_t *unequal)
+__attribute__((target("avx512f,avx512bw,avx512vpopcntdq"), always_inline)) static inline void
+tile_of(const uint64_t *windows, const uint64_t *filters, int64_t words, int32_t *unequal)
 {
     const __m512i zero = _mm512_setzero_si512();
     __m512i total[PIXELS] = {zero, zero, zero, zero, zero, zero, zero, zero};
@@ -275,6 +320,16 @@ tile_avx512(const uint64_t *windows, const uint64_t *filters, int64_t words, int
     }
     for (int p = 0; p < PIXELS; p++)
         _mm256_storeu_si256((__m256i *)(unequal + p * FILTERS), _mm512_cvtepi64_epi32(total[p]));
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vpopcntdq"))) static inline void
+tile_avx512(const uint64_t *windows, const uint64_t *filters, int64_t words, int32_t *unequal)
+{
+    switch (words) {
+    case 3: tile_of(windows, filters, 3, unequal); break;
+    case 5: tile_of(windows, filters, 5, unequal); break;
+    default: tile_of(windows, filters, words, unequal);
+    }
 }
 #endif
 
@@ -292,7 +347,8 @@ typedef struct {
 /* Some pixels of an image, as numbers or as bits of one block of filters. */
 typedef struct {
     const Operands *of;
-    int64_t place, pixels, lane, filters; /* the first of each; how many pixels, and filters of this block */
+    const float *const *borders; /* of each pixel, that of all lanes */
+    int64_t pixels, lane, filters; /* how many pixels; the first lane; filters of this block */
     float products;
 } Part;
 
@@ -305,7 +361,7 @@ typedef void Bits(const int32_t *unequal, const Part *part, const int32_t *limit
 
 static inline const float *border_of(const Part *part, int64_t p)
 {
-    return part->of->border + part->of->position[part->place + p] * part->of->lanes + part->lane;
+    return part->borders[p] + part->lane;
 }
 
 static inline __attribute__((always_inline)) float number(const int32_t *unequal, const Part *part, int64_t p, int64_t f)
@@ -419,15 +475,18 @@ static inline __attribute__((always_inline)) void sums(Level level, const Geomet
     const int64_t whole = 2048 / g->words / PIXELS * PIXELS; /* windows of 16 kB */
     const int64_t most = whole < PIXELS ? PIXELS : whole > CHUNK ? CHUNK : whole;
     int32_t unequal[PIXELS * FILTERS];
+    const float *borders[CHUNK];
     for (int64_t start = 0; start < count; start += most) {
         const int64_t pixels = start + most < count ? most : count - start;
+        for (int64_t i = 0; i < pixels; i++)
+            borders[i] = of->border + of->position[place + start + i] * of->lanes;
         for (int64_t group = 0; group < g->groups; group++) {
             gather(g, of->in, group, image, place + start, pixels, windows);
             for (int64_t b = 0; b < blocks; b++)
                 for (int64_t i = 0; i < pixels; i += PIXELS) {
                     const int64_t left = g->filters - b * FILTERS;
                     const Part part = {of,
-                                       place + start + i,
+                                       borders + i,
                                        pixels - i < PIXELS ? pixels - i : PIXELS,
                                        (group * blocks + b) * FILTERS,
                                        left < FILTERS ? left : FILTERS,
@@ -435,7 +494,8 @@ static inline __attribute__((always_inline)) void sums(Level level, const Geomet
                     level.tile(windows + i * g->words, of->filters + part.lane * g->words, g->words, unequal);
                     if (out)
                         level.numbers(unequal, &part,
-                                      out + (image * all + group * g->filters + b * FILTERS) * plane + part.place, plane);
+                                      out + (image * all + group * g->filters + b * FILTERS) * plane + place + start + i,
+                                      plane);
                     else
                         for (int64_t r = first_of(next, image); r < first_of(next, image + 1); r++) {
                             const int64_t of_case = begin_of(&next->table, row_at(next, r)) + part.lane;
