@@ -290,10 +290,9 @@ def test_avx512_on_other_processors(tmp_path, monkeypatch):
     emulated = "#define SIMDE_ENABLE_NATIVE_ALIASES\n#include <simde/x86/avx512.h>"
     text = build.SOURCE.read_text().replace("#include <immintrin.h>", emulated)
     source, made = tmp_path / "kernels.c", tmp_path / "kernels.so"
-    source.write_text(re.sub(r'__attribute__\(\(target\("avx.*?"\)\)\)', "", text))
+    source.write_text(re.sub(r'target\("avx.*?"\),? ?', "", text))
     command = ["cc", "-O2", "-w", "-mavx2", "-shared", "-fPIC", "-o", made, source, *build.LIBRARIES]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("SIMDe wants another compiler")
+    subprocess.run(command, check=True)
     emulator = build.declared(ctypes.CDLL(str(made)))
     monkeypatch.setattr(routine, "kernels", lambda: emulator)
     for channels, filters in ((3, 20), (16, 16), (64, 9), (130, 33)):
