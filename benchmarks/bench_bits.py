@@ -20,14 +20,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.bench_training import our_loss, training_step
 from benchmarks.measure import by_group, table
 from lit_scaledrop.cli.memory import keep_freed_memory
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.deploy.program import export_onnx
 from lit_scaledrop.layers import exact
+from lit_scaledrop.layers.binary import BinaryConv2d
 from lit_scaledrop.layers.bits import LEVELS, Filters, Shape, available, best_level, conv2d
 from lit_scaledrop.layers.bits.operation import BITS, FINISH, PACK, POOL, SUBSAMPLE, SUMS
-from lit_scaledrop.layers.bitwise import multiplies_signs
+from lit_scaledrop.layers.bitwise import multiplies_signs, shape_of
 from lit_scaledrop.layers.exact import native_bfloat16
 from lit_scaledrop.methods.classification import get_method
 from lit_scaledrop.networks import build_network
@@ -121,6 +123,39 @@ def bench_planes(interleaved: Any, options: Any) -> None:
     if native_bfloat16():
         runs["bfloat16"] = lambda: floats(torch.bfloat16)
     interleaved(runs)
+
+
+def bench_training(interleaved: Any, options: Any) -> None:
+    """A compiled training step of ResNet-20 in float32, and what of it the binary convolutions forward are."""
+    torch.manual_seed(0)
+    net = build_network("resnet20", get_method("proposed"), width=options.width).train()
+    net = net.to(memory_format=torch.channels_last)
+    images = 8 if options.small else 128
+    x, target = torch.randn(images, 3, 32, 32).to(memory_format=torch.channels_last), torch.randint(10, (images,))
+    given: list[tuple[Any, torch.Tensor]] = []
+    layers = [module for module in net.modules() if isinstance(module, BinaryConv2d)]
+    hooks = [layer.register_forward_pre_hook(lambda at, args: given.append((at, args[0].sign()))) for layer in layers]
+    with torch.no_grad():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+    cases = [(layer, signs, layer.binary_weight().detach()) for layer, signs in given]
+    if not options.small:
+        net.compile(dynamic=False)
+
+    @torch.no_grad()
+    def floats() -> None:
+        for layer, signs, weight in cases:
+            F.conv2d(signs, weight, None, layer.stride, layer.padding)
+
+    @torch.no_grad()
+    def bits() -> None:
+        for layer, signs, weight in contiguous:
+            conv2d(signs, Filters(weight), shape_of(layer))
+
+    contiguous = [(layer, signs.contiguous(), weight.contiguous()) for layer, signs, weight in cases]
+    step = training_step(net, lambda: our_loss(net, x, target))
+    interleaved({"step": step, "float32": floats, "bits": bits})
 
 
 def in_float32(run: Callable[[], object]) -> Callable[[], object]:
@@ -224,6 +259,7 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
     planes: list[list[object]] = []
     passes: list[list[object]] = []
     others: list[list[object]] = []
+    steps: list[list[object]] = []
     parts: list[list[object]] = []
     many = ("T = 20, torch", "T = 20, bits", "all masks, torch", "all masks, bits")
     for cases in by_group(results):
@@ -243,6 +279,10 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
             others.append([*where, 1000 * theirs, 1000 * bits, theirs / bits])
             continue
         one = cases["float32"]["median"]
+        if "step" in cases:
+            step = cases["step"]["median"]
+            steps.append([*where, 1000 * step, 1000 * one, 1000 * bits, step / (step - one + bits)])
+            continue
         brain = next((cases[name]["median"] / bits for name in ("bfloat16", "torch") if name in cases), None)
         if "network" in parameters:
             shown = [cases[name]["median"] / one if name in cases else None for name in many]
@@ -256,6 +296,8 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
     of_codes = table(["threads", "float32, ms", "bits, ms", *faster], planes)
     of_passes = table([*place, "a pass in float32, ms", *faster, *many], passes)
     of_others = table([*place, "ONNX Runtime, ms", "bits, ms", "times faster"], others)
+    columns = ["a step in float32, ms", "of it these convolutions, ms", "in bits, ms", "a step would be faster by"]
+    of_steps = table(["threads", *columns], steps)
     names = ["first layer", "pack", "multiply", "finish", "the rest"]
     names = [*names, "10^9 products/s and core", "of the limit"]
     of_parts = table([*place, "a pass in bits, ms", *names], parts)
@@ -270,6 +312,9 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
         "Whole predictions. The columns on the right, T = 20 with shared prefixes and all 32 masks, are in float32 "
         f"passes of the same network, images and threads:\n\n{of_passes}\n\n"
         f"The exported network without masks in ONNX Runtime, against one pass in bits:\n\n{of_others}\n\n"
+        "Training: the binary convolutions forward of a compiled step of ResNet-20, batch of 128, channels last; in "
+        "bits with weights that are packed anew, of contiguous maps, which the kernels need. PyTorch keeps them: they "
+        f"are all that could be won.\n\n{of_steps}\n\n"
         f"Where the time of a pass goes. {_LIMITS[best_level()]} The limit is what a core reaches that does these in "
         'registers and nothing else; "multiply" also gathers windows, corrects borders, and compares and pools in bits '
         f"or writes numbers.\n\n{of_parts}"

@@ -91,7 +91,7 @@ def markdown(results: list[dict[str, Any]], options: Any) -> str:
     )
 
 
-def _step(network: torch.nn.Module, loss: Callable[[], Tensor], bf16: bool = False) -> Callable[[], object]:
+def training_step(network: torch.nn.Module, loss: Callable[[], Tensor], bf16: bool = False) -> Callable[[], object]:
     """Loss, backward pass and SGD."""
     optimizer = torch.optim.SGD(parameter_groups(network, LAMBDA_WEIGHT), lr=0.1, momentum=0.9, nesterov=True)
 
@@ -111,7 +111,7 @@ def _steps(name: str, width: float, batch: int, small: bool) -> dict[str, Callab
     plain = plain_like(ours, name, width).train()
     x, target = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
 
-    cases = {"plain, eager fp32": _step(plain, lambda: plain.loss(x, target, LAMBDA_SCALE))}
+    cases = {"plain, eager fp32": training_step(plain, lambda: plain.loss(x, target, LAMBDA_SCALE))}
     for compiled in (False, True):
         for memory in (torch.contiguous_format, torch.channels_last):
             network = copy.deepcopy(ours).to(memory_format=memory)
@@ -120,7 +120,7 @@ def _steps(name: str, width: float, batch: int, small: bool) -> dict[str, Callab
             images = x.contiguous(memory_format=memory)
             title = "ours, compiled bf16" if compiled else "ours, eager fp32"
             title += ", channels-last" if memory is torch.channels_last else ""
-            cases[title] = _step(network, partial(our_loss, network, images, target), bf16=compiled)
+            cases[title] = training_step(network, partial(our_loss, network, images, target), bf16=compiled)
     return cases
 
 
@@ -137,7 +137,7 @@ def _clips(width: float, batch: int, small: bool) -> dict[str, Callable[[], obje
     for title, network in (("nn.Hardtanh", theirs), ("ours", ours)):
         if not small:
             network.compile(dynamic=False)
-        cases[title] = _step(network, lambda net=network: F.cross_entropy(net(x).float(), target), bf16=True)  # type: ignore[misc]
+        cases[title] = training_step(network, lambda net=network: F.cross_entropy(net(x).float(), target), bf16=True)  # type: ignore[misc]
     return cases
 
 
