@@ -17,12 +17,15 @@ from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
 ROOT = Path(__file__).parents[2]
+QUICK = ("-O0", *build.FLAGS[1:])
+"""as it is compiled here, where nothing is computed"""
 
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
     """An empty cache, and nothing loaded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "FLAGS", QUICK)
     monkeypatch.setattr(build, "packaged", lambda: None)
     build.library.cache_clear()
     yield tmp_path / "cache" / "lit-scaledrop"
@@ -35,6 +38,7 @@ def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compiled")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setattr(build, "FLAGS", QUICK)
         patch.setattr(build, "packaged", lambda: None)
         build.library.cache_clear()
         build.library()
@@ -130,6 +134,7 @@ def test_without_a_cache(tmp_path, monkeypatch, place):
             pytest.skip("root may write everywhere")
         cache.mkdir(mode=0o500)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(build, "FLAGS", QUICK)
     if place == "no home":
         monkeypatch.delenv("XDG_CACHE_HOME")
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
@@ -148,11 +153,12 @@ def test_kernels_that_lie_beside_their_source(fresh, monkeypatch, tmp_path, made
     digest = build._digest(source) if made == "of this source" else "another"
     named = [] if made == "nobody says of which" else [f'-DSOURCE_DIGEST="{digest}"']
     library = tmp_path / "kernels.abi3.so"
-    subprocess.run(["cc", "-O1", "-shared", "-fPIC", *named, "-o", library, source, *build.LIBRARIES], check=True)
+    subprocess.run(["cc", "-O0", "-shared", "-fPIC", *named, "-o", library, source, *build.LIBRARIES], check=True)
     if made == "no library":
         library.write_bytes(b"no library")
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(fresh.parent))
+    monkeypatch.setattr(build, "FLAGS", QUICK)
     monkeypatch.setattr(build, "SOURCE", source)
     assert build.library()
     assert bool(build.packaged()) == (made == "of this source")
