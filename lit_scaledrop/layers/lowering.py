@@ -136,7 +136,7 @@ class _Lowering:
         """What runs; operations on numbers alone are left to PyTorch."""
         if isinstance(each, Step) or not all(part.steps for part in each):
             return [each]
-        return [self.recording.steps[number] for part in each for number in part.steps]
+        return [self.recording.steps[number] for number in sorted(n for part in each for n in part.steps)]
 
     def _numbered(self, parts: list[_Part], wanted: set[Any]) -> Lowered:
         number: dict[Any, int] = {}
