@@ -79,8 +79,6 @@ def _unknown_class(key: str, given: str, reason: str) -> str:
         except ValueError as error:
             return str(error)
     known_sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
-    modules = {module.__name__: name for name, module in known_sets.items()}
-    name = given.rsplit(".", 1)[-1]
-    # the class of a set that was given by its short name, else what is spelt like it
-    hint = nearest(next((known for known, short in modules.items() if short == name), name), modules, ".")
-    return f"unknown data {given!r}{hint} Known: {', '.join(sorted(modules))}, or the import path of your own"
+    modules = sorted(module.__name__ for module in known_sets.values())
+    hint = nearest(given.rsplit(".", 1)[-1], [*modules, *known_sets], ".")
+    return f"unknown data {given!r}{hint} Known: {', '.join(modules)}, or the import path of your own"

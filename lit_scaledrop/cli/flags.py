@@ -95,6 +95,25 @@ def expand_chip(words: Sequence[str], energy: bool = True) -> list[str]:
     return replace_flag(words, "--chip", flags_of)
 
 
+def expand_data(words: Sequence[str]) -> list[str]:
+    """Replace the short name of a data set, as ``scaledrop evaluate`` takes it, by that of its class.
+
+    >>> expand_data(["--data", "cifar10", "--data.augment", "crop"])
+    ['--data=datamodules.CIFAR10DataModule', '--data.augment', 'crop']
+    """
+    sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+    found = list(words)
+    for place in reversed(range(len(found))):
+        flag, equals, value = found[place].partition("=")
+        if flag == "--data" and not equals:
+            value = found[place + 1] if place + 1 < len(found) else ""
+        if flag == "--data" and value in sets:
+            name = sets[value].__name__
+            home = "datamodules" if hasattr(datamodules, name) else sets[value].__module__
+            found[place : place + (1 if equals else 2)] = [f"--data={home}.{name}"]
+    return found
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -159,7 +178,7 @@ def expand_configs(words: Sequence[str]) -> list[str]:
     words, speed = _take_speed(words)
     words, own = (words, None) if {"-h", "--help"} & set(words) else take_own(words)
     words = [*words[:1], *_own_defaults(words, own), *words[1:]] if own else words
-    words, dataset = _take_dataset(expand_chip(expand_variation(expand_rows(words))))
+    words, dataset = _take_dataset(expand_data(expand_chip(expand_variation(expand_rows(words)))))
     network = last_value(words, "--model.network")
     method = METHODS.get(last_value(words, "--model.method") or "")
     kinds = [network, "full_precision" if method and not method.binary else None]

@@ -125,7 +125,7 @@ def test_flags_override_yaml_and_profiles(place, capsys):
         (["--model.network=lenet"], "unknown network 'lenet'; did you mean 'lenet5'? Known: lenet5, "),
         (["--data=CIFAR10DataModul"], "unknown data 'CIFAR10DataModul'; did you mean 'CIFAR10DataModule'? Known: "),
         (["--data=datamodules.CIFARDataModule"], "did you mean 'CIFAR10DataModule'?"),
-        (["--data=mnist"], "did you mean 'MNISTDataModule'?"),
+        (["--data=mnits"], "did you mean 'mnist'?"),
         (
             ["--data=clinic.ClinicDataModule"],
             "data 'clinic.ClinicDataModule' cannot be imported (No module named 'clinic')"

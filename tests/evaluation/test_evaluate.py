@@ -271,6 +271,11 @@ def test_two_checkpoints_are_an_ensemble(run):
     assert record["metrics"] == direct
 
 
+def test_data_by_the_name_of_its_class(run):
+    first, second = (run("a.ckpt", f"--data={name}", "--samples=2") for name in ("cifar10", "RecordedCIFAR10"))
+    assert first["metrics"] == second["metrics"]
+
+
 def test_bad_input(refused, tmp_path_factory, monkeypatch):
     assert "unknown data set 'cifar'; did you mean 'cifar10'?" in refused("a.ckpt", "--data=cifar")
     root = tmp_path_factory.mktemp("mnist")
