@@ -79,6 +79,6 @@ def _unknown_class(key: str, given: str, reason: str) -> str:
         except ValueError as error:
             return str(error)
     known_sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
-    modules = sorted(module.__name__ for module in known_sets.values())
+    modules = sorted(module.__name__ for module in known_sets.values() if isinstance(module, type))
     hint = nearest(given.rsplit(".", 1)[-1], [*modules, *known_sets], ".")
     return f"unknown data {given!r}{hint} Known: {', '.join(modules)}, or the import path of your own"

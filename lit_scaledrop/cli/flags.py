@@ -101,7 +101,8 @@ def expand_data(words: Sequence[str]) -> list[str]:
     >>> expand_data(["--data", "cifar10", "--data.augment", "crop"])
     ['--data=datamodules.CIFAR10DataModule', '--data.augment', 'crop']
     """
-    sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+    every = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
+    sets = {name: kind for name, kind in every.items() if isinstance(kind, type)}  # functions may be registered, too
     found = list(words)
     for place in reversed(range(len(found))):
         flag, equals, value = found[place].partition("=")

@@ -56,7 +56,7 @@ def data_for(
     else:
         known = data_sets()
         # the name of the class is what `scaledrop fit` wants
-        name = next((short for short, kind in known.items() if kind.__name__ == name), name)
+        name = next((short for short, kind in known.items() if getattr(kind, "__name__", None) == name), name)
         kind = imported("data set", name) if is_own(name) else known[lookup("data set", name, known)]
         size = model.hparams.get("image_size")
         data = kind(root=root, **({} if size is None else {"image_size": size}), **arguments)
