@@ -4,9 +4,9 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-import datamodules
 from lit_scaledrop.cli.own import of_folder
 from lit_scaledrop.cli.words import pieces
+from lit_scaledrop.evaluation.evaluate import data_sets
 from lit_scaledrop.naming import nearest
 from lit_scaledrop.networks.own import imported, is_own
 from lit_scaledrop.results.reading import read_text
@@ -78,7 +78,7 @@ def _unknown_class(key: str, given: str, reason: str) -> str:
             imported("data", given)
         except ValueError as error:
             return str(error)
-    known_sets = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
-    modules = sorted(module.__name__ for module in known_sets.values() if isinstance(module, type))
-    hint = nearest(given.rsplit(".", 1)[-1], [*modules, *known_sets], ".")
+    sets = data_sets()
+    modules = sorted(module.__name__ for module in sets.values() if isinstance(module, type))
+    hint = nearest(given.rsplit(".", 1)[-1], [*modules, *sets], ".")
     return f"unknown data {given!r}{hint} Known: {', '.join(modules)}, or the import path of your own"

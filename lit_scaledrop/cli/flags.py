@@ -13,6 +13,7 @@ from pathlib import Path
 import datamodules
 from lit_scaledrop.cli.own import OwnChoice, of_folder, take_own
 from lit_scaledrop.cli.words import last_value, pieces, replace_flag, without
+from lit_scaledrop.evaluation.evaluate import data_sets
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.naming import lookup
 from lit_scaledrop.networks import NETWORKS, SEGMENTATION_NETWORKS, TASKS
@@ -101,8 +102,8 @@ def expand_data(words: Sequence[str]) -> list[str]:
     >>> expand_data(["--data", "cifar10", "--data.augment", "crop"])
     ['--data=datamodules.CIFAR10DataModule', '--data.augment', 'crop']
     """
-    every = {**datamodules.DATAMODULES, **datamodules.SEGMENTATION_DATAMODULES}
-    sets = {name: kind for name, kind in every.items() if isinstance(kind, type)}  # functions may be registered, too
+    # functions may be registered, too
+    sets = {name: kind for name, kind in data_sets().items() if isinstance(kind, type)}
     found = list(words)
     for place in reversed(range(len(found))):
         flag, equals, value = found[place].partition("=")

@@ -90,7 +90,7 @@ class Chain:
         maps = x.repeat(_SIDE, 1) if self.flat else x.view(1, -1, 1, 1).repeat(1, 1, _SIDE, _SIDE)
         for module in modules:
             maps = type(module).forward(module, maps)
-        return maps.view(-1, len(x), maps[0, 0].numel())[0, :, 0] >= 0
+        return maps[0].view(len(x), -1)[:, 0] >= 0
 
 
 def side_by_side(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:

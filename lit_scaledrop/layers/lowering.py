@@ -7,7 +7,7 @@ Features are maps of one pixel; a linear layer behind flattened maps is a convol
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 
 from lit_scaledrop.layers import bits
 from lit_scaledrop.layers.activations import Clip
+from lit_scaledrop.layers.assembly import Lowered, Part, as_maps, assembled
 from lit_scaledrop.layers.bits import Cases, Filters, Geometry, Maps, Operation
 from lit_scaledrop.layers.bitwise import filters_of, shape_of
 from lit_scaledrop.layers.chains import Chain, is_channelwise, side_by_side, sums_signs
@@ -34,38 +35,6 @@ _CLIPS: dict[type[nn.Module], Callable[[Any], tuple[float, float]]] = {
 }
 
 
-@dataclass(eq=False)
-class Lowered:
-    """Operations that follow each other, with the slots that they take and give, and what the latter hold for a row."""
-
-    operations: list[Operation]
-    shapes: list[Maps | Geometry]
-    takes: list[int]
-    gives: list[int]
-    inputs: list[int]
-    outputs: list[int]
-    given: list[tuple[int, ...]]
-
-
-@dataclass(eq=False)
-class _Part:
-    """An operation that is still to be numbered.
-
-    Attributes:
-        make: makes it of numbers.
-        x: slot that it takes, or ``(slot, step)`` of bits.
-        out: likewise what it makes.
-        skip: likewise what is added.
-        steps: of numbers, in whose place it is.
-    """
-
-    make: Callable[..., Operation]
-    x: Any
-    out: Any
-    skip: Any = None
-    steps: tuple[int, ...] = ()
-
-
 def lower(recording: Recording) -> list[Step | Lowered] | None:
     """Steps, and in the place of some of them operations; ``None`` where there are none.
 
@@ -81,7 +50,7 @@ class _Lowering:
     users: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     maker: dict[int, int] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
-    shape_of: dict[Any, Any] = field(default_factory=dict)
+    geometries: dict[Any, Geometry] = field(default_factory=dict)
     weights: dict[int, tuple[Filters, Geometry]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,7 +66,7 @@ class _Lowering:
         signs = [number for number in range(len(steps)) if self._multiplies(number)]
         if not signs:
             return None
-        parts: dict[int, list[_Part]] = defaultdict(list)
+        parts: dict[int, list[Part]] = defaultdict(list)
         bits_only: set[int] = set()
         for number in signs:
             self._convolution(number, parts, bits_only)
@@ -106,54 +75,7 @@ class _Lowering:
                 self._numbers(number, parts)
         for number in bits_only:  # sums that nobody wants as numbers
             parts[number] = [part for part in parts[number] if part.out != steps[number].out[0]]
-        return self._in_order(parts)
-
-    def _in_order(self, parts: dict[int, list[_Part]]) -> list[Step | Lowered]:
-        made: list[Step | list[_Part]] = []
-        for number, step in enumerate(self.recording.steps):
-            if parts.get(number):
-                if made and isinstance(made[-1], list):
-                    made[-1].extend(parts[number])
-                else:
-                    made.append(list(parts[number]))
-            elif number not in self.taken:
-                made.append(step)
-        made = [one for each in made for one in self._worthwhile(each)]
-        inside: dict[int, int] = {}
-        for place, each in enumerate(made):
-            for part in each if isinstance(each, list) else []:
-                inside[part.out] = place
-        wanted = {self.recording.output}
-        for place, each in enumerate(made):
-            if isinstance(each, Step):
-                wanted.update(each.takes)
-            else:
-                taken = {slot for part in each for slot in (part.x, part.skip) if slot is not None}
-                wanted.update(slot for slot in taken if inside.get(slot) != place)
-        return [each if isinstance(each, Step) else self._numbered(each, wanted) for each in made]
-
-    def _worthwhile(self, each: Step | list[_Part]) -> Sequence[Step | list[_Part]]:
-        """What runs; operations on numbers alone are left to PyTorch."""
-        if isinstance(each, Step) or not all(part.steps for part in each):
-            return [each]
-        return [self.recording.steps[number] for number in sorted(n for part in each for n in part.steps)]
-
-    def _numbered(self, parts: list[_Part], wanted: set[Any]) -> Lowered:
-        number: dict[Any, int] = {}
-        made = {part.out for part in parts}
-        for part in parts:
-            for slot in (part.x, part.skip, part.out):
-                if slot is not None and slot not in number:
-                    number[slot] = len(number)
-        takes = [slot for slot in number if slot not in made]
-        gives = [part.out for part in parts if part.out in wanted]
-        operations = []
-        for part in parts:
-            skip = {} if part.skip is None else {"skip": number[part.skip]}
-            operations.append(part.make(number[part.x], number[part.out], **skip))
-        shapes = [self.shape_of[slot] if slot in self.shape_of else self._shape(slot) for slot in number]
-        given = [self.recording.shapes[slot] or () for slot in gives]
-        return Lowered(operations, shapes, takes, gives, [number[s] for s in takes], [number[s] for s in gives], given)
+        return assembled(self.recording, parts, self.taken, self.geometries)
 
     def _maps(self, slot: int) -> bool:
         """Whether it holds maps, or features."""
@@ -164,8 +86,7 @@ class _Lowering:
         return len(self.recording.shapes[slot] or ()) == 1
 
     def _shape(self, slot: int) -> Maps:
-        channels, height, width, *_ = *(self.recording.shapes[slot] or ()), 1, 1
-        return channels, height, width
+        return as_maps(self.recording.shapes[slot])
 
     def _one_to_one(self, number: int) -> bool:
         """Whether a step is a module that makes maps of maps."""
@@ -194,11 +115,11 @@ class _Lowering:
         users = self.users[slot]
         return users[0] if len(users) == 1 and users[0] >= 0 else None
 
-    def _convolution(self, number: int, parts: dict[int, list[_Part]], bits_only: set[int]) -> None:
+    def _convolution(self, number: int, parts: dict[int, list[Part]], bits_only: set[int]) -> None:
         step = self.recording.steps[number]
         filters, geometry = self._weights(number)
         packed = (step.takes[0], number)
-        self.shape_of[packed] = geometry
+        self.geometries[packed] = geometry
         path, slot = self._back(number)
         between = [self._module(each) for each in path if not self._pools(each)]
         pool = next((each for each in path if self._pools(each)), None)
@@ -215,14 +136,14 @@ class _Lowering:
             def compared(x: int, out: int) -> Operation:
                 return bits.bits(x, out, first, of_first, geometry, lanes, side)
 
-            parts[number].append(_Part(compared, from_bits, packed))
+            parts[number].append(Part(compared, from_bits, packed))
             bits_only.add(source)
         else:
             cases = of_chain(chain, plainly)
-            parts[number].append(_Part(lambda x, out: bits.pack(x, out, geometry, cases), slot, packed))
+            parts[number].append(Part(lambda x, out: bits.pack(x, out, geometry, cases), slot, packed))
         flattens = self._flattens(number)
         self.taken.update((*path, number) if flattens is None else (*path, flattens, number))
-        parts[number].append(_Part(lambda x, out: bits.sums(x, out, filters, geometry), packed, step.out[0]))
+        parts[number].append(Part(lambda x, out: bits.sums(x, out, filters, geometry), packed, step.out[0]))
 
     def _weights(self, number: int) -> tuple[Filters, Geometry]:
         """Of a convolution, or of a linear layer as one."""
@@ -302,7 +223,7 @@ class _Lowering:
             )
         )
 
-    def _numbers(self, number: int, parts: dict[int, list[_Part]]) -> None:
+    def _numbers(self, number: int, parts: dict[int, list[Part]]) -> None:
         """An operation that begins with this step, if it can be one."""
         step = self.recording.steps[number]
         if self._one_to_one(number):
@@ -316,12 +237,12 @@ class _Lowering:
                 front, channels = module.added_channels // 2, shape[0] + module.added_channels
                 made = lambda x, out: bits.subsample(x, out, shape, module.stride, front, channels)  # noqa: E731
             if made is not None:
-                parts[number].append(_Part(made, step.takes[0], step.out[0], steps=(number,)))
+                parts[number].append(Part(made, step.takes[0], step.out[0], steps=(number,)))
                 self.taken.add(number)
                 return
         self._finish(number, parts)
 
-    def _finish(self, number: int, parts: dict[int, list[_Part]]) -> None:
+    def _finish(self, number: int, parts: dict[int, list[Part]]) -> None:
         stages: list[tuple[Cases, bool]] = []
         skip: int | None = None
         ends: tuple[float, float] | None = None
@@ -358,7 +279,7 @@ class _Lowering:
         def make(x: int, out: int, skip: int = -1) -> Operation:
             return bits.finish(x, out, shape, tables, fused, skip, low, high)
 
-        parts[last].append(_Part(make, main, slot, skip, tuple(done)))
+        parts[last].append(Part(make, main, slot, skip, tuple(done)))
 
     def _adds(self, step: Step) -> bool:
         if isinstance(step.run, nn.Module) or getattr(step.run, "__name__", "") not in _SUMS_OF_TWO:

@@ -34,7 +34,7 @@ def looked_up(look: Callable[[Of], Found]) -> Callable[[Of], Found]:
         found = _found.get()
         if found is None:
             return look(network)
-        key = look, network
+        key = lookup, network
         kept: Found = found.get(key) or look(network)
         if kept:
             found[key] = kept
@@ -47,7 +47,7 @@ def known(look: Callable[[Of], Found], network: Of, found: Found) -> None:
     """Let :func:`looking_once` keep what is known already of a network, as if it had been looked up."""
     kept = _found.get()
     if kept is not None:
-        kept[vars(look)["__wrapped__"], network] = found
+        kept[look, network] = found
 
 
 @looked_up

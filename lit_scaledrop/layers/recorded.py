@@ -7,10 +7,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from torch import Tensor, nn
 
+from lit_scaledrop.layers.assembly import Lowered
 from lit_scaledrop.layers.bits import Digest, Groups, Operation, Routine
 from lit_scaledrop.layers.bitwise import filters_of, is_known
 from lit_scaledrop.layers.drawn_cases import DrawnCases
-from lit_scaledrop.layers.lowering import Lowered, lower
+from lit_scaledrop.layers.lowering import lower
 from lit_scaledrop.layers.prefix import Partition, PrefixTree, Sharing, sharing_now
 from lit_scaledrop.layers.probing import known, looked_up, modules_of
 from lit_scaledrop.layers.recording import record

@@ -8,6 +8,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn.utils import weight_norm
 
+from binary_networks import lived_in
 from lit_scaledrop.deploy.inference import freeze
 from lit_scaledrop.layers import bitwise
 from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear
@@ -19,21 +20,6 @@ from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
 EVERY = sorted(name for name, method in METHODS.items() if method.binary and method.members == 1)
-
-
-def lived_in(network):
-    """Statistics, scales and norms of no special values."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.running_mean.normal_(0, 2, generator=generator)
-                module.running_var.uniform_(0.5, 9, generator=generator)
-                module.weight.normal_(0, 1, generator=generator)
-                module.bias.normal_(0, 0.5, generator=generator)
-            if isinstance(getattr(module, "scale", None), nn.Parameter):
-                module.scale.uniform_(0.5, 1.5, generator=generator)
-    return network.eval()
 
 
 @pytest.fixture

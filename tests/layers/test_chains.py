@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from binary_networks import binary
 from lit_scaledrop.deploy.thresholds import fold
 from lit_scaledrop.layers import lowering
 from lit_scaledrop.layers.activations import Clip
@@ -22,10 +23,6 @@ from lit_scaledrop.networks import build_network
 from lit_scaledrop.posterior.posterior import PosteriorPredictive
 
 pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there are no kernels")
-
-
-def binary(channels_in, channels_out, **options):
-    return BinaryConv2d(channels_in, channels_out, 3, EDE(), STE(), padding=1, **options)
 
 
 def norm(channels, seed=0):

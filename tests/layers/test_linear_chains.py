@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from binary_networks import agree, binary, kinds, lived_in
 from lit_scaledrop.layers.activations import Clip
-from lit_scaledrop.layers.binary import EDE, STE, BinaryConv2d, BinaryLinear
+from lit_scaledrop.layers.binary import EDE, STE, BinaryLinear
 from lit_scaledrop.layers.bits import available
-from lit_scaledrop.layers.bits.operation import BITS, FINISH, PACK, SUMS
+from lit_scaledrop.layers.bits.operation import BITS, FINISH, PACK, POOL, SUMS
 from lit_scaledrop.layers.scale_dropout import ScaleDropout
 from lit_scaledrop.methods.classification import METHODS
 from lit_scaledrop.networks import build_network
@@ -17,22 +18,13 @@ pytestmark = pytest.mark.skipif(not available(), reason="no C compiler: there ar
 SIDES = 3, 5
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def linear(features, out):
     return BinaryLinear(features, out, EDE(), STE())
-
-
-def lived_in(network):
-    """Statistics and scales with which signs depend on everything."""
-    generator = torch.Generator().manual_seed(2)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.running_mean.normal_(0, 5, generator=generator)
-            module.running_var.uniform_(1, 30, generator=generator)
-            nn.init.normal_(module.weight, generator=generator)
-            nn.init.normal_(module.bias, generator=generator)
-        elif isinstance(module, ScaleDropout):
-            nn.init.normal_(module.scale, 1, 0.7, generator=generator)
-    return network.eval()
 
 
 class Flattens(nn.Module):
@@ -40,8 +32,7 @@ class Flattens(nn.Module):
 
     def __init__(self, how, between=()):
         super().__init__()
-        torch.manual_seed(0)
-        first, second = (BinaryConv2d(c, 7, 3, EDE(), STE(), padding=1) for c in (4, 7))
+        first, second = binary(4, 7), binary(7, 7)
         self.maps = nn.Sequential(first, ScaleDropout(7, 0.5), nn.BatchNorm2d(7), Clip(), second, nn.BatchNorm2d(7))
         self.how, self.flat, self.between = how, nn.Flatten(), nn.Sequential(*between) if between else nn.Identity()
         self.first, self.scale, self.norm = linear(105, 9), ScaleDropout(9, 0.5), nn.BatchNorm1d(9)
@@ -88,57 +79,55 @@ WHOLE = ("module", "function", "method", "viewed", "reshaped")
 @pytest.mark.parametrize("how", [*WHOLE, "turned", "channels_last", "features_twice", "maps_twice"])
 def test_features_of_maps(how, execution):
     network, x = lived_in(Flattens(how)), torch.randn(5, 4, *SIDES)
-    ours, floats = (PosteriorPredictive(network, 3, 1, execution, backend=name) for name in ("bits", "torch"))
-    assert torch.equal(ours(x).logits, floats(x).logits)
-    routines = next(iter(ours._multiplier.recorded.values())).routines
+    assert agree(network, x, execution)
+    assert agree(network, x[:1], execution)
     if how in WHOLE:
-        (routine,) = routines
-        made = [of.kind for of in routine.routine.operations]
-        assert made == [PACK, BITS, BITS, BITS, SUMS, FINISH]
-    assert torch.equal(ours(x[:1]).logits, floats(x[:1]).logits)
-    assert (ours(x).logits[0] != ours(x).logits[-1]).any()
+        assert kinds(network, x) == [[PACK, BITS, BITS, BITS, SUMS, FINISH]]
 
 
-@pytest.mark.parametrize("between", [nn.BatchNorm1d(105), nn.ReLU(), nn.Linear(105, 105), nn.Dropout(0.5)])
+@pytest.mark.parametrize("between", [nn.BatchNorm1d(105), nn.ReLU(), nn.Linear(105, 105)])
 def test_what_stands_in_front_of_the_first_linear_layer(between):
-    network, x = lived_in(Flattens("module", [between])), torch.randn(5, 4, *SIDES)
+    assert agree(lived_in(Flattens("module", [between])), torch.randn(5, 4, *SIDES))
+
+
+def test_pytorchs_dropout_in_front_of_it():
+    """Is drawn where the network runs, so that it runs as it is."""
+    network, x = lived_in(Flattens("module", [nn.Dropout(0.5)])), torch.randn(5, 4, *SIDES)
     ours, floats = (PosteriorPredictive(network, 4, 1, backend=name) for name in ("bits", "torch"))
     assert torch.equal(ours(x).logits, floats(x).logits)
+    assert list(ours._multiplier.recorded.values()) == [None]
 
 
 def test_weights_that_change_are_packed_anew():
     network, x = lived_in(Flattens("module")), torch.randn(5, 4, *SIDES)
     ours, floats = (PosteriorPredictive(network, 2, 1, backend=name) for name in ("bits", "torch"))
     before = ours(x).logits
+    (recorded,) = ours._multiplier.recorded.values()
     network.first.weight.data.neg_()
     assert torch.equal(ours(x).logits, floats(x).logits)
     assert not torch.equal(ours(x).logits, before)
+    assert [recorded] == list(ours._multiplier.recorded.values()) != [None]
 
 
-@pytest.mark.parametrize("shape", [(20,), (3, 20), (2, 3, 20)])
-def test_linear_layers_of_features_tokens_and_grids(shape):
-    torch.manual_seed(0)
-    network = nn.Sequential(linear(20, 8), Clip(), linear(8, 5), nn.Flatten()).eval()
+@pytest.mark.parametrize(("shape", "routines"), [((20,), [[PACK, BITS, SUMS]]), ((3, 20), []), ((2, 3, 20), [])])
+def test_linear_layers_of_features_tokens_and_grids(shape, routines):
+    network, x = nn.Sequential(linear(20, 8), Clip(), linear(8, 5), nn.Flatten()).eval(), torch.randn(4, *shape)
+    assert kinds(network, x) == routines
     ours, floats = (PosteriorPredictive(network, 1, backend=name) for name in ("bits", "torch"))
-    x = torch.randn(4, *shape)
     assert torch.equal(ours(x).logits, floats(x).logits)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 33])
 @pytest.mark.parametrize("features", [1, 3, 8, 16, 19, 130])
 def test_a_norm_of_features_is_rounded_as_pytorchs(features, rows):
-    torch.manual_seed(0)
-    network = lived_in(
-        nn.Sequential(linear(40, features), nn.BatchNorm1d(features), nn.Hardtanh(-3, 3), nn.Linear(features, 2))
-    )
-    ours, floats = (PosteriorPredictive(network, 1, backend=name) for name in ("bits", "torch"))
-    x = torch.randn(rows, 40)
-    assert torch.equal(ours(x).logits, floats(x).logits)
+    clipped = nn.Sequential(linear(40, features), nn.BatchNorm1d(features), nn.Hardtanh(-3, 3), nn.Linear(features, 2))
+    network, x = lived_in(clipped), torch.randn(rows, 40)
+    assert kinds(network, x) == [[PACK, SUMS, FINISH]]
+    assert agree(network, x)
 
 
-def test_lenet5_is_one_routine():
+@pytest.mark.parametrize("execution", ["loop", "exact"])
+def test_lenet5_is_one_routine(execution):
     network, x = lived_in(build_network("lenet5", METHODS["proposed"], in_channels=1)), torch.randn(4, 1, 32, 32)
-    for execution in ("loop", "exact"):
-        ours, floats = (PosteriorPredictive(network, 4, 1, execution, backend=name) for name in ("bits", "torch"))
-        assert torch.equal(ours(x).logits, floats(x).logits)
-        assert len(next(iter(ours._multiplier.recorded.values())).routines) == 1
+    assert kinds(network, x) == [[POOL, PACK, BITS, BITS, SUMS, FINISH]]
+    assert agree(network, x, execution)
